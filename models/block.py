@@ -1,0 +1,131 @@
+"""The residual block: a temporal mixer and a gated MLP, each behind a norm and around a residual path (Griffin, section 2.3)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.conv import CausalConv, ConvState
+from models.recurrence import GatedRecurrence, RecurrenceState
+from models.state import State
+
+Recurrence = Literal["complex", "real", "none"]
+
+
+@dataclass(frozen=True)
+class BlockState(State):
+    """The states of a block's two layers that mix time; no recurrence state where the block has none."""
+
+    conv: ConvState
+    recurrence: RecurrenceState | None
+
+    @property
+    def fresh(self) -> Tensor:
+        return self.conv.fresh
+
+
+def linear(inputs: int, outputs: int, variance: float = 1.0) -> nn.Linear:
+    """A linear layer with weights of variance `variance` / inputs and bias 0."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=(variance / inputs) ** 0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm in the dtype of its input: under autocast torch's own mixes dtypes, warns and takes a slow path."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.weight is not None
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+class GatedMLP(nn.Module):
+    """y = W_out (GELU(W_gate x) * W_in x), point-wise in time."""
+
+    def __init__(self, width: int, expansion: int, output_variance: float) -> None:
+        super().__init__()
+        self.gate = linear(width, expansion * width)
+        self.input = linear(width, expansion * width)
+        self.output = linear(expansion * width, width, output_variance)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(gelu(self.gate(x)) * self.input(x))
+
+
+class ResidualBlock(nn.Module):
+    """x + mixer(norm(x)), then x + MLP(norm(x)).
+
+    Args:
+        width: D.
+        blocks: number of residual blocks in the whole model; output projections start with variance 2 / blocks / fan_in.
+        recurrence: "complex" (CG-LRU), "real" (RG-LRU) or "none" (the convolution alone mixes time).
+        heads: blocks of the recurrence's gates.
+        conv_width: taps of the causal convolution.
+        expansion: inner width of the MLP as a multiple of D.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        blocks: int,
+        recurrence: Recurrence = "complex",
+        heads: int = 8,
+        conv_width: int = 4,
+        expansion: int = 3,
+    ) -> None:
+        super().__init__()
+        self.mixer_norm = RMSNorm(width)
+        self.gate = linear(width, width)
+        self.input = linear(width, width)
+        self.conv = CausalConv(width, conv_width)
+        self.recurrence = None if recurrence == "none" else GatedRecurrence(width, heads, recurrence)
+        self.output = linear(width, width, 2 / blocks)
+        self.mlp_norm = RMSNorm(width)
+        self.mlp = GatedMLP(width, expansion, 2 / blocks)
+
+    def forward(self, x: Tensor, state: BlockState | None = None) -> tuple[Tensor, BlockState]:
+        """x and y (B, T, D)."""
+        u = self.mixer_norm(x)
+        mixed, conv_state = self.conv(self.input(u), state.conv if state else None)
+        recurrence_state = None
+        if self.recurrence is not None:
+            mixed, recurrence_state = self.recurrence(mixed, state.recurrence if state else None)
+        x = x + self.output(mixed * gelu(self.gate(u)))
+        return x + self.mlp(self.mlp_norm(x)), BlockState(conv_state, recurrence_state)
+
+
+@dataclass(frozen=True)
+class StackState(State):
+    """One state for each block of a stack."""
+
+    blocks: tuple[State, ...]
+
+    @property
+    def fresh(self) -> Tensor:
+        return self.blocks[0].fresh  # type: ignore[attr-defined]
+
+
+class Stack(nn.Module):
+    """Blocks one after the other, each of them `forward(x, state=None) -> (y, state)`."""
+
+    def __init__(self, blocks: list[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
+        """x and y (B, T, D)."""
+        states = []
+        for i, block in enumerate(self.blocks):
+            x, block_state = block(x, state.blocks[i] if state else None)
+            states.append(block_state)
+        return x, StackState(tuple(states))

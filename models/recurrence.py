@@ -1,0 +1,69 @@
+"""The gated recurrence as a layer: gates, parameters and their initialisation around `ops.cg_lru`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.state import State, after, all_fresh
+from ops import cg_lru, decay_and_phase
+
+MIN_MODULUS, MAX_MODULUS, MAX_PHASE = 0.9, 0.999, 0.1 * torch.pi
+
+
+@dataclass(frozen=True)
+class RecurrenceState(State):
+    """h of shape (B, D) in float32, laid out as the output: for complex units real parts first."""
+
+    h: Tensor
+    fresh: Tensor
+
+
+class GatedRecurrence(nn.Module):
+    """CG-LRU (complex) or RG-LRU (real) with block-diagonal gates; see `ops/cg_lru.py` for the equations.
+
+    Args:
+        width: D; even for the complex unit.
+        heads: H, blocks of the gates; divides D and the number of units.
+        kind: "complex" has D/2 units, "real" has D.
+
+    Raises:
+        ValueError: a width that is odd or that heads do not divide.
+    """
+
+    def __init__(self, width: int, heads: int, kind: Literal["complex", "real"]) -> None:
+        super().__init__()
+        if kind == "complex" and width % 2:
+            raise ValueError(f"the complex recurrence needs an even width, got width {width}")
+        units = width // 2 if kind == "complex" else width
+        if heads < 1 or width % heads or units % heads:
+            raise ValueError(f"heads ({heads}) must divide the width ({width}) and the recurrence's {units} units")
+        self.heads, self.units = heads, units
+        fan_in = width // heads
+        # One product for both gates: in each head's block the recurrence gate's columns come first, then the input gate's.
+        self.gate_weight = nn.Parameter(torch.randn(heads, fan_in, 2 * units // heads) * fan_in**-0.5)
+        self.gate_bias = nn.Parameter(torch.zeros(heads, 2 * units // heads))
+        # |a| at a fully open gate, to the power 1/c, lies in [0.9, 0.999], uniform in its square.
+        half_log = -0.5 * torch.log(torch.rand(units) * (MAX_MODULUS**2 - MIN_MODULUS**2) + MIN_MODULUS**2)
+        self.decay = nn.Parameter(torch.log(torch.expm1(half_log)))
+        self.phase = nn.Parameter(torch.rand(units) * MAX_PHASE) if kind == "complex" else None
+
+    def forward(self, x: Tensor, state: RecurrenceState | None = None) -> tuple[Tensor, RecurrenceState]:
+        """x and y (B, T, D)."""
+        recurrence_gate, input_gate = self._gates(x)
+        h0, fresh = (None, None) if state is None else (state.h, state.fresh)
+        y, last = cg_lru(x, recurrence_gate, input_gate, self.decay, self.phase, h0, fresh)
+        return y, RecurrenceState(last, after(all_fresh(x) if fresh is None else fresh, x))
+
+    def modulus_and_angle(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """|a_t| and arg a_t in radians (None for the real unit) that the input x (B, T, D) leads to, each (B, T, N)."""
+        log_modulus, angle = decay_and_phase(self._gates(x)[0].float(), self.decay.float(), self.phase)
+        return log_modulus.exp(), angle
+
+    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        batch, time, width = x.shape
+        blocks = x.reshape(batch * time, self.heads, width // self.heads).transpose(0, 1)
+        gates = torch.baddbmm(self.gate_bias.unsqueeze(1), blocks, self.gate_weight)
+        recurrence_gate, input_gate = gates.transpose(0, 1).unflatten(0, (batch, time)).chunk(2, dim=-1)
+        return recurrence_gate.flatten(-2), input_gate.flatten(-2)

@@ -1,0 +1,9 @@
+"""The recurrence: what a linear RNN computes along time, and how.
+
+Legend: B batch (lanes), T time, D width (channels), N units of the recurrence (D/2 complex or D real).
+"""
+
+from ops.cg_lru import cg_lru, decay_and_phase
+from ops.linear_scan import linear_scan
+
+__all__ = ["cg_lru", "decay_and_phase", "linear_scan"]

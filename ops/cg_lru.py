@@ -1,0 +1,105 @@
+"""The complex-gated linear recurrent unit (CG-LRU) and its real form (RG-LRU).
+
+Source: RG-LRU of Griffin (De et al., arXiv 2402.19427, section 2.4), with the complex option of google-deepmind/recurrentgemma.
+
+    r_t = sigmoid(recurrence gate),  i_t = sigmoid(input gate)
+    log|a_t| = -c r_t softplus(decay),  arg a_t = r_t phase,  c = 8
+    h_t = a_t h_{t-1} + sqrt(1 - |a_t|^2) i_t z_t           z_t: x_t, its two halves read as real and imaginary parts
+    y_t = [Re h_t, Im h_t]
+
+At the first step of a fresh lane the factor sqrt(1 - |a|^2) is 1. Without a phase everything is real, with z = x and y = h.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ops.linear_scan import linear_scan
+
+C = 8.0
+MAX_SQRT_DERIVATIVE = 1000.0
+
+
+class _BoundedSqrt(torch.autograd.Function):
+    """sqrt with its derivative clipped: at |a| = 1 it is infinite, and in low precision gives NaN."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor) -> Tensor:
+        root = u.sqrt()
+        ctx.save_for_backward(root)
+        return root
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (root,) = ctx.saved_tensors
+        return grad * (0.5 / root).clamp(max=MAX_SQRT_DERIVATIVE)
+
+
+def decay_and_phase(recurrence_gate: Tensor, decay: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """log|a_t| and arg a_t (None for the real unit), each (B, T, N), from the gate's pre-activation and the parameters."""
+    r = torch.sigmoid(recurrence_gate)
+    return r * (-C * F.softplus(decay)), None if phase is None else r * phase
+
+
+def cg_lru(
+    x: Tensor,
+    recurrence_gate: Tensor,
+    input_gate: Tensor,
+    decay: Tensor,
+    phase: Tensor | None,
+    h0: Tensor | None = None,
+    fresh: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The gated recurrence, from gate pre-activations to its output, with gradients for every floating-point argument.
+
+    Computes in float32 (float64 for float64 inputs) whatever the activations are.
+
+    Args:
+        x: (B, T, D), the input; for the complex unit D = 2N, real parts first.
+        recurrence_gate, input_gate: (B, T, N), before the sigmoid.
+        decay: (N,), the parameter L of log|a| = -c r softplus(L).
+        phase: (N,) in radians, or None for the real unit (then D = N).
+        h0: (B, D), the state, laid out as y; None is zero.
+        fresh: (B,) bool, lanes whose first step this call may take; None where h0 is None means all.
+
+    Returns:
+        y of shape (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
+
+    Raises:
+        ValueError: h0 without fresh or the other way round, or a width that does not fit the units.
+    """
+    if (h0 is None) != (fresh is None):
+        raise ValueError("h0 and fresh are given together or not at all")
+    units = decay.shape[0]
+    if x.shape[-1] != (units if phase is None else 2 * units):
+        raise ValueError(f"x has {x.shape[-1]} channels, which does not fit {units} {'real' if phase is None else 'complex'} units")
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if h0 is None:
+        h0 = x.new_zeros(x.shape[0], x.shape[2], dtype=dtype)
+    if fresh is None:
+        fresh = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
+    log_modulus, angle = decay_and_phase(recurrence_gate.to(dtype), decay.to(dtype), None if phase is None else phase.to(dtype))
+    factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus))
+    if x.shape[1]:
+        first = torch.where(fresh[:, None, None], torch.ones_like(factor[:, :1]), factor[:, :1])
+        factor = torch.cat([first, factor[:, 1:]], dim=1)
+    gated = factor * torch.sigmoid(input_gate.to(dtype))
+    modulus, z = log_modulus.exp(), x.to(dtype)
+    if angle is None:
+        y, last = linear_scan(modulus, gated * z, h0.to(dtype))
+    else:
+        a = torch.polar(modulus, angle)
+        h, h_last = linear_scan(a, torch.complex(gated * z[..., :units], gated * z[..., units:]), _as_complex(h0.to(dtype)))
+        y, last = _as_halves(h), _as_halves(h_last)
+    return y.to(x.dtype), last
+
+
+def _as_complex(halves: Tensor) -> Tensor:
+    real, imaginary = halves.chunk(2, dim=-1)
+    return torch.complex(real, imaginary)
+
+
+def _as_halves(values: Tensor) -> Tensor:
+    return torch.cat([values.real, values.imag], dim=-1)

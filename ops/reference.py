@@ -1,0 +1,25 @@
+"""The linear recurrence as the equation reads: one step after the other, differentiated by autograd.
+
+Slow, and right in any dtype: the tests hold every other implementation equal to this one in float64.
+"""
+
+import torch
+from torch import Tensor
+
+
+def linear_scan_reference(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    """h_t = a_t h_{t-1} + x_t.
+
+    Args:
+        a: (B, T, N), real or complex.
+        x: (B, T, N), same dtype.
+        h0: (B, N), the state before the first step.
+
+    Returns:
+        h of shape (B, T, N), and the last state (B, N), which is h0 where T = 0.
+    """
+    h, steps = h0, []
+    for t in range(x.shape[1]):
+        h = a[:, t] * h + x[:, t]
+        steps.append(h)
+    return (torch.stack(steps, dim=1) if steps else x), h

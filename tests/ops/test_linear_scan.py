@@ -1,0 +1,103 @@
+import pytest
+import torch
+
+from ops import linear_scan
+from ops.reference import linear_scan_reference
+from tests.helpers import F32, F32_GRADIENT, F64, relative_error
+
+DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
+
+
+def make_inputs(batch, time, units, dtype, modulus=(0.0, 0.9999), seed=0):
+    """a (|a| drawn from the range, its first third exactly 0 where the range begins at 0), x, h0; doubles for the reference."""
+    g = torch.Generator().manual_seed(seed)
+    wide = torch.promote_types(dtype, torch.float64)
+    low, high = modulus
+    size = torch.rand(batch, time, units, generator=g, dtype=torch.float64) * (high - low) + low
+    if low == 0:
+        size[..., : units // 3 or 1] = 0
+    if dtype.is_complex:
+        a = torch.polar(size, torch.rand(batch, time, units, generator=g, dtype=torch.float64) * 6.3)
+    else:
+        a = size * torch.sign(torch.randn(batch, time, units, generator=g, dtype=torch.float64))
+    x, h0 = (torch.randn(*shape, generator=g, dtype=wide) for shape in ((batch, time, units), (batch, units)))
+    # Rounded first, so that the reference sees the very numbers that the tested implementation sees.
+    return [t.to(dtype).to(wide) for t in (a, x, h0)]
+
+
+def run(function, inputs, dtype, seed=1):
+    """Outputs and gradients of a random linear functional of all outputs."""
+    inputs = [t.to(dtype).requires_grad_() for t in inputs]
+    h, last = function(*inputs)
+    g = torch.Generator().manual_seed(seed)
+    loss = 0
+    for out in (h, last):
+        loss = loss + (out * torch.randn(out.shape, generator=g, dtype=torch.promote_types(dtype, torch.float64)).to(dtype)).sum()
+    loss = loss.real if loss.is_complex() else loss
+    return [h, last], torch.autograd.grad(loss, inputs)
+
+
+@pytest.mark.parametrize("modulus", [(0.0, 0.9999), (0.99, 1.0)], ids=["from_zero", "near_one"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 63, 3), (3, 500, 5), (1, 1001, 8)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_equals_the_float64_reference(dtype, shape, modulus):
+    inputs = make_inputs(*shape, dtype, modulus)
+    wide = inputs[0].dtype
+    outputs, gradients = run(linear_scan, inputs, dtype)
+    expected, expected_gradients = run(linear_scan_reference, inputs, wide)
+    single = dtype in (torch.float32, torch.complex64)
+    for value, reference in zip(outputs, expected, strict=True):
+        assert relative_error(value.to(wide), reference) < (F32 if single else F64)
+    for value, reference in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(value.to(wide), reference) < (F32_GRADIENT if single else F64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_gradcheck(dtype):
+    inputs = [t.requires_grad_() for t in make_inputs(2, 5, 3, dtype)]
+    assert torch.autograd.gradcheck(linear_scan, inputs)
+
+
+def test_exactly_zero_decay_forgets_exactly():
+    x = torch.randn(1, 7, 2)
+    h, last = linear_scan(torch.zeros_like(x), x, torch.full((1, 2), float("inf")).nan_to_num(1e30))
+    assert torch.equal(h, x)
+    assert torch.equal(last, x[:, -1])
+
+
+def test_no_steps_leave_the_state():
+    h0 = torch.randn(2, 3, requires_grad=True)
+    h, last = linear_scan(torch.zeros(2, 0, 3), torch.zeros(2, 0, 3), h0)
+    assert h.shape == (2, 0, 3)
+    assert torch.equal(last, h0)
+    last.sum().backward()
+    assert torch.equal(h0.grad, torch.ones_like(h0))
+
+
+def test_no_lanes():
+    h, last = linear_scan(torch.zeros(0, 4, 3), torch.zeros(0, 4, 3))
+    assert h.shape == (0, 4, 3)
+    assert last.shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_strided_and_conjugated_inputs(dtype):
+    a, x, h0 = make_inputs(2, 20, 4, dtype)
+    strided = [t.transpose(0, -1).contiguous().transpose(0, -1).conj() for t in (a, x, h0)]
+    h, _ = linear_scan(*strided)
+    expected, _ = linear_scan_reference(a.conj(), x.conj(), h0.conj())
+    assert relative_error(h, expected) < F64
+
+
+@pytest.mark.parametrize(
+    ("a", "x", "h0", "message"),
+    [
+        (torch.zeros(1, 2, 3), torch.zeros(1, 3, 3), None, "share one shape"),
+        (torch.zeros(2, 3), torch.zeros(2, 3), None, "share one shape"),
+        (torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.zeros(1, 2), "h0 must have shape"),
+        (torch.zeros(1, 2, 3), torch.zeros(1, 2, 3, dtype=torch.float64), None, "share one dtype"),
+    ],
+)
+def test_refuses_what_does_not_fit(a, x, h0, message):
+    with pytest.raises(ValueError, match=message):
+        linear_scan(a, x, h0)
