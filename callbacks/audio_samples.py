@@ -1,0 +1,100 @@
+"""What the model sounds like, at each validation."""
+
+import time
+from pathlib import Path
+
+import lightning as L
+import torch
+import torchaudio
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+from torch import Tensor
+from typing_extensions import override
+
+from audio import write_wav
+from generation import generate
+
+BUDGET = 0.05
+TRIAL_STEPS = 16
+
+
+class AudioSamples(Callback):
+    """A reference clip, a generated one and a continuation of the reference's beginning: audio, waveform and mel-spectrogram in
+    TensorBoard, and WAV files in `samples/` of the run's folder. Seeds and tags are the same throughout.
+
+    Args:
+        sample_seconds: Length of the generated clip and of the continuation; null for as much as 5 % of the time between validations
+            allows, a clip's length at most; 0 for none.
+        prompt_seconds: Length of the reference's beginning that is continued; half a clip at most.
+        seed: Of the sampling.
+    """
+
+    def __init__(self, sample_seconds: float | None = None, prompt_seconds: float = 0.5, seed: int = 0) -> None:
+        if (sample_seconds or 0) < 0 or prompt_seconds < 0:
+            raise ValueError(f"samples.sample_seconds ({sample_seconds}) and samples.prompt_seconds ({prompt_seconds}) must not be negative")
+        self.sample_seconds, self.prompt_seconds, self.seed = sample_seconds, prompt_seconds, seed
+        self._last_end = 0.0
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_end = time.perf_counter()
+
+    # In this hook the averaged weights, where there are any, are still in place.
+    @override
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero or self.sample_seconds == 0:
+            return
+        module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
+        reference, valid, _ = data.datasets["validation"][0]
+        reference = reference[valid].long()
+        prompt = reference[: min(round(self.prompt_seconds * module.sample_rate), len(reference) // 2)]
+        samples = self._affordable(module.net, module.sample_rate, data.clip_samples)
+        self._show(trainer, module, "reference", reference)
+        if samples:
+            self._show(trainer, module, "generated", generate(module.net, samples, seed=self.seed)[0])
+            continued = generate(module.net, samples, prompt=prompt, seed=self.seed)[0]
+            self._show(trainer, module, "continuation", torch.cat([prompt, continued]))
+        self._last_end = time.perf_counter()
+
+    def _affordable(self, net: torch.nn.Module, sample_rate: int, clip_samples: int) -> int:
+        """Samples to draw for each of the two clips."""
+        if self.sample_seconds is not None:
+            return round(self.sample_seconds * sample_rate)
+        budget = BUDGET * (time.perf_counter() - self._last_end)
+        started = time.perf_counter()
+        generate(net, TRIAL_STEPS, seed=self.seed)
+        trial = time.perf_counter() - started
+        return min(clip_samples, max(0, int((budget - trial) / 2 / (trial / TRIAL_STEPS))))
+
+    def _show(self, trainer: L.Trainer, module: L.LightningModule, tag: str, classes: Tensor) -> None:
+        step, rate = trainer.global_step, module.sample_rate
+        samples = module.quantiser.decode_centre(classes)
+        write_wav(Path(trainer.log_dir or trainer.default_root_dir) / "samples" / f"step_{step:07d}" / f"{tag}.wav", samples.numpy(), rate)
+        if trainer.logger is None:
+            return
+        writer = trainer.logger.experiment  # type: ignore[attr-defined]
+        writer.add_audio(f"audio/{tag}", samples, step, sample_rate=rate)
+        writer.add_figure(f"waveform/{tag}", waveform_figure(samples, rate), step)
+        writer.add_figure(f"mel/{tag}", mel_figure(samples, rate), step)
+
+
+def waveform_figure(samples: Tensor, sample_rate: int) -> Figure:
+    """The waveform (T,) over time in seconds."""
+    figure = Figure(figsize=(8, 2.5), layout="constrained")
+    axes = figure.add_subplot(xlabel="seconds", ylabel="amplitude", ylim=(-1, 1))
+    axes.plot(torch.arange(len(samples)) / sample_rate, samples, linewidth=0.5)
+    return figure
+
+
+def mel_figure(samples: Tensor, sample_rate: int) -> Figure:
+    """The mel-spectrogram (dB under its peak) of a waveform (T,)."""
+    window = 1024
+    padded = torch.nn.functional.pad(samples, (0, max(0, window - len(samples))))
+    mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=window, hop_length=window // 4, n_mels=64)(padded)
+    decibels = torchaudio.functional.amplitude_to_DB(mel, 10.0, 1e-10, 0.0, top_db=80.0)
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.add_subplot(xlabel="seconds", ylabel="mel band")
+    extent = (0, len(padded) / sample_rate, 0, mel.shape[0])
+    image = axes.imshow(decibels - decibels.max(), origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0)
+    figure.colorbar(image, label="dB")
+    return figure

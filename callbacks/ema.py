@@ -1,0 +1,35 @@
+"""A moving average of the weights, for evaluation and sampling."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from typing_extensions import override
+
+
+class EMA(WeightAveraging):
+    """Exponential moving average of the weights, updated after each step; what a checkpoint holds as its weights.
+
+    Args:
+        decay: The weight of the past, in (0, 1); smaller over the first steps, (1 + n)/(10 + n), so that a short run is not held back by
+            its start. Null for no averaging: the weights are used as they are.
+    """
+
+    def __init__(self, decay: float | None = None) -> None:
+        if decay is not None and not 0 < decay < 1:
+            raise ValueError(f"ema.decay must be between 0 and 1, got {decay}")
+        self.decay = decay
+
+        def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+            n = float(updates)
+            assert decay is not None
+            return averaged.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+
+        super().__init__(avg_fn=average)
+
+    @override
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Evaluation has no use for the average's state, and needs no warning that it is left alone.
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)

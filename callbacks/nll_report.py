@@ -1,0 +1,83 @@
+"""The likelihood of a split, in bits per sample."""
+
+import json
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from typing_extensions import override
+
+from callbacks.run_directory import run_directory
+from datamodules.clips import Batch
+from metrics import NegativeLogLikelihood
+
+COMPARED = "an exact mean over all samples; the published tables average batches and drop the last, which differs in the third decimal"
+
+
+class NLLReport(Callback):
+    """Logs `val/bits` and `test/bits`; after `validate` and `test` prints a table and writes `nll_SPLIT.json` into the run's folder."""
+
+    def __init__(self) -> None:
+        self.metric = NegativeLogLikelihood()
+
+    def _start(self, pl_module: L.LightningModule) -> None:
+        self.metric.to(pl_module.device)
+        self.metric.reset()
+
+    def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
+        measured = {name: value.item() for name, value in self.metric.compute().items()}
+        pl_module.log(tag, measured["bits_per_sample"], prog_bar=True, sync_dist=True)
+        if trainer.state.fn == "fit" or not trainer.is_global_zero:
+            return
+        report = {"split": split, **measured} | {
+            "protocol": trainer.datamodule.protocol,  # type: ignore[attr-defined]
+            "mean": COMPARED,
+            "checkpoint": str(trainer.ckpt_path),
+            "batches": "all" if _is_whole(trainer, split) else "limited by trainer.limit_*_batches",
+        }
+        path = run_directory(trainer) / f"nll_{split}.json"
+        path.write_text(json.dumps(report, indent=2) + "\n")
+        table = Table("split", "bits/sample", "samples", "clips", title="Negative log-likelihood", caption=report["protocol"])
+        table.add_row(split, f"{measured['bits_per_sample']:.4f}", f"{measured['samples']:,}", f"{measured['clips']:,}")
+        console = Console()
+        console.print(table)
+        console.print(f"Written to {path}", soft_wrap=True, highlight=False)
+
+    @override
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start(pl_module)
+
+    @override
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start(pl_module)
+
+    @override
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._update(outputs, batch)
+
+    @override
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._update(outputs, batch)
+
+    @override
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._finish(trainer, pl_module, "validation", "val/bits")
+
+    @override
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._finish(trainer, pl_module, "test", "test/bits")
+
+    def _update(self, nats: Tensor, batch: Batch) -> None:
+        self.metric.update(nats, batch.valid)
+
+
+def _is_whole(trainer: L.Trainer, split: str) -> bool:
+    limit = trainer.limit_test_batches if split == "test" else trainer.limit_val_batches
+    return limit == 1.0 and isinstance(limit, float)

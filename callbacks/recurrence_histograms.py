@@ -1,0 +1,52 @@
+"""How long the recurrences remember, and at which pitch."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from typing_extensions import override
+
+from datamodules.clips import Batch
+from models import GatedRecurrence
+
+
+class RecurrenceHistograms(Callback):
+    """Histograms of |a| and arg a (radians) per level, `recurrence/level_K/modulus` and `/angle`, over the first validation batch."""
+
+    @override
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._handles: list[Any] = []
+        if batch_idx or trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero or trainer.logger is None:
+            return
+        self._seen: dict[int, list[tuple[Tensor, Tensor | None]]] = {}
+        for name, layer in pl_module.named_modules():
+            if isinstance(layer, GatedRecurrence):
+                level = name.split(".").count("inner")
+                self._handles.append(layer.register_forward_hook(self._watch(level)))
+
+    @override
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if not self._handles:
+            return
+        for handle in self._handles:
+            handle.remove()
+        for level, seen in self._seen.items():
+            modulus, angle = zip(*seen, strict=True)
+            writer = trainer.logger.experiment  # type: ignore[union-attr]
+            writer.add_histogram(f"recurrence/level_{level}/modulus", torch.cat(modulus), trainer.global_step)
+            if angle[0] is not None:
+                writer.add_histogram(f"recurrence/level_{level}/angle", torch.cat(angle), trainer.global_step)
+
+    def _watch(self, level: int) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            # One lane and every 16th step show the distribution as well as all of them.
+            modulus, angle = layer.modulus_and_angle(inputs[0][:1, ::16])  # type: ignore[operator]
+            self._seen.setdefault(level, []).append((modulus.flatten().cpu(), None if angle is None else angle.flatten().cpu()))
+
+        return hook

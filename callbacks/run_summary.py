@@ -1,0 +1,66 @@
+"""What a run is about to cost, printed before it starts."""
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from typing_extensions import override
+
+from metrics import sample_nats
+
+PROBE_SAMPLES = 1600
+STATE_BYTES = 16  # for each parameter in float32: itself, its gradient and AdamW's two moments
+
+
+class RunSummary(Callback):
+    """Prints the numbers of parameters and of samples a step, and estimates of memory and time from one short forward and backward pass."""
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        parameters = sum(p.numel() for p in pl_module.parameters())
+        rows = data.batch_size * trainer.accumulate_grad_batches
+        samples = rows * data.clip_samples
+        rank_zero_info(f"Model: {parameters:,} parameters, {pl_module.net.bits} bits, {pl_module.sample_rate} Hz")  # type: ignore[union-attr]
+        rank_zero_info(f"Data: {data.protocol}")
+        rank_zero_info(f"Step: {samples:,} samples ({rows} clips of {data.clip_samples:,})")
+        steps = int(trainer.estimated_stepping_batches)
+        with trainer.precision_plugin.train_step_context():
+            kept, seconds = probe(pl_module.net, min(PROBE_SAMPLES, data.clip_samples))  # type: ignore[arg-type]
+        share = 1 / trainer.world_size
+        memory = parameters * STATE_BYTES + kept * samples * share / trainer.accumulate_grad_batches
+        rank_zero_info(f"Memory: about {memory / 2**30:.1f} GiB a device for weights, optimiser and activations")
+        hours = seconds * samples * share * steps / 3600
+        rank_zero_info(f"Time: about {hours:.2f} h for {steps:,} steps at {1 / seconds / share:,.0f} samples/s, validation not counted")
+
+
+def probe(net: nn.Module, samples: int) -> tuple[float, float]:
+    """Bytes kept for the backward pass, and seconds of forward and backward, for each sample; gradients are left as they were."""
+    classes = torch.zeros(1, samples, dtype=torch.long, device=next(net.parameters()).device)
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    held: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    seconds = 0.0
+    for _ in range(2):  # the first pass also compiles
+        held.clear()
+        started = _now(classes)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = sample_nats(net(classes)[0], classes).mean()
+        torch.autograd.grad(loss, parameters)
+        seconds = _now(classes) - started
+    return sum(size for pointer, size in held.items() if pointer not in own) / samples, seconds / samples
+
+
+def _now(tensor: Any) -> float:
+    if tensor.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()

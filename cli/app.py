@@ -1,0 +1,148 @@
+"""LightningCLI over this project's model, data and callbacks."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
+from omegaconf import OmegaConf
+
+from callbacks import EMA, AudioSamples, NLLReport, RecurrenceHistograms, RunRecord, RunSummary, Throughput
+from cli.runs import Run, check_writable, find_run
+from datamodules import AudioDataModule
+from errors import UserError
+from lightning_modules import HarmonicModule, read_checkpoint
+from lightning_modules.checkpoints import check_fits
+
+EVALUATIONS = ("validate", "test")
+FROM_DATA = ("bits", "law", "sample_rate")
+
+
+class Checkpoints(ModelCheckpoint):
+    """Keeps `best.ckpt`, by the likelihood on the validation split, and `last.ckpt`, of the last validation."""
+
+    def __init__(self) -> None:
+        super().__init__(filename="best", monitor="val/bits", save_last=True, enable_version_counter=False)
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Keeps the full configuration beside a training run; evaluations leave it as it is."""
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
+class HarmonicCLI(LightningCLI):
+    """fit, validate and test; the latter two take up a run's own config and checkpoint."""
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self.run = requested_run(args)
+        # A run's own config comes first, then what the user gives.
+        own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
+        super().__init__(
+            HarmonicModule,
+            AudioDataModule,
+            save_config_callback=SaveRunConfig,
+            trainer_defaults={
+                "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"save_dir": "logs", "name": "run"}},
+                "gradient_clip_val": 1.0,
+                "enable_model_summary": False,
+            },
+            seed_everything_default=0,
+            # At the top, so that it reaches the subcommands: interpolation over everything that was given, resolved at the end.
+            parser_kwargs={"parser_mode": "omegaconf+"} | {name: {"default_config_files": own} for name in EVALUATIONS},
+            subclass_mode_data=True,
+            args=list(args),
+            auto_configure_optimizers=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # The order matters: samples are drawn before the averaged weights are swapped out again.
+        parser.add_lightning_class_args(AudioSamples, "samples")
+        parser.add_lightning_class_args(EMA, "ema")
+        for key in FROM_DATA:
+            parser.link_arguments(f"data.init_args.{key}", f"model.{key}")
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would merge the hyperparameters of the checkpoint's model, but not its data: the run's config.yaml holds both.
+        return
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.config.subcommand]
+        if self.config.subcommand in EVALUATIONS:
+            config.model.init_from = None
+            config.trainer.logger = False
+        elif config.trainer.logger:
+            check_writable(Path(config.trainer.logger.init_args.save_dir))
+        if self.run:
+            config.ckpt_path = str(self.run.checkpoint)
+            rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
+        self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
+
+    def _fixed_callbacks(self, config: Any) -> list[Callback]:
+        callbacks: list[Callback] = [NLLReport(), Throughput(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
+        if config.trainer.enable_checkpointing is not False:
+            callbacks.append(Checkpoints())
+        if config.trainer.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar())
+        if config.trainer.logger:
+            callbacks.append(LearningRateMonitor(logging_interval="step"))
+        return callbacks
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if self.run:
+            check_fits(read_checkpoint(self.run.checkpoint), self.model, self.run.checkpoint)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks = [c for c in trainer.callbacks if not (isinstance(c, EMA) and c.decay is None)]
+        return trainer
+
+
+def requested_run(args: Sequence[str]) -> Run | None:
+    """The run that the command line speaks of: of an evaluation always one, of `fit` where it continues from a checkpoint."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("--config", "-c", action="append", default=[])
+    given, rest = parser.parse_known_args(args)
+    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in ("fit", *EVALUATIONS)):
+        return None
+    if rest[0] == "fit" and given.ckpt_path is None:
+        return None
+    return find_run(given.ckpt_path, log_folder(given.config))
+
+
+def log_folder(configs: Sequence[str]) -> Path:
+    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none."""
+    logger: dict[str, str] = {}
+    for path in configs:
+        if Path(path).is_file():
+            logger |= OmegaConf.to_container(OmegaConf.select(OmegaConf.load(path), "trainer.logger.init_args", default={}))  # type: ignore[operator]
+    return Path(logger.get("save_dir", "logs")) / logger.get("name", "")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    # Interpolation such as ${data.init_args.sample_rate} then counts from the top of a config file, below the subcommand.
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    try:
+        HarmonicCLI(sys.argv[1:] if args is None else args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,60 @@
+"""Finding runs and their checkpoints.
+
+A run is a folder `LOGS/NAME/version_N` with `config.yaml` and `checkpoints/` holding `best.ckpt` and `last.ckpt`. Folders without a checkpoint
+are not runs: they were made by a training that stopped before its first one.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and one of its checkpoints."""
+
+    folder: Path
+    checkpoint: Path
+
+    @property
+    def config(self) -> Path:
+        """The full configuration it was trained with; may be missing where the checkpoint was moved."""
+        return self.folder / "config.yaml"
+
+
+def find_run(checkpoint: str | None, logs: Path) -> Run:
+    """The run meant by `--ckpt_path`.
+
+    Args:
+        checkpoint: a file, or "best" or "last" of the newest run below `logs`; None is best, or last where there is no best.
+        logs: where runs lie, at any depth.
+
+    Raises:
+        UserError: there is no such file or run.
+    """
+    if checkpoint not in (None, "best", "last"):
+        path = Path(str(checkpoint))
+        if not path.is_file():
+            raise UserError(f"--ckpt_path {checkpoint}: there is no such file; give a checkpoint, best or last")
+        return Run(path.resolve().parents[1] if path.resolve().parent.name == "checkpoints" else path.resolve().parent, path)
+    found = sorted(logs.rglob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f"{logs}: no run with a checkpoint; train first (python train.py fit --config ...), or give --ckpt_path FILE")
+    folder = found[-1].parent
+    for name in ("best", "last") if checkpoint is None else (checkpoint,):
+        if (folder / f"{name}.ckpt").is_file():
+            return Run(folder.parent, folder / f"{name}.ckpt")
+    raise UserError(f"{folder}: has no {checkpoint or 'best or last'}.ckpt; give --ckpt_path FILE")
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UserError where no file can be made in the folder, which is made if it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: runs cannot be written there: {error.strerror or os.strerror(error.errno or 0)}") from error

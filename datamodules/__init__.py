@@ -1,0 +1,9 @@
+"""Where the audio comes from: Lightning DataModules that yield batches of classes."""
+
+from datamodules.audio_folder import AudioFolder
+from datamodules.base import AudioDataModule
+from datamodules.clips import Batch
+from datamodules.sc09 import SC09
+from datamodules.synthetic import Synthetic
+
+__all__ = ["SC09", "AudioDataModule", "AudioFolder", "Batch", "Synthetic"]

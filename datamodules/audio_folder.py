@@ -1,0 +1,47 @@
+"""Any folder of recordings."""
+
+from pathlib import Path
+
+from natsort import natsorted
+
+from audio.reading import SUFFIXES
+from datamodules.base import AudioDataModule, Split
+from errors import UserError
+
+TRAIN_SHARE = 0.88
+
+
+class AudioFolder(AudioDataModule):
+    """WAV, FLAC and OGG files at any rate with 1 to 32 channels, in the folder or anywhere below it.
+
+    Sub-folders `train/`, `validation/` and `test/` are the splits where they are there; else the first 88 % of the files in natural order
+    (`take2.wav` before `take10.wav`) are for training, the next 6 % for validation and the rest for testing.
+    """
+
+    def files(self) -> dict[Split, list[Path]]:
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: there is no such folder; name the one with your recordings with --data.root")
+        splits: tuple[Split, ...] = ("train", "validation", "test")
+        by_folder = {split: _recordings(self.root / split) for split in splits}
+        if any((self.root / split).is_dir() for split in splits):
+            for split, paths in by_folder.items():
+                if not paths:
+                    raise UserError(f"{self.root / split}: no {', '.join(SUFFIXES)} files; each of train/, validation/ and test/ needs some")
+            return by_folder
+        paths = _recordings(self.root)
+        if not paths:
+            raise UserError(f"{self.root}: no {', '.join(SUFFIXES)} files in it or below it")
+        n = len(paths)
+        first, second = int(TRAIN_SHARE * n), int((TRAIN_SHARE + (1 - TRAIN_SHARE) / 2) * n)
+        by_order: dict[Split, list[Path]] = {"train": paths[:first], "validation": paths[first:second], "test": paths[second:]}
+        for split, part in by_order.items():
+            if not part:
+                raise UserError(
+                    f"{self.root}: {n} recordings are too few to be split 88/6/6 (the {split} split would be empty): "
+                    "cut them into more files, or sort them into train/, validation/ and test/"
+                )
+        return by_order
+
+
+def _recordings(folder: Path) -> list[Path]:
+    return natsorted((p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()), key=lambda p: p.as_posix())

@@ -1,0 +1,153 @@
+"""What all datasets share: quantising, scaling, batches, and the splits among ranks."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch.utils.data import DataLoader, DistributedSampler
+
+from audio import Quantiser, Scaling, extremes
+from audio.quantise import Law
+from datamodules.clips import Batch, ClipDataset, Samples, clip_table
+from datamodules.recordings import FULL_SCALE, load_recordings
+from errors import UserError
+
+Split = Literal["train", "validation", "test"]
+
+
+class AudioDataModule(L.LightningDataModule):
+    """Recordings from files, as shuffled clips. A dataset says which files belong to which split, and how clips are cut.
+
+    Args:
+        root: Folder of the recordings.
+        sample_rate: Rate in Hz that recordings are resampled to.
+        bits: Bits a sample; 2^bits classes.
+        law: Spacing of the classes: mu-law or linear.
+        scaling: What samples are scaled by before quantising: the extremes of the clip, of the file, or nothing (the fixed range [-1, 1]).
+        clip_samples: Samples in a clip.
+        batch_size: Clips in a batch, over all data ranks.
+        num_workers: Processes that prepare batches; 0 prepares them in the training process.
+        seed: Of the order of the clips.
+    """
+
+    keep_tails = True
+    """Whether the rest of a recording that is shorter than a clip is a clip too, padded."""
+
+    def __init__(
+        self,
+        root: Path,
+        sample_rate: int = 16_000,
+        bits: int = 8,
+        law: Law = "mu-law",
+        scaling: Scaling = "clip",
+        clip_samples: int = 16_000,
+        batch_size: int = 16,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for key, value in (("sample_rate", sample_rate), ("clip_samples", clip_samples), ("batch_size", batch_size)):
+            if value < 1:
+                raise UserError(f"data.{key} must be at least 1, got {value}")
+        if num_workers < 0:
+            raise UserError(f"data.num_workers must be 0 or more, got {num_workers}")
+        self.root, self.sample_rate, self.clip_samples = Path(root), sample_rate, clip_samples
+        self.bits, self.scaling, self.batch_size, self.num_workers, self.seed = bits, scaling, batch_size, num_workers, seed
+        self.quantiser = Quantiser(bits, law)
+        self.datasets: dict[Split, ClipDataset] = {}
+
+    @abstractmethod
+    def files(self) -> dict[Split, list[Path]]:
+        """The files of each split, in order.
+
+        Raises:
+            UserError: the folder is missing or does not lie as it must.
+        """
+
+    @property
+    def protocol(self) -> str:
+        """What the numbers measured on this data depend on, in a line."""
+        tails = "shorter rests padded, not counted" if self.keep_tails else "shorter rests dropped"
+        return (
+            f"{type(self).__name__}: {self.quantiser.law} {self.bits} bit, scaling {self.scaling}, {self.sample_rate} Hz, "
+            f"clips of {self.clip_samples} samples, {tails}, no context across clips"
+        )
+
+    def setup(self, stage: str) -> None:
+        """Reads what the stage needs, so that bad files are found before any training."""
+        wanted: dict[str, list[Split]] = {"fit": ["train", "validation"], "validate": ["validation"], "test": ["test"]}
+        for split in wanted[stage]:
+            if split not in self.datasets:
+                self.datasets[split] = self.make_dataset(split)
+
+    def make_dataset(self, split: Split) -> ClipDataset:
+        """The clips of a split, read, resampled and checked."""
+        paths = self.files()[split]
+        if not paths:
+            raise UserError(f"{self.root}: no recordings for the {split} split")
+        recordings = load_recordings(paths, self.sample_rate, f"Reading {split}")
+        table = clip_table(recordings.lengths, self.clip_samples, self.keep_tails)
+        if not table:
+            raise UserError(
+                f"{self.root}: every recording of the {split} split is shorter than data.clip_samples ({self.clip_samples} samples); "
+                "choose shorter clips"
+            )
+
+        def samples_of(recording: int, start: int, stop: int | None) -> torch.Tensor:
+            stop = recordings.lengths[recording] if stop is None else stop
+            return torch.from_numpy(recordings.read(recording, start, stop)).float() / FULL_SCALE
+
+        spans: list[tuple[float, float] | None] = [None] * len(paths)
+        if self.scaling == "file":
+            spans = [extremes(samples_of(i, 0, None)) for i in range(len(paths))]
+
+        def read(index: int) -> Samples:
+            recording, start, stop = table[index]
+            samples = samples_of(recording, start, stop)
+            return Samples(samples, extremes(samples) if self.scaling == "clip" else spans[recording])
+
+        constant = sum(bool((clip := recordings.read(*row)).min() == clip.max()) for row in table)
+        if constant:
+            rank_zero_warn(f"{constant} of {len(table)} clips of the {split} split are constant (silence, say); they are kept")
+        if recordings.overshoots:
+            rank_zero_warn(f"{recordings.overshoots} samples of the {split} split lay outside [-1, 1] and were clipped")
+        rank_zero_info(f"{split}: {len(paths)} recordings, {len(table)} clips, {len(recordings.samples) / self.sample_rate:.0f} s")
+        return ClipDataset(read, len(table), self.clip_samples, self.quantiser)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("test")
+
+    def _loader(self, split: Split) -> DataLoader[Batch]:
+        dataset = self.datasets[split]
+        # Without a trainer (in a notebook, say) there is one rank.
+        ranks = {"num_replicas": 1, "rank": 0}
+        if self.trainer is not None and self.trainer.world_size > 1:
+            ranks = self.trainer.strategy.distributed_sampler_kwargs
+        if self.batch_size % ranks["num_replicas"]:
+            raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks['num_replicas']})")
+        train = split == "train"
+        if train and len(dataset) < self.batch_size:
+            raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {len(dataset)} clips; choose a smaller one")
+        if not train and len(dataset) < ranks["num_replicas"]:
+            raise UserError(f"the {split} split has {len(dataset)} clips, too few for {ranks['num_replicas']} data ranks")
+        # Evaluation counts every clip once: its ranks may differ by a clip, where the common sampler would repeat some.
+        sampler_class = DistributedSampler if train else UnrepeatedDistributedSampler
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size // ranks["num_replicas"],
+            sampler=sampler_class(dataset, shuffle=train, seed=self.seed, drop_last=train, **ranks),
+            drop_last=train,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,5 @@
+"""Sampling from a model with carried state."""
+
+from generation.sampler import generate
+
+__all__ = ["generate"]

@@ -1,0 +1,51 @@
+"""Checkpoints: what ours hold beside Lightning's contents, and how one is read without trusting it."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from errors import UserError
+
+FORMAT = 1
+"""Raised when a checkpoint of before can no longer be read."""
+
+KEY = "harmonicrnn"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, on the CPU. Code inside it is never run.
+
+    Raises:
+        UserError: it is missing, cut short, carries code, or was written by another project or a later format.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: holds more than numbers and names, or is no checkpoint; it is not loaded") from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"{path}: is cut short or damaged; take another checkpoint of the run") from error
+    record = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    if record is None or "state_dict" not in checkpoint:
+        raise UserError(f"{path}: is not a checkpoint of this project")
+    if record["format"] > FORMAT:
+        raise UserError(f"{path}: has format {record['format']}, this version reads up to {FORMAT}; update the code")
+    return checkpoint
+
+
+def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> None:
+    """Raises UserError, naming the first difference, where the checkpoint's weights are not those of the module's architecture."""
+    saved, own = checkpoint["state_dict"], module.state_dict()
+    hint = "its architecture differs from the configured one; test it with its own run's config, or train anew"
+    for name, value in own.items():
+        if name not in saved:
+            raise UserError(f"{path}: has no weights for {name}: {hint}")
+        if saved[name].shape != value.shape:
+            raise UserError(f"{path}: {name} has shape {tuple(saved[name].shape)}, the model's {tuple(value.shape)}: {hint}")
+    for name in saved:
+        if name not in own:
+            raise UserError(f"{path}: has weights for {name}, which the model lacks: {hint}")

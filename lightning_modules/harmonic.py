@@ -1,0 +1,89 @@
+"""HarmonicRNN as a LightningModule."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from audio import Quantiser
+from audio.quantise import Law
+from datamodules.clips import Batch
+from errors import UserError
+from lightning_modules.checkpoints import check_fits, read_checkpoint
+from lightning_modules.non_finite import first_non_finite
+from lightning_modules.optimizer import OptimizerConfig, make_optimizer
+from metrics import sample_nats
+from models import HarmonicRNN
+
+
+class HarmonicModule(L.LightningModule):
+    """Trains HarmonicRNN by maximum likelihood of the next sample.
+
+    Args:
+        optimizer: How the weights are trained.
+        init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
+        sample_rate: Of the audio in Hz; comes from the data.
+        law: Spacing of the classes; comes from the data.
+        network: The architecture, as in `models.HarmonicRNN`; bits come from the data.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 - frozen
+        init_from: Path | None = None,
+        sample_rate: int = 16_000,
+        law: Law = "mu-law",
+        **network: Any,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["init_from"])
+        self.optimizer, self.sample_rate = optimizer, sample_rate
+        self.net = HarmonicRNN(**network)
+        self.quantiser = Quantiser(self.net.bits, law)
+        if init_from is not None:
+            checkpoint = read_checkpoint(Path(init_from))
+            check_fits(checkpoint, self, Path(init_from))
+            self.load_state_dict(checkpoint["state_dict"])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
+        optimizer, schedule = make_optimizer(self.net, self.optimizer, int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: Batch) -> Tensor:
+        nats = self._nats(batch)
+        loss = torch.where(batch.valid, nats, 0).sum() / batch.valid.sum()
+        if not loss.isfinite():
+            where = first_non_finite(self.net, batch.classes)
+            raise UserError(f"the loss is {loss.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
+        self.log("train/bits", loss.detach() / math.log(2), prog_bar=True)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        if not norm.isfinite():
+            name = next(n for n, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all())
+            raise UserError(f"the gradient is not finite at step {self.global_step}, first that of {name}. {self._advice()}")
+        self.log("train/gradient_norm", norm)
+
+    def validation_step(self, batch: Batch) -> Tensor:
+        """Nats of each sample, (B, T)."""
+        return self._nats(batch)
+
+    def test_step(self, batch: Batch) -> Tensor:
+        """Nats of each sample, (B, T)."""
+        return self._nats(batch)
+
+    def _nats(self, batch: Batch) -> Tensor:
+        logits, _ = self.net(batch.classes)
+        return sample_nats(logits, batch.classes)
+
+    def _advice(self) -> str:
+        return "The last checkpoint before it is kept; lower model.optimizer.lr, or look at the data"

@@ -1,0 +1,8 @@
+"""The command line: python train.py {fit,validate,test} --help."""
+
+import sys
+
+from cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
