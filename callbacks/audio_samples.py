@@ -31,7 +31,9 @@ class AudioSamples(Callback):
 
     def __init__(self, sample_seconds: float | None = None, prompt_seconds: float = 0.5, seed: int = 0) -> None:
         if (sample_seconds or 0) < 0 or prompt_seconds < 0:
-            raise ValueError(f"samples.sample_seconds ({sample_seconds}) and samples.prompt_seconds ({prompt_seconds}) must not be negative")
+            raise ValueError(
+                f"samples.sample_seconds ({sample_seconds}) and samples.prompt_seconds ({prompt_seconds}) must not be negative"
+            )
         self.sample_seconds, self.prompt_seconds, self.seed = sample_seconds, prompt_seconds, seed
         self._last_end = 0.0
 

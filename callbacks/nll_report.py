@@ -40,11 +40,12 @@ class NLLReport(Callback):
         }
         path = run_directory(trainer) / f"nll_{split}.json"
         path.write_text(json.dumps(report, indent=2) + "\n")
-        table = Table("split", "bits/sample", "samples", "clips", title="Negative log-likelihood", caption=report["protocol"])
+        table = Table("split", "bits/sample", "samples", "clips")
         table.add_row(split, f"{measured['bits_per_sample']:.4f}", f"{measured['samples']:,}", f"{measured['clips']:,}")
         console = Console()
         console.print(table)
-        console.print(f"Written to {path}", soft_wrap=True, highlight=False)
+        for line in (report["protocol"], f"Written to {path}"):
+            console.print(line, soft_wrap=True, highlight=False)
 
     @override
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from metrics import sample_nats
 
-PROBE_SAMPLES = 1600
+PROBE_SAMPLES = 8000
 STATE_BYTES = 16  # for each parameter in float32: itself, its gradient and AdamW's two moments
 
 

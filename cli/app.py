@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from omegaconf import OmegaConf
 
 from callbacks import EMA, AudioSamples, NLLReport, RecurrenceHistograms, RunRecord, RunSummary, Throughput
@@ -21,6 +22,7 @@ from lightning_modules import HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 
 EVALUATIONS = ("validate", "test")
+LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
 
 
@@ -42,8 +44,8 @@ class SaveRunConfig(SaveConfigCallback):
 class HarmonicCLI(LightningCLI):
     """fit, validate and test; the latter two take up a run's own config and checkpoint."""
 
-    def __init__(self, args: Sequence[str]) -> None:
-        self.run = requested_run(args)
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        self.run = requested_run(sys.argv[1:] if args is None else args)
         # A run's own config comes first, then what the user gives.
         own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
         super().__init__(
@@ -51,15 +53,16 @@ class HarmonicCLI(LightningCLI):
             AudioDataModule,
             save_config_callback=SaveRunConfig,
             trainer_defaults={
-                "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"save_dir": "logs", "name": "run"}},
+                "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": LOGGER},
                 "gradient_clip_val": 1.0,
                 "enable_model_summary": False,
             },
             seed_everything_default=0,
             # At the top, so that it reaches the subcommands: interpolation over everything that was given, resolved at the end.
-            parser_kwargs={"parser_mode": "omegaconf+"} | {name: {"default_config_files": own} for name in EVALUATIONS},
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False}
+            | {name: {"default_config_files": own} for name in EVALUATIONS},
             subclass_mode_data=True,
-            args=list(args),
+            args=None if args is None else list(args),
             auto_configure_optimizers=False,
         )
 
@@ -83,6 +86,7 @@ class HarmonicCLI(LightningCLI):
         if self.config.subcommand in EVALUATIONS:
             config.model.init_from = None
             config.trainer.logger = False
+            config.verbose = False  # the report has a table of its own
         elif config.trainer.logger:
             check_writable(Path(config.trainer.logger.init_args.save_dir))
         if self.run:
@@ -90,12 +94,30 @@ class HarmonicCLI(LightningCLI):
             rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
 
+    def before_fit(self) -> None:
+        self._read_data("fit")
+
+    def before_validate(self) -> None:
+        self._read_data("validate")
+
+    def before_test(self) -> None:
+        self._read_data("test")
+
+    def _read_data(self, stage: str) -> None:
+        """Finds bad data before the logger makes its folder; Lightning's own call comes later and finds the work done."""
+        if rank_zero_only.rank == 0:
+            self.datamodule.prepare_data()
+            self.datamodule.setup(stage)
+
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
-        callbacks: list[Callback] = [NLLReport(), Throughput(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
-        if config.trainer.enable_checkpointing is not False:
-            callbacks.append(Checkpoints())
+        callbacks: list[Callback] = [NLLReport()]
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(RichProgressBar())
+        if self.config.subcommand in EVALUATIONS:
+            return callbacks
+        callbacks += [Throughput(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
+        if config.trainer.enable_checkpointing is not False:
+            callbacks.append(Checkpoints())
         if config.trainer.logger:
             callbacks.append(LearningRateMonitor(logging_interval="step"))
         return callbacks
@@ -140,9 +162,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     # Interpolation such as ${data.init_args.sample_rate} then counts from the top of a config file, below the subcommand.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    # Lightning 2.6 under torch 2.11, at every step.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     try:
-        HarmonicCLI(sys.argv[1:] if args is None else args)
-    except UserError as error:
+        HarmonicCLI(args)
+    except (UserError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -26,7 +26,9 @@ class AudioFolder(AudioDataModule):
         if any((self.root / split).is_dir() for split in splits):
             for split, paths in by_folder.items():
                 if not paths:
-                    raise UserError(f"{self.root / split}: no {', '.join(SUFFIXES)} files; each of train/, validation/ and test/ needs some")
+                    raise UserError(
+                        f"{self.root / split}: no {', '.join(SUFFIXES)} files; each of train/, validation/ and test/ needs some"
+                    )
             return by_folder
         paths = _recordings(self.root)
         if not paths:

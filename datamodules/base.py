@@ -83,6 +83,9 @@ class AudioDataModule(L.LightningDataModule):
         for split in wanted[stage]:
             if split not in self.datasets:
                 self.datasets[split] = self.make_dataset(split)
+        if stage == "fit" and len(self.datasets["train"]) < self.batch_size:
+            clips = len(self.datasets["train"])
+            raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose a smaller one")
 
     def make_dataset(self, split: Split) -> ClipDataset:
         """The clips of a split, read, resampled and checked."""
@@ -136,8 +139,6 @@ class AudioDataModule(L.LightningDataModule):
         if self.batch_size % ranks["num_replicas"]:
             raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks['num_replicas']})")
         train = split == "train"
-        if train and len(dataset) < self.batch_size:
-            raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {len(dataset)} clips; choose a smaller one")
         if not train and len(dataset) < ranks["num_replicas"]:
             raise UserError(f"the {split} split has {len(dataset)} clips, too few for {ranks['num_replicas']} data ranks")
         # Evaluation counts every clip once: its ranks may differ by a clip, where the common sampler would repeat some.
