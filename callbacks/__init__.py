@@ -1,6 +1,7 @@
 """What is reported, written and kept while a run goes on: one class per file."""
 
 from callbacks.audio_samples import AudioSamples
+from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from callbacks.ema import EMA
 from callbacks.nll_report import NLLReport
 from callbacks.recurrence_histograms import RecurrenceHistograms
@@ -8,4 +9,14 @@ from callbacks.run_record import RunRecord
 from callbacks.run_summary import RunSummary
 from callbacks.throughput import Throughput
 
-__all__ = ["EMA", "AudioSamples", "NLLReport", "RecurrenceHistograms", "RunRecord", "RunSummary", "Throughput"]
+__all__ = [
+    "EMA",
+    "AudioSamples",
+    "BestCheckpoint",
+    "LastCheckpoint",
+    "NLLReport",
+    "RecurrenceHistograms",
+    "RunRecord",
+    "RunSummary",
+    "Throughput",
+]

@@ -29,6 +29,14 @@ class EMA(WeightAveraging):
         super().__init__(avg_fn=average)
 
     @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Nothing yet: the checkpoint of the end must hold the current weights beside the average."""
+
+    @override
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+
+    @override
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Evaluation has no use for the average's state, and needs no warning that it is left alone.
         if self._average_model is not None:

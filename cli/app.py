@@ -9,28 +9,22 @@ from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from omegaconf import OmegaConf
 
-from callbacks import EMA, AudioSamples, NLLReport, RecurrenceHistograms, RunRecord, RunSummary, Throughput
+from callbacks import EMA, AudioSamples, BestCheckpoint, LastCheckpoint, NLLReport, RecurrenceHistograms, RunRecord, RunSummary, Throughput
 from cli.runs import Run, check_writable, find_run
 from datamodules import AudioDataModule
 from errors import UserError
 from lightning_modules import HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
+from lightning_modules.optimizer import check_ends
 
 EVALUATIONS = ("validate", "test")
 LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
-
-
-class Checkpoints(ModelCheckpoint):
-    """Keeps `best.ckpt`, by the likelihood on the validation split, and `last.ckpt`, of the last validation."""
-
-    def __init__(self) -> None:
-        super().__init__(filename="best", monitor="val/bits", save_last=True, enable_version_counter=False)
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -95,6 +89,7 @@ class HarmonicCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
 
     def before_fit(self) -> None:
+        check_ends(self.trainer)
         self._read_data("fit")
 
     def before_validate(self) -> None:
@@ -117,7 +112,7 @@ class HarmonicCLI(LightningCLI):
             return callbacks
         callbacks += [Throughput(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
         if config.trainer.enable_checkpointing is not False:
-            callbacks.append(Checkpoints())
+            callbacks += [BestCheckpoint(), LastCheckpoint()]
         if config.trainer.logger:
             callbacks.append(LearningRateMonitor(logging_interval="step"))
         return callbacks
@@ -126,7 +121,7 @@ class HarmonicCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UserError(str(innermost(error))) from error
         if self.run:
             check_fits(read_checkpoint(self.run.checkpoint), self.model, self.run.checkpoint)
 
@@ -134,6 +129,13 @@ class HarmonicCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         trainer.callbacks = [c for c in trainer.callbacks if not (isinstance(c, EMA) and c.decay is None)]
         return trainer
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What was first raised: jsonargparse puts errors of its own around it that do not say what is wrong."""
+    while not isinstance(error, UserError) and (cause := error.__cause__ or error.__context__):
+        error = cause
+    return error
 
 
 def requested_run(args: Sequence[str]) -> Run | None:

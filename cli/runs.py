@@ -1,7 +1,7 @@
 """Finding runs and their checkpoints.
 
-A run is a folder `LOGS/NAME/version_N` with `config.yaml` and `checkpoints/` holding `best.ckpt` and `last.ckpt`. Folders without a checkpoint
-are not runs: they were made by a training that stopped before its first one.
+A run is a folder `LOGS/NAME/version_N` with `config.yaml` and `checkpoints/` holding `best.ckpt` and `last.ckpt`. Folders without a
+checkpoint are not runs: they were made by a training that stopped before its first one.
 """
 
 import os

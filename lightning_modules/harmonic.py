@@ -16,9 +16,9 @@ from datamodules.clips import Batch
 from errors import UserError
 from lightning_modules.checkpoints import check_fits, read_checkpoint
 from lightning_modules.non_finite import first_non_finite
-from lightning_modules.optimizer import OptimizerConfig, make_optimizer
+from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 from metrics import sample_nats
-from models import HarmonicRNN
+from models import HarmonicRNN, ModelState
 
 
 class HarmonicModule(L.LightningModule):
@@ -50,18 +50,20 @@ class HarmonicModule(L.LightningModule):
             check_fits(checkpoint, self, Path(init_from))
             self.load_state_dict(checkpoint["state_dict"])
 
+    def forward(self, classes: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+        """Logits of each sample given those before it, and the state after the last: as `HarmonicRNN.forward`."""
+        return self.net(classes, state)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
-            raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
-        optimizer, schedule = make_optimizer(self.net, self.optimizer, int(steps))
+        check_ends(self.trainer)
+        optimizer, schedule = make_optimizer(self.net, self.optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch) -> Tensor:
         nats = self._nats(batch)
         loss = torch.where(batch.valid, nats, 0).sum() / batch.valid.sum()
         if not loss.isfinite():
-            where = first_non_finite(self.net, batch.classes)
+            where = first_non_finite(self, batch.classes)
             raise UserError(f"the loss is {loss.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
         self.log("train/bits", loss.detach() / math.log(2), prog_bar=True)
         return loss
@@ -82,7 +84,7 @@ class HarmonicModule(L.LightningModule):
         return self._nats(batch)
 
     def _nats(self, batch: Batch) -> Tensor:
-        logits, _ = self.net(batch.classes)
+        logits, _ = self(batch.classes)
         return sample_nats(logits, batch.classes)
 
     def _advice(self) -> str:

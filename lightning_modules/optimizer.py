@@ -3,9 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import lightning as L
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from errors import UserError
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig, total_steps: int) ->
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = AdamW(groups, lr=config.lr, betas=config.betas)
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, total_steps, config.warmup))
+
+
+def check_ends(trainer: L.Trainer) -> None:
+    """Raises UserError where training has no end to which the schedule could run."""
+    if trainer.max_steps == -1 and trainer.max_epochs == -1:
+        raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
 
 
 def rate_factor(step: int, total_steps: int, warmup: float) -> float:

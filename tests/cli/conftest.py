@@ -1,0 +1,45 @@
+"""The command line run in this process, on tiny audio, in a folder of its own."""
+
+import textwrap
+
+import pytest
+import torch
+
+from cli import main
+from tests.audio_files import make_sc09
+
+CONFIG = """
+seed_everything: 1
+model:
+  levels: [{{width: 8, depth: 1, factor: 2}}, {{width: 16, depth: 1}}]
+  heads: 2
+  groups: 2
+data:
+  class_path: datamodules.SC09
+  init_args: {{root: {root}, clip_samples: 320, batch_size: 4, num_workers: 0}}
+samples: {{sample_seconds: 0.002, prompt_seconds: 0.001}}
+trainer:
+  max_steps: 4
+  val_check_interval: 2
+  check_val_every_n_epoch: null
+  log_every_n_steps: 1
+  enable_progress_bar: false
+  logger: {{init_args: {{name: tiny}}}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working directory: `data/` in the layout of SC09, and `tiny.yaml`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    make_sc09(tmp_path / "data")
+    (tmp_path / "tiny.yaml").write_text(textwrap.dedent(CONFIG.format(root=tmp_path / "data")))
+    torch.set_num_threads(1)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder):
+    """Runs the command line; a space separates arguments."""
+    return lambda command: main(command.split())

@@ -1,0 +1,173 @@
+"""What a user gets who gives something wrong: a line or two naming it, exit status 2, and nothing half-written."""
+
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.audio_files import tone
+
+FIT = "fit --config tiny.yaml"
+
+
+def expect_error(run, capsys, command, *parts):
+    capsys.readouterr()
+    assert run(command) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:") or told_on(line)]
+    message = "\n".join(told)
+    assert message.startswith("error: ")
+    assert len(told) <= 2, message
+    for part in parts:
+        assert part in message, message
+
+
+def told_on(line):
+    """Whether a line continues an error (jsonargparse indents its second line)."""
+    return line.startswith("  Expected")
+
+
+def replace_clip(folder, make):
+    path = sorted((folder / "data" / "three").glob("*.wav"))[0]
+    make(path)
+    return path
+
+
+def damaged_header(offset, value, layout):
+    def make(path):
+        content = bytearray(path.read_bytes())
+        content[offset : offset + struct.calcsize(layout)] = struct.pack(layout, value)
+        path.write_bytes(content)
+
+    return make
+
+
+def with_sample(value):
+    def make(path):
+        samples = tone(320, 0)
+        samples[7] = value
+        soundfile.write(path, samples, 16_000, subtype="FLOAT")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text("not audio"), "cannot be read as audio"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "cut short"),
+        (lambda path: path.write_bytes(b""), "cannot be read as audio"),
+        (lambda path: soundfile.write(path, np.zeros(0), 16_000), "holds no samples"),
+        (damaged_header(24, 0, "<I"), "cannot be read as audio"),
+        (damaged_header(22, 0, "<H"), "cannot be read as audio"),
+        (with_sample(np.nan), "NaN or infinite samples"),
+        (with_sample(np.inf), "NaN or infinite samples"),
+    ],
+    ids=["text", "truncated", "no_bytes", "no_samples", "rate_zero", "no_channels", "nan", "inf"],
+)
+def test_files(run, folder, capsys, make, message):
+    path = replace_clip(folder, make)
+    expect_error(run, capsys, FIT, str(path), message)
+    assert not (folder / "logs/tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("--data.root missing", ["missing: there is no such folder"]),
+        ("--data AudioFolder --data.root empty", ["empty: no .wav, .flac, .ogg files"]),
+        ("--data AudioFolder --data.root nowhere", ["nowhere: there is no such folder"]),
+        ("--model.levels=[{'width':9,'depth':1}] --model.heads 1", ["even width", "9"]),
+        ("--model.heads 3", ["heads (3)", "width (8)"]),
+        ("--model.groups 5", ["groups (5)", "8 and 16"]),
+        ("--data.bits 13", ["bits", "4 and 12", "13"]),
+        ("--model.bits 9", ["model.bits"]),
+        ("--model.headz 2", ["--model.headz"]),
+        ("--model.recurrence quantum", ["model.recurrence", "quantum"]),
+        ("--config unknown_key.yaml", ["hedas"]),
+        ("--config not_there.yaml", ["not_there.yaml"]),
+        ("--data.batch_size 21", ["batch_size (21)", "20 clips"]),
+        ("--data.batch_size 0", ["data.batch_size", "0"]),
+        ("--model.optimizer.lr 0", ["lr (0"]),
+        ("--ema.decay 1.5", ["ema.decay", "1.5"]),
+        ("--samples.sample_seconds -1", ["samples.sample_seconds"]),
+        ("--trainer.max_steps -1 --trainer.max_epochs -1", ["max_steps", "max_epochs"]),
+        ("--trainer.logger.init_args.save_dir tiny.yaml/logs", ["tiny.yaml/logs", "cannot be written"]),
+        ("--ckpt_path nothing.ckpt", ["nothing.ckpt", "no such file"]),
+        ("--ckpt_path last", ["no run with a checkpoint"]),
+        ("--model.init_from nothing.ckpt", ["nothing.ckpt", "no such checkpoint"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings(run, folder, capsys, arguments, parts):
+    (folder / "empty").mkdir()
+    (folder / "unknown_key.yaml").write_text("model: {hedas: 2}\n")
+    expect_error(run, capsys, f"{FIT} {arguments}", *parts)
+    assert not list(folder.glob("logs/**/*.tfevents*"))
+
+
+def test_no_run_to_test(run, capsys):
+    expect_error(run, capsys, "test", "no run with a checkpoint", "train first")
+
+
+@pytest.fixture
+def checkpoint(run, folder):
+    assert run(FIT) == 0
+    return folder / "logs/tiny/version_0/checkpoints/best.ckpt"
+
+
+class Code:
+    def __reduce__(self):
+        return (open, ("carried_code_was_run", "w"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "cut short or damaged"),
+        (lambda path: path.write_bytes(b""), "cut short or damaged"),
+        (lambda path: torch.save({"state_dict": Code()}, path), "more than numbers and names"),
+        (lambda path: path.write_bytes(pickle.dumps(Code())), "more than numbers and names"),
+        (lambda path: torch.save({"state_dict": {}}, path), "is not a checkpoint of this project"),
+        (lambda path: torch.save({"state_dict": {}, "harmonicrnn": {"format": 2}}, path), "has format 2"),
+    ],
+    ids=["truncated", "empty", "code", "pickle", "foreign", "newer_format"],
+)
+def test_checkpoints(run, folder, capsys, checkpoint, damage, message):
+    damage(checkpoint)
+    for command in ("test", f"{FIT} --ckpt_path {checkpoint}", f"{FIT} --model.init_from {checkpoint}"):
+        expect_error(run, capsys, command, "best.ckpt", message)
+    assert not (folder / "carried_code_was_run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [("--model.recurrence real", "levels.pre.blocks.0.recurrence"), ("--data.bits 5", "head"), ("--model.expansion 2", "has shape")],
+)
+def test_a_checkpoint_of_another_architecture(run, capsys, checkpoint, arguments, part):
+    expect_error(run, capsys, f"test {arguments}", "best.ckpt", part, "architecture differs")
+    expect_error(run, capsys, f"{FIT} --ckpt_path best {arguments}", "architecture differs")
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(run, folder, capsys):
+    poison = "--trainer.callbacks+=tests.cli.poison.PoisonAt"
+    expect_error(run, capsys, f"{FIT} {poison}", "loss is nan at step 3", "net.levels.pre.blocks.0.mlp", "lower model.optimizer.lr")
+    kept = torch.load(folder / "logs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert kept["global_step"] == 2
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+    assert run("test") == 0
+
+
+def test_a_gradient_that_is_not_a_number_stops_the_run(run, capsys):
+    poison = "--trainer.callbacks+=tests.cli.poison.PoisonGradientAt"
+    expect_error(run, capsys, f"{FIT} {poison}", "gradient is not finite at step 3", "net.head.weight")
+
+
+def test_constant_recordings_are_legal(run, folder):
+    for path in sorted((folder / "data").glob("*/*.wav"))[:10]:
+        soundfile.write(path, np.zeros(320), 16_000)
+    with pytest.warns(UserWarning, match="clips of the train split are constant"):
+        assert run(FIT) == 0
+    assert run("test") == 0

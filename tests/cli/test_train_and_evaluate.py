@@ -1,0 +1,153 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_modules import HarmonicModule, read_checkpoint
+from metrics import NegativeLogLikelihood, sample_nats
+
+REPOSITORY = Path(__file__).parents[2]
+FIT = "fit --config tiny.yaml"
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        assert run(FIT) == 0
+    version = folder / "logs/tiny/version_0"
+    told = [line.split(":")[0] for line in caplog.messages]
+    assert [name for name in told if name in ("Model", "Data", "Step", "Memory", "Time")] == ["Model", "Data", "Step", "Memory", "Time"]
+    assert "Step: 1,280 samples (4 clips of 320)" in caplog.messages
+    assert {p.name for p in (version / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+    record = json.loads((version / "run.json").read_text())
+    assert record["seed"] == 1
+    assert record["libraries"]["torch"] == torch.__version__.split("+")[0]
+    checkpoint = read_checkpoint(version / "checkpoints/last.ckpt")
+    assert checkpoint["harmonicrnn"] == record
+    assert record["format"] == 1
+
+    # Test with no other argument finds the run; its number is that of a count made here from the checkpoint alone.
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        assert run("test") == 0
+    assert any("logs/tiny/version_0/checkpoints/best.ckpt" in line for line in caplog.messages)
+    report = json.loads((version / "nll_test.json").read_text())
+    module = HarmonicModule.load_from_checkpoint(version / "checkpoints/best.ckpt")
+    metric = NegativeLogLikelihood()
+    for batch in datamodule(folder, "test").test_dataloader():
+        with torch.no_grad():
+            metric.update(sample_nats(module.net(batch.classes)[0], batch.classes), batch.valid)
+    expected = metric.compute()
+    assert report["bits_per_sample"] == pytest.approx(expected["bits_per_sample"].item(), abs=1e-6)
+    assert (report["samples"], report["clips"]) == (320 + 220, 2)
+    assert "SC09: mu-law 8 bit, scaling clip" in report["protocol"]
+    assert f"{report['bits_per_sample']:.4f}" in capsys.readouterr().out
+
+    # Nothing was made beside the run, and its config is as it was.
+    assert sorted(p.name for p in (folder / "logs/tiny").iterdir()) == ["version_0"]
+    assert run("validate") == 0
+    assert json.loads((version / "nll_validation.json").read_text())["samples"] == 3 * 320
+    assert sorted(p.name for p in folder.iterdir()) == ["data", "logs", "tiny.yaml"]
+
+
+def datamodule(folder, stage):
+    from datamodules import SC09
+
+    data = SC09(folder / "data", clip_samples=320, batch_size=2, num_workers=0)
+    data.setup(stage)
+    return data
+
+
+def test_test_takes_the_newest_run_with_a_checkpoint_its_config_and_what_overrides_it(run, folder, capsys):
+    assert run(FIT) == 0
+    assert run(f"{FIT} --model.recurrence real --data.bits 5 --trainer.logger.init_args.name other") == 0
+    (folder / "logs/other/version_1/checkpoints").mkdir(parents=True)  # made, but never got to a checkpoint
+    assert run("test") == 0
+    assert (folder / "logs/other/version_0/nll_test.json").is_file()
+    assert run("test --config tiny.yaml") == 0
+    assert (folder / "logs/tiny/version_0/nll_test.json").is_file()
+    last = "logs/other/version_0/checkpoints/last.ckpt"
+    assert run(f"test --ckpt_path {last}") == 0
+    assert json.loads((folder / "logs/other/version_0/nll_test.json").read_text())["checkpoint"] == last
+    assert run("test --ckpt_path last --data.batch_size 1") == 0
+    assert "mu-law 5 bit" in json.loads((folder / "logs/other/version_0/nll_test.json").read_text())["protocol"]
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(run, folder):
+    assert run(f"{FIT} --ema.decay 0.9 --data.batch_size 20") == 0
+    whole = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
+    # A batch that is the whole split makes the order of the clips immaterial; the schedule is that of the whole run.
+    assert run(f"{FIT} --ema.decay 0.9 --data.batch_size 20 --trainer.callbacks+=tests.cli.stop.StopAt") == 0
+    half = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
+    assert torch.load(half, weights_only=True)["global_step"] == 2
+    assert run(f"{FIT} --ema.decay 0.9 --data.batch_size 20 --ckpt_path {half}") == 0
+    resumed = folder / "logs/tiny/version_2/checkpoints/last.ckpt"
+    for key in ("state_dict", "current_model_state"):
+        a, b = (torch.load(path, weights_only=True)[key] for path in (resumed, whole))
+        assert all(torch.allclose(a[name], b[name], rtol=1e-5, atol=1e-7) for name in a)
+
+
+def test_init_from_takes_the_weights_alone(run, folder):
+    assert run(FIT) == 0
+    first = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
+    assert run(f"{FIT} --model.init_from {first} --model.optimizer.lr 1e-12 --seed_everything 9") == 0
+    second = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
+    assert all(torch.allclose(weights(second)[name], value, atol=1e-6) for name, value in weights(first).items())
+    assert torch.load(second, weights_only=True)["global_step"] == 4
+    # The run stands on its own afterwards.
+    first.unlink()
+    first.with_name("best.ckpt").unlink()
+    assert run("test") == 0
+
+
+def test_the_average_is_what_is_evaluated_and_kept(run, folder):
+    assert run(f"{FIT} --ema.decay 0.9") == 0
+    checkpoint = torch.load(folder / "logs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert not same(checkpoint["state_dict"], checkpoint["current_model_state"])
+    assert run("validate --ckpt_path last") == 0
+    report = json.loads((folder / "logs/tiny/version_0/nll_validation.json").read_text())
+    events = EventAccumulator(str(folder / "logs/tiny/version_0"))
+    events.Reload()
+    assert report["bits_per_sample"] == pytest.approx(events.Scalars("val/bits")[-1].value, abs=1e-5)
+
+
+@pytest.mark.parametrize("extra", ["--trainer.precision bf16-mixed", "--trainer.accumulate_grad_batches 2", "--trainer.max_epochs 1"])
+def test_other_ways_to_train(run, folder, extra):
+    assert run(f"{FIT} {extra}") == 0
+    assert (folder / "logs/tiny/version_0/checkpoints/best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("command", ["fit --config tiny.yaml", "validate", "test"])
+def test_as_a_program(folder, run, command):
+    """Each subcommand as a user starts it, which takes the time of importing everything in a process of its own."""
+    if not command.startswith("fit"):
+        assert run(FIT) == 0
+    process = subprocess.run([sys.executable, REPOSITORY / "train.py", *command.split()], cwd=folder, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    if not command.startswith("fit"):
+        assert "bits/sample" in process.stdout
+
+
+def test_two_ranks_measure_what_one_does(run, folder):
+    """Starts two processes that import everything."""
+    assert run(FIT) == 0
+    assert run("test") == 0
+    path = folder / "logs/tiny/version_0/nll_test.json"
+    alone = json.loads(path.read_text())
+    command = ["test", "--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
+    process = subprocess.run([sys.executable, REPOSITORY / "train.py", *command], cwd=folder, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    together = json.loads(path.read_text())
+    assert together["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-6)
+    assert (together["samples"], together["clips"]) == (alone["samples"], alone["clips"])
