@@ -4,6 +4,14 @@ SHELL := /bin/bash
 environment:
 	@bash .ci/environment.sh
 
+# Trains, tests and samples a small model on made-up music.
+demo: environment
+	.venv/bin/python train.py fit --config configs/demo.yaml
+	.venv/bin/python train.py test --config configs/demo.yaml
+	@echo
+	@echo "Listen:  $$(ls -td $(CURDIR)/logs/demo/version_*/samples/step_* | head -n 1)/*.wav"
+	@echo "Look:    .venv/bin/tensorboard --logdir logs"
+
 test: environment
 	.venv/bin/python -m pytest
 

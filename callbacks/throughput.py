@@ -15,17 +15,19 @@ class Throughput(Callback):
     """Logs `train/samples_per_second`: audio samples over all ranks and wall-clock seconds between two loggings, validation left out."""
 
     def __init__(self) -> None:
-        self._samples, self._seconds, self._started = 0, 0.0, 0.0
+        self._samples, self._seconds = 0, 0.0
+        self._started: float | None = None
 
     @override
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int) -> None:
         # The first batch of a stretch starts its clock; later ones run on from the end of the one before, waits for data included.
-        self._started = self._started or time.perf_counter()
+        if self._started is None:
+            self._started = time.perf_counter()
 
     @override
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._samples += batch.classes.numel() * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0 and self._started is not None:
             if batch.classes.is_cuda:
                 torch.cuda.synchronize()
             now = time.perf_counter()
@@ -35,6 +37,6 @@ class Throughput(Callback):
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._started:
+        if self._started is not None:
             self._seconds += time.perf_counter() - self._started
-            self._started = 0.0
+            self._started = None

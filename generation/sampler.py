@@ -1,5 +1,7 @@
 """One sample after the other, from the model's ordinary forward pass."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -33,8 +35,9 @@ def generate(
     prompt = torch.empty(clips, 0, dtype=torch.long) if prompt is None else prompt.expand(clips, -1)
     _, state = net(prompt.to(device))
     drawn = torch.empty(clips, samples, dtype=torch.long, device=device)
-    for t in range(samples):
-        drawn[:, t], state = draw(net, state, uniforms[:, t], temperature)
+    with _one_thread():
+        for t in range(samples):
+            drawn[:, t], state = draw(net, state, uniforms[:, t], temperature)
     return drawn.cpu()
 
 
@@ -49,6 +52,17 @@ def draw(net: HarmonicRNN, state: ModelState, uniform: Tensor, temperature: floa
         classes = torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)[:, 0]
         classes = classes.clamp(max=net.classes - 1)
     return classes, replace(after, last=classes)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A single step is too little work to share: waiting for one another costs threads more than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _generator(seed: int, clip: int) -> torch.Generator:

@@ -1,0 +1,17 @@
+import torch
+
+from callbacks.run_summary import probe
+from models import HarmonicRNN, LevelSpec
+
+
+def test_probe_scales_with_the_model_and_leaves_no_trace():
+    small, large = (HarmonicRNN((LevelSpec(width, 1),), heads=2) for width in (16, 64))
+    random_state = torch.get_rng_state()
+    small_bytes, _ = probe(small, 400)
+    large_bytes, seconds = probe(large, 400)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(p.grad is None for p in large.parameters())
+    assert seconds > 0
+    # At least the block's twenty-odd activations of the width, and less than a hundred of them; logits come on top.
+    assert 20 * 64 * 4 < large_bytes - 256 * 4 < 100 * 64 * 4
+    assert small_bytes < large_bytes

@@ -1,0 +1,99 @@
+"""What a run leaves in TensorBoard, read back."""
+
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from audio import read_mono
+from callbacks.audio_samples import BUDGET, AudioSamples, mel_figure
+from cli import main
+from tests.cli.conftest import CONFIG
+from tests.audio_files import make_sc09
+
+CLIPS = ("reference", "generated", "continuation")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder and the events of a finished run, with 0.002 s (32 samples) drawn after a prompt of 0.001 s."""
+    folder = tmp_path_factory.mktemp("run")
+    make_sc09(folder / "data")
+    (folder / "tiny.yaml").write_text(CONFIG.format(root=folder / "data"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["train.py"])
+        assert main(["fit", "--config", "tiny.yaml", "--ema.decay", "0.5"]) == 0
+    version = folder / "logs/tiny/version_0"
+    events = EventAccumulator(str(version), size_guidance={"audio": 0, "images": 0, "histograms": 0})
+    events.Reload()
+    return version, events
+
+
+def test_curves(run):
+    _, events = run
+    tags = set(events.Tags()["scalars"])
+    assert {"train/bits", "val/bits", "train/gradient_norm", "train/samples_per_second", "lr-AdamW/pg1"} <= tags
+    assert "hp_metric" not in tags
+    assert [e.step for e in events.Scalars("val/bits")] == [1, 3]
+    for tag in ("train/bits", "train/gradient_norm", "train/samples_per_second"):
+        assert len(events.Scalars(tag)) == 4
+        assert all(np.isfinite(e.value) and e.value > 0 for e in events.Scalars(tag))
+
+
+def test_audio(run):
+    version, events = run
+    lengths = {"reference": 320, "generated": 32, "continuation": 16 + 32}
+    for name in CLIPS:
+        clips = events.Audio(f"audio/{name}")
+        assert [clip.step for clip in clips] == [2, 4]
+        for clip in clips:
+            samples, rate = soundfile.read(io.BytesIO(clip.encoded_audio_string), dtype="float32")
+            assert rate == 16_000
+            assert samples.shape == (lengths[name],)
+            written = read_mono(version / f"samples/step_{clip.step:07d}/{name}.wav", 16_000)
+            np.testing.assert_allclose(samples, written, atol=2 / 32768)
+    decode = [soundfile.read(io.BytesIO(events.Audio(f"audio/{name}")[0].encoded_audio_string))[0] for name in CLIPS]
+    assert np.array_equal(decode[2][:16], decode[0][:16])
+
+
+def test_pictures(run):
+    _, events = run
+    for kind in ("waveform", "mel"):
+        for name in CLIPS:
+            images = events.Images(f"{kind}/{name}")
+            assert [image.step for image in images] == [2, 4]
+            pixels = matplotlib.image.imread(io.BytesIO(images[-1].encoded_image_string), format="png")
+            assert pixels.std() > 0.02
+
+
+def test_histograms(run):
+    _, events = run
+    for level in (0, 1):
+        modulus = events.Histograms(f"recurrence/level_{level}/modulus")[-1].histogram_value
+        angle = events.Histograms(f"recurrence/level_{level}/angle")[-1].histogram_value
+        assert 0 < modulus.min <= modulus.max < 1
+        assert 0 <= angle.min <= angle.max <= 0.2 * np.pi
+        assert modulus.num == angle.num > 0
+
+
+def test_the_length_drawn_by_default_fits_the_budget(monkeypatch):
+    """With a clock on which each sample takes 10 ms, 100 s after the last validation, the two clips take 5 s."""
+    now = [1000.0]
+    callback = AudioSamples()
+    callback._last_end = 900.0
+    monkeypatch.setattr("callbacks.audio_samples.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("callbacks.audio_samples.generate", lambda net, samples, seed: now.__setitem__(0, now[0] + 0.01 * samples))
+    samples = callback._affordable(torch.nn.Identity(), 16_000, 100_000)
+    assert 2 * samples * 0.01 + 0.16 <= BUDGET * 100
+    assert samples > 200
+    callback._last_end = now[0]
+    assert callback._affordable(torch.nn.Identity(), 16_000, 100_000) == 0
+
+
+def test_mel_spectrogram_of_a_clip_shorter_than_its_window():
+    mel_figure(torch.zeros(10), 8000)

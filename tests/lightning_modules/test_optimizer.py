@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from lightning_modules import OptimizerConfig
+from lightning_modules.optimizer import make_optimizer, rate_factor
+from models import HarmonicRNN, LevelSpec
+
+
+@pytest.mark.parametrize("recurrence", ["complex", "real"])
+def test_decays_weights_alone(recurrence):
+    net = HarmonicRNN((LevelSpec(8, 1, 2), LevelSpec(8, 1)), heads=2, groups=2, recurrence=recurrence)
+    optimizer, _ = make_optimizer(net, OptimizerConfig(), 10)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    names = {name for name, p in net.named_parameters() if id(p) in decayed}
+    assert {name.rsplit(".", 1)[1] for name in names} == {"weight", "gate_weight", "kernel"}
+    assert not any("norm" in name for name in names)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(net.parameters()))
+    assert optimizer.defaults["betas"] == (0.9, 0.95)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1, 0.0}
+
+
+def test_schedule():
+    factors = [rate_factor(step, 1000, 0.1) for step in range(1001)]
+    assert factors[0] == pytest.approx(0.01)
+    assert factors[99] == 1
+    assert factors[550] == pytest.approx(0.5)
+    assert factors[1000] == pytest.approx(0, abs=1e-12)
+    assert all(b > a for a, b in zip(factors[:100], factors[1:100], strict=False))
+    assert all(b <= a for a, b in zip(factors[100:], factors[101:], strict=False))
+
+
+def test_the_schedule_reaches_the_optimiser():
+    optimizer, schedule = make_optimizer(torch.nn.Linear(2, 2), OptimizerConfig(lr=0.5, warmup=0.0), 4)
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.5, 0.5 * (1 + 0.5**0.5) / 2, 0.25, 0.5 * (1 - 0.5**0.5) / 2])
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.001])
+def test_short_schedules(warmup):
+    assert rate_factor(0, 1, warmup) == pytest.approx(1)

@@ -1,0 +1,90 @@
+"""Files that must agree with one another, and what importing must not do."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def pins():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_every_requirement_is_pinned_and_installed():
+    from importlib.metadata import version
+
+    for line in pins():
+        name, pinned = re.fullmatch(r"([\w-]+)(?:\[\w+\])?==([\d.]+)(?:; .*)?", line).groups()
+        assert version(name).split("+")[0] == pinned
+
+
+def test_the_conda_environment_installs_the_same_file():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert {"pip": ["-r requirements.txt"]} in environment["dependencies"]
+    python = next(d for d in environment["dependencies"] if isinstance(d, str) and d.startswith("python="))
+    assert python in ("python=3.11", "python=3.12")
+    assert (ROOT / "requirements-dev.txt").read_text().startswith("-r requirements.txt\n")
+
+
+def test_the_readme_names_the_main_pins():
+    readme = (ROOT / "README.md").read_text()
+    for line in pins():
+        if line.split("==")[0] in ("torch", "lightning", "triton", "torchaudio"):
+            assert line.split(";")[0].replace("==", " ") in readme
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_every_config_is_accepted_by_the_command_line(path, command, monkeypatch, tmp_path):
+    """Parsed and built by the real CLI, up to the point where the trainer would start."""
+    from cli import app, main
+    from cli.runs import Run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    reached = []
+    monkeypatch.setattr(app.HarmonicCLI, "_run_subcommand", lambda self, name: reached.append((self.model, self.datamodule)))
+    monkeypatch.setattr(app, "find_run", lambda *_: Run(tmp_path, tmp_path / "none.ckpt"))
+    monkeypatch.setattr(app, "read_checkpoint", lambda *_: None)
+    monkeypatch.setattr(app, "check_fits", lambda *_: None)
+    assert main([command, "--config", str(path)]) == 0
+    ((module, data),) = reached
+    assert (module.net.bits, module.sample_rate, module.quantiser) == (data.bits, data.sample_rate, data.quantiser)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_key_of_a_config_has_a_comment(path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    for above, line in zip(lines, lines[1:], strict=False):
+        leaf = re.match(r"\s*\w+: \S|\s*levels:", line)
+        assert not leaf or above.strip().startswith("#"), line
+
+
+def test_nothing_is_imported_against_the_flow_of_knowledge():
+    order = ["ops", "audio", "models", "metrics", "generation", "parallel", "datamodules", "lightning_modules", "callbacks", "cli"]
+    allowed = {"ops": set(), "audio": set(), "models": {"ops"}, "metrics": {"models"}, "generation": {"models", "audio"}}
+    for i, folder in enumerate(order):
+        below = allowed.get(folder, set(order[:i]))
+        for path in (ROOT / folder).rglob("*.py"):
+            found = set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)) & set(order)
+            assert found <= below | {folder}, path
+
+
+def test_imports_touch_no_network():
+    code = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise RuntimeError("the network was touched")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+import cli, ops.cpu, generation
+assert "laion_clap" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
