@@ -1,5 +1,6 @@
 """Files that must agree with one another, and what importing must not do."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_every_config_is_accepted_by_the_command_line(path, command, monkeypatch
 def test_every_key_of_a_config_has_a_comment(path):
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ")
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in itertools.pairwise(lines):
         leaf = re.match(r"\s*\w+: \S|\s*levels:", line)
         assert not leaf or above.strip().startswith("#"), line
 

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from audio import read_mono
 from callbacks.audio_samples import BUDGET, AudioSamples, mel_figure
 from cli import main
-from tests.cli.conftest import CONFIG
 from tests.audio_files import make_sc09
+from tests.cli.conftest import CONFIG
 
 CLIPS = ("reference", "generated", "continuation")
 

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -25,8 +27,8 @@ def test_schedule():
     assert factors[99] == 1
     assert factors[550] == pytest.approx(0.5)
     assert factors[1000] == pytest.approx(0, abs=1e-12)
-    assert all(b > a for a, b in zip(factors[:100], factors[1:100], strict=False))
-    assert all(b <= a for a, b in zip(factors[100:], factors[101:], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(factors))
+    assert all(b <= a for a, b in itertools.pairwise(factors))
 
 
 def test_the_schedule_reaches_the_optimiser():
