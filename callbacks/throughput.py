@@ -12,7 +12,8 @@ from datamodules.clips import Batch
 
 
 class Throughput(Callback):
-    """Logs `train/samples_per_second`: audio samples over all ranks and wall-clock seconds between two loggings, validation left out."""
+    """Logs `train/samples_per_second` (`samples/s` in the progress bar): audio samples of all ranks over the wall-clock seconds between
+    two loggings, validation left out."""
 
     def __init__(self) -> None:
         self._samples, self._seconds = 0, 0.0
@@ -32,7 +33,9 @@ class Throughput(Callback):
                 torch.cuda.synchronize()
             now = time.perf_counter()
             self._seconds += now - self._started
-            pl_module.log("train/samples_per_second", self._samples / self._seconds, prog_bar=True)
+            rate = self._samples / self._seconds
+            pl_module.log("train/samples_per_second", rate)
+            pl_module.log("samples/s", rate, prog_bar=True, logger=False)
             self._samples, self._seconds, self._started = 0, 0.0, now
 
     @override

@@ -65,7 +65,9 @@ class HarmonicModule(L.LightningModule):
         if not loss.isfinite():
             where = first_non_finite(self, batch.classes)
             raise UserError(f"the loss is {loss.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
-        self.log("train/bits", loss.detach() / math.log(2), prog_bar=True)
+        bits = loss.detach() / math.log(2)
+        self.log("train/bits", bits)
+        self.log("bits/sample", bits, prog_bar=True, logger=False)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

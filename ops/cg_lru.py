@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ops.linear_scan import linear_scan
+from ops.scan import linear_scan
 
 C = 8.0
 MAX_SQRT_DERIVATIVE = 1000.0

@@ -12,7 +12,7 @@ def test_counts_training_time_alone(monkeypatch):
     clock = iter([0.0, 2.5, 10.0, 110.0, 112.0, 113.0])
     monkeypatch.setattr("callbacks.throughput.time.perf_counter", lambda: next(clock))
     logged = []
-    module = SimpleNamespace(log=lambda name, value, prog_bar: logged.append((name, value)))
+    module = SimpleNamespace(log=lambda name, value, logger=True, **_: logger and logged.append((name, value)))
     trainer = SimpleNamespace(world_size=2, log_every_n_steps=2, global_step=0)
     batch = Batch(torch.zeros(5, 100), torch.ones(5, 100), torch.arange(5))
     callback = Throughput()

@@ -2,9 +2,12 @@ import pytest
 import torch
 
 from ops import linear_scan
+from ops.cpu import linear_scan_cpu
+from ops.doubling import linear_scan_doubling
 from ops.reference import linear_scan_reference
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
+IMPLEMENTATIONS = {"cpu": linear_scan_cpu, "doubling": linear_scan_doubling}
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 
 
@@ -40,10 +43,11 @@ def run(function, inputs, dtype, seed=1):
 @pytest.mark.parametrize("modulus", [(0.0, 0.9999), (0.99, 1.0)], ids=["from_zero", "near_one"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 63, 3), (3, 500, 5), (1, 1001, 8)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_equals_the_float64_reference(dtype, shape, modulus):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+def test_equals_the_float64_reference(implementation, dtype, shape, modulus):
     inputs = make_inputs(*shape, dtype, modulus)
     wide = inputs[0].dtype
-    outputs, gradients = run(linear_scan, inputs, dtype)
+    outputs, gradients = run(implementation, inputs, dtype)
     expected, expected_gradients = run(linear_scan_reference, inputs, wide)
     single = dtype in (torch.float32, torch.complex64)
     for value, reference in zip(outputs, expected, strict=True):
@@ -53,21 +57,24 @@ def test_equals_the_float64_reference(dtype, shape, modulus):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
-def test_gradcheck(dtype):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+def test_gradcheck(implementation, dtype):
     inputs = [t.requires_grad_() for t in make_inputs(2, 5, 3, dtype)]
-    assert torch.autograd.gradcheck(linear_scan, inputs)
+    assert torch.autograd.gradcheck(implementation, inputs)
 
 
-def test_exactly_zero_decay_forgets_exactly():
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+def test_exactly_zero_decay_forgets_exactly(implementation):
     x = torch.randn(1, 7, 2)
-    h, last = linear_scan(torch.zeros_like(x), x, torch.full((1, 2), float("inf")).nan_to_num(1e30))
+    h, last = implementation(torch.zeros_like(x), x, torch.full((1, 2), 1e30))
     assert torch.equal(h, x)
     assert torch.equal(last, x[:, -1])
 
 
-def test_no_steps_leave_the_state():
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+def test_no_steps_leave_the_state(implementation):
     h0 = torch.randn(2, 3, requires_grad=True)
-    h, last = linear_scan(torch.zeros(2, 0, 3), torch.zeros(2, 0, 3), h0)
+    h, last = implementation(torch.zeros(2, 0, 3), torch.zeros(2, 0, 3), h0)
     assert h.shape == (2, 0, 3)
     assert torch.equal(last, h0)
     last.sum().backward()
@@ -87,6 +94,15 @@ def test_strided_and_conjugated_inputs(dtype):
     h, _ = linear_scan(*strided)
     expected, _ = linear_scan_reference(a.conj(), x.conj(), h0.conj())
     assert relative_error(h, expected) < F64
+
+
+def test_the_cpu_has_its_own_path_and_other_devices_the_portable_one(monkeypatch):
+    taken = []
+    monkeypatch.setattr("ops.cpu.linear_scan_cpu", lambda *tensors: taken.append("cpu"))
+    monkeypatch.setattr("ops.scan.linear_scan_doubling", lambda *tensors: taken.append("doubling"))
+    for device in ("cpu", "meta"):
+        linear_scan(torch.zeros(1, 2, 3, device=device), torch.zeros(1, 2, 3, device=device))
+    assert taken == ["cpu", "doubling"]
 
 
 @pytest.mark.parametrize(
