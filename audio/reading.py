@@ -1,6 +1,9 @@
 """Recordings of any rate and channel count as mono at one rate, refused where they are not whole."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +17,59 @@ BLOCK_FRAMES = 1 << 18
 SUFFIXES = (".wav", ".flac", ".ogg")
 
 
-def read_mono(path: Path, sample_rate: int) -> np.ndarray:
-    """The whole recording, channels averaged, resampled to `sample_rate` (Hz): float32 (samples,).
+@dataclass(frozen=True)
+class Source:
+    """A recording as its file describes it: rate in Hz, channels, frames."""
+
+    rate: int
+    channels: int
+    frames: int
+
+
+def stream_mono(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """The recording in pieces of bounded size, channels averaged, resampled to `sample_rate` (Hz) as a whole: float32 (samples,).
 
     Raises:
         UserError: the file is missing, is not audio, is cut short, is empty, or holds NaN or infinite samples.
     """
+    with _opened(path) as file:
+        resampler = None
+        if file.samplerate != sample_rate:
+            resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
+        frames = 0
+        for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+            if not np.isfinite(block).all():
+                raise UserError(f"{path}: holds NaN or infinite samples, near sample {frames}; remove or repair the file")
+            frames += len(block)
+            mono = block.mean(axis=1, dtype=np.float32)
+            yield mono if resampler is None else resampler.resample_chunk(mono)
+        if frames < file.frames:
+            raise UserError(f"{path}: is cut short: its header promises {file.frames} frames, {frames} are there")
+        if resampler is not None:
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def read_mono(path: Path, sample_rate: int) -> np.ndarray:
+    """The whole recording as one array, else as `stream_mono`."""
+    return np.concatenate(list(stream_mono(path, sample_rate)))
+
+
+def probe(path: Path) -> Source:
+    """What the file's header says; raises as `stream_mono` does."""
+    with _opened(path) as file:
+        return Source(file.samplerate, file.channels, file.frames)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
         with soundfile.SoundFile(path) as file:
             _check_header(path, file)
-            resampler = None
-            if file.samplerate != sample_rate:
-                resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
-            pieces, frames = [], 0
-            for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
-                if not np.isfinite(block).all():
-                    raise UserError(f"{path}: holds NaN or infinite samples, near sample {frames}; remove or repair the file")
-                frames += len(block)
-                mono = block.mean(axis=1, dtype=np.float32)
-                pieces.append(mono if resampler is None else resampler.resample_chunk(mono))
-            if resampler is not None:
-                pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-            if frames < file.frames:
-                raise UserError(f"{path}: is cut short: its header promises {file.frames} frames, {frames} are there")
+            yield file
     except soundfile.SoundFileError as error:
         raise UserError(f"{path}: cannot be read as audio: {_reason(error)}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be opened: {error.strerror or error}") from error
-    return np.concatenate(pieces)
 
 
 def _check_header(path: Path, file: soundfile.SoundFile) -> None:

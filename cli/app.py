@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from omegaconf import OmegaConf
 
 from callbacks import EMA, AudioSamples, BestCheckpoint, LastCheckpoint, NLLReport, RecurrenceHistograms, RunRecord, RunSummary, Throughput
+from cli.prepare import innermost, prepare
 from cli.runs import Run, check_writable, find_run
 from datamodules import AudioDataModule
 from errors import UserError
@@ -131,13 +132,6 @@ class HarmonicCLI(LightningCLI):
         return trainer
 
 
-def innermost(error: BaseException) -> BaseException:
-    """What was first raised: jsonargparse puts errors of its own around it that do not say what is wrong."""
-    while not isinstance(error, UserError) and (cause := error.__cause__ or error.__context__):
-        error = cause
-    return error
-
-
 def requested_run(args: Sequence[str]) -> Run | None:
     """The run that the command line speaks of: of an evaluation always one, of `fit` where it continues from a checkpoint."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -166,8 +160,12 @@ def main(args: Sequence[str] | None = None) -> int:
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     # Lightning 2.6 under torch 2.11, at every step.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    given = sys.argv[1:] if args is None else list(args)
     try:
-        HarmonicCLI(args)
+        if given[:1] == ["prepare"]:
+            prepare(given[1:])
+        else:
+            HarmonicCLI(args)
     except (UserError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

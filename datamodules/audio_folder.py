@@ -6,9 +6,8 @@ from natsort import natsorted
 
 from audio.reading import SUFFIXES
 from datamodules.base import AudioDataModule, Split
+from datamodules.splits import split_by_order
 from errors import UserError
-
-TRAIN_SHARE = 0.88
 
 
 class AudioFolder(AudioDataModule):
@@ -33,16 +32,10 @@ class AudioFolder(AudioDataModule):
         paths = _recordings(self.root)
         if not paths:
             raise UserError(f"{self.root}: no {', '.join(SUFFIXES)} files in it or below it")
-        n = len(paths)
-        first, second = int(TRAIN_SHARE * n), int((TRAIN_SHARE + (1 - TRAIN_SHARE) / 2) * n)
-        by_order: dict[Split, list[Path]] = {"train": paths[:first], "validation": paths[first:second], "test": paths[second:]}
-        for split, part in by_order.items():
-            if not part:
-                raise UserError(
-                    f"{self.root}: {n} recordings are too few to be split 88/6/6 (the {split} split would be empty): "
-                    "cut them into more files, or sort them into train/, validation/ and test/"
-                )
-        return by_order
+        try:
+            return split_by_order(self.root, paths)
+        except UserError as error:
+            raise UserError(f"{error}: cut them into more files, or sort them into train/, validation/ and test/") from error
 
 
 def _recordings(folder: Path) -> list[Path]:

@@ -1,19 +1,23 @@
 """What all datasets share: quantising, scaling, batches, and the splits among ranks."""
 
+import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import Literal
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from audio import Quantiser, Scaling, extremes
+from audio import Quantiser, Scaling
 from audio.quantise import Law
 from datamodules.clips import Batch, ClipDataset, Samples, clip_table
-from datamodules.recordings import FULL_SCALE, load_recordings
+from datamodules.manifest import Entry
+from datamodules.preparation import FULL_SCALE, prepare_shards
+from datamodules.recordings import Recordings
 from errors import UserError
 
 Split = Literal["train", "validation", "test"]
@@ -32,6 +36,8 @@ class AudioDataModule(L.LightningDataModule):
         batch_size: Clips in a batch, over all data ranks.
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
         seed: Of the order of the clips.
+        shards: Folder of the prepared recordings; null for `shards_RATE` in root.
+        on_bad_file: What to do with a recording that cannot be read: error, or skip it and say so.
     """
 
     keep_tails = True
@@ -48,6 +54,8 @@ class AudioDataModule(L.LightningDataModule):
         batch_size: int = 16,
         num_workers: int = 2,
         seed: int = 0,
+        shards: Path | None = None,
+        on_bad_file: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
         for key, value in (("sample_rate", sample_rate), ("clip_samples", clip_samples), ("batch_size", batch_size)):
@@ -58,6 +66,8 @@ class AudioDataModule(L.LightningDataModule):
         self.root, self.sample_rate, self.clip_samples = Path(root), sample_rate, clip_samples
         self.bits, self.scaling, self.batch_size, self.num_workers, self.seed = bits, scaling, batch_size, num_workers, seed
         self.quantiser = Quantiser(bits, law)
+        self.shards = self.root / f"shards_{sample_rate}" if shards is None else Path(shards)
+        self.skip_bad = on_bad_file == "skip"
         self.datasets: dict[Split, ClipDataset] = {}
 
     @abstractmethod
@@ -77,6 +87,24 @@ class AudioDataModule(L.LightningDataModule):
             f"clips of {self.clip_samples} samples, {tails}, no context across clips"
         )
 
+    def prepare(self, processes: int | None = None, verify: bool = False) -> dict[str, Entry]:
+        """Make the shards that are missing or out of date; the manifest's entries by source.
+
+        Args:
+            processes: that work together; None for one a processor.
+            verify: compare all shards with their checksums.
+        """
+        files = {str(split): paths for split, paths in self.files().items()}
+        processes = processes or os.cpu_count() or 1
+        return prepare_shards(self.root, files, self.shards, self.sample_rate, processes=processes, skip_bad=self.skip_bad, verify=verify)
+
+    def fetch(self) -> None:
+        """Download the dataset where that was asked for and can be done."""
+
+    def prepare_data(self) -> None:
+        self.fetch()
+        self.prepare()
+
     def setup(self, stage: str) -> None:
         """Reads what the stage needs, so that bad files are found before any training."""
         wanted: dict[str, list[Split]] = {"fit": ["train", "validation"], "validate": ["validation"], "test": ["test"]}
@@ -88,11 +116,11 @@ class AudioDataModule(L.LightningDataModule):
             raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose a smaller one")
 
     def make_dataset(self, split: Split) -> ClipDataset:
-        """The clips of a split, read, resampled and checked."""
-        paths = self.files()[split]
-        if not paths:
+        """The clips of a split."""
+        entries = [entry for entry in self.prepare().values() if entry.split == split and not entry.error]
+        if not entries:
             raise UserError(f"{self.root}: no recordings for the {split} split")
-        recordings = load_recordings(paths, self.sample_rate, f"Reading {split}")
+        recordings = Recordings(self.shards, entries)
         table = clip_table(recordings.lengths, self.clip_samples, self.keep_tails)
         if not table:
             raise UserError(
@@ -100,25 +128,30 @@ class AudioDataModule(L.LightningDataModule):
                 "choose shorter clips"
             )
 
-        def samples_of(recording: int, start: int, stop: int | None) -> torch.Tensor:
-            stop = recordings.lengths[recording] if stop is None else stop
-            return torch.from_numpy(recordings.read(recording, start, stop)).float() / FULL_SCALE
-
-        spans: list[tuple[float, float] | None] = [None] * len(paths)
-        if self.scaling == "file":
-            spans = [extremes(samples_of(i, 0, None)) for i in range(len(paths))]
+        def span(recording: int, start: int, stop: int) -> tuple[float, float]:
+            low, high = recordings.extremes(recording, start, stop)
+            return low / FULL_SCALE, high / FULL_SCALE
 
         def read(index: int) -> Samples:
             recording, start, stop = table[index]
-            samples = samples_of(recording, start, stop)
-            return Samples(samples, extremes(samples) if self.scaling == "clip" else spans[recording])
+            samples = torch.from_numpy(recordings.read(recording, start, stop).astype(np.float32)) / FULL_SCALE
+            if self.scaling == "none":
+                return Samples(samples, None)
+            return Samples(
+                samples, span(recording, start, stop) if self.scaling == "clip" else span(recording, 0, entries[recording].length)
+            )
 
-        constant = sum(bool((clip := recordings.read(*row)).min() == clip.max()) for row in table)
+        constant = sum(low == high for low, high in (recordings.extremes(*row) for row in table))
         if constant:
             rank_zero_warn(f"{constant} of {len(table)} clips of the {split} split are constant (silence, say); they are kept")
-        if recordings.overshoots:
-            rank_zero_warn(f"{recordings.overshoots} samples of the {split} split lay outside [-1, 1] and were clipped")
-        rank_zero_info(f"{split}: {len(paths)} recordings, {len(table)} clips, {len(recordings.samples) / self.sample_rate:.0f} s")
+        overshoots = sum(entry.overshoots for entry in entries)
+        if overshoots:
+            rank_zero_warn(f"{overshoots} samples of the {split} split lay outside [-1, 1] and were clipped")
+        dropped = sum(recordings.lengths) - sum(stop - start for _, start, stop in table)
+        rank_zero_info(
+            f"{split}: {len(entries)} recordings, {len(table)} clips, {sum(recordings.lengths) / self.sample_rate:.0f} s, "
+            f"of which {dropped / self.sample_rate:.0f} s dropped as rests shorter than a clip"
+        )
         return ClipDataset(read, len(table), self.clip_samples, self.quantiser)
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -1,46 +1,55 @@
-"""Recordings held in memory, as 16-bit samples at one rate."""
+"""Prepared recordings, read from their shards."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
-from audio import read_mono
+from datamodules.manifest import BLOCK, Entry
+from datamodules.preparation import shard_path
 
-FULL_SCALE = 32768
+OPEN_SHARDS = 512  # kept mapped in each process; a map costs no memory that is not used, but a file handle
 
 
-@dataclass(frozen=True)
 class Recordings:
-    """samples (n,) int16, one recording after the other; recording i is samples[offsets[i] : offsets[i + 1]]."""
+    """16-bit samples of several recordings, mapped into memory and read where asked for.
 
-    samples: np.ndarray
-    offsets: np.ndarray
-    overshoots: int
-    """Samples that did not fit into 16 bits and were clipped."""
+    Args:
+        shards: their folder.
+        entries: of the manifest.
+    """
+
+    def __init__(self, shards: Path, entries: Sequence[Entry]) -> None:
+        self.shards, self.entries = shards, entries
+        self._map = lru_cache(OPEN_SHARDS)(self._map_shard)
 
     @property
     def lengths(self) -> list[int]:
         """Samples in each recording."""
-        return np.diff(self.offsets).tolist()
+        return [entry.length for entry in self.entries]
 
     def read(self, recording: int, start: int, stop: int) -> np.ndarray:
-        """int16 (stop - start,), a view."""
-        return self.samples[self.offsets[recording] + start : self.offsets[recording] + stop]
+        """int16 (stop - start,)."""
+        return self._map(recording)[start:stop]
 
+    def extremes(self, recording: int, start: int, stop: int) -> tuple[int, int]:
+        """The lowest and highest sample between start and stop, reading only what the manifest's blocks do not cover."""
+        entry = self.entries[recording]
+        first, last = -(-start // BLOCK), stop // BLOCK
+        if first >= last:
+            samples = self.read(recording, start, stop)
+            return int(samples.min()), int(samples.max())
+        edges = np.concatenate([self.read(recording, start, first * BLOCK), self.read(recording, last * BLOCK, stop)])
+        low, high = min(entry.low[first:last]), max(entry.high[first:last])
+        return int(edges.min(initial=low)), int(edges.max(initial=high))
 
-def load_recordings(paths: Sequence[Path], sample_rate: int, description: str) -> Recordings:
-    """Read, mix and resample the files, showing progress where there are many.
+    def _map_shard(self, recording: int) -> np.ndarray:
+        return np.memmap(shard_path(self.shards, self.entries[recording].source), dtype="<i2", mode="r")
 
-    Raises:
-        UserError: the first file that cannot be read whole.
-    """
-    pieces, overshoots = [], 0
-    for path in track(paths, description, transient=True, disable=len(paths) < 100):
-        levels = np.rint(read_mono(path, sample_rate) * FULL_SCALE)
-        overshoots += int(np.count_nonzero((levels < -FULL_SCALE) | (levels > FULL_SCALE - 1)))
-        pieces.append(np.clip(levels, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16))
-    offsets = np.cumsum([0] + [len(piece) for piece in pieces])
-    return Recordings(np.concatenate(pieces), offsets, overshoots)
+    def __getstate__(self) -> dict[str, object]:
+        # Maps belong to the process that made them.
+        return {"shards": self.shards, "entries": self.entries}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(**state)  # type: ignore[misc]

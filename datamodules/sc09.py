@@ -23,7 +23,7 @@ class SC09(AudioDataModule):
         super().__init__(root, **kwargs)
         self.download = download
 
-    def prepare_data(self) -> None:
+    def fetch(self) -> None:
         if self.download and not self._home().is_dir():
             from torchaudio.datasets import SPEECHCOMMANDS  # imported where the user asked for it
 

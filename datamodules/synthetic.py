@@ -31,7 +31,11 @@ class Synthetic(AudioDataModule):
         self.clips = clips
 
     def files(self) -> dict[Split, list[Path]]:
+        """None."""
         return {split: [] for split in SPLITS}
+
+    def prepare_data(self) -> None:
+        """Nothing to prepare."""
 
     def score(self, split: Split, index: int) -> list[Note]:
         """The notes of a clip."""

@@ -72,11 +72,11 @@ class TestSC09:
     def test_downloads_only_on_request(self, tmp_path, monkeypatch):
         calls = []
         monkeypatch.setattr("torchaudio.datasets.SPEECHCOMMANDS", lambda *args, **kwargs: calls.append((args, kwargs)))
-        SC09(tmp_path / "none").prepare_data()
+        SC09(tmp_path / "none").fetch()
         assert not calls
-        SC09(tmp_path / "none", download=True).prepare_data()
+        SC09(tmp_path / "none", download=True).fetch()
         assert calls == [((tmp_path / "none",), {"url": "speech_commands_v0.02", "download": True})]
-        SC09(make_sc09(tmp_path / "there"), download=True).prepare_data()
+        SC09(make_sc09(tmp_path / "there"), download=True).fetch()
         assert len(calls) == 1
 
 

@@ -1,0 +1,72 @@
+"""What is known of the recordings that were prepared.
+
+The manifest is a journal, `manifest.jsonl`: a first line of settings, then a line for each recording, written after its shard is whole. A
+line that was cut short by a crash does not parse and is dropped; a recording without a line is prepared again.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+BLOCK = 16_384
+"""Samples in a block of the extremes."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording.
+
+    Args:
+        source: The file, relative to the folder of the recordings.
+        size: Of the source file in bytes.
+        modified: When the source file was last changed, in ns.
+        rate: Of the source in Hz.
+        channels: Of the source.
+        split: The split it belongs to when it was prepared.
+        length: Samples in the shard.
+        checksum: SHA-256 of the shard.
+        overshoots: Samples that did not fit into 16 bits and were clipped.
+        low: The lowest sample of each block of the shard.
+        high: The highest.
+        error: Why it could not be prepared; then the fields after `split` are empty.
+    """
+
+    source: str
+    size: int
+    modified: int
+    rate: int
+    channels: int
+    split: str
+    length: int = 0
+    checksum: str = ""
+    overshoots: int = 0
+    low: tuple[int, ...] = ()
+    high: tuple[int, ...] = ()
+    error: str = ""
+
+
+def read_manifest(path: Path, settings: dict[str, Any]) -> dict[str, Entry]:
+    """Entries by source; none where there is no manifest or it was made with other settings. Later lines supersede earlier ones."""
+    if not path.is_file():
+        return {}
+    entries: dict[str, Entry] = {}
+    with path.open() as lines:
+        for number, line in enumerate(lines):
+            try:
+                content = json.loads(line)
+            except ValueError:
+                continue
+            if number == 0 and content != settings:
+                return {}
+            if number > 0:
+                entry = Entry(**content | {"low": tuple(content["low"]), "high": tuple(content["high"])})
+                entries[entry.source] = entry
+    return entries
+
+
+def manifest_lines(settings: dict[str, Any], entries: Iterable[Entry]) -> str:
+    """The manifest's text."""
+    return "".join(json.dumps(content, separators=(",", ":")) + "\n" for content in [settings, *map(asdict, entries)])

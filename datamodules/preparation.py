@@ -1,0 +1,244 @@
+"""Turning recordings into shards, once: mono, one rate, 16-bit samples in a file each, and a manifest of them all.
+
+Whatever stops the work (an interruption, a full disk, a power cut), what is done stays done and what is half-done is done again: a shard gets
+its name only when it is whole and on disk, and its line in the manifest only after that. A lock lets one process work at a time.
+"""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audio import stream_mono
+from audio.reading import probe
+from datamodules.manifest import BLOCK, FORMAT, Entry, manifest_lines, read_manifest
+from errors import UserError
+
+FULL_SCALE = 32768
+PART = ".part"  # ends the name of a file that is being written
+INLINE_BYTES = 32 << 20  # less than this is prepared before other processes would have started
+
+
+def settings_of(sample_rate: int) -> dict[str, Any]:
+    """What a shard's samples depend on beside its source."""
+    libraries = {name: version(name) for name in ("soxr", "soundfile")}
+    return {"format": FORMAT, "sample_rate": sample_rate, "block": BLOCK, "libraries": libraries}
+
+
+def shard_path(shards: Path, source: str) -> Path:
+    """The shard of a recording: raw little-endian 16-bit samples, mono."""
+    return shards / f"{source}.pcm"
+
+
+def prepare_shards(
+    root: Path,
+    splits: dict[str, list[Path]],
+    shards: Path,
+    sample_rate: int,
+    *,
+    processes: int = 1,
+    skip_bad: bool = False,
+    verify: bool = False,
+) -> dict[str, Entry]:
+    """Make the shards that are missing or out of date.
+
+    Args:
+        root: folder of the recordings, which sources are relative to.
+        splits: the files of each split.
+        shards: folder of the shards.
+        sample_rate: of the shards, in Hz.
+        processes: that read and resample together.
+        skip_bad: leave out recordings that cannot be read, with their error in the manifest, instead of stopping at the first.
+        verify: compare all shards with their checksums, and make those anew that differ. Done without asking after a crash.
+
+    Returns:
+        the manifest's entry of each source.
+
+    Raises:
+        UserError: a recording cannot be read, or the shards cannot be written.
+    """
+    settings = settings_of(sample_rate)
+    wanted = [_describe(root, path, split) for split, paths in splits.items() for path in paths]
+    working, manifest = shards / "working", shards / "manifest.jsonl"
+    if not verify and not working.exists():
+        current, stale = _sort_out(wanted, read_manifest(manifest, settings), shards, verify=False)
+        if not stale:
+            return current
+    with _sole_worker(shards):
+        crashed = working.exists()
+        if crashed:
+            for part in shards.rglob(f".*{PART}"):
+                part.unlink()
+        _write(working, "")
+        current, stale = _sort_out(wanted, read_manifest(manifest, settings), shards, verify or crashed)
+        # Rewritten before work begins, so that a line torn by a crash is not appended to.
+        _write(manifest, manifest_lines(settings, current.values()))
+        if stale:
+            rank_zero_info(f"Preparing {len(stale)} of {len(wanted)} recordings in {shards}")
+            try:
+                current |= _prepare_all(root, stale, shards, manifest, sample_rate, processes, skip_bad)
+            except UserError:
+                working.unlink()  # an orderly end: what is done is known to be whole
+                raise
+            _write(manifest, manifest_lines(settings, current.values()))
+        working.unlink()
+    return {entry.source: current[entry.source] for entry in wanted}
+
+
+def _sort_out(wanted: Sequence[Entry], known: dict[str, Entry], shards: Path, verify: bool) -> tuple[dict[str, Entry], list[Entry]]:
+    """The manifest's entries that still hold, and the recordings that have none."""
+    current, stale = {}, []
+    for entry in wanted:
+        old = known.get(entry.source)
+        if old and not old.error and _is_current(old, entry, shards, verify):
+            current[entry.source] = replace(old, split=entry.split)
+        else:
+            stale.append(entry)
+    return current, stale
+
+
+def _prepare_all(
+    root: Path, stale: Sequence[Entry], shards: Path, manifest: Path, sample_rate: int, processes: int, skip_bad: bool
+) -> dict[str, Entry]:
+    done: dict[str, Entry] = {}
+    columns = (TextColumn("Preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with manifest.open("a") as journal, Progress(*columns, transient=True) as progress:
+        task = progress.add_task("", total=len(stale))
+        for result in _results(root, stale, shards, sample_rate, processes):
+            if result.error and not skip_bad:
+                raise UserError(result.error)
+            if result.error:
+                rank_zero_warn(f"skipped: {result.error}")
+            done[result.source] = result
+            journal.write(manifest_lines({}, [result]).split("\n", 1)[1])
+            journal.flush()
+            progress.advance(task)
+    return done
+
+
+def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int, processes: int) -> Iterator[Entry]:
+    if processes == 1 or len(stale) == 1 or sum(entry.size for entry in stale) < INLINE_BYTES:
+        for entry in stale:
+            yield prepare_file(root, entry, shards, sample_rate)
+        return
+    # Children run numpy and libsndfile alone, none of torch's threads, which would not survive a fork.
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"))
+    try:
+        for future in as_completed([pool.submit(prepare_file, root, entry, shards, sample_rate) for entry in stale]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> Entry:
+    """Write one recording's shard and return its entry, completed; or with `error` set where the recording cannot be read.
+
+    Raises:
+        UserError: the shard cannot be written.
+    """
+    path = root / entry.source
+    low: list[int] = []
+    high: list[int] = []
+    digest, length, overshoots, rest = hashlib.sha256(), 0, 0, np.zeros(0, np.int16)
+    try:
+        with _replacing(shard_path(shards, entry.source)) as write:
+            for piece in stream_mono(path, sample_rate):
+                levels = np.rint(piece * FULL_SCALE)
+                overshoots += int(np.count_nonzero((levels < -FULL_SCALE) | (levels > FULL_SCALE - 1)))
+                samples = np.clip(levels, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
+                content = samples.tobytes()
+                write(content)
+                digest.update(content)
+                length += len(samples)
+                blocks = np.concatenate([rest, samples])
+                whole = len(blocks) // BLOCK * BLOCK
+                low += blocks[:whole].reshape(-1, BLOCK).min(axis=1).tolist()
+                high += blocks[:whole].reshape(-1, BLOCK).max(axis=1).tolist()
+                rest = blocks[whole:]
+    except UserError as error:
+        return replace(entry, error=str(error))
+    except OSError as error:
+        raise UserError(f"{shards}: the shard of {path} cannot be written: {error.strerror or error}") from error
+    if len(rest):
+        low.append(int(rest.min()))
+        high.append(int(rest.max()))
+    source = probe(path)
+    return replace(
+        entry,
+        rate=source.rate,
+        channels=source.channels,
+        length=length,
+        checksum=digest.hexdigest(),
+        overshoots=overshoots,
+        low=tuple(low),
+        high=tuple(high),
+    )
+
+
+def _describe(root: Path, path: Path, split: str) -> Entry:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
+    return Entry(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns, 0, 0, split)
+
+
+def _is_current(old: Entry, now: Entry, shards: Path, verify: bool) -> bool:
+    path = shard_path(shards, old.source)
+    if (old.size, old.modified) != (now.size, now.modified) or not path.is_file() or path.stat().st_size != 2 * old.length:
+        return False
+    if not verify:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == old.checksum
+
+
+def _write(path: Path, text: str) -> None:
+    with _replacing(path) as write:
+        write(text.encode())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """Writes to a temporary file that takes the name `path` when all went well and is on disk, and is removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file.write
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _sole_worker(shards: Path) -> Iterator[None]:
+    """Waits until no other process prepares this folder. The system frees the lock of a process that dies."""
+    try:
+        shards.mkdir(parents=True, exist_ok=True)
+        with (shards / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                rank_zero_info(f"Waiting for another process that prepares {shards}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise UserError(
+            f"{shards}: shards cannot be written there ({error.strerror or error}); choose another folder: --data.shards"
+        ) from error

@@ -1,0 +1,66 @@
+import pytest
+import soundfile
+
+from lightning_modules import HarmonicModule
+from tests.audio_files import tone
+
+
+def test_makes_the_shards_of_a_config_and_no_model(run, folder, capsys, monkeypatch):
+    monkeypatch.setattr(HarmonicModule, "__init__", lambda *args, **kwargs: pytest.fail("a model was built"))
+    assert run("prepare --config tiny.yaml") == 0
+    told = capsys.readouterr().out
+    assert "train" in told
+    assert "20" in told
+    assert (folder / "data/shards_16000/manifest.jsonl").is_file()
+    assert run("prepare --config tiny.yaml --verify true --processes 2") == 0
+    assert not (folder / "logs").exists()
+
+
+def test_training_makes_them_where_they_are_missing_and_then_takes_them(run, folder, monkeypatch):
+    assert run("fit --config tiny.yaml --data.shards elsewhere") == 0
+    assert (folder / "elsewhere/manifest.jsonl").is_file()
+    assert not (folder / "data/shards_16000").exists()
+    monkeypatch.setattr("datamodules.preparation.prepare_file", lambda *_: pytest.fail("prepared again"))
+    assert run("test --data.shards elsewhere") == 0
+
+
+def test_what_is_skipped_is_counted(run, folder, capsys):
+    path = sorted((folder / "data/three").glob("*.wav"))[0]
+    path.write_text("not audio")
+    assert run("prepare --config tiny.yaml") == 2
+    assert str(path) in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="skipped"):
+        assert run("prepare --config tiny.yaml --data.on_bad_file skip") == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if "train" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")][:3] == ["train", "19", "1"]
+    assert run("fit --config tiny.yaml --data.on_bad_file skip") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ("--config tiny.yaml --processes 0", "--processes must be at least 1"),
+        ("--config tiny.yaml --data.root nowhere", "nowhere: there is no such folder"),
+        ("--config tiny.yaml --data.rooot x", "rooot"),
+        ("--config nothing.yaml", "nothing.yaml"),
+        ("", "data"),
+    ],
+)
+def test_bad_arguments(run, capsys, arguments, part):
+    assert run(f"prepare {arguments}") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert part in error
+
+
+def test_one_preparation_serves_every_bit_depth_and_scaling(run, folder, monkeypatch):
+    assert run("prepare --config tiny.yaml") == 0
+    monkeypatch.setattr("datamodules.preparation.prepare_file", lambda *_: pytest.fail("prepared again"))
+    assert run("fit --config tiny.yaml --data.bits 5 --data.law linear --data.scaling file --data.clip_samples 150") == 0
+
+
+def test_new_recordings_are_noticed(run, folder):
+    assert run("prepare --config tiny.yaml") == 0
+    soundfile.write(folder / "data/nine/new_nohash_0.wav", tone(320, 1), 16_000)
+    assert run("prepare --config tiny.yaml") == 0
+    assert (folder / "data/shards_16000/nine/new_nohash_0.wav.pcm").stat().st_size == 640

@@ -1,0 +1,101 @@
+"""Beethoven, YouTubeMix and MAESTRO: their splits and chunks against a plain re-statement of the protocol."""
+
+import re
+
+import pytest
+import soundfile
+
+from datamodules import Beethoven, Maestro, YouTubeMix
+from errors import UserError
+from tests.audio_files import tone
+
+HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration"
+
+
+def restated_splits(names):
+    names = sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    n = len(names)
+    first, second = int(0.88 * n), int((0.88 + (1 - 0.88) / 2) * n)
+    return {"train": names[:first], "validation": names[first:second], "test": names[second:]}
+
+
+@pytest.mark.parametrize("dataset", [Beethoven, YouTubeMix])
+@pytest.mark.parametrize("count", [9, 26])
+def test_splits_and_chunks(tmp_path, dataset, count):
+    lengths = {f"out{i}.wav": 250 + 137 * i % 700 for i in range(count)}
+    for name, length in lengths.items():
+        soundfile.write(tmp_path / name, tone(length, 0), 16_000)
+    data = dataset(tmp_path, clip_samples=200, batch_size=1, num_workers=0)
+    expected = restated_splits(lengths)
+    assert {split: [path.name for path in paths] for split, paths in data.files().items()} == expected
+    data.setup("fit")
+    data.setup("test")
+    for split, names in expected.items():
+        assert len(data.datasets[split]) == sum(lengths[name] // 200 for name in names)  # tails dropped
+        assert data.datasets[split][0].valid.all()
+
+
+@pytest.mark.parametrize(("dataset", "name"), [(Beethoven, "krandiash/beethoven"), (YouTubeMix, "krandiash/youtubemix")])
+def test_a_missing_folder_says_where_to_get_it(tmp_path, dataset, name):
+    with pytest.raises(UserError, match=f"no WAV files.*{name}.*--data.root"):
+        dataset(tmp_path / "none").setup("fit")
+
+
+def maestro(root, rows, newline="\n", signature="", header=HEADER):
+    """Rows of (split, file name, rate, whether the file is there)."""
+    (root / "2004").mkdir(parents=True, exist_ok=True)
+    lines = [header]
+    for i, (split, name, rate, there) in enumerate(rows):
+        lines.append(f'Bach,"Prelude, ""in C"", No. {i}",{split},2004,2004/a.midi,{name},1.5')
+        if there:
+            stereo = tone(rate // 2, i, rate)[:, None].repeat(2, axis=1)
+            soundfile.write(root / name, stereo, rate)
+    (root / "maestro-v3.0.0.csv").write_bytes((signature + newline.join(lines) + newline).encode())
+    return root
+
+
+ROWS = [
+    ("train", "2004/one.wav", 44_100, True),
+    ("validation", "2004/two.wav", 48_000, True),
+    ("test", "2004/three.wav", 44_100, True),
+    ("train", "2004/four.wav", 48_000, True),
+]
+
+
+@pytest.mark.parametrize("signature", ["", "\ufeff"], ids=["plain", "bom"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["unix", "windows"])
+def test_maestro(tmp_path, newline, signature):
+    data = Maestro(maestro(tmp_path, ROWS, newline, signature), clip_samples=2500, batch_size=1, num_workers=0)
+    assert [path.name for path in data.files()["train"]] == ["one.wav", "four.wav"]
+    data.setup("fit")
+    data.setup("test")
+    # Half a second at 16 kHz: three chunks of 2,500, the rest dropped.
+    assert {split: len(dataset) for split, dataset in data.datasets.items()} == {"train": 6, "validation": 3, "test": 3}
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        ([*ROWS, ("train", "2004/none.wav", 0, False)], HEADER, r"line 6: .*none\.wav is missing; complete"),
+        ([*ROWS, ("dev", "2004/one.wav", 0, False)], HEADER, "line 6: split is 'dev'"),
+        ([*ROWS, ROWS[0]], HEADER, r"line 6: 2004/one\.wav is listed twice"),
+        ([*ROWS, ("train", "../one.wav", 0, False)], HEADER, r"'\.\./one\.wav'; it must name a file in the folder"),
+        ([*ROWS, ("train", "", 0, False)], HEADER, "audio_filename is ''"),
+        (ROWS, HEADER.replace("split", "part"), "has no column split"),
+    ],
+    ids=["missing", "split", "duplicate", "outside", "empty", "column"],
+)
+def test_bad_tables(tmp_path, rows, header, message):
+    with pytest.raises(UserError, match=message):
+        Maestro(maestro(tmp_path, rows, header=header)).files()
+
+
+def test_a_missing_recording_can_be_skipped(tmp_path):
+    root = maestro(tmp_path, [*ROWS, ("train", "2004/none.wav", 0, False)])
+    with pytest.warns(UserWarning, match="1 of 5 recordings .* are missing"):
+        assert len(Maestro(root, on_bad_file="skip").files()["train"]) == 2
+
+
+def test_no_table(tmp_path):
+    with pytest.raises(UserError, match=r"maestro-v3\.0\.0\.csv: there is no such file.*--data.root"):
+        Maestro(tmp_path).setup("fit")

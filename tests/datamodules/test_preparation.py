@@ -1,0 +1,247 @@
+import errno
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio import read_mono
+from datamodules import preparation
+from datamodules.manifest import BLOCK, read_manifest
+from datamodules.preparation import prepare_shards, settings_of, shard_path
+from datamodules.recordings import Recordings
+from errors import UserError
+from tests.audio_files import make_folder, tone
+
+RATE = 16_000
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Five recordings: three at the rate, one to be resampled, one stereo."""
+    folder = make_folder(tmp_path / "recordings", 3, samples=3 * BLOCK // 2)
+    soundfile.write(folder / "fast.flac", tone(44_100, 7, 44_100), 44_100)
+    soundfile.write(folder / "wide.wav", np.stack([tone(5000, 8), tone(5000, 9)], axis=1), RATE)
+    return folder
+
+
+def files(root):
+    paths = sorted(p for p in root.iterdir() if p.suffix in (".wav", ".flac"))
+    return {"train": paths[:3], "validation": paths[3:4], "test": paths[4:]}
+
+
+def prepare(root, shards=None, rate=RATE, **options):
+    return prepare_shards(root, files(root), shards or root / "shards", rate, **options)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The sources that are prepared, as they are."""
+    done = []
+    original = preparation.prepare_file
+
+    def count(root, entry, shards, sample_rate):
+        done.append(entry.source)
+        return original(root, entry, shards, sample_rate)
+
+    monkeypatch.setattr(preparation, "prepare_file", count)
+    return done
+
+
+def check_whole(root, entries):
+    """Every shard is what reading its source gives, and nothing else lies about."""
+    for source, entry in entries.items():
+        expected = np.clip(np.rint(read_mono(root / source, RATE) * 32768), -32768, 32767).astype(np.int16)
+        assert np.array_equal(np.fromfile(shard_path(root / "shards", source), "<i2"), expected)
+        assert entry.length == len(expected)
+    assert read_manifest(root / "shards/manifest.jsonl", settings_of(RATE)) == entries
+    names = {p.name for p in (root / "shards").rglob("*") if p.is_file()}
+    assert names == {f"{Path(source).name}.pcm" for source in entries} | {"manifest.jsonl", "lock"}
+
+
+def test_shards_and_manifest(root):
+    entries = prepare(root)
+    check_whole(root, entries)
+    assert list(entries) == ["fast.flac", "take0.wav", "take1.wav", "take2.wav", "wide.wav"]
+    assert [entry.split for entry in entries.values()] == ["train"] * 3 + ["validation", "test"]
+    assert [(entry.rate, entry.channels) for entry in entries.values()] == [(44_100, 1), *[(RATE, 1)] * 3, (RATE, 2)]
+    assert len(entries["take0.wav"].low) == 2
+
+
+def test_extremes_equal_those_of_the_samples(root):
+    entries = list(prepare(root).values())
+    recordings = Recordings(root / "shards", entries)
+    rng = np.random.default_rng(0)
+    cases = [(1, 0, entries[1].length), (1, BLOCK, 3 * BLOCK // 2), (1, 0, BLOCK), (1, 5, BLOCK + 1), (4, 0, 1)]
+    cases += [(1, *sorted(rng.choice(3 * BLOCK // 2, 2, replace=False))) for _ in range(30)]
+    for recording, start, stop in cases:
+        samples = recordings.read(recording, start, stop)
+        assert recordings.extremes(recording, start, stop) == (samples.min(), samples.max())
+
+
+def test_what_is_done_is_not_done_again(root, counted):
+    first = prepare(root)
+    assert len(counted) == 5
+    assert prepare(root) == first
+    assert prepare(root, verify=True) == first
+    assert len(counted) == 5
+
+
+def test_only_what_changed_is_done_again(root, counted):
+    prepare(root)
+    counted.clear()
+    soundfile.write(root / "take1.wav", tone(2000, 99), RATE)
+    check_whole(root, prepare(root))
+    assert counted == ["take1.wav"]
+    counted.clear()
+    (root / "take0.wav").rename(root / "take7.wav")
+    entries = prepare(root)
+    assert counted == ["take7.wav"]
+    assert "take0.wav" not in entries
+    counted.clear()
+    assert prepare(root, rate=8000)["wide.wav"].length == 2500
+    assert len(counted) == 5
+
+
+def test_a_recording_that_moves_to_another_split_is_not_read_again(root, counted):
+    prepare(root)
+    counted.clear()
+    paths = files(root)
+    entries = prepare_shards(root, {"train": [], "test": [p for part in paths.values() for p in part]}, root / "shards", RATE)
+    assert {entry.split for entry in entries.values()} == {"test"}
+    assert not counted
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
+def test_damaged_shards_are_made_anew(root, counted, damage):
+    prepare(root)
+    counted.clear()
+    path = shard_path(root / "shards", "take1.wav")
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        path.write_bytes(content[:-2])
+    elif damage == "missing":
+        path.unlink()
+    else:
+        content[77] ^= 1
+        path.write_bytes(content)
+    check_whole(root, prepare(root, verify=damage == "flipped"))
+    assert counted == ["take1.wav"]
+
+
+def test_after_a_crash_every_shard_is_compared_with_its_checksum(root, counted):
+    prepare(root)
+    counted.clear()
+    path = shard_path(root / "shards", "take1.wav")
+    content = bytearray(path.read_bytes())
+    content[77] ^= 1
+    path.write_bytes(content)
+    (root / "shards/working").touch()
+    check_whole(root, prepare(root))
+    assert counted == ["take1.wav"]
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_line_torn_by_a_crash_is_dropped(root, counted, cut):
+    prepare(root)
+    counted.clear()
+    manifest = root / "shards/manifest.jsonl"
+    manifest.write_text(manifest.read_text()[:-cut])
+    (root / "shards/working").touch()
+    check_whole(root, prepare(root))
+    assert counted == ([] if cut == 1 else ["wide.wav"])
+
+
+def in_child(function):
+    """Process number of a forked child that runs `function`."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    return pid
+
+
+def test_killed_at_any_time_it_goes_on(root, monkeypatch):
+    """Eight kills, each a little later, while each piece of a recording takes 20 ms."""
+    original = preparation.stream_mono
+
+    def slow(path, rate):
+        for piece in original(path, rate):
+            time.sleep(0.02)
+            yield piece
+
+    monkeypatch.setattr(preparation, "stream_mono", slow)
+    for attempt in range(8):
+        pid = in_child(lambda: prepare(root))
+        time.sleep(0.015 * (attempt + 1))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    monkeypatch.setattr(preparation, "stream_mono", original)
+    entries = prepare(root)
+    check_whole(root, entries)
+
+
+def test_two_processes_at_once_take_turns(root):
+    children = [in_child(lambda: prepare(root)) for _ in range(2)]
+    assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
+    check_whole(root, prepare(root))
+
+
+def test_several_processes_make_the_same(root, monkeypatch):
+    monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
+    check_whole(root, prepare(root, processes=3))
+
+
+def test_a_full_disk_leaves_no_half_shard(root, monkeypatch):
+    original = os.fsync
+
+    def full(handle):
+        if os.fstat(handle).st_size > 20_000:  # the second recording and larger ones; not the manifest
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        prepare(root)
+    assert not list((root / "shards").rglob("*.part"))
+    assert not shard_path(root / "shards", "take0.wav").exists()
+    monkeypatch.setattr(os, "fsync", original)
+    check_whole(root, prepare(root))
+
+
+def test_a_bad_recording_stops_the_work_or_is_skipped(root, counted):
+    (root / "take1.wav").write_text("not audio")
+    with pytest.raises(UserError, match=r"take1\.wav: cannot be read as audio"):
+        prepare(root)
+    with pytest.warns(UserWarning, match=r"skipped: .*take1\.wav"):
+        entries = prepare(root, skip_bad=True)
+    assert [source for source, entry in entries.items() if entry.error] == ["take1.wav"]
+    assert counted.count("take0.wav") == 1
+    soundfile.write(root / "take1.wav", tone(2000, 99), RATE)
+    check_whole(root, prepare(root))
+
+
+def test_shards_may_lie_where_nothing_can_be_written_once_they_are_made(root, monkeypatch):
+    entries = prepare(root)
+    monkeypatch.setattr(preparation, "_sole_worker", lambda shards: pytest.fail("nothing is to be written"))
+    assert prepare(root) == entries
+
+
+def test_a_folder_that_cannot_be_written(root, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/shards: shards cannot be written there.*--data\.shards"):
+        prepare(root, shards=tmp_path / "file" / "shards")
+
+
+def test_the_manifest_is_plain_json(root):
+    prepare(root)
+    lines = [json.loads(line) for line in (root / "shards/manifest.jsonl").read_text().splitlines()]
+    assert lines[0]["sample_rate"] == RATE
+    assert set(lines[0]["libraries"]) == {"soxr", "soundfile"}
+    assert all(len(line["checksum"]) == 64 for line in lines[1:])
