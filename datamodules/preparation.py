@@ -1,7 +1,7 @@
 """Turning recordings into shards, once: mono, one rate, 16-bit samples in a file each, and a manifest of them all.
 
-Whatever stops the work (an interruption, a full disk, a power cut), what is done stays done and what is half-done is done again: a shard gets
-its name only when it is whole and on disk, and its line in the manifest only after that. A lock lets one process work at a time.
+Whatever stops the work (an interruption, a full disk, a power cut), what is done stays done and what is half-done is done again: a shard
+gets its name only when it is whole and on disk, and its line in the manifest only after that. A lock lets one process work at a time.
 """
 
 import fcntl

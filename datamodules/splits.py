@@ -43,7 +43,7 @@ def split_wavs(root: Path, dataset: str) -> dict[Split, list[Path]]:
     paths = natsorted(root.glob("*.wav"), key=lambda path: path.name)
     if not paths:
         raise UserError(
-            f"{root}: there are no WAV files there. Get them from the dataset {dataset} of the Hugging Face hub (accept its terms there and "
-            "log in if it asks), put its *.wav into that folder, or name another with --data.root"
+            f"{root}: there are no WAV files there. Get them from the dataset {dataset} of the Hugging Face hub (accept its terms there "
+            "and log in if it asks), put its *.wav into that folder, or name another with --data.root"
         )
     return split_by_order(root, paths)
