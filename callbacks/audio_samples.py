@@ -47,8 +47,8 @@ class AudioSamples(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero or self.sample_seconds == 0:
             return
         module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
-        reference, valid, _ = data.datasets["validation"][0]
-        reference = reference[valid].long()
+        first = data.clip("validation", 0)
+        reference = first.classes[first.valid].long()
         prompt = reference[: min(round(self.prompt_seconds * module.sample_rate), len(reference) // 2)]
         samples = self._affordable(module.net, module.sample_rate, data.clip_samples)
         self._show(trainer, module, "reference", reference)

@@ -1,10 +1,12 @@
 """A moving average of the weights, for evaluation and sampling."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 
@@ -29,6 +31,14 @@ class EMA(WeightAveraging):
         super().__init__(avg_fn=average)
 
     @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # The average was made before the trainer gave the module its precision.
+        assert self._average_model is not None
+        pairs = zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True)
+        for averaged, current in pairs:
+            averaged.data = averaged.data.to(current.dtype)
+
+    @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Nothing yet: the checkpoint of the end must hold the current weights beside the average."""
 
@@ -41,3 +51,7 @@ class EMA(WeightAveraging):
         # Evaluation has no use for the average's state, and needs no warning that it is left alone.
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from callbacks.run_directory import run_directory
 from datamodules.clips import Batch
-from metrics import NegativeLogLikelihood
+from metrics import NegativeLogLikelihood, NLLByPosition
 
 COMPARED = "an exact mean over all samples; the published tables average batches and drop the last, which differs in the third decimal"
 
@@ -21,21 +22,27 @@ class NLLReport(Callback):
     """Logs `val/bits` and `test/bits`; after `validate` and `test` prints a table and writes `nll_SPLIT.json` into the run's folder."""
 
     def __init__(self) -> None:
-        self.metric = NegativeLogLikelihood()
+        self.metric, self.by_position = NegativeLogLikelihood(), NLLByPosition()
 
     def _start(self, pl_module: L.LightningModule) -> None:
-        self.metric.to(pl_module.device)
-        self.metric.reset()
+        for metric in (self.metric, self.by_position):
+            metric.to(pl_module.device)
+            metric.reset()
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
         measured = {name: value.item() for name, value in self.metric.compute().items()}
         pl_module.log(tag, measured["bits_per_sample"], prog_bar=True, sync_dist=True)
+        curve = _curve(self.by_position)
+        if trainer.state.fn == "fit" and trainer.logger is not None and trainer.is_global_zero and not trainer.sanity_checking:
+            writer = trainer.logger.experiment  # type: ignore[attr-defined]
+            writer.add_figure(f"{tag}_by_position", position_figure(curve), trainer.global_step)
         if trainer.state.fn == "fit" or not trainer.is_global_zero:
             return
         report = {"split": split, **measured} | {
             "protocol": trainer.datamodule.protocol,  # type: ignore[attr-defined]
             "mean": COMPARED,
             "checkpoint": str(trainer.ckpt_path),
+            "by_position": curve,
             "batches": "all" if _is_whole(trainer, split) else "limited by trainer.limit_*_batches",
         }
         path = run_directory(trainer) / f"nll_{split}.json"
@@ -77,6 +84,22 @@ class NLLReport(Callback):
 
     def _update(self, nats: Tensor, batch: Batch) -> None:
         self.metric.update(nats, batch.valid)
+        self.by_position.update(nats, batch.valid, batch.context)
+
+
+def _curve(metric: NLLByPosition) -> list[dict[str, float]]:
+    """Bins that hold samples: the first position of each, its bits per sample, and how many samples it holds."""
+    measured, edges = metric.compute(), [0, *NLLByPosition.edges().tolist()]
+    rows = zip(edges, measured["bits_per_sample"].tolist(), measured["samples"].tolist(), strict=True)
+    return [{"from": start, "bits_per_sample": bits, "samples": samples} for start, bits, samples in rows if samples]
+
+
+def position_figure(curve: list[dict[str, float]]) -> Figure:
+    """Bits per sample over the samples of context."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.add_subplot(xlabel="samples of context", ylabel="bits/sample", xscale="symlog")
+    axes.plot([row["from"] for row in curve], [row["bits_per_sample"] for row in curve], marker=".")
+    return figure
 
 
 def _is_whole(trainer: L.Trainer, split: str) -> bool:

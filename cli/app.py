@@ -51,6 +51,7 @@ class HarmonicCLI(LightningCLI):
                 "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": LOGGER},
                 "gradient_clip_val": 1.0,
                 "enable_model_summary": False,
+                "use_distributed_sampler": False,  # the data deals its batches out to the ranks
             },
             seed_everything_default=0,
             # At the top, so that it reaches the subcommands: interpolation over everything that was given, resolved at the end.
@@ -104,6 +105,7 @@ class HarmonicCLI(LightningCLI):
         if rank_zero_only.rank == 0:
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
+            self.model.check_chunks(self.datamodule)
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         callbacks: list[Callback] = [NLLReport()]

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Literal
 
 import lightning as L
-import numpy as np
-import torch
-from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
 from audio import Quantiser, Scaling
 from audio.quantise import Law
-from datamodules.clips import Batch, ClipDataset, Samples, clip_table
+from datamodules.clips import Batch, ClipDataset
+from datamodules.loader import EvaluationLoader, RankBatches, StreamLoader
 from datamodules.manifest import Entry
-from datamodules.preparation import FULL_SCALE, prepare_shards
+from datamodules.orders import Clips, Crops, Piece, Sequential, clip_table
+from datamodules.preparation import prepare_shards
 from datamodules.recordings import Recordings
 from errors import UserError
 
@@ -38,6 +37,9 @@ class AudioDataModule(L.LightningDataModule):
         seed: Of the order of the clips.
         shards: Folder of the prepared recordings; null for `shards_RATE` in root.
         on_bad_file: What to do with a recording that cannot be read: error, or skip it and say so.
+        order: Of training: clips at fixed positions, shuffled; crops at random positions; or sequential, where each lane of the batch walks
+            through whole recordings and the model carries its state from chunk to chunk.
+        eval_context: What an evaluated clip is given: clip, nothing before it; or file, all of its recording before it.
     """
 
     keep_tails = True
@@ -56,6 +58,8 @@ class AudioDataModule(L.LightningDataModule):
         seed: int = 0,
         shards: Path | None = None,
         on_bad_file: Literal["error", "skip"] = "error",
+        order: Literal["clips", "crops", "sequential"] = "clips",
+        eval_context: Literal["clip", "file"] = "clip",
     ) -> None:
         super().__init__()
         for key, value in (("sample_rate", sample_rate), ("clip_samples", clip_samples), ("batch_size", batch_size)):
@@ -68,6 +72,13 @@ class AudioDataModule(L.LightningDataModule):
         self.quantiser = Quantiser(bits, law)
         self.shards = self.root / f"shards_{sample_rate}" if shards is None else Path(shards)
         self.skip_bad = on_bad_file == "skip"
+        self.order, self.eval_context = order, eval_context
+        for key, carries in (("order", order == "sequential"), ("eval_context", eval_context == "file")):
+            if carries and scaling == "clip":
+                raise UserError(
+                    f"data.{key}: {getattr(self, key)} carries the state across clips, for which each being scaled by its own extremes "
+                    "(data.scaling: clip) makes no sense: use file or none"
+                )
         self.datasets: dict[Split, ClipDataset] = {}
 
     @abstractmethod
@@ -81,11 +92,15 @@ class AudioDataModule(L.LightningDataModule):
     @property
     def protocol(self) -> str:
         """What the numbers measured on this data depend on, in a line."""
-        tails = "shorter rests padded, not counted" if self.keep_tails else "shorter rests dropped"
-        return (
-            f"{type(self).__name__}: {self.quantiser.law} {self.bits} bit, scaling {self.scaling}, {self.sample_rate} Hz, "
-            f"clips of {self.clip_samples} samples, {tails}, no context across clips"
-        )
+        rests = "padded, not counted" if self.keep_tails else "dropped"
+        context = f"clips of {self.clip_samples} samples, shorter rests {rests}, no context across clips"
+        if self.eval_context == "file":
+            context = f"whole files, state carried through chunks of {self.clip_samples} samples"
+        return f"{type(self).__name__}: {self.quantiser.law} {self.bits} bit, scaling {self.scaling}, {self.sample_rate} Hz, {context}"
+
+    def carries_state(self, split: Split) -> bool:
+        """Whether lanes of this split's batches go on where they stopped."""
+        return self.order == "sequential" if split == "train" else self.eval_context == "file"
 
     def prepare(self, processes: int | None = None, verify: bool = False) -> dict[str, Entry]:
         """Make the shards that are missing or out of date; the manifest's entries by source.
@@ -111,9 +126,9 @@ class AudioDataModule(L.LightningDataModule):
         for split in wanted[stage]:
             if split not in self.datasets:
                 self.datasets[split] = self.make_dataset(split)
-        if stage == "fit" and len(self.datasets["train"]) < self.batch_size:
-            clips = len(self.datasets["train"])
-            raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose a smaller one")
+        if stage == "fit" and not len(order := self.order_of("train")):
+            clips = len(self._table("train"))
+            raise UserError(f"data.batch_size ({order.batch_size}) is more than the training split's {clips} clips; choose a smaller one")
 
     def make_dataset(self, split: Split) -> ClipDataset:
         """The clips of a split."""
@@ -121,38 +136,42 @@ class AudioDataModule(L.LightningDataModule):
         if not entries:
             raise UserError(f"{self.root}: no recordings for the {split} split")
         recordings = Recordings(self.shards, entries)
+        dataset = ClipDataset(recordings, self.clip_samples, self.quantiser, self.scaling)
         table = clip_table(recordings.lengths, self.clip_samples, self.keep_tails)
         if not table:
             raise UserError(
                 f"{self.root}: every recording of the {split} split is shorter than data.clip_samples ({self.clip_samples} samples); "
                 "choose shorter clips"
             )
-
-        def span(recording: int, start: int, stop: int) -> tuple[float, float]:
-            low, high = recordings.extremes(recording, start, stop)
-            return low / FULL_SCALE, high / FULL_SCALE
-
-        def read(index: int) -> Samples:
-            recording, start, stop = table[index]
-            samples = torch.from_numpy(recordings.read(recording, start, stop).astype(np.float32)) / FULL_SCALE
-            if self.scaling == "none":
-                return Samples(samples, None)
-            return Samples(
-                samples, span(recording, start, stop) if self.scaling == "clip" else span(recording, 0, entries[recording].length)
-            )
-
-        constant = sum(low == high for low, high in (recordings.extremes(*row) for row in table))
+        constant = sum(low == high for low, high in (recordings.extremes(*piece[:3]) for piece in table))
         if constant:
             rank_zero_warn(f"{constant} of {len(table)} clips of the {split} split are constant (silence, say); they are kept")
         overshoots = sum(entry.overshoots for entry in entries)
         if overshoots:
             rank_zero_warn(f"{overshoots} samples of the {split} split lay outside [-1, 1] and were clipped")
-        dropped = sum(recordings.lengths) - sum(stop - start for _, start, stop in table)
+        dropped = sum(recordings.lengths) - sum(piece.stop - piece.start for piece in table)
         rank_zero_info(
             f"{split}: {len(entries)} recordings, {len(table)} clips, {sum(recordings.lengths) / self.sample_rate:.0f} s, "
-            f"of which {dropped / self.sample_rate:.0f} s dropped as rests shorter than a clip"
+            f"of which {dropped / self.sample_rate:.0f} s in rests shorter than a clip"
         )
-        return ClipDataset(read, len(table), self.clip_samples, self.quantiser)
+        return dataset
+
+    def _table(self, split: Split) -> list[Piece]:
+        return clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails)
+
+    def clip(self, split: Split, index: int) -> Batch:
+        """A clip at a fixed position, as a batch without lanes."""
+        return self.datasets[split][self._table(split)[index]]
+
+    def order_of(self, split: Split) -> Clips | Crops | Sequential:
+        """Which clip comes when."""
+        train, lengths = split == "train", self.datasets[split].source.lengths
+        if self.carries_state(split):
+            return Sequential(lengths, self.clip_samples, self.batch_size, self.seed, repeat=train)
+        table = self._table(split)
+        if train and self.order == "crops":
+            return Crops(lengths, self.clip_samples, len(table), self.batch_size, self.seed, self.keep_tails)
+        return Clips(table, self.batch_size, self.seed, shuffle=train)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train")
@@ -164,24 +183,12 @@ class AudioDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, split: Split) -> DataLoader[Batch]:
-        dataset = self.datasets[split]
         # Without a trainer (in a notebook, say) there is one rank.
-        ranks = {"num_replicas": 1, "rank": 0}
+        rank, ranks = 0, 1
         if self.trainer is not None and self.trainer.world_size > 1:
-            ranks = self.trainer.strategy.distributed_sampler_kwargs
-        if self.batch_size % ranks["num_replicas"]:
-            raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks['num_replicas']})")
-        train = split == "train"
-        if not train and len(dataset) < ranks["num_replicas"]:
-            raise UserError(f"the {split} split has {len(dataset)} clips, too few for {ranks['num_replicas']} data ranks")
-        # Evaluation counts every clip once: its ranks may differ by a clip, where the common sampler would repeat some.
-        sampler_class = DistributedSampler if train else UnrepeatedDistributedSampler
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size // ranks["num_replicas"],
-            sampler=sampler_class(dataset, shuffle=train, seed=self.seed, drop_last=train, **ranks),
-            drop_last=train,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+            place = self.trainer.strategy.distributed_sampler_kwargs
+            rank, ranks = place["rank"], place["num_replicas"]
+        if self.batch_size % ranks:
+            raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks})")
+        loader = StreamLoader if split == "train" else EvaluationLoader
+        return loader(self.datasets[split], RankBatches(self.order_of(split), rank, ranks), self.num_workers)

@@ -5,9 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from datamodules.manifest import BLOCK, Entry
-from datamodules.preparation import shard_path
+from datamodules.preparation import FULL_SCALE, shard_path
 
 OPEN_SHARDS = 512  # kept mapped in each process; a map costs no memory that is not used, but a file handle
 
@@ -33,8 +35,16 @@ class Recordings:
         """int16 (stop - start,)."""
         return self._map(recording)[start:stop]
 
-    def extremes(self, recording: int, start: int, stop: int) -> tuple[int, int]:
+    def samples(self, recording: int, start: int, stop: int) -> Tensor:
+        """float32 (stop - start,) in [-1, 1]."""
+        return torch.from_numpy(self.read(recording, start, stop).astype(np.float32)) / FULL_SCALE
+
+    def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
         """The lowest and highest sample between start and stop, reading only what the manifest's blocks do not cover."""
+        low, high = self._levels(recording, start, stop)
+        return low / FULL_SCALE, high / FULL_SCALE
+
+    def _levels(self, recording: int, start: int, stop: int) -> tuple[int, int]:
         entry = self.entries[recording]
         first, last = -(-start // BLOCK), stop // BLOCK
         if first >= last:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from audio import Note, compose, extremes, render
 from datamodules.base import AudioDataModule, Split
-from datamodules.clips import ClipDataset, Samples
+from datamodules.clips import ClipDataset
 from errors import UserError
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -42,8 +43,23 @@ class Synthetic(AudioDataModule):
         return compose(self.clip_samples / self.sample_rate, np.random.default_rng([self.seed, SPLITS.index(split), index]))
 
     def make_dataset(self, split: Split) -> ClipDataset:
-        def read(index: int) -> Samples:
-            samples = torch.from_numpy(render(self.score(split, index), self.clip_samples, self.sample_rate))
-            return Samples(samples, extremes(samples) if self.scaling == "clip" else None)
+        clips = self.clips if split == "train" else max(1, self.clips // 8)
+        return ClipDataset(_Rendered(self, split, clips), self.clip_samples, self.quantiser, self.scaling)
 
-        return ClipDataset(read, self.clips if split == "train" else max(1, self.clips // 8), self.clip_samples, self.quantiser)
+
+class _Rendered:
+    """Clips made when they are asked for; each is a recording of its own."""
+
+    def __init__(self, data: Synthetic, split: Split, clips: int) -> None:
+        self.data, self.split = data, split
+        self.lengths = [data.clip_samples] * clips
+        self._latest: tuple[int, Tensor] | None = None
+
+    def samples(self, recording: int, start: int, stop: int) -> Tensor:
+        if self._latest is None or self._latest[0] != recording:  # asked for its samples and its extremes in turn
+            notes = self.data.score(self.split, recording)
+            self._latest = recording, torch.from_numpy(render(notes, self.data.clip_samples, self.data.sample_rate))
+        return self._latest[1][start:stop]
+
+    def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
+        return extremes(self.samples(recording, start, stop))

@@ -12,13 +12,16 @@ from torch.nn.utils import get_total_norm
 
 from audio import Quantiser
 from audio.quantise import Law
-from datamodules.clips import Batch
+from datamodules import AudioDataModule, Batch
 from errors import UserError
+from lightning_modules.carried import CarriedStates
 from lightning_modules.checkpoints import check_fits, read_checkpoint
 from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 from metrics import sample_nats
 from models import HarmonicRNN, ModelState
+
+CARRIED = "carried_states"
 
 
 class HarmonicModule(L.LightningModule):
@@ -45,6 +48,7 @@ class HarmonicModule(L.LightningModule):
         self.optimizer, self.sample_rate = optimizer, sample_rate
         self.net = HarmonicRNN(**network)
         self.quantiser = Quantiser(self.net.bits, law)
+        self.carried = CarriedStates()
         if init_from is not None:
             checkpoint = read_checkpoint(Path(init_from))
             check_fits(checkpoint, self, Path(init_from))
@@ -54,13 +58,27 @@ class HarmonicModule(L.LightningModule):
         """Logits of each sample given those before it, and the state after the last: as `HarmonicRNN.forward`."""
         return self.net(classes, state)
 
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.check_chunks(data)
+
+    def check_chunks(self, data: AudioDataModule) -> None:
+        """Raises UserError where chunks that carry state would end in the middle of a pooling window, which lanes share."""
+        product = self.net.pooling_product
+        if any(data.carries_state(split) for split in ("train", "validation")) and data.clip_samples % product:
+            raise UserError(
+                f"data.clip_samples ({data.clip_samples}) must be a multiple of the product of the pooling factors ({product}) where state "
+                "is carried from chunk to chunk (data.order: sequential, data.eval_context: file)"
+            )
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         check_ends(self.trainer)
         optimizer, schedule = make_optimizer(self.net, self.optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch) -> Tensor:
-        nats = self._nats(batch)
+        nats = self._nats(batch, "train")
         loss = torch.where(batch.valid, nats, 0).sum() / batch.valid.sum()
         if not loss.isfinite():
             where = first_non_finite(self, batch.classes)
@@ -79,15 +97,28 @@ class HarmonicModule(L.LightningModule):
 
     def validation_step(self, batch: Batch) -> Tensor:
         """Nats of each sample, (B, T)."""
-        return self._nats(batch)
+        return self._nats(batch, "evaluation")
 
     def test_step(self, batch: Batch) -> Tensor:
         """Nats of each sample, (B, T)."""
-        return self._nats(batch)
+        return self._nats(batch, "evaluation")
 
-    def _nats(self, batch: Batch) -> Tensor:
-        logits, _ = self(batch.classes)
+    def _nats(self, batch: Batch, stream: str) -> Tensor:
+        if batch.context is None:
+            logits, _ = self(batch.classes)
+        else:
+            logits, state = self(batch.classes, self.carried.take(stream, batch.context, self.net))
+            self.carried.put(stream, state)
         return sample_nats(logits, batch.classes)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        alone = self.trainer.world_size == 1
+        checkpoint[CARRIED] = self.carried.to_save((lambda tensor: tensor[None]) if alone else self.all_gather)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        spread = self._trainer is not None and self.trainer.world_size > 1
+        rank = self.trainer.strategy.distributed_sampler_kwargs["rank"] if spread else 0
+        self.carried.restore(checkpoint.get(CARRIED, []), rank)
 
     def _advice(self) -> str:
         return "The last checkpoint before it is kept; lower model.optimizer.lr, or look at the data"

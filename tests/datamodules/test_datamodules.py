@@ -7,7 +7,7 @@ import torch
 
 from audio import Quantiser, extremes, read_mono, scale
 from datamodules import SC09, AudioFolder, Synthetic
-from datamodules.clips import clip_table
+from datamodules.orders import Piece, clip_table
 from errors import UserError
 from tests.audio_files import make_folder, make_sc09, tone
 
@@ -26,7 +26,7 @@ def ready(data, *stages):
 class TestSC09:
     def test_splits_by_the_lists(self, tmp_path):
         data = ready(SC09(make_sc09(tmp_path), clip_samples=320, batch_size=4, num_workers=0))
-        assert {split: len(dataset) for split, dataset in data.datasets.items()} == {"train": 20, "validation": 3, "test": 2}
+        assert {split: len(data._table(split)) for split in data.datasets} == {"train": 20, "validation": 3, "test": 2}
         everything = {split: {p.name for p in paths} for split, paths in data.files().items()}
         assert not everything["train"] & (everything["validation"] | everything["test"])
 
@@ -45,8 +45,7 @@ class TestSC09:
         data = ready(SC09(make_sc09(tmp_path), clip_samples=320, batch_size=4, num_workers=0), "fit")
         loader = data.train_dataloader()
         orders = []
-        for epoch in range(2):
-            loader.sampler.set_epoch(epoch)
+        for _ in range(2):
             orders.append(torch.cat([b.clip for b in loader]).tolist())
         assert sorted(orders[0]) == sorted(orders[1]) == list(range(20))
         assert orders[0] != orders[1]
@@ -98,8 +97,8 @@ class TestAudioFolder:
             soundfile.write(tmp_path / f"{i}.{suffix}", np.stack([mono] * channels, axis=1), rate)
         data = ready(AudioFolder(tmp_path, clip_samples=1500, batch_size=2, num_workers=0), "fit")
         # Each quarter of a second is 4,000 samples: three clips, the last of them padded.
-        assert len(data.datasets["train"]) == 17 * 3
-        assert data.datasets["train"][2].valid.sum() == pytest.approx(1000, abs=1)
+        assert len(data._table("train")) == 17 * 3
+        assert data.clip("train", 2).valid.sum() == pytest.approx(1000, abs=1)
 
     @pytest.mark.parametrize("files", [0, 1, 8])
     def test_too_few_files(self, tmp_path, files):
@@ -124,7 +123,7 @@ class TestAudioFolder:
         data = AudioFolder(tmp_path, clip_samples=1000, batch_size=2, num_workers=0)
         with pytest.warns(UserWarning, match="2 of 17 clips of the train split are constant"):
             data.setup("fit")
-        assert (data.datasets["train"][2].classes == 0).all()
+        assert (data.clip("train", 2).classes == 0).all()
 
     def test_overshoots_are_clipped_and_counted(self, tmp_path):
         make_folder(tmp_path, 20)
@@ -138,18 +137,18 @@ class TestAudioFolder:
         data = ready(AudioFolder(tmp_path, clip_samples=400, scaling=scaling, num_workers=0), "fit")
         whole = torch.from_numpy(read_mono(tmp_path / "take0.wav", 16_000))
         span = {"clip": extremes(whole[400:800]), "file": extremes(whole), "none": None}[scaling]
-        assert torch.equal(data.datasets["train"][1].classes, Quantiser().encode(scale(whole[400:800], span)))
+        assert torch.equal(data.clip("train", 1).classes, Quantiser().encode(scale(whole[400:800], span)))
         assert f"scaling {scaling}" in data.protocol
 
 
 class TestSynthetic:
     def test_is_a_function_of_seed_split_and_index(self):
         first, second = (ready(Synthetic(clips=16, num_workers=0, batch_size=2), "fit") for _ in range(2))
-        assert torch.equal(first.datasets["train"][3].classes, second.datasets["train"][3].classes)
-        assert not torch.equal(first.datasets["train"][3].classes, first.datasets["validation"][0].classes)
-        assert len(first.datasets["validation"]) == 2
+        assert torch.equal(first.clip("train", 3).classes, second.clip("train", 3).classes)
+        assert not torch.equal(first.clip("train", 3).classes, first.clip("validation", 0).classes)
+        assert len(first._table("validation")) == 2
         other = ready(Synthetic(clips=16, seed=1), "fit")
-        assert not torch.equal(first.datasets["train"][3].classes, other.datasets["train"][3].classes)
+        assert not torch.equal(first.clip("train", 3).classes, other.clip("train", 3).classes)
 
     def test_refuses_file_scaling(self):
         with pytest.raises(UserError, match="scaling: file does not apply"):
@@ -157,8 +156,10 @@ class TestSynthetic:
 
 
 def test_clip_table():
-    assert clip_table([10, 3, 4], 4, keep_tails=True) == [(0, 0, 4), (0, 4, 8), (0, 8, 10), (1, 0, 3), (2, 0, 4)]
-    assert clip_table([10, 3, 4], 4, keep_tails=False) == [(0, 0, 4), (0, 4, 8), (2, 0, 4)]
+    kept = [(0, 0, 4), (0, 4, 8), (0, 8, 10), (1, 0, 3), (2, 0, 4)]
+    assert clip_table([10, 3, 4], 4, keep_tails=True) == [Piece(*place, i) for i, place in enumerate(kept)]
+    dropped = [(0, 0, 4), (0, 4, 8), (2, 0, 4)]
+    assert clip_table([10, 3, 4], 4, keep_tails=False) == [Piece(*place, i) for i, place in enumerate(dropped)]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -169,7 +170,10 @@ def test_ranks_see_every_evaluated_clip_once(ranks):
         data.trainer = SimpleNamespace(
             world_size=ranks, strategy=SimpleNamespace(distributed_sampler_kwargs={"num_replicas": ranks, "rank": rank})
         )
-        seen += torch.cat([b.clip for b in data.val_dataloader()]).tolist()
+        evaluated = list(data.val_dataloader())
+        seen += [clip for b in evaluated for clip in b.clip.tolist() if clip >= 0]
+        assert all(not valid.any() for b in evaluated for clip, valid in zip(b.clip, b.valid, strict=True) if clip < 0)
+        assert len(evaluated) == 2
         assert {len(b.clip) for b in data.train_dataloader()} == {6 // ranks}
     assert sorted(seen) == list(range(7))
 

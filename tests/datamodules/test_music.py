@@ -31,8 +31,8 @@ def test_splits_and_chunks(tmp_path, dataset, count):
     data.setup("fit")
     data.setup("test")
     for split, names in expected.items():
-        assert len(data.datasets[split]) == sum(lengths[name] // 200 for name in names)  # tails dropped
-        assert data.datasets[split][0].valid.all()
+        assert len(data._table(split)) == sum(lengths[name] // 200 for name in names)  # tails dropped
+        assert data.clip(split, 0).valid.all()
 
 
 @pytest.mark.parametrize(("dataset", "name"), [(Beethoven, "krandiash/beethoven"), (YouTubeMix, "krandiash/youtubemix")])
@@ -70,7 +70,7 @@ def test_maestro(tmp_path, newline, signature):
     data.setup("fit")
     data.setup("test")
     # Half a second at 16 kHz: three chunks of 2,500, the rest dropped.
-    assert {split: len(dataset) for split, dataset in data.datasets.items()} == {"train": 6, "validation": 3, "test": 3}
+    assert {split: len(data._table(split)) for split in data.datasets} == {"train": 6, "validation": 3, "test": 3}
 
 
 @pytest.mark.parametrize(

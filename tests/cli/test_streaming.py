@@ -1,0 +1,126 @@
+"""Lanes that carry their state: training, evaluation of whole files, and continuing exactly."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from cli import main
+from datamodules import AudioFolder
+from lightning_modules import HarmonicModule
+from metrics import sample_nats
+from tests.audio_files import tone
+from tests.cli.conftest import CONFIG
+
+CHUNK = 160
+LENGTHS = {"train": [500, 330, 160, 900, 75], "validation": [410, 230, 700], "test": [333, 640, 100, 505]}
+
+
+@pytest.fixture
+def recordings(folder):
+    """`music/` with recordings of several lengths in each split, and a config for it."""
+    for split, lengths in LENGTHS.items():
+        (folder / "music" / split).mkdir(parents=True)
+        for i, length in enumerate(lengths):
+            soundfile.write(folder / "music" / split / f"{i}.wav", tone(length, i), 16_000)
+    config = CONFIG.format(root=folder / "music").replace("SC09", "AudioFolder").replace("clip_samples: 320", f"clip_samples: {CHUNK}")
+    config = config.replace("batch_size: 4", "batch_size: 2, scaling: file, order: sequential, eval_context: file")
+    (folder / "stream.yaml").write_text(config)
+    return folder
+
+
+def losses(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def fit(extra=""):
+    return main(f"fit --config stream.yaml --trainer.callbacks+=tests.cli.record.Record {extra}".split())
+
+
+def whole_file_bits(folder, checkpoint, split):
+    """Each recording in one pass with the state that it ends with, by hand."""
+    module = HarmonicModule.load_from_checkpoint(checkpoint)
+    data = AudioFolder(folder / "music", clip_samples=10_000, batch_size=1, scaling="file", num_workers=0)
+    data.setup("fit")
+    data.setup("test")
+    nats, samples = 0.0, 0
+    for i in range(len(LENGTHS[split])):
+        clip = data.clip(split, i)
+        classes = clip.classes[clip.valid][None]
+        with torch.no_grad():
+            nats += sample_nats(module.net(classes)[0], classes).double().sum().item()
+        samples += classes.numel()
+    return nats / samples / math.log(2), samples
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_whole_files_by_chunks_equal_whole_files_in_one_pass(recordings, lanes):
+    assert fit() == 0
+    assert main(f"test --data.batch_size {lanes}".split()) == 0
+    run = recordings / "logs/tiny/version_0"
+    report = json.loads((run / "nll_test.json").read_text())
+    bits, samples = whole_file_bits(recordings, run / "checkpoints/best.ckpt", "test")
+    assert report["bits_per_sample"] == pytest.approx(bits, abs=1e-5)
+    assert report["samples"] == samples == sum(LENGTHS["test"])
+    assert "whole files" in report["protocol"]
+    curve = report["by_position"]
+    assert sum(row["samples"] for row in curve) == samples
+    assert sum(row["samples"] * row["bits_per_sample"] for row in curve) / samples == pytest.approx(bits, abs=1e-5)
+    assert max(row["from"] for row in curve) == 512
+
+
+def test_training_carries_the_state_from_chunk_to_chunk(recordings):
+    """Losses of lanes with a learning rate of nothing equal those of one pass over each whole recording."""
+    assert fit("--model.optimizer.lr 1e-30 --trainer.max_steps 20 --trainer.val_check_interval 20") == 0
+    module = HarmonicModule.load_from_checkpoint(recordings / "logs/tiny/version_0/checkpoints/last.ckpt")
+    data = AudioFolder(recordings / "music", clip_samples=CHUNK, batch_size=2, scaling="file", order="sequential", num_workers=0)
+    data.setup("fit")
+    data_whole = AudioFolder(recordings / "music", clip_samples=10_000, batch_size=1, scaling="file", num_workers=0)
+    data_whole.setup("fit")
+    of_recording = []
+    for i in range(len(LENGTHS["train"])):
+        clip = data_whole.clip("train", i)
+        with torch.no_grad():
+            classes = clip.classes[clip.valid][None]
+            of_recording.append(sample_nats(module.net(classes)[0], classes)[0].numpy())
+    order = data.order_of("train")
+    steps = [batch for epoch in range(4) for batch in order.batches(epoch)][:20]
+    expected = [np.concatenate([of_recording[p.recording][p.start : p.stop] for p in batch]).mean() for batch in steps]
+    recorded = [row["loss"] for row in losses(recordings / "record_0.jsonl")]
+    assert recorded == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("order", ["sequential", "clips", "crops"])
+@pytest.mark.parametrize("stop", [3, 8])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, order, stop):
+    """The same clips, and the same losses to 1e-6 in float64, from a checkpoint in or after an epoch, with other workers."""
+    common = f"--data.order {order} --trainer.precision 64-true --ema.decay 0.9 --trainer.max_steps 12 --trainer.val_check_interval 1"
+    common += " --samples.sample_seconds 0 --trainer.limit_val_batches 1"
+    assert fit(common) == 0
+    whole = losses(recordings / "record_0.jsonl")
+    assert len(whole) == 12
+    (recordings / "record_0.jsonl").unlink()
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(f"{common} --trainer.callbacks+=tests.cli.record.Kill --trainer.callbacks.step={stop}")
+    assert losses(recordings / "record_0.jsonl") == whole[:stop]
+    workers = 1 if stop == 3 else 0
+    assert fit(f"{common} --ckpt_path last --data.num_workers {workers}") == 0
+    resumed = losses(recordings / "record_0.jsonl")[stop:]
+    assert [row["clips"] for row in resumed] == [row["clips"] for row in whole[stop:]]
+    assert [row["loss"] for row in resumed] == pytest.approx([row["loss"] for row in whole[stop:]], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("extra", "parts"),
+    [
+        ("--data.clip_samples 161", ["161", "2", "multiple"]),
+        ("--data.scaling clip", ["scaling: clip", "file or none"]),
+    ],
+)
+def test_what_cannot_carry_state(recordings, capsys, extra, parts):
+    assert fit(extra) == 2
+    error = capsys.readouterr().err
+    assert all(part in error for part in parts), error

@@ -1,0 +1,95 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from datamodules import Synthetic
+from datamodules.loader import RankBatches, StreamLoader
+from datamodules.orders import RESTING, Clips, Crops, Sequential, clip_table
+
+LENGTHS = [1000, 130, 480, 30, 300, 720, 50]
+T = 100
+
+
+def orders():
+    table = clip_table(LENGTHS, T, keep_tails=True)
+    return {
+        "clips": Clips(table, 4, 3, shuffle=True),
+        "crops": Crops(LENGTHS, T, len(table), 4, 3, keep_short=True),
+        "sequential": Sequential(LENGTHS, T, 4, 3, repeat=True),
+    }
+
+
+@pytest.mark.parametrize("name", orders())
+def test_epochs_are_functions_of_the_seed_and_their_number(name):
+    order = orders()[name]
+    first, again, second = (list(order.batches(epoch)) for epoch in (0, 0, 1))
+    assert first == again
+    assert first != second
+    assert len(first) == len(second) == len(order) > 3
+    assert all(len(batch) == 4 for batch in first)
+    for piece in itertools.chain.from_iterable(first):
+        assert 0 <= piece.start < piece.stop <= LENGTHS[piece.recording]
+        assert piece.stop - piece.start <= T
+
+
+def test_crops_are_even_over_all_positions():
+    order = Crops([400, 250, 90], 100, 4000, 1, 0, keep_short=False)
+    pieces = [batch[0] for batch in order.batches(0)]
+    assert all(piece.stop - piece.start == 100 for piece in pieces)
+    places = np.bincount([piece.start + (301 if piece.recording else 0) for piece in pieces], minlength=301 + 151)
+    assert stats.chisquare(places).pvalue > 1e-3
+    assert len(places) == 452
+
+
+def walks(batches):
+    """For each lane, its pieces."""
+    return list(zip(*batches, strict=True))
+
+
+def test_sequential_lanes_walk_through_whole_recordings():
+    order = orders()["sequential"]
+    for lane in walks(itertools.chain(*(order.batches(epoch) for epoch in range(6)))):
+        for before, piece in itertools.pairwise(lane):
+            assert piece.context == piece.start
+            if before.stop < LENGTHS[before.recording]:
+                assert (piece.recording, piece.start) == (before.recording, before.stop)
+            else:
+                assert piece.start == 0
+
+
+def test_each_turn_of_the_sequential_order_takes_every_recording_once():
+    order = Sequential(LENGTHS, T, 1, 3, repeat=True)
+    begun = [batch[0].recording for epoch in range(3) for batch in order.batches(epoch) if batch[0].start == 0]
+    for turn in range(3):
+        assert sorted(begun[7 * turn : 7 * turn + 7]) == list(range(7))
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 10])
+def test_whole_files_are_evaluated_once(lanes):
+    order = Sequential(LENGTHS, T, lanes, 0, repeat=False)
+    batches = list(order.batches(0))
+    assert len(batches) == len(order)
+    pieces = [piece for batch in batches for piece in batch if piece is not RESTING]
+    assert sorted(pieces) == sorted(piece._replace(context=piece.start) for piece in clip_table(LENGTHS, T, keep_tails=True))
+
+
+@pytest.mark.parametrize("order", ["clips", "crops", "sequential"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_goes_on_from_its_state_with_any_workers_and_ranks(order, workers):
+    data = Synthetic(clips=10, clip_samples=64, batch_size=4, num_workers=0, order=order, scaling="none")
+    data.setup("fit")
+    whole = StreamLoader(data.datasets["train"], RankBatches(data.order_of("train"), 0, 1), 0)
+    expected = [batch for _ in range(3) for batch in whole]
+    for given in (0, 1, len(whole), len(whole) + 1):
+        resumed = []
+        for rank in range(2):
+            loader = StreamLoader(data.datasets["train"], RankBatches(data.order_of("train"), rank, 2), workers)
+            loader.load_state_dict({"given": given})
+            resumed.append(list(loader))
+            assert loader.state_dict() == {"given": given + len(resumed[0])}
+        for i, parts in enumerate(zip(*resumed, strict=True)):
+            assert torch.equal(torch.cat([part.clip for part in parts]), expected[given + i].clip)
+            assert torch.equal(torch.cat([part.classes for part in parts]), expected[given + i].classes)
