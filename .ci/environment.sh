@@ -21,8 +21,13 @@ pins=$({ "$python" --version; uname -m; cat requirements.txt requirements-dev.tx
 if [ -e .venv/pins ] && [ "$(cat .venv/pins)" = "$pins" ]; then
     exit 0
 fi
-# Whatever is there was made for other pins, or was interrupted.
-rm -rf .venv
+# What this script made for other pins, or was interrupted at, is made anew; another's is left alone.
+if [ -L .venv ] || [ -e .venv/harmonicrnn ]; then
+    rm -rf .venv
+elif [ -e .venv ]; then
+    echo "error: there is a .venv that make did not make; move it away, or install requirements-dev.txt into it and call python and pytest yourself" >&2
+    exit 1
+fi
 
 if [ -n "${HARMONICRNN_NO_CACHE:-}" ]; then
     target=$PWD/.venv
@@ -37,6 +42,7 @@ if [ ! -e "$target/pins" ]; then
     echo "Installing the pinned packages (about 6 GB, a few minutes) into $target"
     rm -rf "$target"
     "$python" -m venv "$target"
+    touch "$target/harmonicrnn"
     "$target/bin/python" -m pip install --quiet --progress-bar off -r requirements-dev.txt
     echo "$pins" >"$target/pins"
 fi

@@ -14,6 +14,8 @@ from errors import UserError
 
 MAX_CHANNELS = 32
 BLOCK_FRAMES = 1 << 18
+UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writes that streams a WAV, not knowing its length
+LARGEST_OGG_PAGE = 65_307
 SUFFIXES = (".wav", ".flac", ".ogg")
 
 
@@ -36,17 +38,23 @@ def stream_mono(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
         resampler = None
         if file.samplerate != sample_rate:
             resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
-        frames = 0
+        frames, made = 0, 0
         for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
             if not np.isfinite(block).all():
                 raise UserError(f"{path}: holds NaN or infinite samples, near sample {frames}; remove or repair the file")
             frames += len(block)
             mono = block.mean(axis=1, dtype=np.float32)
-            yield mono if resampler is None else resampler.resample_chunk(mono)
+            piece = mono if resampler is None else resampler.resample_chunk(mono)
+            made += len(piece)
+            yield piece
         if frames < file.frames:
             raise UserError(f"{path}: is cut short: its header promises {file.frames} frames, {frames} are there")
         if resampler is not None:
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            piece = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            made += len(piece)
+            yield piece
+        if not made:
+            raise UserError(f"{path}: its {frames} frames at {file.samplerate} Hz are less than one sample at {sample_rate} Hz")
 
 
 def read_mono(path: Path, sample_rate: int) -> np.ndarray:
@@ -77,10 +85,21 @@ def _check_header(path: Path, file: soundfile.SoundFile) -> None:
         raise UserError(f"{path}: has {file.channels} channels; 1 to {MAX_CHANNELS} can be read")
     # libsndfile shortens a WAV whose header promises more than the file holds, and says so only in its log.
     promised = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if promised and int(promised[1]) > int(promised[2]):
+    if promised and UNKNOWN_SIZE > int(promised[1]) > int(promised[2]):
         raise UserError(f"{path}: is cut short: its header promises {promised[1]} bytes of samples, {promised[2]} are there")
+    if file.format == "OGG" and not _has_last_page(path):
+        raise UserError(f"{path}: is cut short: the last page of its stream is missing")
     if file.frames == 0:
         raise UserError(f"{path}: holds no samples")
+
+
+def _has_last_page(path: Path) -> bool:
+    """Whether the file's last Ogg page is marked as the end of its stream (RFC 3533, section 6)."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LARGEST_OGG_PAGE))
+        tail = file.read()
+    last = tail.rfind(b"OggS")
+    return last >= 0 and len(tail) > last + 5 and bool(tail[last + 5] & 4)
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Made-up music: plucked and struck strings playing chords and a melody, from a seed.
 
 A string is a sum of partials at whole multiples of its pitch, each decaying exponentially, the higher the faster. A plucked string's
-partials follow its pluck position, |sin(pi k b)| / k^2; a struck one's fall more slowly, 1 / k^1.5, and it decays more slowly.
+partials follow its pluck position, |sin(pi k b)| / k^2; a struck one's fall as 1 / k^2, and it decays more slowly.
 """
 
 from dataclasses import dataclass

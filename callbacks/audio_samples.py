@@ -1,7 +1,6 @@
 """What the model sounds like, at each validation."""
 
 import time
-from pathlib import Path
 
 import lightning as L
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from audio import write_wav
+from callbacks.run_directory import run_directory
 from generation import generate
 
 BUDGET = 0.05
@@ -71,8 +71,8 @@ class AudioSamples(Callback):
     def _show(self, trainer: L.Trainer, module: L.LightningModule, tag: str, classes: Tensor) -> None:
         step, rate = trainer.global_step, module.sample_rate
         samples = module.quantiser.decode_centre(classes)
-        write_wav(Path(trainer.log_dir or trainer.default_root_dir) / "samples" / f"step_{step:07d}" / f"{tag}.wav", samples.numpy(), rate)
-        if trainer.logger is None:
+        write_wav(run_directory(trainer) / "samples" / f"step_{step:07d}" / f"{tag}.wav", samples.numpy(), rate)
+        if trainer.logger is None or len(samples) < 2:  # TensorBoard takes no single sample for a sound
             return
         writer = trainer.logger.experiment  # type: ignore[attr-defined]
         writer.add_audio(f"audio/{tag}", samples, step, sample_rate=rate)

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from typing_extensions import override
@@ -23,12 +24,12 @@ class EMA(WeightAveraging):
             raise ValueError(f"ema.decay must be between 0 and 1, got {decay}")
         self.decay = decay
 
-        def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-            n = float(updates)
+        def average(averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
             assert decay is not None
-            return averaged.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+            n = float(updates)
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
 
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=average)
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

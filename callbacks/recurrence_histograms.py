@@ -37,6 +37,8 @@ class RecurrenceHistograms(Callback):
         for handle in self._handles:
             handle.remove()
         for level, seen in self._seen.items():
+            if not sum(modulus.numel() for modulus, _ in seen):
+                continue  # the clip is shorter than this level's pooling window
             modulus, angle = zip(*seen, strict=True)
             writer = trainer.logger.experiment  # type: ignore[union-attr]
             writer.add_histogram(f"recurrence/level_{level}/modulus", torch.cat(modulus), trainer.global_step)

@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from callbacks.run_directory import run_directory
 from lightning_modules.checkpoints import FORMAT, KEY
 
 LIBRARIES = ("torch", "torchaudio", "lightning", "torchmetrics", "numpy", "numba", "soundfile", "soxr")
@@ -29,7 +30,7 @@ class RunRecord(Callback):
     """Keeps code version, seed and library versions: as `run.json` in the run's folder, and in each checkpoint beside its format version.
 
     Args:
-        seed: What all random numbers of the run derive from.
+        seed: What the initial weights derive from; the data and the samples have seeds of their own in the config.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -43,9 +44,10 @@ class RunRecord(Callback):
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero and trainer.log_dir:
-            Path(trainer.log_dir).mkdir(parents=True, exist_ok=True)
-            Path(trainer.log_dir, "run.json").write_text(json.dumps(self.record, indent=2) + "\n")
+        if trainer.is_global_zero:
+            folder = run_directory(trainer)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "run.json").write_text(json.dumps(self.record, indent=2) + "\n")
 
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

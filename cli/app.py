@@ -4,15 +4,18 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import EMA, AudioSamples, BestCheckpoint, LastCheckpoint, NLLReport, RecurrenceHistograms, RunRecord, RunSummary, Throughput
 from cli.prepare import innermost, prepare
@@ -33,6 +36,9 @@ class SaveRunConfig(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if stage == "fit":
+            # Where this start went on from is not a part of what the run is.
+            self.config = self.config.clone()
+            self.config.ckpt_path = None
             super().setup(trainer, pl_module, stage)
 
 
@@ -47,6 +53,7 @@ class HarmonicCLI(LightningCLI):
             HarmonicModule,
             AudioDataModule,
             save_config_callback=SaveRunConfig,
+            save_config_kwargs={"overwrite": True},  # by a run that goes on in its folder
             trainer_defaults={
                 "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": LOGGER},
                 "gradient_clip_val": 1.0,
@@ -79,16 +86,30 @@ class HarmonicCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.config.subcommand]
+        if self.run is None and config.ckpt_path is not None:  # in a config file
+            self.run = find_run(config.ckpt_path, Path(LOGGER["save_dir"]))
         if self.config.subcommand in EVALUATIONS:
             config.model.init_from = None
             config.trainer.logger = False
             config.verbose = False  # the report has a table of its own
-        elif config.trainer.logger:
-            check_writable(Path(config.trainer.logger.init_args.save_dir))
+        else:
+            self._prepare_logger(config)
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
+
+    def _prepare_logger(self, config: Any) -> None:
+        logger = config.trainer.logger
+        if not isinstance(logger, Namespace) or not str(logger.class_path).endswith("TensorBoardLogger"):
+            raise UserError("trainer.logger must be a TensorBoardLogger, which a run's folder, curves and samples come from: leave it out")
+        if self.run and self.run.checkpoint.name == "last.ckpt" and self.run.config.is_file():
+            # Going on from its end, a run stays in its folder.
+            version = self.run.folder
+            place = {"save_dir": str(version.parents[1]), "name": version.parent.name, "version": version.name}
+            for key, value in place.items():
+                logger.init_args[key] = value
+        check_writable(Path(logger.init_args.save_dir) / (logger.init_args.name or ""))
 
     def before_fit(self) -> None:
         check_ends(self.trainer)
@@ -126,7 +147,10 @@ class HarmonicCLI(LightningCLI):
         except ValueError as error:
             raise UserError(str(innermost(error))) from error
         if self.run:
-            check_fits(read_checkpoint(self.run.checkpoint), self.model, self.run.checkpoint)
+            checkpoint = read_checkpoint(self.run.checkpoint)
+            check_fits(checkpoint, self.model, self.run.checkpoint)
+            if self.config.subcommand == "fit":
+                check_continues(checkpoint, self.trainer, self.run.checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
@@ -147,13 +171,28 @@ def requested_run(args: Sequence[str]) -> Run | None:
     return find_run(given.ckpt_path, log_folder(given.config))
 
 
+def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) -> None:
+    """Raises UserError where training cannot go on from a checkpoint with these settings."""
+    averaged = "current_model_state" in checkpoint
+    if averaged != any(isinstance(callback, EMA) for callback in trainer.callbacks):
+        state = "averaged weights" if averaged else "no averaged weights"
+        raise UserError(f"{path}: was trained with {state}: set ema.decay as it was, or start anew from it with --model.init_from")
+    if 0 <= trainer.max_steps <= checkpoint["global_step"]:
+        raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
+
+
 def log_folder(configs: Sequence[str]) -> Path:
     """Where the runs of these config files lie: the folder of their logger, `logs` where they name none."""
-    logger: dict[str, str] = {}
+    found = {"save_dir": LOGGER["save_dir"], "name": ""}
     for path in configs:
-        if Path(path).is_file():
-            logger |= OmegaConf.to_container(OmegaConf.select(OmegaConf.load(path), "trainer.logger.init_args", default={}))  # type: ignore[operator]
-    return Path(logger.get("save_dir", "logs")) / logger.get("name", "")
+        try:
+            config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
+        except Exception as error:  # whatever the YAML library finds wrong
+            raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+        for key in found:
+            with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
+                found[key] = OmegaConf.select(config, f"trainer.logger.init_args.{key}", default=found[key])
+    return Path(found["save_dir"]) / found["name"]
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -168,7 +207,7 @@ def main(args: Sequence[str] | None = None) -> int:
             prepare(given[1:])
         else:
             HarmonicCLI(args)
-    except (UserError, argparse.ArgumentError) as error:
+    except (UserError, argparse.ArgumentError, MisconfigurationException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -51,10 +51,12 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises UserError where no file can be made in the folder, which is made if it is missing."""
+    """Raises UserError where no file can be made in the folder; makes nothing itself."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UserError(f"{folder}: runs cannot be written there: {error.strerror or os.strerror(error.errno or 0)}") from error

@@ -156,7 +156,7 @@ def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> En
         with _replacing(shard_path(shards, entry.source)) as write:
             for piece in stream_mono(path, sample_rate):
                 levels = np.rint(piece * FULL_SCALE)
-                overshoots += int(np.count_nonzero((levels < -FULL_SCALE) | (levels > FULL_SCALE - 1)))
+                overshoots += int(np.count_nonzero(np.abs(levels) > FULL_SCALE))
                 samples = np.clip(levels, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
                 content = samples.tobytes()
                 write(content)

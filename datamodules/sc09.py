@@ -27,8 +27,14 @@ class SC09(AudioDataModule):
         if self.download and not self._home().is_dir():
             from torchaudio.datasets import SPEECHCOMMANDS  # imported where the user asked for it
 
+            made = not self.root.exists()
             self.root.mkdir(parents=True, exist_ok=True)
-            SPEECHCOMMANDS(self.root, url="speech_commands_v0.02", download=True)
+            try:
+                SPEECHCOMMANDS(self.root, url="speech_commands_v0.02", download=True)
+            except (OSError, RuntimeError) as error:
+                if made and not any(self.root.iterdir()):
+                    self.root.rmdir()
+                raise UserError(f"{self.root}: Speech Commands v0.02 could not be downloaded: {error}") from error
 
     def files(self) -> dict[Split, list[Path]]:
         home = self._home()

@@ -1,7 +1,13 @@
 """Training: loss, optimiser, logging and checkpoints around a model."""
 
+import torch
+
 from lightning_modules.checkpoints import FORMAT, read_checkpoint
 from lightning_modules.harmonic import HarmonicModule
 from lightning_modules.optimizer import OptimizerConfig
+from models import LevelSpec
+
+# Checkpoints are loaded without running code; these two are plain records that a module built by hand keeps among its hyperparameters.
+torch.serialization.add_safe_globals([OptimizerConfig, LevelSpec])
 
 __all__ = ["FORMAT", "HarmonicModule", "OptimizerConfig", "read_checkpoint"]

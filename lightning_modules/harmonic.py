@@ -15,7 +15,7 @@ from audio.quantise import Law
 from datamodules import AudioDataModule, Batch
 from errors import UserError
 from lightning_modules.carried import CarriedStates
-from lightning_modules.checkpoints import check_fits, read_checkpoint
+from lightning_modules.checkpoints import UNSEEN, check_fits, read_checkpoint
 from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 from metrics import sample_nats
@@ -54,6 +54,11 @@ class HarmonicModule(L.LightningModule):
             check_fits(checkpoint, self, Path(init_from))
             self.load_state_dict(checkpoint["state_dict"])
 
+    @property
+    def unseen_in_weights(self) -> dict[str, str | int]:
+        """Settings that a checkpoint's weights depend on and do not show."""
+        return {"shift": self.net.shift, "law": self.quantiser.law, "sample_rate": self.sample_rate}
+
     def forward(self, classes: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
         """Logits of each sample given those before it, and the state after the last: as `HarmonicRNN.forward`."""
         return self.net(classes, state)
@@ -91,7 +96,8 @@ class HarmonicModule(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
         if not norm.isfinite():
-            name = next(n for n, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all())
+            bad = (n for n, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all())
+            name = next(bad, "none alone, but their norm")
             raise UserError(f"the gradient is not finite at step {self.global_step}, first that of {name}. {self._advice()}")
         self.log("train/gradient_norm", norm)
 
@@ -113,6 +119,7 @@ class HarmonicModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         alone = self.trainer.world_size == 1
+        checkpoint[UNSEEN] = self.unseen_in_weights
         checkpoint[CARRIED] = self.carried.to_save((lambda tensor: tensor[None]) if alone else self.all_gather)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ class HarmonicRNN(nn.Module):
             raise ValueError(f"bits must be between {MIN_BITS} and {MAX_BITS}, got {bits}")
         if expansion < 1:
             raise ValueError(f"expansion must be at least 1, got {expansion}")
-        self.bits, self.classes = bits, 2**bits
+        self.bits, self.classes, self.shift = bits, 2**bits, shift
         self.pooling_product = math.prod(level.factor for level in levels)
         blocks = sum(level.depth * (2 if level.factor > 1 else 1) for level in levels)
         make_block = partial(ResidualBlock, blocks=blocks, recurrence=recurrence, heads=heads, conv_width=conv_width, expansion=expansion)

@@ -89,3 +89,10 @@ import cli, ops.cpu, generation
 assert "laion_clap" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_no_environment_is_committed():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", ".venv", "logs", "data"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not listed.stdout

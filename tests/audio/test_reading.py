@@ -58,6 +58,14 @@ def broken(folder, kind):
         soundfile.write(path, sine(16_000), 16_000)
         path.write_bytes(path.read_bytes()[:2000])
         return path, "cannot be read|cut short"
+    if kind == "truncated_ogg":
+        path = folder / "a.ogg"
+        soundfile.write(path, sine(16_000, seconds=8), 16_000)
+        path.write_bytes(path.read_bytes()[:-3000])
+        return path, "cut short: the last page"
+    if kind == "less_than_a_sample":
+        soundfile.write(path, np.zeros(1), 48_000)
+        return path, "less than one sample"
     if kind == "text":
         path.write_text("not audio")
         return path, "cannot be read as audio"
@@ -88,6 +96,8 @@ def broken(folder, kind):
 KINDS = [
     "truncated",
     "truncated_flac",
+    "truncated_ogg",
+    "less_than_a_sample",
     "text",
     "no_bytes",
     "no_samples",
@@ -107,3 +117,11 @@ def test_refuses_by_name(tmp_path, kind):
         read_mono(path, 16_000)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_streamed_wav_of_unknown_length_is_whole(tmp_path):
+    soundfile.write(tmp_path / "a.wav", sine(16_000), 16_000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff" * 4
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_mono(tmp_path / "a.wav", 16_000)) == 8000

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from audio import read_mono
 from callbacks.audio_samples import BUDGET, AudioSamples, mel_figure
 from cli import main
+from datamodules import SC09
 from tests.audio_files import make_sc09
 from tests.cli.conftest import CONFIG
 
@@ -57,6 +58,12 @@ def test_audio(run):
             assert samples.shape == (lengths[name],)
             written = read_mono(version / f"samples/step_{clip.step:07d}/{name}.wav", 16_000)
             np.testing.assert_allclose(samples, written, atol=2 / 32768)
+    # What is heard of the reference is the centre of each of its classes' cells.
+    data = SC09(version.parents[2] / "data", clip_samples=320, num_workers=0)
+    data.setup("fit")
+    expected = data.quantiser.decode_centre(data.clip("validation", 0).classes)
+    heard = read_mono(version / "samples/step_0000002/reference.wav", 16_000)
+    np.testing.assert_allclose(heard, expected, atol=1 / 32768)
     decode = [soundfile.read(io.BytesIO(events.Audio(f"audio/{name}")[0].encoded_audio_string))[0] for name in CLIPS]
     assert np.array_equal(decode[2][:16], decode[0][:16])
 

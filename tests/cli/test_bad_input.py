@@ -97,12 +97,20 @@ def test_files(run, folder, capsys, make, message):
         ("--trainer.logger.init_args.save_dir tiny.yaml/logs", ["tiny.yaml/logs", "cannot be written"]),
         ("--ckpt_path nothing.ckpt", ["nothing.ckpt", "no such file"]),
         ("--ckpt_path last", ["no run with a checkpoint"]),
+        ("--trainer.logger.init_args.save_dir . --trainer.logger.init_args.name tiny.yaml", ["tiny.yaml", "cannot be written"]),
+        ("--trainer.logger false", ["trainer.logger must be a TensorBoardLogger"]),
+        ("--trainer.logger CSVLogger", ["trainer.logger must be a TensorBoardLogger"]),
+        ("--trainer.accelerator gpu", ["gpu"]),
+        ("--config broken.yaml --ckpt_path last", ["broken.yaml", "is not YAML"]),
+        ("--config goes_on.yaml", ["nothing.ckpt", "no such file"]),
         ("--model.init_from nothing.ckpt", ["nothing.ckpt", "no such checkpoint"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_settings(run, folder, capsys, arguments, parts):
     (folder / "empty").mkdir()
+    (folder / "broken.yaml").write_text("model: {levels: [\n")
+    (folder / "goes_on.yaml").write_text("ckpt_path: nothing.ckpt\n")
     (folder / "unknown_key.yaml").write_text("model: {hedas: 2}\n")
     expect_error(run, capsys, f"{FIT} {arguments}", *parts)
     assert not list(folder.glob("logs/**/*.tfevents*"))
@@ -144,11 +152,43 @@ def test_checkpoints(run, folder, capsys, checkpoint, damage, message):
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
-    [("--model.recurrence real", "levels.pre.blocks.0.recurrence"), ("--data.bits 5", "head"), ("--model.expansion 2", "has shape")],
+    [
+        ("--model.recurrence real", "levels.pre.blocks.0.recurrence"),
+        ("--data.bits 5", "head"),
+        ("--model.expansion 2", "has shape"),
+        ("--model.shift frame", "with shift tight, configured is frame"),
+        ("--data.law linear", "with law mu-law, configured is linear"),
+        ("--data.sample_rate 8000", "with sample_rate 16000, configured is 8000"),
+    ],
 )
 def test_a_checkpoint_of_another_architecture(run, capsys, checkpoint, arguments, part):
     expect_error(run, capsys, f"test {arguments}", "best.ckpt", part, "architecture differs")
     expect_error(run, capsys, f"{FIT} --ckpt_path best {arguments}", "architecture differs")
+
+
+def test_a_run_that_cannot_be_continued(run, capsys, checkpoint):
+    longer = f"{FIT} --ckpt_path last --trainer.max_steps 6"
+    expect_error(run, capsys, f"{FIT} --ckpt_path last", "is at step 4 of trainer.max_steps (4)")
+    expect_error(run, capsys, f"{longer} --ema.decay 0.9", "trained with no averaged weights", "ema.decay")
+    assert run(f"{FIT} --ema.decay 0.9") == 0
+    expect_error(run, capsys, longer, "trained with averaged weights", "ema.decay")
+    assert run(f"{longer} --ema.decay 0.9") == 0
+
+
+def test_a_download_that_fails(run, folder, capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchaudio.datasets.SPEECHCOMMANDS", fail)
+    expect_error(run, capsys, f"{FIT} --data.root new --data.download true", "new", "could not be downloaded", "no route to host")
+    assert not (folder / "new").exists()
+
+
+def test_a_bad_file_of_the_test_split_is_found_before_training(run, folder, capsys):
+    name = (folder / "data/testing_list.txt").read_text().split()[0]
+    (folder / "data" / name).write_text("not audio")
+    expect_error(run, capsys, FIT, name, "cannot be read as audio")
+    assert not (folder / "logs/tiny").exists()
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(run, folder, capsys):

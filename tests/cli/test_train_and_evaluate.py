@@ -61,6 +61,12 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     assert sorted(p.name for p in folder.iterdir()) == ["data", "logs", "tiny.yaml"]
 
 
+def as_program(folder, command, timeout=200):
+    """The finished process of a command line; a process group of its own, as Lightning kills its group when a rank fails."""
+    arguments = [sys.executable, REPOSITORY / "train.py", *command.split()]
+    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=timeout, start_new_session=True)
+
+
 def datamodule(folder, stage):
     from datamodules import SC09
 
@@ -84,18 +90,30 @@ def test_test_takes_the_newest_run_with_a_checkpoint_its_config_and_what_overrid
     assert "mu-law 5 bit" in json.loads((folder / "logs/other/version_0/nll_test.json").read_text())["protocol"]
 
 
-def test_a_resumed_run_goes_on_where_it_stopped(run, folder):
-    assert run(f"{FIT} --ema.decay 0.9 --data.batch_size 20") == 0
+def test_a_continued_run_stays_in_its_folder_and_ends_as_if_it_had_not_stopped(run, folder):
+    settings = "--ema.decay 0.9"
+    assert run(f"{FIT} {settings}") == 0
     whole = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
-    # A batch that is the whole split makes the order of the clips immaterial; the schedule is that of the whole run.
-    assert run(f"{FIT} --ema.decay 0.9 --data.batch_size 20 --trainer.callbacks+=tests.cli.stop.StopAt") == 0
+    assert run(f"{FIT} {settings} --trainer.callbacks+=tests.cli.stop.StopAt") == 0
     half = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
     assert torch.load(half, weights_only=True)["global_step"] == 2
-    assert run(f"{FIT} --ema.decay 0.9 --data.batch_size 20 --ckpt_path {half}") == 0
-    resumed = folder / "logs/tiny/version_2/checkpoints/last.ckpt"
+    assert run(f"{FIT} {settings} --ckpt_path last") == 0
+    assert sorted(p.name for p in (folder / "logs/tiny").iterdir()) == ["version_0", "version_1"]
+    assert torch.load(half, weights_only=True)["global_step"] == 4
     for key in ("state_dict", "current_model_state"):
-        a, b = (torch.load(path, weights_only=True)[key] for path in (resumed, whole))
+        a, b = (torch.load(path, weights_only=True)[key] for path in (half, whole))
         assert all(torch.allclose(a[name], b[name], rtol=1e-5, atol=1e-7) for name in a)
+    assert "ckpt_path: null" in (half.parents[1] / "config.yaml").read_text()
+
+
+def test_the_best_of_a_continued_run_is_the_best_of_all_of_it(run, folder, monkeypatch):
+    """The second half gets a rate that ruins the weights: best.ckpt stays that of the first."""
+    assert run(f"{FIT} --trainer.callbacks+=tests.cli.stop.StopAt") == 0
+    best = folder / "logs/tiny/version_0/checkpoints/best.ckpt"
+    monkeypatch.setattr("lightning_modules.optimizer.rate_factor", lambda *_: 1e3)
+    assert run(f"{FIT} --ckpt_path last") == 0
+    assert torch.load(best, weights_only=True)["global_step"] == 2
+    assert torch.load(best.with_name("last.ckpt"), weights_only=True)["global_step"] == 4
 
 
 def test_init_from_takes_the_weights_alone(run, folder):
@@ -122,7 +140,10 @@ def test_the_average_is_what_is_evaluated_and_kept(run, folder):
     assert report["bits_per_sample"] == pytest.approx(events.Scalars("val/bits")[-1].value, abs=1e-5)
 
 
-@pytest.mark.parametrize("extra", ["--trainer.precision bf16-mixed", "--trainer.accumulate_grad_batches 2", "--trainer.max_epochs 1"])
+WAYS = ["--trainer.precision bf16-mixed", "--trainer.accumulate_grad_batches 2", "--trainer.max_epochs 1", "--data.clip_samples 1"]
+
+
+@pytest.mark.parametrize("extra", WAYS)
 def test_other_ways_to_train(run, folder, extra):
     assert run(f"{FIT} {extra}") == 0
     assert (folder / "logs/tiny/version_0/checkpoints/best.ckpt").is_file()
@@ -133,21 +154,51 @@ def test_as_a_program(folder, run, command):
     """Each subcommand as a user starts it, which takes the time of importing everything in a process of its own."""
     if not command.startswith("fit"):
         assert run(FIT) == 0
-    process = subprocess.run([sys.executable, REPOSITORY / "train.py", *command.split()], cwd=folder, capture_output=True, text=True)
+    process = as_program(folder, command)
     assert process.returncode == 0, process.stderr
     if not command.startswith("fit"):
         assert "bits/sample" in process.stdout
 
 
-def test_two_ranks_measure_what_one_does(run, folder):
-    """Starts two processes that import everything."""
-    assert run(FIT) == 0
-    assert run("test") == 0
+def test_two_ranks_train_and_measure_what_one_does(run, folder):
+    """Starts two processes that import everything, twice."""
+    ranks = "--trainer.devices 2 --trainer.accelerator cpu --trainer.strategy ddp"
+    process = as_program(folder, f"{FIT} {ranks} --data.batch_size 2")
+    assert process.returncode == 0, process.stderr
+    two = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
+    assert run(f"{FIT} --data.batch_size 2 --trainer.logger.init_args.name alone") == 0
+    one = folder / "logs/alone/version_0/checkpoints/last.ckpt"
+    # Equally long clips: the mean of the ranks' means is the mean over all.
+    assert all(torch.allclose(weights(two)[name], value, rtol=1e-4, atol=1e-6) for name, value in weights(one).items())
+    # In this process, where another rank cannot be started: the run's own config asks for two.
+    assert run(f"test --ckpt_path {two} --trainer.devices 1 --trainer.strategy auto") == 0
     path = folder / "logs/tiny/version_0/nll_test.json"
     alone = json.loads(path.read_text())
-    command = ["test", "--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
-    process = subprocess.run([sys.executable, REPOSITORY / "train.py", *command], cwd=folder, capture_output=True, text=True)
+    process = as_program(folder, f"test --ckpt_path {two} {ranks}")
     assert process.returncode == 0, process.stderr
     together = json.loads(path.read_text())
     assert together["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-6)
     assert (together["samples"], together["clips"]) == (alone["samples"], alone["clips"])
+
+
+def test_a_config_without_a_logger_section(run, folder):
+    (folder / "plain.yaml").write_text((folder / "tiny.yaml").read_text().replace("  logger: {init_args: {name: tiny}}\n", ""))
+    assert run("fit --config plain.yaml") == 0
+    assert run("test --config plain.yaml") == 0
+    assert (folder / "logs/run/version_0/nll_test.json").is_file()
+
+
+def test_gradients_are_clipped_by_default(run, folder, monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def watch(optimizer, closure=None):
+        result = step(optimizer, closure)
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watch)
+    monkeypatch.setattr("lightning_modules.harmonic.sample_nats", lambda *args: 100 * sample_nats(*args))
+    assert run(FIT) == 0
+    assert norms == pytest.approx([1.0] * 4, rel=1e-3)

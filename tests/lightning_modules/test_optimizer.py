@@ -27,8 +27,8 @@ def test_schedule():
     assert factors[99] == 1
     assert factors[550] == pytest.approx(0.5)
     assert factors[1000] == pytest.approx(0, abs=1e-12)
-    assert all(b > a for a, b in itertools.pairwise(factors))
-    assert all(b <= a for a, b in itertools.pairwise(factors))
+    assert all(b > a for a, b in itertools.pairwise(factors[:100]))
+    assert all(b <= a for a, b in itertools.pairwise(factors[99:]))
 
 
 def test_the_schedule_reaches_the_optimiser():

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models import CausalConv, DownPool, GatedRecurrence, UpPool
+from models import CausalConv, DownPool, GatedRecurrence, ResidualBlock, UpPool
 from models.embedding import ClassEmbedding, sinusoidal_table
 from tests.helpers import F64, relative_error
 
@@ -82,3 +82,29 @@ def test_the_sinusoidal_embedding_is_the_projected_table():
     classes = torch.randint(32, (2, 7))
     assert relative_error(embedding(classes), embedding.projection(embedding.table[classes])) < 1e-5
     assert [name for name, _ in embedding.named_parameters()] == ["projection.weight", "projection.bias"]
+
+
+def test_initial_spread_of_the_weights():
+    """Griffin's: fan-in everywhere, 2 / blocks in front of the residual path, small kernels."""
+    torch.manual_seed(0)
+    block = ResidualBlock(256, blocks=10)
+
+    def spread(weight):
+        return weight.std().item()
+
+    for weight, variance in (
+        (block.gate.weight, 1 / 256),
+        (block.input.weight, 1 / 256),
+        (block.output.weight, 2 / 10 / 256),
+        (block.mlp.gate.weight, 1 / 256),
+        (block.mlp.input.weight, 1 / 256),
+        (block.mlp.output.weight, 2 / 10 / 768),
+        (block.conv.kernel, 0.01 / 4),
+        (block.recurrence.gate_weight, 1 / 32),
+        (DownPool(256, 256, 4, 4).weight, 1 / 256),
+        (UpPool(256, 256, 4, 4).weight, 1 / 64),
+    ):
+        assert spread(weight) == pytest.approx(variance**0.5, rel=0.1)
+    assert not block.conv.bias.any()
+    assert not block.recurrence.gate_bias.any()
+    assert not block.output.bias.any()
