@@ -200,6 +200,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # Interpolation such as ${data.init_args.sample_rate} then counts from the top of a config file, below the subcommand.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     # Lightning 2.6 under torch 2.11, at every step.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     given = sys.argv[1:] if args is None else list(args)
     try:

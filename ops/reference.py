@@ -19,7 +19,7 @@ def linear_scan_reference(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Ten
         h of shape (B, T, N), and the last state (B, N), which is h0 where T = 0.
     """
     h, steps = h0, []
-    for t in range(x.shape[1]):
-        h = a[:, t] * h + x[:, t]
+    for a_t, x_t in zip(a.unbind(1), x.unbind(1), strict=True):
+        h = a_t * h + x_t
         steps.append(h)
     return (torch.stack(steps, dim=1) if steps else x), h

@@ -96,3 +96,25 @@ def test_no_environment_is_committed():
         pytest.skip("not a git checkout")
     listed = subprocess.run(["git", "ls-files", ".venv", "logs", "data"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not listed.stdout
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch):
+    """Word for word, on the checkpoint of a tiny run."""
+    import torch
+
+    from cli import main
+    from tests.audio_files import make_sc09
+    from tests.cli.conftest import CONFIG
+
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    make_sc09(tmp_path / "data")
+    (tmp_path / "tiny.yaml").write_text(CONFIG.format(root=tmp_path / "data"))
+    assert main(["fit", "--config", "tiny.yaml", "--trainer.logger.init_args.name", "demo"]) == 0
+    names: dict[str, object] = {}
+    exec(example.replace("samples=2000", "samples=20"), names)
+    assert names["classes"].shape == (1, 20)
+    assert names["audio"].abs().max() <= 1
+    assert names["logits"].shape == (1, 20, 256)
+    assert isinstance(names["audio"], torch.Tensor)
