@@ -84,12 +84,16 @@ class HarmonicModule(L.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         nats = self._nats(batch, "train")
-        loss = torch.where(batch.valid, nats, 0).sum() / batch.valid.sum()
+        # One normaliser, the valid samples of all ranks; their gradients are averaged, hence the number of ranks.
+        ranks, valid = self.trainer.world_size, batch.valid.sum()
+        if ranks > 1:
+            valid = self.trainer.strategy.reduce(valid, reduce_op="sum")
+        loss = torch.where(batch.valid, nats, 0).sum() * ranks / valid
         if not loss.isfinite():
             where = first_non_finite(self, batch.classes)
             raise UserError(f"the loss is {loss.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
         bits = loss.detach() / math.log(2)
-        self.log("train/bits", bits)
+        self.log("train/bits", bits, sync_dist=ranks > 1)
         self.log("bits/sample", bits, prog_bar=True, logger=False)
         return loss
 

@@ -1,6 +1,10 @@
 """The command line run in this process, on tiny audio, in a folder of its own."""
 
+import os
+import subprocess
+import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +12,7 @@ import torch
 from cli import main
 from tests.audio_files import make_sc09
 
+REPOSITORY = Path(__file__).parents[2]
 CONFIG = """
 seed_everything: 1
 model:
@@ -43,3 +48,11 @@ def folder(tmp_path, monkeypatch):
 def run(folder):
     """Runs the command line; a space separates arguments."""
     return lambda command: main(command.split())
+
+
+def as_program(folder, command, timeout=200):
+    """The finished process of a command line; a process group of its own, as Lightning kills its group when a rank fails."""
+    arguments = [sys.executable, REPOSITORY / "train.py", *command.split()]
+    # Callbacks of the tests are found from the repository.
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, start_new_session=True)

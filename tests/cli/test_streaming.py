@@ -13,7 +13,7 @@ from datamodules import AudioFolder
 from lightning_modules import HarmonicModule
 from metrics import sample_nats
 from tests.audio_files import tone
-from tests.cli.conftest import CONFIG
+from tests.cli.conftest import CONFIG, as_program
 
 CHUNK = 160
 LENGTHS = {"train": [500, 330, 160, 900, 75], "validation": [410, 230, 700], "test": [333, 640, 100, 505]}
@@ -111,6 +111,28 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, order, stop):
     resumed = losses(recordings / "record_0.jsonl")[stop:]
     assert [row["clips"] for row in resumed] == [row["clips"] for row in whole[stop:]]
     assert [row["loss"] for row in resumed] == pytest.approx([row["loss"] for row in whole[stop:]], rel=1e-6)
+
+
+@pytest.mark.parametrize("order", ["sequential", "crops"])
+def test_a_killed_run_goes_on_with_more_ranks(recordings, order):
+    """The same clips and losses, now on two ranks, which are processes that import everything."""
+    common = f"--data.order {order} --trainer.precision 64-true --trainer.max_steps 8 --trainer.val_check_interval 1"
+    common += " --samples.sample_seconds 0 --trainer.limit_val_batches 1"
+    assert fit(common) == 0
+    whole = losses(recordings / "record_0.jsonl")
+    (recordings / "record_0.jsonl").unlink()
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(f"{common} --trainer.callbacks+=tests.cli.record.Kill --trainer.callbacks.step=3")
+    (recordings / "record_0.jsonl").unlink()
+    ranks = "--trainer.devices 2 --trainer.accelerator cpu --trainer.strategy ddp"
+    record = "--trainer.callbacks+=tests.cli.record.Record"
+    process = as_program(recordings, f"fit --config stream.yaml {record} {common} {ranks} --ckpt_path last")
+    assert process.returncode == 0, process.stderr
+    parts = [losses(recordings / f"record_{rank}.jsonl") for rank in range(2)]
+    assert len(parts[0]) == len(parts[1]) == 5
+    for expected, first, second in zip(whole[3:], *parts, strict=True):
+        assert first["clips"] + second["clips"] == expected["clips"]
+        assert (first["loss"] + second["loss"]) / 2 == pytest.approx(expected["loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize(

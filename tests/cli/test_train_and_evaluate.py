@@ -1,7 +1,4 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +6,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_modules import HarmonicModule, read_checkpoint
 from metrics import NegativeLogLikelihood, sample_nats
+from tests.cli.conftest import as_program
 
-REPOSITORY = Path(__file__).parents[2]
 FIT = "fit --config tiny.yaml"
 
 
@@ -59,12 +56,6 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     assert run("validate") == 0
     assert json.loads((version / "nll_validation.json").read_text())["samples"] == 3 * 320
     assert sorted(p.name for p in folder.iterdir()) == ["data", "logs", "tiny.yaml"]
-
-
-def as_program(folder, command, timeout=200):
-    """The finished process of a command line; a process group of its own, as Lightning kills its group when a rank fails."""
-    arguments = [sys.executable, REPOSITORY / "train.py", *command.split()]
-    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=timeout, start_new_session=True)
 
 
 def datamodule(folder, stage):
