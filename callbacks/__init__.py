@@ -4,6 +4,7 @@ from callbacks.audio_samples import AudioSamples
 from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from callbacks.ema import EMA
 from callbacks.nll_report import NLLReport
+from callbacks.random_states import RandomStates
 from callbacks.recurrence_histograms import RecurrenceHistograms
 from callbacks.run_record import RunRecord
 from callbacks.run_summary import RunSummary
@@ -15,6 +16,7 @@ __all__ = [
     "BestCheckpoint",
     "LastCheckpoint",
     "NLLReport",
+    "RandomStates",
     "RecurrenceHistograms",
     "RunRecord",
     "RunSummary",

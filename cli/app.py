@@ -17,7 +17,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from callbacks import EMA, AudioSamples, BestCheckpoint, LastCheckpoint, NLLReport, RecurrenceHistograms, RunRecord, RunSummary, Throughput
+from callbacks import (
+    EMA,
+    AudioSamples,
+    BestCheckpoint,
+    LastCheckpoint,
+    NLLReport,
+    RandomStates,
+    RecurrenceHistograms,
+    RunRecord,
+    RunSummary,
+    Throughput,
+)
 from cli.prepare import innermost, prepare
 from cli.runs import Run, check_writable, find_run
 from datamodules import AudioDataModule
@@ -134,7 +145,7 @@ class HarmonicCLI(LightningCLI):
             callbacks.append(RichProgressBar())
         if self.config.subcommand in EVALUATIONS:
             return callbacks
-        callbacks += [Throughput(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
+        callbacks += [Throughput(), RandomStates(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
         if config.trainer.enable_checkpointing is not False:
             callbacks += [BestCheckpoint(), LastCheckpoint()]
         if config.trainer.logger:

@@ -110,6 +110,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, order, stop):
     assert fit(f"{common} --ckpt_path last --data.num_workers {workers}") == 0
     resumed = losses(recordings / "record_0.jsonl")[stop:]
     assert [row["clips"] for row in resumed] == [row["clips"] for row in whole[stop:]]
+    assert [row["draws"] for row in resumed] == [row["draws"] for row in whole[stop:]]
     assert [row["loss"] for row in resumed] == pytest.approx([row["loss"] for row in whole[stop:]], rel=1e-6)
 
 

@@ -193,3 +193,15 @@ def test_gradients_are_clipped_by_default(run, folder, monkeypatch):
     monkeypatch.setattr("lightning_modules.harmonic.sample_nats", lambda *args: 100 * sample_nats(*args))
     assert run(FIT) == 0
     assert norms == pytest.approx([1.0] * 4, rel=1e-3)
+
+
+@pytest.mark.parametrize(("extra", "steps"), [("", [1, 3]), ("--data.batch_size 1", [0, 1, 2, 3])])
+def test_keys_can_refer_to_one_another(run, folder, extra, steps):
+    """A reference is resolved after everything was given, the command line included."""
+    text = (folder / "tiny.yaml").read_text().replace("batch_size: 4", "batch_size: 2")
+    text = text.replace("val_check_interval: 2", "val_check_interval: ${data.init_args.batch_size}")
+    (folder / "refers.yaml").write_text(text)
+    assert run(f"fit --config refers.yaml {extra}") == 0
+    events = EventAccumulator(str(folder / "logs/tiny/version_0"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("val/bits")] == steps
