@@ -1,4 +1,4 @@
-"""The command line: python train.py {fit,validate,test} --help."""
+"""The command line: python train.py {fit,validate,test,prepare} --help."""
 
 import sys
 

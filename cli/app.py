@@ -38,6 +38,7 @@ from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
 
 EVALUATIONS = ("validate", "test")
+DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare (see prepare --help)."
 LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
 
@@ -73,7 +74,7 @@ class HarmonicCLI(LightningCLI):
             },
             seed_everything_default=0,
             # At the top, so that it reaches the subcommands: interpolation over everything that was given, resolved at the end.
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False}
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "description": DESCRIPTION}
             | {name: {"default_config_files": own} for name in EVALUATIONS},
             subclass_mode_data=True,
             args=None if args is None else list(args),
