@@ -180,7 +180,10 @@ def requested_run(args: Sequence[str]) -> Run | None:
         return None
     if rest[0] == "fit" and given.ckpt_path is None:
         return None
-    return find_run(given.ckpt_path, log_folder(given.config))
+    run = find_run(given.ckpt_path, log_folder(given.config))
+    if rest[0] in EVALUATIONS and not run.config.is_file() and not given.config:
+        raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
+    return run
 
 
 def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) -> None:
@@ -207,6 +210,13 @@ def log_folder(configs: Sequence[str]) -> Path:
     return Path(found["save_dir"]) / found["name"]
 
 
+def brief(error: Exception) -> str:
+    """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
+    noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value")
+    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(noise) and "NoneType" not in line)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     # Interpolation such as ${data.init_args.sample_rate} then counts from the top of a config file, below the subcommand.
@@ -221,6 +231,6 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             HarmonicCLI(args)
     except (UserError, argparse.ArgumentError, MisconfigurationException) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {brief(error)}", file=sys.stderr)
         return 2
     return 0

@@ -48,7 +48,9 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig, total_steps: int) ->
 
 
 def check_ends(trainer: L.Trainer) -> None:
-    """Raises UserError where training has no end to which the schedule could run."""
+    """Raises UserError where training has no end to which the schedule could run, or validates after no step at all."""
+    if trainer.val_check_interval == 0:
+        raise UserError("trainer.val_check_interval must be above 0; set trainer.limit_val_batches to 0 for no validation")
     if trainer.max_steps == -1 and trainer.max_epochs == -1:
         raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
 

@@ -84,6 +84,8 @@ def test_files(run, folder, capsys, make, message):
         ("--model.groups 5", ["groups (5)", "8 and 16"]),
         ("--data.bits 13", ["bits", "4 and 12", "13"]),
         ("--model.bits 9", ["model.bits"]),
+        ("--data.sample_rate 7.5", ["sample_rate", "'int'", "7.5"]),
+        ("--data Nope", ["data", "Nope"]),
         ("--model.headz 2", ["--model.headz"]),
         ("--model.recurrence quantum", ["model.recurrence", "quantum"]),
         ("--config unknown_key.yaml", ["hedas"]),
@@ -101,6 +103,7 @@ def test_files(run, folder, capsys, make, message):
         ("--trainer.logger false", ["trainer.logger must be a TensorBoardLogger"]),
         ("--trainer.logger CSVLogger", ["trainer.logger must be a TensorBoardLogger"]),
         ("--trainer.accelerator gpu", ["gpu"]),
+        ("--trainer.val_check_interval 0", ["trainer.val_check_interval must be above 0"]),
         ("--config broken.yaml --ckpt_path last", ["broken.yaml", "is not YAML"]),
         ("--config goes_on.yaml", ["nothing.ckpt", "no such file"]),
         ("--model.init_from nothing.ckpt", ["nothing.ckpt", "no such checkpoint"]),
@@ -114,6 +117,10 @@ def test_settings(run, folder, capsys, arguments, parts):
     (folder / "unknown_key.yaml").write_text("model: {hedas: 2}\n")
     expect_error(run, capsys, f"{FIT} {arguments}", *parts)
     assert not list(folder.glob("logs/**/*.tfevents*"))
+
+
+def test_a_file_without_a_run_around_it(run, folder, capsys):
+    expect_error(run, capsys, "test --ckpt_path tiny.yaml", "tiny.yaml: there is no", "give it with --config")
 
 
 def test_no_run_to_test(run, capsys):
