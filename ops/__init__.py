@@ -4,6 +4,7 @@ Legend: B batch (lanes), T time, D width (channels), N units of the recurrence (
 """
 
 from ops.cg_lru import cg_lru, decay_and_phase
-from ops.scan import linear_scan
+from ops.scan import linear_scan, linear_scan_summary
+from ops.slices import Slices
 
-__all__ = ["cg_lru", "decay_and_phase", "linear_scan"]
+__all__ = ["Slices", "cg_lru", "decay_and_phase", "linear_scan", "linear_scan_summary"]

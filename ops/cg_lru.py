@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ops.scan import linear_scan
+from ops.slices import Slices
 
 C = 8.0
 MAX_SQRT_DERIVATIVE = 1000.0
@@ -51,6 +52,7 @@ def cg_lru(
     phase: Tensor | None,
     h0: Tensor | None = None,
     fresh: Tensor | None = None,
+    slices: Slices | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The gated recurrence, from gate pre-activations to its output, with gradients for every floating-point argument.
 
@@ -63,6 +65,7 @@ def cg_lru(
         phase: (N,) in radians, or None for the real unit (then D = N).
         h0: (B, D), the state, laid out as y; None is zero.
         fresh: (B,) bool, lanes whose first step this call may take; None where h0 is None means all.
+        slices: where x is one rank's slice of a longer sequence, which begins with rank 0's h0 and fresh.
 
     Returns:
         y of shape (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
@@ -80,6 +83,8 @@ def cg_lru(
         h0 = x.new_zeros(x.shape[0], x.shape[2], dtype=dtype)
     if fresh is None:
         fresh = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
+    if slices is not None and slices.rank > 0:
+        fresh = torch.zeros_like(fresh)
     log_modulus, angle = decay_and_phase(recurrence_gate.to(dtype), decay.to(dtype), None if phase is None else phase.to(dtype))
     factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus))
     if x.shape[1]:
@@ -88,10 +93,11 @@ def cg_lru(
     gated = factor * torch.sigmoid(input_gate.to(dtype))
     modulus, z = log_modulus.exp(), x.to(dtype)
     if angle is None:
-        y, last = linear_scan(modulus, gated * z, h0.to(dtype))
+        y, last = linear_scan(modulus, gated * z, h0.to(dtype), slices)
     else:
         a = torch.polar(modulus, angle)
-        h, h_last = linear_scan(a, torch.complex(gated * z[..., :units], gated * z[..., units:]), _as_complex(h0.to(dtype)))
+        inputs = torch.complex(gated * z[..., :units], gated * z[..., units:])
+        h, h_last = linear_scan(a, inputs, _as_complex(h0.to(dtype)), slices)
         y, last = _as_halves(h), _as_halves(h_last)
     return y.to(x.dtype), last
 

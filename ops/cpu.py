@@ -1,12 +1,4 @@
-r"""The linear recurrence on the CPU: one pass over memory each way, compiled by numba (no C compiler needed).
-
-Forward:   h_t = a_t h_{t-1} + x_t,                     t = 1..T, h_0 given.
-Backward:  d_t = g_t + conj(a_{t+1}) d_{t+1}            the adjoint scan, from the end to the start; its boundary value, in the
-                                                        place of conj(a_{T+1}) d_{T+1}, is the gradient of the last state,
-           dx_t = d_t,   da_t = d_t conj(h_{t-1}),   dh_0 = conj(a_1) d_1.
-
-Conjugates follow autograd's convention for complex numbers. Nothing divides by a, so a = 0 is exact.
-"""
+"""The linear recurrence on the CPU: one pass over memory each way, compiled by numba (no C compiler needed)."""
 
 from typing import Any
 
@@ -14,7 +6,8 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ops.kernels import Kernels
 
 # "contract" allows fused multiply-adds and nothing else: NaN, infinity and the order of operations stay as written.
 _jit: Any = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -47,30 +40,57 @@ def _backward_kernel(a: Any, h: Any, h0: Any, grad_h: Any, grad_last: Any, grad_
         grad_h0[b] = carry
 
 
+@_jit
+def _summary_kernel(a: Any, x: Any, product: Any, last: Any) -> None:
+    batch, time, units = x.shape
+    for b in range(batch):
+        for t in range(time):
+            for n in range(units):
+                product[b, n] = a[b, t, n] * product[b, n]
+                last[b, n] = a[b, t, n] * last[b, n] + x[b, t, n]
+
+
+@_jit
+def _adjoint_summary_kernel(a: Any, grad_h: Any, carry: Any) -> None:
+    batch, time, units = a.shape
+    for b in range(batch):
+        for t in range(time - 1, -1, -1):
+            for n in range(units):
+                carry[b, n] = np.conj(a[b, t, n]) * (grad_h[b, t, n] + carry[b, n])
+
+
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().resolve_conj().resolve_neg().contiguous().numpy()
 
 
-class _LinearScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-        h = torch.empty_like(x, memory_format=torch.contiguous_format)
-        _forward_kernel(_array(a), _array(x), _array(h0), h.numpy())
-        ctx.save_for_backward(a, h, h0)
-        last = h[:, -1] if x.shape[1] else h0
-        return h, last.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        a, h, h0 = ctx.saved_tensors
-        grad_a, grad_x, grad_h0 = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (a, h, h0))
-        inputs = (_array(t) for t in (a, h, h0, grad_h, grad_last))
-        _backward_kernel(*inputs, grad_a.numpy(), grad_x.numpy(), grad_h0.numpy())
-        return grad_a, grad_x, grad_h0
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
 
 
-def linear_scan_cpu(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    """The recurrence of `linear_scan` for tensors on the CPU; shapes as there."""
-    h, last = _LinearScan.apply(a, x, h0)
-    return h, last
+def _forward(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
+    h = torch.empty_like(x, memory_format=torch.contiguous_format)
+    _forward_kernel(_array(a), _array(x), _array(h0), h.numpy())
+    return h
+
+
+def _backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    grad_a, grad_x, grad_h0 = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (a, h, h0))
+    inputs = (_array(t) for t in (a, h, h0, grad_h, grad_last))
+    _backward_kernel(*inputs, grad_a.numpy(), grad_x.numpy(), grad_h0.numpy())
+    return grad_a, grad_x, grad_h0
+
+
+def _summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    product, last = torch.ones_like(h0, memory_format=torch.contiguous_format), _copy(h0)
+    _summary_kernel(_array(a), _array(x), product.numpy(), last.numpy())
+    return product, last
+
+
+def _adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
+    carry = _copy(grad_last)
+    _adjoint_summary_kernel(_array(a), _array(grad_h), carry.numpy())
+    return carry
+
+
+CPU = Kernels(_forward, _backward, _summary, _adjoint_summary)
+"""For tensors on the CPU."""

@@ -1,17 +1,16 @@
 """The linear recurrence in ceil(log2 T) passes of ordinary tensor operations, for devices that have no kernel of their own.
 
-Steps t and t - k compose to a_t a_{t-k}, a_t x_{t-k} + x_t; doubling k joins ever longer stretches (Hillis and Steele, 1986). Nothing
-divides by a, so a = 0 is exact. The backward pass is the adjoint recurrence of `ops/cpu.py`, over time reversed.
+Steps t and t - k compose to a_t a_{t-k}, a_t x_{t-k} + x_t; doubling k joins ever longer stretches (Hillis and Steele, 1986). The backward
+pass is the adjoint recurrence, over time reversed.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ops.kernels import Kernels
 
 
-def _scan(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
+def _forward(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
     h = torch.cat([x[:, :1] + a[:, :1] * h0[:, None], x[:, 1:]], dim=1)
     k = 1
     while k < x.shape[1]:
@@ -21,27 +20,30 @@ def _scan(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
     return h
 
 
-class _LinearScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-        h = _scan(a, x, h0)
-        ctx.save_for_backward(a, h, h0)
-        return h, (h[:, -1] if x.shape[1] else h0).clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        a, h, h0 = ctx.saved_tensors
-        if not h.shape[1]:
-            return torch.zeros_like(a), torch.zeros_like(h), grad_last
-        # Seen from the end, the factor of step t is conj(a_{t+1}); the first one there meets the gradient of the last state.
-        factors = torch.cat([torch.ones_like(a[:, :1]), a.conj().flip(1)[:, :-1]], dim=1)
-        d = _scan(factors, grad_h.flip(1), grad_last).flip(1)
-        previous = torch.cat([h0[:, None], h[:, :-1]], dim=1)
-        return d * previous.conj(), d, a[:, 0].conj() * d[:, 0]
+def _adjoint(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
+    # Seen from the end, the factor of step t is conj(a_{t+1}); the first one there meets the gradient of the last state.
+    factors = torch.cat([torch.ones_like(a[:, :1]), a.conj().flip(1)[:, :-1]], dim=1)
+    return _forward(factors, grad_h.flip(1), grad_last).flip(1)
 
 
-def linear_scan_doubling(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    """The recurrence of `linear_scan` on any device; shapes as there."""
-    h, last = _LinearScan.apply(a, x, h0)
-    return h, last
+def _backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    d = _adjoint(a, grad_h, grad_last)
+    previous = torch.cat([h0[:, None], h[:, :-1]], dim=1) if h.shape[1] else h
+    return d * previous.conj(), d, _to_start(a, d, grad_last)
+
+
+def _summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    h = _forward(a, x, h0)
+    return a.prod(dim=1), h[:, -1] if x.shape[1] else h0
+
+
+def _adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
+    return _to_start(a, _adjoint(a, grad_h, grad_last), grad_last)
+
+
+def _to_start(a: Tensor, d: Tensor, grad_last: Tensor) -> Tensor:
+    return a[:, 0].conj() * d[:, 0] if a.shape[1] else grad_last
+
+
+DOUBLING = Kernels(_forward, _backward, _summary, _adjoint_summary)
+"""For tensors on any device."""

@@ -1,13 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 
-from ops import linear_scan
-from ops.cpu import linear_scan_cpu
-from ops.doubling import linear_scan_doubling
+from ops import linear_scan, linear_scan_summary
+from ops.cpu import CPU
+from ops.doubling import DOUBLING
 from ops.reference import linear_scan_reference
+from ops.scan import kernels_for, scan_with
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
-IMPLEMENTATIONS = {"cpu": linear_scan_cpu, "doubling": linear_scan_doubling}
+IMPLEMENTATIONS = {"cpu": partial(scan_with, CPU), "doubling": partial(scan_with, DOUBLING)}
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 
 
@@ -96,13 +99,33 @@ def test_strided_and_conjugated_inputs(dtype):
     assert relative_error(h, expected) < F64
 
 
-def test_the_cpu_has_its_own_path_and_other_devices_the_portable_one(monkeypatch):
-    taken = []
-    monkeypatch.setattr("ops.cpu.linear_scan_cpu", lambda *tensors: taken.append("cpu"))
-    monkeypatch.setattr("ops.scan.linear_scan_doubling", lambda *tensors: taken.append("doubling"))
-    for device in ("cpu", "meta"):
-        linear_scan(torch.zeros(1, 2, 3, device=device), torch.zeros(1, 2, 3, device=device))
-    assert taken == ["cpu", "doubling"]
+def test_the_cpu_has_its_own_path_and_other_devices_the_portable_one():
+    assert kernels_for(torch.zeros(1)) is CPU
+    assert kernels_for(torch.zeros(1, device="meta")) is DOUBLING
+
+
+@pytest.mark.parametrize("time", [0, 1, 37])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+@pytest.mark.parametrize("kernels", [CPU, DOUBLING], ids=["cpu", "doubling"])
+def test_summaries(kernels, dtype, time):
+    """The product and the last state; the adjoint's is the gradient of the state before the first step."""
+    a, x, h0 = make_inputs(2, time, 4, dtype, (0.5, 1.0))
+    grad_h, _, grad_last = make_inputs(2, time, 4, dtype, (0.5, 1.0), seed=5)
+    h0.requires_grad_()
+    h, last = linear_scan_reference(a, x, h0)
+    product, summed = kernels.summary(a, x, h0.detach())
+    assert relative_error(product, a.prod(dim=1)) < F64
+    assert relative_error(summed, last) < F64
+    (expected,) = torch.autograd.grad([h, last], h0, [grad_h, grad_last]) if time else (grad_last,)
+    assert relative_error(kernels.adjoint_summary(a, grad_h, grad_last), expected) < F64
+
+
+def test_a_slice_of_the_summary_is_one_pass():
+    a, x, h0 = make_inputs(2, 50, 3, torch.complex128)
+    _, expected = linear_scan_reference(a, x, h0)
+    product, last = linear_scan_summary(a[:, 20:], x[:, 20:])
+    _, before = linear_scan(a[:, :20], x[:, :20], h0)
+    assert relative_error(product * before + last, expected) < F64
 
 
 @pytest.mark.parametrize(
