@@ -9,6 +9,7 @@ Training, chunked evaluation, prompts and single-step sampling are this one call
 from models.block import ResidualBlock
 from models.conv import CausalConv
 from models.harmonic_rnn import HarmonicRNN, ModelState
+from models.mixing import MixesTime, set_slices, undivided
 from models.pooling import DownPool, UpPool
 from models.recurrence import GatedRecurrence
 from models.skip_block import LevelSpec, SkipBlock
@@ -20,9 +21,12 @@ __all__ = [
     "GatedRecurrence",
     "HarmonicRNN",
     "LevelSpec",
+    "MixesTime",
     "ModelState",
     "ResidualBlock",
     "SkipBlock",
     "State",
     "UpPool",
+    "set_slices",
+    "undivided",
 ]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.state import State, after, all_fresh, state_dtype
+from models.mixing import MixesTime
+from models.state import State, after, state_dtype
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class ConvState(State):
     fresh: Tensor
 
 
-class CausalConv(nn.Module):
+class CausalConv(MixesTime):
     """y_t = bias + sum_k kernel_k x_{t - (width - 1) + k}, each channel for itself.
 
     The kernel starts with variance 0.01 / width (Griffin).
@@ -32,14 +33,14 @@ class CausalConv(nn.Module):
 
     def forward(self, x: Tensor, state: ConvState | None = None) -> tuple[Tensor, ConvState]:
         """x and y (B, T, D)."""
-        if state is None:
-            state = ConvState(x.new_zeros(x.shape[0], self.width - 1, x.shape[2], dtype=state_dtype(x)), all_fresh(x))
         time = x.shape[1]
+        before = state.window.to(x.dtype) if state else x.new_zeros(x.shape[0], self.width - 1, x.shape[2])
+        if self.slices is not None:
+            before = self.slices.halo(x, before)
         # Shifted sums beat the library's depthwise kernel on the CPU and need no transposes.
-        padded = torch.cat([state.window.to(x.dtype), x], dim=1)
+        padded = torch.cat([before, x], dim=1)
         kernel = self.kernel.to(x.dtype)
         y = self.bias.to(x.dtype) + padded[:, :time] * kernel[0]
         for k in range(1, self.width):
             y = torch.addcmul(y, padded[:, k : k + time], kernel[k])
-        window = padded[:, time:].to(state.window.dtype)
-        return y, ConvState(window, after(state.fresh, x))
+        return y, ConvState(padded[:, time:].to(state_dtype(x)), after(self.fresh_lanes(x, state), x))

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.block import Recurrence, ResidualBlock, RMSNorm, linear
 from models.embedding import ClassEmbedding, Embedding
+from models.mixing import MixesTime
 from models.skip_block import LevelSpec, Shift, build_levels, check_levels
-from models.state import State, after, all_fresh
+from models.state import State, after
 
 DEFAULT_LEVELS = (LevelSpec(128, 4, 2), LevelSpec(128, 4, 4), LevelSpec(128, 4, 4), LevelSpec(128, 4, 5), LevelSpec(128, 4))
 MIN_BITS, MAX_BITS = 4, 12
@@ -26,7 +27,7 @@ class ModelState(State):
     fresh: Tensor
 
 
-class HarmonicRNN(nn.Module):
+class HarmonicRNN(MixesTime):
     """p(x_t | x_<t) for quantised audio, as a deep linear RNN with pooling.
 
     The model delays its input itself: the logits at t are of x_t given the samples before it, in every mode and chunk. A fresh lane starts
@@ -75,20 +76,26 @@ class HarmonicRNN(nn.Module):
         self.head_norm = RMSNorm(width)
         self.head = linear(width, self.classes)
 
-    def forward(self, classes: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+    def forward(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
         """Logits of each sample given those before it.
 
         Args:
             classes: (B, T) integers in [0, q), undelayed.
             state: what came before; None where all lanes begin.
+            before: (B,) the class before the first, where `classes` are a rank's slice of a longer sequence; ignored where they begin it.
 
         Returns:
             logits (B, T, q), those at t not depending on classes[:, t:], and the state after the last sample.
         """
         classes = classes.long()
-        fresh = state.fresh if state else all_fresh(classes)
-        last = state.last if state else torch.zeros_like(fresh, dtype=torch.long)
-        last = torch.where(fresh, self.classes // 2, last)
+        fresh = self.fresh_lanes(classes, state)
+        if self.continues:
+            if before is None:
+                raise ValueError("a slice that continues another rank's needs the sample before it")
+            last = before.long()
+        else:
+            last = state.last if state else torch.zeros_like(fresh, dtype=torch.long)
+            last = torch.where(fresh, self.classes // 2, last)
         delayed = torch.cat([last[:, None], classes], dim=1)
         y, levels = self.levels(self.embedding(delayed[:, :-1]), state.levels if state else None)
         logits = self.head(self.head_norm(y))

@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.state import State, after, all_fresh
+from models.mixing import MixesTime
+from models.state import State, after
 from ops import cg_lru, decay_and_phase
 
 MIN_MODULUS, MAX_MODULUS, MAX_PHASE = 0.9, 0.999, 0.1 * torch.pi
@@ -20,7 +21,7 @@ class RecurrenceState(State):
     fresh: Tensor
 
 
-class GatedRecurrence(nn.Module):
+class GatedRecurrence(MixesTime):
     """CG-LRU (complex) or RG-LRU (real) with block-diagonal gates; see `ops/cg_lru.py` for the equations.
 
     Args:
@@ -53,8 +54,8 @@ class GatedRecurrence(nn.Module):
         """x and y (B, T, D)."""
         recurrence_gate, input_gate = self._gates(x)
         h0, fresh = (None, None) if state is None else (state.h, state.fresh)
-        y, last = cg_lru(x, recurrence_gate, input_gate, self.decay, self.phase, h0, fresh)
-        return y, RecurrenceState(last, after(all_fresh(x) if fresh is None else fresh, x))
+        y, last = cg_lru(x, recurrence_gate, input_gate, self.decay, self.phase, h0, fresh, self.slices)
+        return y, RecurrenceState(last, after(self.fresh_lanes(x, state), x))
 
     def modulus_and_angle(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """|a_t| and arg a_t in radians (None for the real unit) that the input x (B, T, D) leads to, each (B, T, N)."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from models.block import Stack
+from models.mixing import MixesTime
 from models.pooling import DownPool, UpPool
-from models.state import State, after, all_fresh, state_dtype
+from models.state import State, after, state_dtype
 
 Shift = Literal["tight", "frame"]
 
@@ -77,7 +78,7 @@ class SkipState(State):
         return 0
 
 
-class SkipBlock(nn.Module):
+class SkipBlock(MixesTime):
     """A level and, inside it, the levels below.
 
     Args:
@@ -103,20 +104,24 @@ class SkipBlock(nn.Module):
         x, pre = self.pre(x, state.pre if state else None)
         pooled, window, inner, pending, phase = self._through_inner(x, state)
         y, post = self.post(x + pooled, state.post if state else None)
-        fresh = after(state.fresh if state else all_fresh(x), x)
-        return y, SkipState(pre, window, inner, pending, post, fresh, phase)
+        return y, SkipState(pre, window, inner, pending, post, after(self.fresh_lanes(x, state), x), phase)
 
     def _through_inner(self, x: Tensor, state: SkipState | None) -> tuple[Tensor, Tensor, State, Tensor, int]:
         """shift(up(inner(down(x)))) and what it leaves behind; full windows are pooled, the rest waits."""
         batch, time, width = x.shape
         p, s = self.factor, self.shift
         phase = state.phase if state else 0
+        if self.slices is not None and (phase or time % p):
+            raise ValueError(f"a slice must consist of whole pooling windows of {p} steps; got {time} steps, {phase} steps into one")
         dtype = state_dtype(x)
         opened = torch.cat([state.window[:, :phase].to(x.dtype), x], dim=1) if phase and state else x
         complete = opened.shape[1] // p * p
         tokens, inner = self.inner(self.down(opened[:, :complete]), state.inner if state else None)
         decided = state.pending[:, : s - phase].to(x.dtype) if state else x.new_zeros(batch, s, width)
-        decided = torch.cat([decided, self.up(tokens).to(x.dtype)], dim=1)
+        raised = self.up(tokens).to(x.dtype)
+        if self.slices is not None:
+            decided = self.slices.halo(raised, decided)
+        decided = torch.cat([decided, raised], dim=1)
         window = _pad(opened[:, complete:].to(dtype), p - 1)
         pending = _pad(decided[:, time:].to(dtype), s)
         return decided[:, :time], window, inner, pending, (phase + time) % p

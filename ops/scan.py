@@ -14,27 +14,27 @@ from ops.slices import Slices, fold
 class _LinearScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, x: Tensor, h0: Tensor, kernels: Kernels, slices: Slices | None) -> tuple[Tensor, Tensor]:
-        products = None
+        product = None
         if slices is not None:
             # Rank 0's summary begins with the state that precedes the sequence, so that the others need not know it.
-            summary = kernels.summary(a, x, h0 if slices.rank == 0 else torch.zeros_like(h0))
-            products, lasts = slices.gather(torch.stack(summary)).unbind(1)
+            product, last = kernels.summary(a, x, h0 if slices.rank == 0 else torch.zeros_like(h0))
+            products, lasts = slices.gather(torch.stack([product, last])).unbind(1)
             if slices.rank > 0:
                 h0 = fold(lasts[0], products[1 : slices.rank], lasts[1 : slices.rank])
         h = kernels.forward(a, x, h0)
         ctx.kernels, ctx.slices = kernels, slices
-        ctx.save_for_backward(a, h, h0, products)
+        ctx.save_for_backward(a, h, h0, product)
         return h, (h[:, -1] if x.shape[1] else h0).clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        a, h, h0, products = ctx.saved_tensors
+        a, h, h0, product = ctx.saved_tensors
         kernels, slices = ctx.kernels, ctx.slices
         if slices is not None:
-            later = range(slices.size - 1, slices.rank, -1)
-            carries = slices.gather(kernels.adjoint_summary(a, grad_h, grad_last))
-            grad_last = grad_last + fold(torch.zeros_like(grad_last), [products[r].conj() for r in later], [carries[r] for r in later])
+            summary = torch.stack([product.conj(), kernels.adjoint_summary(a, grad_h, grad_last)])
+            products, carries = slices.gather(summary)[slices.rank + 1 :].flip(0).unbind(1)
+            grad_last = grad_last + fold(torch.zeros_like(grad_last), products, carries)
         grad_a, grad_x, grad_h0 = kernels.backward(a, h, h0, grad_h, grad_last)
         if slices is not None and slices.rank > 0:
             grad_h0 = torch.zeros_like(grad_h0)
@@ -48,7 +48,7 @@ def linear_scan(a: Tensor, x: Tensor, h0: Tensor | None = None, slices: Slices |
         a: (B, T, N), float32, float64, complex64 or complex128.
         x: (B, T, N), same dtype and device.
         h0: (B, N), the state before the first step; None is zero.
-        slices: where a and x are one rank's slice of a longer sequence: one exchange of (2, B, N) forward and of (B, N) backward. The
+        slices: where a and x are one rank's slice of a longer sequence: one exchange of (2, B, N) each way. The
             sequence begins with rank 0's h0.
 
     Returns:

@@ -1,0 +1,81 @@
+"""What the ranks of a context group tell one another, with gradients.
+
+Two exchanges carry everything: `gather`, of what is small and all must know, and a shift, which gives each rank what the one before it has.
+The adjoint of a shift is a shift the other way.
+"""
+
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+
+class Transport(Protocol):
+    """Moves tensors between the ranks of a context group, without gradients. All ranks make the same calls in the same order."""
+
+    rank: int
+    size: int
+
+    def gather(self, x: Tensor) -> Tensor:
+        """x of all ranks, (size, *x.shape)."""
+
+    def shift(self, x: Tensor, step: int) -> Tensor:
+        """x of the rank `step` before this one (1, or -1 for the one after it), zeros where there is none."""
+
+
+class _Shift(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tail: Tensor, first: Tensor, transport: Transport) -> Tensor:
+        ctx.transport = transport
+        received = transport.shift(tail, 1)
+        return first.clone() if transport.rank == 0 else received
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_first = grad if ctx.transport.rank == 0 else torch.zeros_like(grad)
+        return ctx.transport.shift(grad, -1), grad_first, None
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, transport: Transport) -> Tensor:
+        ctx.transport = transport
+        return transport.gather(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.transport.gather(grad)[:, ctx.transport.rank].sum(dim=0), None
+
+
+class ContextGroup:
+    """The ranks that share the time axis of a batch, as the layers see them (`ops.Slices`).
+
+    Args:
+        transport: how they exchange tensors.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport, self.rank, self.size = transport, transport.rank, transport.size
+
+    def gather(self, x: Tensor) -> Tensor:
+        """x of all ranks, (size, *x.shape); without gradients."""
+        return self.transport.gather(x)
+
+    def halo(self, x: Tensor, first: Tensor) -> Tensor:
+        """The steps that precede the slice x (B, T, D), as many as `first` (B, steps, D) has; with gradients for both.
+
+        On rank 0 that is `first`. Slices are equally long on all ranks. One shift; a gather where the halo is longer than a slice and so
+        reaches over several.
+        """
+        steps = first.shape[1]
+        if steps == 0:
+            return first
+        if x.shape[1] >= steps:
+            return _Shift.apply(x[:, x.shape[1] - steps :], first, self.transport)
+        slices = _Gather.apply(torch.cat([first, x], dim=1), self.transport)
+        before = torch.cat([slices[0], *slices[1 : self.rank, :, steps:]], dim=1) if self.rank else slices[0, :, :steps]
+        return before[:, before.shape[1] - steps :]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Copies of a model (averaged weights, say) belong to the same group.
+        return self

@@ -1,0 +1,41 @@
+"""Exchanges between processes, over NCCL or gloo."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class ProcessGroup:
+    """The exchanges of this process with the others of a group.
+
+    Args:
+        group: of torch.distributed; ranks along time are its own.
+    """
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group = group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+
+    def gather(self, x: Tensor) -> Tensor:
+        sent = _real(x)[None]
+        received = sent.new_empty(self.size, *sent.shape[1:])
+        dist.all_gather_into_tensor(received, sent, group=self.group)
+        return torch.view_as_complex(received) if x.is_complex() else received
+
+    def shift(self, x: Tensor, step: int) -> Tensor:
+        sent = _real(x)
+        received = torch.zeros_like(sent)
+        exchanges = [
+            dist.P2POp(act, tensor, group=self.group, group_peer=peer)
+            for act, tensor, peer in ((dist.isend, sent, self.rank + step), (dist.irecv, received, self.rank - step))
+            if 0 <= peer < self.size
+        ]
+        for work in dist.batch_isend_irecv(exchanges) if exchanges else []:
+            work.wait()
+        return torch.view_as_complex(received) if x.is_complex() else received
+
+
+def _real(x: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones, in one piece of memory: what all backends carry."""
+    x = x.resolve_conj().contiguous()
+    return torch.view_as_real(x) if x.is_complex() else x

@@ -1,0 +1,75 @@
+"""Processes that stand for the ranks of a run, started once and used by many tests."""
+
+import multiprocessing
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_S = 120
+
+
+class Ranks:
+    """Runs a function on several ranks of a gloo process group, which meet in a file."""
+
+    def __init__(self) -> None:
+        self._workers: list[tuple[Any, Any]] = []
+
+    def run(self, size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """`function(*args)` on each of `size` ranks; what each returned. Tensors come back as they are.
+
+        Raises:
+            RuntimeError: a rank raised, with its traceback.
+        """
+        while len(self._workers) < size:
+            self._start()
+        with tempfile.TemporaryDirectory() as folder:
+            workers = self._workers[:size]
+            for rank, (_, pipe) in enumerate(workers):
+                pipe.send((rank, size, str(Path(folder) / "meet"), function, args))
+            answers = [pipe.recv() if pipe.poll(TIMEOUT_S) else ("hung", "") for _, pipe in workers]
+        failed = [f"rank {rank}: {kind} {answer}" for rank, (kind, answer) in enumerate(answers) if kind != "returned"]
+        if failed:
+            self.stop()
+            raise RuntimeError("\n".join(failed))
+        return [answer for _, answer in answers]
+
+    def stop(self) -> None:
+        """Ends all processes."""
+        for process, _ in self._workers:
+            process.kill()
+            process.join()
+        self._workers.clear()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        threads = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = "1"  # several ranks share few cores
+        process = context.Process(target=_serve, args=(there,), daemon=True)
+        process.start()
+        os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
+        self._workers.append((process, here))
+
+
+def _serve(pipe: Any) -> None:
+    import torch
+    import torch.distributed as dist
+
+    while True:
+        rank, size, meeting, function, args = pipe.recv()
+        # As torchrun would set them, for what asks.
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size), GROUP_RANK="0")
+        os.environ.update(MASTER_ADDR="localhost", MASTER_PORT="0", TORCHELASTIC_RUN_ID="test")
+        try:
+            dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=timedelta(seconds=60))
+            torch.manual_seed(0)
+            pipe.send(("returned", function(*args)))
+        except BaseException:
+            pipe.send(("raised", traceback.format_exc()))
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
