@@ -83,8 +83,8 @@ class NLLReport(Callback):
         self._finish(trainer, pl_module, "test", "test/bits")
 
     def _update(self, nats: Tensor, batch: Batch) -> None:
-        self.metric.update(nats, batch.valid)
-        self.by_position.update(nats, batch.valid, batch.context)
+        self.metric.update(nats, batch.valid, batch.start)
+        self.by_position.update(nats, batch.valid, batch.context, batch.start)
 
 
 def _curve(metric: NLLByPosition) -> list[dict[str, float]]:

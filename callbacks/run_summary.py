@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metrics import sample_nats
+from models import undivided
 
 PROBE_SAMPLES = 8000
 STATE_BYTES = 16  # for each parameter in float32: itself, its gradient and AdamW's two moments
@@ -29,7 +30,7 @@ class RunSummary(Callback):
         rank_zero_info(f"Data: {data.protocol}")
         rank_zero_info(f"Step: {samples:,} samples ({rows} clips of {data.clip_samples:,})")
         steps = int(trainer.estimated_stepping_batches)
-        with trainer.precision_plugin.train_step_context():
+        with trainer.precision_plugin.train_step_context(), undivided(pl_module):
             kept, seconds = probe(pl_module.net, min(PROBE_SAMPLES, data.clip_samples))  # type: ignore[arg-type]
         share = 1 / trainer.world_size
         memory = parameters * STATE_BYTES + kept * samples * share / trainer.accumulate_grad_batches

@@ -36,6 +36,7 @@ from errors import UserError
 from lightning_modules import HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
+from parallel import context_size
 
 EVALUATIONS = ("validate", "test")
 DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare (see prepare --help)."
@@ -138,7 +139,7 @@ class HarmonicCLI(LightningCLI):
         if rank_zero_only.rank == 0:
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
-            self.model.check_chunks(self.datamodule)
+            self.model.check_chunks(self.datamodule, context_size(self.trainer))
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         callbacks: list[Callback] = [NLLReport()]

@@ -18,6 +18,7 @@ from datamodules.orders import Clips, Crops, Piece, Sequential, clip_table
 from datamodules.preparation import prepare_shards
 from datamodules.recordings import Recordings
 from errors import UserError
+from parallel import ContextParallelStrategy
 
 Split = Literal["train", "validation", "test"]
 
@@ -184,11 +185,13 @@ class AudioDataModule(L.LightningDataModule):
 
     def _loader(self, split: Split) -> DataLoader[Batch]:
         # Without a trainer (in a notebook, say) there is one rank.
-        rank, ranks = 0, 1
+        rank, ranks, dataset = 0, 1, self.datasets[split]
         if self.trainer is not None and self.trainer.world_size > 1:
-            place = self.trainer.strategy.distributed_sampler_kwargs
-            rank, ranks = place["rank"], place["num_replicas"]
+            strategy = self.trainer.strategy
+            rank, ranks = strategy.distributed_sampler_kwargs["rank"], strategy.distributed_sampler_kwargs["num_replicas"]
+            if isinstance(strategy, ContextParallelStrategy):
+                dataset = dataset.sliced(*strategy.slice_of(self.clip_samples))
         if self.batch_size % ranks:
             raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks})")
         loader = StreamLoader if split == "train" else EvaluationLoader
-        return loader(self.datasets[split], RankBatches(self.order_of(split), rank, ranks), self.num_workers)
+        return loader(dataset, RankBatches(self.order_of(split), rank, ranks), self.num_workers)

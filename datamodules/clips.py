@@ -1,7 +1,8 @@
 """Pieces of audio as classes: what a batch holds, and how samples become one."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from copy import copy
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -19,18 +20,21 @@ class Batch(NamedTuple):
     clip (B,) int64: the clip's number in its split; -1 for a lane that rests.
     context (B,) int64: samples of its recording that a lane has seen before and carries in its state, 0 where it begins anew; None where no
         state is carried and every clip begins anew.
+    start (B,) int64: where in its clip a lane's slice begins; None where clips are whole.
+    before (B,) int64: the class of the sample before the slice, without meaning where it begins the clip; None where clips are whole.
     """
 
     classes: Tensor
     valid: Tensor
     clip: Tensor
     context: Tensor | None = None
+    start: Tensor | None = None
+    before: Tensor | None = None
 
 
 def collate(lanes: Sequence[Batch]) -> Batch:
     """One batch of several lanes."""
-    classes, valid, clip, context = zip(*lanes, strict=True)
-    return Batch(torch.stack(classes), torch.stack(valid), torch.stack(clip), None if context[0] is None else torch.stack(context))
+    return Batch(*(None if field[0] is None else torch.stack(field) for field in zip(*lanes, strict=True)))  # type: ignore[arg-type]
 
 
 class Source(Protocol):
@@ -59,15 +63,27 @@ class ClipDataset(Dataset[Batch]):
 
     def __init__(self, source: Source, clip_samples: int, quantiser: Quantiser, scaling: Scaling) -> None:
         self.source, self.clip_samples, self.quantiser, self.scaling = source, clip_samples, quantiser, scaling
+        self._slice: tuple[int, int] | None = None
+
+    def sliced(self, start: int, length: int) -> Self:
+        """The same dataset, of each clip only `length` samples from `start` on, and the one sample before them."""
+        part = copy(self)
+        part._slice = start, length
+        return part
 
     def __getitem__(self, piece: Piece) -> Batch:
         recording, start, stop, clip, context = piece
-        classes = torch.full((self.clip_samples,), self.quantiser.zero_level, dtype=torch.int16)
-        if stop > start:
-            scaled = scale(self.source.samples(recording, start, stop), self._span(recording, start, stop))
-            classes[: stop - start] = self.quantiser.encode(scaled)
-        valid = torch.arange(self.clip_samples) < stop - start
-        return Batch(classes, valid, torch.tensor(clip), None if context is None else torch.tensor(context))
+        offset, length = self._slice or (0, self.clip_samples)
+        # One more sample at the front: the one before the slice.
+        lead = min(offset, 1)
+        first, last = min(start + offset - lead, stop), min(start + offset + length, stop)
+        classes = torch.full((lead + length,), self.quantiser.zero_level, dtype=torch.int16)
+        if last > first:
+            scaled = scale(self.source.samples(recording, first, last), self._span(recording, start, stop))
+            classes[: last - first] = self.quantiser.encode(scaled)
+        valid = torch.arange(length) < stop - start - offset
+        batch = Batch(classes[lead:], valid, torch.tensor(clip), None if context is None else torch.tensor(context))
+        return batch if self._slice is None else batch._replace(start=torch.tensor(offset), before=classes[0].long())
 
     def _span(self, recording: int, start: int, stop: int) -> tuple[float, float] | None:
         if self.scaling == "none":

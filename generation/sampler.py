@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from models import HarmonicRNN, ModelState
+from models import HarmonicRNN, ModelState, undivided
 
 
 @torch.inference_mode()
@@ -33,9 +33,9 @@ def generate(
     # Inverting the distribution function of one uniform number a sample keeps clips apart from one another and from the device.
     uniforms = torch.stack([torch.rand(samples, generator=_generator(seed, i)) for i in range(clips)]).to(device)
     prompt = torch.empty(clips, 0, dtype=torch.long) if prompt is None else prompt.expand(clips, -1)
-    _, state = net(prompt.to(device))
     drawn = torch.empty(clips, samples, dtype=torch.long, device=device)
-    with _one_thread():
+    with undivided(net), _one_thread():
+        _, state = net(prompt.to(device))
         for t in range(samples):
             drawn[:, t], state = draw(net, state, uniforms[:, t], temperature)
     return drawn.cpu()

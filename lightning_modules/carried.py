@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from errors import UserError
-from models import HarmonicRNN, ModelState
+from models import HarmonicRNN, ModelState, undivided
+from parallel import ContextGroup
 
 
 class CarriedStates:
@@ -35,15 +36,17 @@ class CarriedStates:
             raise UserError("the checkpoint holds no states of recordings that were under way; start anew from it with --model.init_from")
         return None
 
-    def put(self, stream: str, state: ModelState) -> None:
-        """Keep the state after a batch."""
-        self._states[stream] = state.detach()
+    def put(self, stream: str, state: ModelState, group: ContextGroup | None = None) -> None:
+        """Keep the state after a batch; of a context group that after its last slice, which the next batch's first begins with."""
+        state = state.detach()
+        if group is not None:
+            last = iter(group.from_last(_tensors(state)))
+            state = state.map(lambda _: next(last))
+        self._states[stream] = state
 
     def to_save(self, gather: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """The training lanes' states, all ranks' lanes one after the other; `gather` stacks a tensor (B, ...) of all ranks."""
-        tensors: list[Tensor] = []
-        if "train" in self._states:
-            self._states["train"].map(lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        """The training lanes' states, all lanes one after the other; `gather` stacks a tensor (B, ...) of all data ranks."""
+        tensors = _tensors(self._states["train"]) if "train" in self._states else []
         return [gather(tensor).flatten(0, 1).cpu() for tensor in tensors]
 
     def restore(self, saved: list[Tensor], rank: int) -> None:
@@ -55,6 +58,12 @@ class CarriedStates:
         lanes = len(context)
         mine = iter(tensor[self._rank * lanes : (self._rank + 1) * lanes].to(context.device) for tensor in self._saved)
         # At a chunk's border every pooling window is closed, as it is in a state that has seen nothing.
-        with torch.no_grad():
+        with torch.no_grad(), undivided(net):
             _, template = net(torch.zeros(lanes, 0, dtype=torch.long, device=context.device))
         return template.map(lambda _: next(mine))
+
+
+def _tensors(state: ModelState) -> list[Tensor]:
+    tensors: list[Tensor] = []
+    state.map(lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return tensors

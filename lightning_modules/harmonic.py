@@ -20,6 +20,7 @@ from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 from metrics import sample_nats
 from models import HarmonicRNN, ModelState
+from parallel import context_size
 
 CARRIED = "carried_states"
 
@@ -59,21 +60,26 @@ class HarmonicModule(L.LightningModule):
         """Settings that a checkpoint's weights depend on and do not show."""
         return {"shift": self.net.shift, "law": self.quantiser.law, "sample_rate": self.sample_rate}
 
-    def forward(self, classes: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+    def forward(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
         """Logits of each sample given those before it, and the state after the last: as `HarmonicRNN.forward`."""
-        return self.net(classes, state)
+        return self.net(classes, state, before)
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
-            self.check_chunks(data)
+            self.check_chunks(data, context_size(self.trainer))
 
-    def check_chunks(self, data: AudioDataModule) -> None:
-        """Raises UserError where chunks that carry state would end in the middle of a pooling window, which lanes share."""
+    def check_chunks(self, data: AudioDataModule, ranks: int) -> None:
+        """Raises UserError where clips cannot be cut into slices for the ranks that share them, or chunks that carry state would end in the
+        middle of a pooling window, which lanes share, or of a slice."""
         product = self.net.pooling_product
-        if any(data.carries_state(split) for split in ("train", "validation")) and data.clip_samples % product:
+        windows = f"the product of the pooling factors ({product})" + (f" and the {ranks} ranks that share a waveform" if ranks > 1 else "")
+        if ranks > 1 and data.clip_samples < ranks * product:
+            least = f"data.clip_samples ({data.clip_samples}) must be at least {ranks * product}, {windows}"
+            raise UserError(f"{least}; use longer clips or fewer ranks")
+        if any(data.carries_state(split) for split in ("train", "validation")) and data.clip_samples % (ranks * product):
             raise UserError(
-                f"data.clip_samples ({data.clip_samples}) must be a multiple of the product of the pooling factors ({product}) where state "
+                f"data.clip_samples ({data.clip_samples}) must be a multiple of {windows} where state "
                 "is carried from chunk to chunk (data.order: sequential, data.eval_context: file)"
             )
 
@@ -115,21 +121,26 @@ class HarmonicModule(L.LightningModule):
 
     def _nats(self, batch: Batch, stream: str) -> Tensor:
         if batch.context is None:
-            logits, _ = self(batch.classes)
+            logits, _ = self(batch.classes, None, batch.before)
         else:
-            logits, state = self(batch.classes, self.carried.take(stream, batch.context, self.net))
-            self.carried.put(stream, state)
+            logits, state = self(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
+            self.carried.put(stream, state, self.net.slices)
         return sample_nats(logits, batch.classes)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        alone = self.trainer.world_size == 1
         checkpoint[UNSEEN] = self.unseen_in_weights
-        checkpoint[CARRIED] = self.carried.to_save((lambda tensor: tensor[None]) if alone else self.all_gather)
+        checkpoint[CARRIED] = self.carried.to_save(self._over_data_ranks)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         spread = self._trainer is not None and self.trainer.world_size > 1
         rank = self.trainer.strategy.distributed_sampler_kwargs["rank"] if spread else 0
         self.carried.restore(checkpoint.get(CARRIED, []), rank)
+
+    def _over_data_ranks(self, tensor: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return tensor[None]
+        # Ranks of one context group are neighbours, and all hold its state.
+        return self.all_gather(tensor)[:: context_size(self.trainer)]
 
     def _advice(self) -> str:
         return "The last checkpoint before it is kept; lower model.optimizer.lr, or look at the data"

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models import undivided
+
 
 @torch.no_grad()
 def first_non_finite(net: nn.Module, classes: Tensor) -> str:
@@ -25,7 +27,8 @@ def first_non_finite(net: nn.Module, classes: Tensor) -> str:
     # Inner layers end before those that hold them, so the first to be seen is the innermost.
     handles = [layer.register_forward_hook(watch(name)) for name, layer in net.named_modules() if name]
     try:
-        net(classes)
+        with undivided(net):
+            net(classes)
     finally:
         for handle in handles:
             handle.remove()

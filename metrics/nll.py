@@ -9,8 +9,9 @@ from torchmetrics import Metric
 
 
 def sample_nats(logits: Tensor, classes: Tensor) -> Tensor:
-    """-ln p(class) of each sample: logits (B, T, q), classes (B, T), result (B, T) float32."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), classes.flatten().long(), reduction="none").view_as(classes)
+    """-ln p(class) of each sample: logits (B, T, q), classes (B, T), result (B, T) in float32, or float64 of such logits."""
+    wide = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(wide, classes.flatten().long(), reduction="none").view_as(classes)
 
 
 class NegativeLogLikelihood(Metric):
@@ -30,11 +31,15 @@ class NegativeLogLikelihood(Metric):
         self.add_state("samples", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("clips", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, nats: Tensor, valid: Tensor) -> None:
-        """nats (B, T) of each sample, valid (B, T) bool; clips without a valid sample are not counted."""
+    def update(self, nats: Tensor, valid: Tensor, start: Tensor | None = None) -> None:
+        """nats (B, T) of each sample, valid (B, T) bool; clips without a valid sample are not counted.
+
+        start (B,) is where in their clips these samples begin, None for 0: a clip counts where it begins.
+        """
         self.nats += torch.where(valid, nats, 0).sum(dtype=torch.float64)
         self.samples += valid.sum()
-        self.clips += valid.any(dim=1).sum()
+        counted = valid.any(dim=1)
+        self.clips += (counted if start is None else counted & (start == 0)).sum()
 
     def compute(self) -> dict[str, Tensor]:
         """bits_per_sample (NaN of no samples), and the numbers of samples and clips."""

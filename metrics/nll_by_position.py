@@ -25,10 +25,11 @@ class NLLByPosition(Metric):
         self.add_state("nats", torch.zeros(BINS + 1, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("samples", torch.zeros(BINS + 1, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, nats: Tensor, valid: Tensor, context: Tensor | None) -> None:
-        """nats and valid (B, T) as for the mean; context (B,) of the first sample of each lane, None where it is 0."""
+    def update(self, nats: Tensor, valid: Tensor, *offsets: Tensor | None) -> None:
+        """nats and valid (B, T) as for the mean; offsets (B,) add up to the context of each lane's first sample, None is 0."""
         position = torch.arange(nats.shape[1], device=nats.device).expand(nats.shape)
-        position = position if context is None else position + context[:, None]
+        for offset in offsets:
+            position = position if offset is None else position + offset[:, None]
         bins = torch.bucketize(position[valid], self.edges().to(nats.device), right=True)
         self.nats.index_add_(0, bins, nats[valid].double())
         self.samples.index_add_(0, bins, torch.ones_like(bins))

@@ -3,5 +3,6 @@
 from parallel.exchange import ContextGroup, Transport
 from parallel.process_group import ProcessGroup
 from parallel.simulated import simulated_groups
+from parallel.strategy import ContextParallelStrategy, context_size
 
-__all__ = ["ContextGroup", "ProcessGroup", "Transport", "simulated_groups"]
+__all__ = ["ContextGroup", "ContextParallelStrategy", "ProcessGroup", "Transport", "context_size", "simulated_groups"]

@@ -4,6 +4,7 @@ Two exchanges carry everything: `gather`, of what is small and all must know, an
 The adjoint of a shift is a shift the other way.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import torch
@@ -75,6 +76,13 @@ class ContextGroup:
         slices = _Gather.apply(torch.cat([first, x], dim=1), self.transport)
         before = torch.cat([slices[0], *slices[1 : self.rank, :, steps:]], dim=1) if self.rank else slices[0, :, :steps]
         return before[:, before.shape[1] - steps :]
+
+    def from_last(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The last rank's tensors on every rank, without gradients, in one exchange."""
+        whole = (tensor.detach().clone(memory_format=torch.contiguous_format) for tensor in tensors)
+        sent = torch.cat([tensor.view(torch.uint8).flatten() for tensor in whole])
+        parts = self.gather(sent)[-1].split([tensor.nbytes for tensor in tensors])
+        return [part.clone().view(tensor.dtype).view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # Copies of a model (averaged weights, say) belong to the same group.

@@ -102,3 +102,22 @@ def in_subgroups():
 
 def test_subgroups_keep_to_themselves(ranks):
     assert ranks.run(4, in_subgroups) == [-1.0, 0.0, -1.0, 2.0]
+
+
+def from_last_on_a_rank():
+    group = ContextGroup(ProcessGroup(dist.group.WORLD))
+    tensors = [
+        torch.full((1, 25), group.rank)[:, -1],
+        torch.tensor([True, group.rank == 0]),
+        torch.zeros(2, 0),
+        whole(3, torch.float64, group.rank),
+    ]
+    return group.from_last(tensors)
+
+
+def test_the_last_ranks_tensors(ranks):
+    for number, flags, empty, values in ranks.run(4, from_last_on_a_rank):
+        assert number.tolist() == [3]
+        assert flags.tolist() == [True, False]
+        assert empty.shape == (2, 0)
+        assert torch.equal(values, whole(3, torch.float64, 3))

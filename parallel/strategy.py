@@ -1,0 +1,88 @@
+"""A Lightning strategy that splits the time axis of every waveform over devices."""
+
+from typing import Any
+
+import lightning as L
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from typing_extensions import override
+
+from errors import UserError
+from models import set_slices
+from parallel.exchange import ContextGroup
+from parallel.process_group import ProcessGroup
+
+
+class ContextParallelStrategy(DDPStrategy):
+    """A mesh of data x context ranks: those of one context group hold contiguous slices of the same waveforms, each group its own.
+
+    Gradients are averaged over all ranks, as under DDP. Losses therefore count with one normaliser, the valid samples of all ranks.
+
+    Args:
+        context_size: Ranks that share a waveform; null for all ranks of the run. Neighbours on a node share first.
+        kwargs: As for Lightning's DDPStrategy: `process_group_backend` (null: NCCL on GPUs, gloo on CPUs), `timeout` of an exchange
+            ("0:05:00"), and others.
+    """
+
+    strategy_name = "context_parallel"
+
+    def __init__(self, context_size: int | None = None, **kwargs: Any) -> None:
+        if context_size is not None and context_size < 1:
+            raise UserError(f"trainer.strategy: context_size must be at least 1, got {context_size}")
+        # The model's buffers are constants: there is nothing to broadcast at every step.
+        super().__init__(**{"broadcast_buffers": False} | kwargs)
+        self._context_size = context_size
+        self.group: ContextGroup | None = None
+
+    @property
+    def context_size(self) -> int:
+        """Ranks that share a waveform.
+
+        Raises:
+            UserError: they do not divide the ranks of the run.
+        """
+        size = self._context_size or self._ranks
+        if self._ranks % size:
+            raise UserError(f"trainer.strategy: context_size ({size}) must divide the number of ranks ({self._ranks}: devices x nodes)")
+        return size
+
+    @property
+    def _ranks(self) -> int:
+        return self.num_nodes * self.num_processes
+
+    @property
+    @override
+    def distributed_sampler_kwargs(self) -> dict[str, int]:
+        return {"num_replicas": self._ranks // self.context_size, "rank": self.global_rank // self.context_size}
+
+    @override
+    def setup_environment(self) -> None:
+        size = self.context_size
+        super().setup_environment()
+        if size > 1:
+            subgroup, _ = dist.new_subgroups(size, timeout=self._timeout)
+            self.group = ContextGroup(ProcessGroup(subgroup))
+        set_slices(self.lightning_module, self.group)
+
+    @override
+    def teardown(self) -> None:
+        if self.lightning_module is not None:
+            set_slices(self.lightning_module, None)
+        super().teardown()
+
+    def slice_of(self, clip_samples: int) -> tuple[int, int]:
+        """Where in its clip this rank's slice begins, and how long it is: whole pooling windows, as many on each rank."""
+        rank = self.group.rank if self.group else 0
+        window = self.lightning_module.net.pooling_product  # type: ignore[union-attr]
+        length = -(-clip_samples // (self.context_size * window)) * window
+        return rank * length, length
+
+
+def context_size(trainer: L.Trainer) -> int:
+    """Ranks that share a waveform; 1 under other strategies."""
+    return trainer.strategy.context_size if isinstance(trainer.strategy, ContextParallelStrategy) else 1
+
+
+StrategyRegistry.register(
+    ContextParallelStrategy.strategy_name, ContextParallelStrategy, description="Each waveform split along time over all ranks"
+)

@@ -1,0 +1,88 @@
+"""Training and evaluation on a mesh of data x context ranks equal those of one process."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.helpers import F32_GRADIENT, F64, relative_error
+from tests.parallel.fits import fit, measure
+
+LENGTHS = {"train": [130, 97, 47, 201, 40, 160], "validation": [90], "test": [121, 33]}
+MESHES = [(2, 2), (4, 4), (4, 2)]  # ranks, context size: data x context of 1 x 2, 1 x 4, 2 x 2
+FLOAT64 = {
+    "complex": {},
+    "real": {"network": {"recurrence": "real"}},
+    "frame": {"network": {"shift": "frame"}},
+    "masked": {"masked": True},
+    "sequential": {"data": {"order": "sequential", "scaling": "file", "clip_samples": 48, "batch_size": 2}},
+    "accumulated": {"accumulate_grad_batches": 2, "data": {"batch_size": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("split")
+    rng = np.random.default_rng(0)
+    for split, lengths in LENGTHS.items():
+        (folder / "music" / split).mkdir(parents=True)
+        for i, length in enumerate(lengths):
+            soundfile.write(folder / "music" / split / f"{i}.wav", rng.uniform(-1, 1, length), 16_000, subtype="PCM_16")
+    return folder
+
+
+def compare(results, alone, gradients, weights):
+    for step, loss in enumerate(alone["losses"]):
+        mean = sum(result["losses"][step] for result in results) / len(results)
+        assert relative_error(mean, loss) < gradients
+    for rank, result in enumerate(results):
+        for mine, expected in zip(result["gradients"], alone["gradients"], strict=True):
+            for name, grad in expected.items():
+                assert relative_error(mine[name], grad) < gradients, (rank, name)
+        for name, weight in alone["weights"].items():
+            assert relative_error(result["weights"][name], weight) < weights, (rank, name)
+
+
+@pytest.mark.parametrize("case", FLOAT64)
+def test_three_steps_in_float64(ranks, folder, case):
+    """Loss, gradients on every rank and weights after AdamW, on all meshes; clips of 40 do not divide, and shorter ones are masked."""
+    (alone,) = ranks.run(1, fit_on_a_rank, folder, None, FLOAT64[case])
+    for world, context in MESHES:
+        compare(ranks.run(world, fit_on_a_rank, folder, context, FLOAT64[case]), alone, F64, F64)
+
+
+def fit_on_a_rank(folder, context, options):
+    return fit(folder, context, **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_odd_batches(ranks, folder, batch_size):
+    options = {"data": {"batch_size": batch_size}}
+    (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options)
+    compare(ranks.run(2, fit_on_a_rank, folder, 2, options), alone, F64, F64)
+
+
+def test_three_steps_in_float32(ranks, folder):
+    """Against one process in float32; the weights after plain gradient descent."""
+    options = {"dtype": torch.float32, "sgd": True}
+    (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options)
+    for world, context in MESHES:
+        compare(ranks.run(world, fit_on_a_rank, folder, context, options), alone, F32_GRADIENT, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"scaling": "file", "eval_context": "file", "clip_samples": 48, "batch_size": 2}], ids=["clips", "files"]
+)
+def test_the_likelihood_is_that_of_one_process(ranks, folder, data):
+    (alone,) = ranks.run(1, measure_on_a_rank, folder, None, data)
+    assert alone["samples"] == sum(LENGTHS["test"])
+    for world, context in MESHES:
+        for result in ranks.run(world, measure_on_a_rank, folder, context, data):
+            assert result["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-6)
+            assert (result["samples"], result["clips"]) == (alone["samples"], alone["clips"])
+            assert torch.equal(result["curve"].isnan(), alone["curve"].isnan())
+            assert relative_error(result["curve"].nan_to_num(), alone["curve"].nan_to_num()) < 1e-6
+
+
+def measure_on_a_rank(folder, context, data):
+    return measure(folder, context, **data)
