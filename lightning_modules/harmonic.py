@@ -132,6 +132,8 @@ class HarmonicModule(L.LightningModule):
         checkpoint[CARRIED] = self.carried.to_save(self._over_data_ranks)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None and self.trainer.precision == "64-true":
+            self.double()  # Lightning does so after the weights are loaded, which are rounded then
         spread = self._trainer is not None and self.trainer.world_size > 1
         rank = self.trainer.strategy.distributed_sampler_kwargs["rank"] if spread else 0
         self.carried.restore(checkpoint.get(CARRIED, []), rank)

@@ -17,6 +17,16 @@ LEVELS = [LevelSpec(8, 1, 2), LevelSpec(12, 1, 3), LevelSpec(8, 2)]
 STEPS = 3
 
 
+class Stop(L.Callback):
+    """Ends training after a step, earlier than the learning-rate schedule does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        trainer.should_stop = trainer.global_step >= self.step
+
+
 class Recorded(HarmonicModule):
     """Reports the loss and the gradients of every step, and hides samples at random from the loss."""
 
@@ -75,16 +85,23 @@ def fit(
     masked: bool = False,
     data: dict[str, Any] | None = None,
     network: dict[str, Any] | None = None,
+    save: Path | None = None,
+    go_on: Path | None = None,
+    stop: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Losses (this rank's, as they enter the mean over ranks), gradients by name, and the weights after three steps."""
+    """Losses (this rank's, as they enter the mean over ranks), gradients by name, and the weights after the last step.
+
+    `save` is where a checkpoint of the end is written, `go_on` one that training goes on from, `stop` a step to end after.
+    """
     torch.manual_seed(0)
     module = Recorded(sgd, masked, **network or {})
     spread_decays(module)
     precision = "64-true" if dtype == torch.float64 else "32-true"
-    trainer = make_trainer(folder, context_size, **{"precision": precision} | options)
-    trainer.fit(module, datamodule=make_data(folder, **data or {}))
-    assert len(module.gradients) == STEPS
+    trainer = make_trainer(folder, context_size, **{"precision": precision, "callbacks": [Stop(stop)] if stop else []} | options)
+    trainer.fit(module, datamodule=make_data(folder, **data or {}), ckpt_path=go_on)
+    if save is not None:
+        trainer.save_checkpoint(save)
     return {"losses": module.losses, "gradients": module.gradients, "weights": dict(module.state_dict())}
 
 

@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from tests.helpers import F32_GRADIENT, F64, relative_error
-from tests.parallel.fits import fit, measure
+from tests.parallel.fits import STEPS, fit, measure
 
 LENGTHS = {"train": [130, 97, 47, 201, 40, 160], "validation": [90], "test": [121, 33]}
 MESHES = [(2, 2), (4, 4), (4, 2)]  # ranks, context size: data x context of 1 x 2, 1 x 4, 2 x 2
@@ -86,3 +86,20 @@ def test_the_likelihood_is_that_of_one_process(ranks, folder, data):
 
 def measure_on_a_rank(folder, context, data):
     return measure(folder, context, **data)
+
+
+@pytest.mark.parametrize(("case", "sgd"), [("sequential", True), ("complex", True), ("sequential", False)])
+def test_a_run_goes_on_on_any_mesh(ranks, folder, tmp_path, case, sgd):
+    """From a checkpoint of one mesh on others, states that lanes carry included, as one process, and as one that never stopped."""
+    options = FLOAT64[case] | {"max_steps": 2 * STEPS, "sgd": sgd}
+    (whole,) = ranks.run(1, fit_on_a_rank, folder, None, options)
+    whole = {"losses": whole["losses"][STEPS:], "gradients": whole["gradients"][STEPS:], "weights": whole["weights"]}
+    for began, others in ((None, [(4, 2)]), (2, [(4, 4), (2, 2)])):
+        checkpoint = tmp_path / f"{began}.ckpt"
+        ranks.run(4 if began else 1, fit_on_a_rank, folder, began, options | {"save": checkpoint, "stop": STEPS})
+        (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options | {"go_on": checkpoint})
+        # AdamW blows up the rounding of the steps on another mesh where a gradient is next to nothing: one checkpoint then starts both.
+        if sgd:
+            compare([alone], whole, F64, F64)
+        for world, context in others:
+            compare(ranks.run(world, fit_on_a_rank, folder, context, options | {"go_on": checkpoint}), alone, F64, F64)
