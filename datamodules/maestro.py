@@ -6,32 +6,45 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.base import AudioDataModule, Split
+from datamodules.base import Split
+from datamodules.fetched import FetchedDataModule
+from datamodules.sources import WebArchive
 from errors import UserError
 
 TABLE = "maestro-v3.0.0.csv"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-class Maestro(AudioDataModule):
+class Maestro(FetchedDataModule):
     """Piano, split by the dataset's own table; 44.1 or 48 kHz stereo, mixed and resampled. Rests shorter than a clip are dropped.
 
     Args:
         root: Folder with `maestro-v3.0.0.csv` and the recordings by year (the dataset's WAV archive, unpacked).
+        download: Fetch it (108 GB, unpacked 120 GB) into its folder if it is not there.
         kwargs: As for every dataset.
     """
 
     keep_tails = False
+    archive = WebArchive(
+        "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0.zip",
+        sha256="6680fea5be2339ea15091a249fbd70e49551246ddbd5ca50f1b2352c08c95291",
+        unpacked=125_000_000_000,
+    )
 
-    def __init__(self, root: Path = Path("data/maestro-v3.0.0"), **kwargs: Any) -> None:
-        super().__init__(root, **kwargs)
+    def __init__(self, root: Path = Path("data/maestro-v3.0.0"), download: bool = False, **kwargs: Any) -> None:
+        super().__init__(root, download, **kwargs)
+
+    @staticmethod
+    def holds_data(folder: Path) -> bool:
+        return (folder / TABLE).is_file()
 
     def files(self) -> dict[Split, list[Path]]:
         table = self.root / TABLE
         if not table.is_file():
             raise UserError(
                 f"{table}: there is no such file. Unpack MAESTRO v3.0.0 (the archive with WAV files, over 100 GB, from "
-                "https://magenta.tensorflow.org/datasets/maestro) so that it lies there, or name its folder with --data.root"
+                "https://magenta.tensorflow.org/datasets/maestro) so that it lies there, name its folder with --data.root, "
+                "or fetch it with --data.download true"
             )
         splits: dict[Split, list[Path]] = {split: [] for split in SPLITS}
         seen: set[str] = set()

@@ -68,16 +68,6 @@ class TestSC09:
         with pytest.raises(UserError, match=r"there is no such folder.*--data.root.*--data.download true"):
             SC09(tmp_path / "none").setup("fit")
 
-    def test_downloads_only_on_request(self, tmp_path, monkeypatch):
-        calls = []
-        monkeypatch.setattr("torchaudio.datasets.SPEECHCOMMANDS", lambda *args, **kwargs: calls.append((args, kwargs)))
-        SC09(tmp_path / "none").fetch()
-        assert not calls
-        SC09(tmp_path / "none", download=True).fetch()
-        assert calls == [((tmp_path / "none",), {"url": "speech_commands_v0.02", "download": True})]
-        SC09(make_sc09(tmp_path / "there"), download=True).fetch()
-        assert len(calls) == 1
-
 
 class TestAudioFolder:
     def test_splits_in_natural_order(self, tmp_path):
