@@ -1,7 +1,8 @@
 """MAESTRO v3.0.0: about 200 hours of piano competition recordings (Hawthorne et al., arXiv 1810.12247)."""
 
 import csv
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -47,8 +48,32 @@ class Maestro(FetchedDataModule):
                 "or fetch it with --data.download true"
             )
         splits: dict[Split, list[Path]] = {split: [] for split in SPLITS}
-        seen: set[str] = set()
+        seen: set[PurePosixPath] = set()
         missing = 0
+        for line, row in _rows(table):
+            name, split = row["audio_filename"], row["split"]
+            where = f"{table}, line {line}"
+            if split not in splits:
+                raise UserError(f"{where}: split is {split!r}; it must be one of {', '.join(SPLITS)}")
+            if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+                raise UserError(f"{where}: audio_filename is {name!r}; it must name a file in the folder")
+            if PurePosixPath(name) in seen:
+                raise UserError(f"{where}: {name} is listed twice")
+            seen.add(PurePosixPath(name))
+            if not (self.root / name).is_file():
+                if self.skip_bad:
+                    missing += 1
+                    continue
+                raise UserError(f"{where}: {self.root / name} is missing; complete the dataset, or set data.on_bad_file: skip")
+            splits[split].append(self.root / name)
+        if missing:
+            rank_zero_warn(f"skipped: {missing} of {len(seen)} recordings that {table} lists are missing")
+        return splits
+
+
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row and the number of its last line."""
+    try:
         # The signature of some editors is not a part of the first column's name.
         with table.open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines)
@@ -56,21 +81,6 @@ class Maestro(FetchedDataModule):
                 if column not in (rows.fieldnames or ()):
                     raise UserError(f"{table}: has no column {column}; take the table that comes with the dataset")
             for row in rows:
-                name, split = row["audio_filename"], row["split"]
-                where = f"{table}, line {rows.line_num}"
-                if split not in splits:
-                    raise UserError(f"{where}: split is {split!r}; it must be one of {', '.join(SPLITS)}")
-                if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-                    raise UserError(f"{where}: audio_filename is {name!r}; it must name a file in the folder")
-                if name in seen:
-                    raise UserError(f"{where}: {name} is listed twice")
-                seen.add(name)
-                if not (self.root / name).is_file():
-                    if self.skip_bad:
-                        missing += 1
-                        continue
-                    raise UserError(f"{where}: {self.root / name} is missing; complete the dataset, or set data.on_bad_file: skip")
-                splits[split].append(self.root / name)
-        if missing:
-            rank_zero_warn(f"skipped: {missing} of {len(seen)} recordings that {table} lists are missing")
-        return splits
+                yield rows.line_num, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: cannot be read as a table: {error}; take the one that comes with the dataset") from error

@@ -46,7 +46,10 @@ class SC09(FetchedDataModule):
             path = home / name
             if not path.is_file():
                 raise UserError(f"{path}: missing; it says which recordings belong to the {split} split, and comes with the dataset")
-            for line in path.read_text().split():
+            # The signature of some editors is not a part of the first name.
+            for line in path.read_text(encoding="utf-8-sig", errors="replace").split():
+                if line in listed:
+                    raise UserError(f"{path}: {line} is listed twice, here or in the other list; take the lists that come with the dataset")
                 if line.split("/")[0] in DIGITS:
                     listed[line] = split
         splits: dict[Split, list[Path]] = {"train": [], "validation": [], "test": []}

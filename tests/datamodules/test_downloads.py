@@ -357,6 +357,25 @@ def test_from_the_hub(tmp_path, hub):
     assert len(data.files()["train"]) == 8
 
 
+def test_a_cut_connection_to_the_hub_is_taken_up_where_it_broke(tmp_path, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    hub.cuts = [30_500]
+    YouTubeMix(tmp_path / "data/set", download=True).fetch()
+    check_whole(tmp_path)
+    assert gets(hub)[1] >= 29_500
+
+
+@pytest.mark.parametrize("change", [lambda content: content[::-1], lambda content: content[:-1] + b"x"])
+def test_a_wrong_checksum_from_the_hub(tmp_path, hub, monkeypatch, change):
+    path = "/datasets/krandiash/youtubemix/resolve/main/youtube_mix.zip"
+    published = hashlib.sha256(hub.files[path]).hexdigest()
+    hub.headers["X-Linked-Etag"] = f'"{published}"'
+    hub.files[path] = change(hub.files[path])
+    with pytest.raises(UserError, match=f"published is {published}; the file was removed"):
+        YouTubeMix(tmp_path / "data/set", download=True).fetch()
+    assert not list(tmp_path.rglob("*.zip"))
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_gated_dataset(tmp_path, hub, status):
     hub.status = status
