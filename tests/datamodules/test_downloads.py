@@ -233,7 +233,7 @@ def test_an_archive_that_would_escape(tmp_path, server):
 
 
 def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
-    """While a piece of 5,000 bytes takes 5 ms and a file 10 ms: kills in the download, while unpacking, and one before cleaning up."""
+    """While a piece of 5,000 bytes takes 5 ms and a file 10 ms, so that kills come in the download and while unpacking."""
     monkeypatch.setattr(sources, "PIECE", 5000)
     copy, size = archives.shutil.copyfileobj, len(server.files["/some/set.zip"])
     seen = set()
@@ -263,6 +263,18 @@ def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
     assert {"part", "unpacked"} <= seen
     fetch(tmp_path, archive)
     check_whole(tmp_path)
+
+
+def test_what_was_not_cleaned_up_is_cleaned_up_the_next_time(tmp_path, server, archive):
+    fetch(tmp_path, archive)
+    server.requests.clear()
+    work = tmp_path / "data/set.download"
+    (work / "unpacked/rest").mkdir(parents=True)
+    (work / "lock").touch()
+    (work / "set.zip").touch()
+    fetch(tmp_path, archive)
+    check_whole(tmp_path)
+    assert not server.requests
 
 
 def test_two_processes_at_once_take_turns(tmp_path, server, archive):
@@ -365,15 +377,14 @@ def test_a_cut_connection_to_the_hub_is_taken_up_where_it_broke(tmp_path, hub, m
     assert gets(hub)[1] >= 29_500
 
 
-@pytest.mark.parametrize("change", [lambda content: content[::-1], lambda content: content[:-1] + b"x"])
-def test_a_wrong_checksum_from_the_hub(tmp_path, hub, monkeypatch, change):
+def test_a_wrong_checksum_from_the_hub(tmp_path, hub):
     path = "/datasets/krandiash/youtubemix/resolve/main/youtube_mix.zip"
     published = hashlib.sha256(hub.files[path]).hexdigest()
     hub.headers["X-Linked-Etag"] = f'"{published}"'
-    hub.files[path] = change(hub.files[path])
+    hub.files[path] = hub.files[path][::-1]
     with pytest.raises(UserError, match=f"published is {published}; the file was removed"):
         YouTubeMix(tmp_path / "data/set", download=True).fetch()
-    assert not list(tmp_path.rglob("*.zip"))
+    assert not list((tmp_path / "data").rglob("*.zip"))
 
 
 @pytest.mark.parametrize("status", [401, 403])
