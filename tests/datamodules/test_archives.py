@@ -96,6 +96,19 @@ def test_links_and_devices_in_a_tar(tmp_path, kind, told):
     refused(tmp_path, make_tar(tmp_path / "a.tar.gz", {"x": b""}, type=kind, linkname="/etc/passwd"), f"'x', {told}; only files")
 
 
+def test_a_name_that_ends_in_the_middle(tmp_path):
+    path = make_tar(tmp_path / "a.tar.gz", {"x": b""}, pax_headers={"path": "a\0b"})
+    refused(tmp_path, path, "would lie outside the folder")
+
+
+def test_a_size_below_zero(tmp_path):
+    info = tarfile.TarInfo("x")
+    info.size = -512
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(header + bytes(1024)))
+    refused(tmp_path, tmp_path / "a.tar.gz", "holds more than|is cut short or damaged")
+
+
 @pytest.mark.parametrize(("form", "told"), [(stat.S_IFLNK, "a link"), (stat.S_IFCHR, "a device")])
 def test_links_and_devices_in_a_zip(tmp_path, form, told):
     refused(tmp_path, make_zip(tmp_path / "a.zip", {"x": b"/etc/passwd"}, form | 0o777), f"'x', {told}; only files")

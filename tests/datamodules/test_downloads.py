@@ -123,7 +123,12 @@ def test_a_server_without_ranges_that_always_breaks_off_is_given_up(tmp_path, se
     assert len(gets(server)) < 10
 
 
-def test_a_file_of_another_length_or_content_is_not_continued_for_ever(tmp_path, server, archive):
+def test_another_part_than_was_asked_for_is_not_taken(tmp_path, server, archive):
+    server.shift = 7
+    failing(tmp_path, archive, "sends another part than the one that was asked for")
+
+
+def test_a_file_that_is_longer_is_not_continued(tmp_path, server, archive):
     work = tmp_path / "data/set.download"
     work.mkdir(parents=True)
     size = len(server.files["/some/set.zip"])
