@@ -86,11 +86,21 @@ def _check_header(path: Path, file: soundfile.SoundFile) -> None:
     # libsndfile shortens a WAV whose header promises more than the file holds, and says so only in its log.
     promised = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     if promised and UNKNOWN_SIZE > int(promised[1]) > int(promised[2]):
-        raise UserError(f"{path}: is cut short: its header promises {promised[1]} bytes of samples, {promised[2]} are there")
+        raise UserError(_cut_short(path, int(promised[1]), int(promised[2])))
+    if file.format == "RF64":
+        # Nor does it compare the 64-bit size of an RF64 (EBU Tech 3306).
+        sizes = dict(re.findall(r"^  (Data size|Block Align) +: (\d+)$", file.extra_info, re.MULTILINE))
+        large, align = int(sizes.get("Data size", 0)), int(sizes.get("Block Align", 1))
+        if large - file.frames * align >= align:
+            raise UserError(_cut_short(path, large, file.frames * align))
     if file.format == "OGG" and not _has_last_page(path):
         raise UserError(f"{path}: is cut short: the last page of its stream is missing")
     if file.frames == 0:
         raise UserError(f"{path}: holds no samples")
+
+
+def _cut_short(path: Path, promised: int, there: int) -> str:
+    return f"{path}: is cut short: its header promises {promised} bytes of samples, {there} are there"
 
 
 def _has_last_page(path: Path) -> bool:

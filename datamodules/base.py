@@ -133,7 +133,8 @@ class AudioDataModule(L.LightningDataModule):
 
     def make_dataset(self, split: Split) -> ClipDataset:
         """The clips of a split."""
-        entries = [entry for entry in self.prepare().values() if entry.split == split and not entry.error]
+        listed = [entry for entry in self.prepare().values() if entry.split == split]
+        entries = [entry for entry in listed if not entry.error]
         if not entries:
             raise UserError(f"{self.root}: no recordings for the {split} split")
         recordings = Recordings(self.shards, entries)
@@ -151,9 +152,11 @@ class AudioDataModule(L.LightningDataModule):
         if overshoots:
             rank_zero_warn(f"{overshoots} samples of the {split} split lay outside [-1, 1] and were clipped")
         dropped = sum(recordings.lengths) - sum(piece.stop - piece.start for piece in table)
+        short = sum(length < self.clip_samples for length in recordings.lengths)
         rank_zero_info(
             f"{split}: {len(entries)} recordings, {len(table)} clips, {sum(recordings.lengths) / self.sample_rate:.0f} s, "
-            f"of which {dropped / self.sample_rate:.0f} s in rests shorter than a clip"
+            f"of which {dropped / self.sample_rate:.0f} s in rests shorter than a clip; {short} of them are shorter than a clip "
+            f"({'padded' if self.keep_tails else 'dropped'}), {len(listed) - len(entries)} more could not be read (skipped)"
         )
         return dataset
 

@@ -3,41 +3,39 @@
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import AudioDataModule, Split
+from datamodules.base import Split
+from datamodules.fetched import FetchedDataModule
+from datamodules.sources import WebArchive
 from errors import UserError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LISTS: dict[str, Split] = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 
 
-class SC09(AudioDataModule):
+class SC09(FetchedDataModule):
     """Spoken digits, split by the dataset's own lists. Clips may be shorter than a second; padding is not counted.
 
     Args:
         root: Folder with `zero/` to `nine/`, `validation_list.txt` and `testing_list.txt`.
-        download: Fetch Speech Commands v0.02 (2.3 GB) into the folder if it is not there.
+        download: Fetch Speech Commands v0.02 (2.4 GB, unpacked 3.4 GB) into its folder if it is not there.
         kwargs: As for every dataset.
     """
 
+    archive = WebArchive(
+        "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
+        sha256="af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+        unpacked=4_000_000_000,
+    )
+
     def __init__(self, root: Path = Path("data/sc09"), download: bool = False, **kwargs: Any) -> None:
-        super().__init__(root, **kwargs)
-        self.download = download
+        super().__init__(root, download, **kwargs)
 
-    def fetch(self) -> None:
-        if self.download and not self._home().is_dir():
-            from torchaudio.datasets import SPEECHCOMMANDS  # imported where the user asked for it
-
-            made = not self.root.exists()
-            self.root.mkdir(parents=True, exist_ok=True)
-            try:
-                SPEECHCOMMANDS(self.root, url="speech_commands_v0.02", download=True)
-            except (OSError, RuntimeError) as error:
-                if made and not any(self.root.iterdir()):
-                    self.root.rmdir()
-                raise UserError(f"{self.root}: Speech Commands v0.02 could not be downloaded: {error}") from error
+    @staticmethod
+    def holds_data(folder: Path) -> bool:
+        return any((folder / name).exists() for name in (*LISTS, *DIGITS))
 
     def files(self) -> dict[Split, list[Path]]:
-        home = self._home()
+        home = self.root
         if not home.is_dir():
             raise UserError(
                 f"{self.root}: there is no such folder. Put the digits of Speech Commands v0.02 there ({DIGITS[0]}/ to {DIGITS[-1]}/, "
@@ -48,7 +46,10 @@ class SC09(AudioDataModule):
             path = home / name
             if not path.is_file():
                 raise UserError(f"{path}: missing; it says which recordings belong to the {split} split, and comes with the dataset")
-            for line in path.read_text().split():
+            # The signature of some editors is not a part of the first name.
+            for line in path.read_text(encoding="utf-8-sig", errors="replace").split():
+                if line in listed:
+                    raise UserError(f"{path}: {line} is listed twice, here or in the other list; take the lists that come with the dataset")
                 if line.split("/")[0] in DIGITS:
                     listed[line] = split
         splits: dict[Split, list[Path]] = {"train": [], "validation": [], "test": []}
@@ -59,9 +60,3 @@ class SC09(AudioDataModule):
         if not splits["train"]:
             raise UserError(f"{home}: no recordings in {DIGITS[0]}/ to {DIGITS[-1]}/ beside the listed ones")
         return splits
-
-    def _home(self) -> Path:
-        """The folder itself, or the one inside it that torchaudio unpacks its download to."""
-        unpacked = self.root / "SpeechCommands" / "speech_commands_v0.02"
-        wanted = self.download and not (self.root / "testing_list.txt").is_file()
-        return unpacked if unpacked.is_dir() or wanted else self.root

@@ -44,6 +44,6 @@ def split_wavs(root: Path, dataset: str) -> dict[Split, list[Path]]:
     if not paths:
         raise UserError(
             f"{root}: there are no WAV files there. Get them from the dataset {dataset} of the Hugging Face hub (accept its terms there "
-            "and log in if it asks), put its *.wav into that folder, or name another with --data.root"
+            "and log in): with --data.download true, or by hand, its *.wav into that folder; or name another with --data.root"
         )
     return split_by_order(root, paths)

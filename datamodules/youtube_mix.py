@@ -3,22 +3,30 @@
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import AudioDataModule, Split
+from datamodules.base import Split
+from datamodules.fetched import FetchedDataModule
+from datamodules.sources import HubArchive
 from datamodules.splits import split_wavs
 
 
-class YouTubeMix(AudioDataModule):
+class YouTubeMix(FetchedDataModule):
     """Piano, split 88/6/6 in natural order of the file names; rests shorter than a clip are dropped.
 
     Args:
         root: Folder with the dataset's `*.wav` (`out000.wav` and on).
+        download: Fetch it into its folder if it is not there, with your login to the Hugging Face hub.
         kwargs: As for every dataset.
     """
 
     keep_tails = False
+    archive = HubArchive("krandiash/youtubemix", "youtube_mix.zip", unpacked=600_000_000)
 
-    def __init__(self, root: Path = Path("data/youtube_mix"), **kwargs: Any) -> None:
-        super().__init__(root, **kwargs)
+    def __init__(self, root: Path = Path("data/youtube_mix"), download: bool = False, **kwargs: Any) -> None:
+        super().__init__(root, download, **kwargs)
+
+    @staticmethod
+    def holds_data(folder: Path) -> bool:
+        return any(folder.glob("*.wav"))
 
     def files(self) -> dict[Split, list[Path]]:
         return split_wavs(self.root, "krandiash/youtubemix")

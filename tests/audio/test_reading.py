@@ -53,6 +53,16 @@ def broken(folder, kind):
     if kind == "truncated":
         path.write_bytes(whole[: len(whole) // 2])
         return path, "cut short: its header promises 16000 bytes"
+    if kind == "no_data_left":
+        path.write_bytes(whole[:44])
+        return path, "cut short: its header promises 16000 bytes of samples, 0 are there"
+    if kind == "promises_more":
+        path.write_bytes(whole[:40] + struct.pack("<I", 16_002) + whole[44:])
+        return path, "cut short: its header promises 16002 bytes of samples, 16000 are there"
+    if kind == "truncated_rf64":
+        soundfile.write(path, sine(16_000), 16_000, format="RF64")
+        path.write_bytes(path.read_bytes()[:-2])
+        return path, "cut short: its header promises 16000 bytes of samples, 15998 are there"
     if kind == "truncated_flac":
         path = folder / "a.flac"
         soundfile.write(path, sine(16_000), 16_000)
@@ -95,6 +105,9 @@ def broken(folder, kind):
 
 KINDS = [
     "truncated",
+    "no_data_left",
+    "promises_more",
+    "truncated_rf64",
     "truncated_flac",
     "truncated_ogg",
     "less_than_a_sample",
@@ -124,4 +137,10 @@ def test_a_streamed_wav_of_unknown_length_is_whole(tmp_path):
     content = bytearray((tmp_path / "a.wav").read_bytes())
     content[4:8] = content[40:44] = b"\xff" * 4
     (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_mono(tmp_path / "a.wav", 16_000)) == 8000
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_whole_rf64_is_read(tmp_path, channels):
+    soundfile.write(tmp_path / "a.wav", np.stack([sine(16_000)] * channels, axis=1), 16_000, format="RF64")
     assert len(read_mono(tmp_path / "a.wav", 16_000)) == 8000

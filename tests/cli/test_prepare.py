@@ -59,6 +59,15 @@ def test_one_preparation_serves_every_bit_depth_and_scaling(run, folder, monkeyp
     assert run("fit --config tiny.yaml --data.bits 5 --data.law linear --data.scaling file --data.clip_samples 150") == 0
 
 
+def test_a_flipped_byte_is_found_when_asked_to_verify(run, folder):
+    assert run("prepare --config tiny.yaml") == 0
+    path = sorted((folder / "data/shards_16000/three").glob("*.pcm"))[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    assert run("prepare --config tiny.yaml --verify true") == 0
+    assert path.read_bytes() == whole
+
+
 def test_new_recordings_are_noticed(run, folder):
     assert run("prepare --config tiny.yaml") == 0
     soundfile.write(folder / "data/nine/new_nohash_0.wav", tone(320, 1), 16_000)

@@ -64,19 +64,26 @@ class TestSC09:
         with pytest.raises(UserError, match=message or "no recordings in zero/ to nine/ beside the listed ones"):
             SC09(tmp_path).files()
 
+    @pytest.mark.parametrize("signature", ["", "\ufeff"], ids=["plain", "bom"])
+    @pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["unix", "windows"])
+    def test_lists_of_editors(self, tmp_path, signature, newline):
+        expected = SC09(make_sc09(tmp_path)).files()
+        for name in ("validation_list.txt", "testing_list.txt"):
+            lines = (tmp_path / name).read_text().split()
+            (tmp_path / name).write_bytes((signature + newline.join(lines)).encode())
+        assert SC09(tmp_path).files() == expected
+
+    @pytest.mark.parametrize("name", ["validation_list.txt", "testing_list.txt"])
+    def test_a_recording_that_is_listed_twice(self, tmp_path, name):
+        line = (make_sc09(tmp_path) / "testing_list.txt").read_text().split()[0]
+        with (tmp_path / name).open("a") as lines:
+            lines.write(line)
+        with pytest.raises(UserError, match=rf"{line} is listed twice"):
+            SC09(tmp_path).files()
+
     def test_missing_folder(self, tmp_path):
         with pytest.raises(UserError, match=r"there is no such folder.*--data.root.*--data.download true"):
             SC09(tmp_path / "none").setup("fit")
-
-    def test_downloads_only_on_request(self, tmp_path, monkeypatch):
-        calls = []
-        monkeypatch.setattr("torchaudio.datasets.SPEECHCOMMANDS", lambda *args, **kwargs: calls.append((args, kwargs)))
-        SC09(tmp_path / "none").fetch()
-        assert not calls
-        SC09(tmp_path / "none", download=True).fetch()
-        assert calls == [((tmp_path / "none",), {"url": "speech_commands_v0.02", "download": True})]
-        SC09(make_sc09(tmp_path / "there"), download=True).fetch()
-        assert len(calls) == 1
 
 
 class TestAudioFolder:

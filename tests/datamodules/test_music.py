@@ -5,7 +5,7 @@ import re
 import pytest
 import soundfile
 
-from datamodules import Beethoven, Maestro, YouTubeMix
+from datamodules import AudioFolder, Beethoven, Maestro, YouTubeMix
 from errors import UserError
 from tests.audio_files import tone
 
@@ -79,21 +79,66 @@ def test_maestro(tmp_path, newline, signature):
         ([*ROWS, ("train", "2004/none.wav", 0, False)], HEADER, r"line 6: .*none\.wav is missing; complete"),
         ([*ROWS, ("dev", "2004/one.wav", 0, False)], HEADER, "line 6: split is 'dev'"),
         ([*ROWS, ROWS[0]], HEADER, r"line 6: 2004/one\.wav is listed twice"),
+        ([*ROWS, ("test", "2004/./one.wav", 0, False)], HEADER, r"line 6: 2004/\./one\.wav is listed twice"),
         ([*ROWS, ("train", "../one.wav", 0, False)], HEADER, r"'\.\./one\.wav'; it must name a file in the folder"),
         ([*ROWS, ("train", "", 0, False)], HEADER, "audio_filename is ''"),
         (ROWS, HEADER.replace("split", "part"), "has no column split"),
     ],
-    ids=["missing", "split", "duplicate", "outside", "empty", "column"],
+    ids=["missing", "split", "duplicate", "duplicate_spelt_otherwise", "outside", "empty", "column"],
 )
 def test_bad_tables(tmp_path, rows, header, message):
     with pytest.raises(UserError, match=message):
         Maestro(maestro(tmp_path, rows, header=header)).files()
 
 
+@pytest.mark.parametrize("on_bad_file", ["error", "skip"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content + b"Bach,Prelude\n", "line 6: split is None"),
+        (lambda content: content.replace(b'"Prelude, ""in C"", No. 1"', b"Prelude, in C"), "line 3: split is ' in C'"),
+        (lambda content: content.replace(b"Prelude", b"Pr\xe9lude"), "cannot be read as a table: .*utf-8"),
+        (lambda content: content + b'Bach,"' + b"x" * 200_000, "cannot be read as a table: field larger"),
+        (lambda content: b"", "has no column split"),
+    ],
+    ids=["short_row", "comma_without_quotes", "latin_1", "open_quote", "empty"],
+)
+def test_damaged_tables(tmp_path, damage, message, on_bad_file):
+    """Skipping is for recordings: a table that is wrong is an error."""
+    table = maestro(tmp_path, ROWS) / "maestro-v3.0.0.csv"
+    table.write_bytes(damage(table.read_bytes()))
+    with pytest.raises(UserError, match=message) as caught:
+        Maestro(tmp_path, on_bad_file=on_bad_file).files()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("row", [ROWS[0], ("dev", "2004/one.wav", 0, False)], ids=["duplicate", "split"])
+def test_errors_of_the_table_are_not_skipped(tmp_path, row):
+    with pytest.raises(UserError, match="line 6"):
+        Maestro(maestro(tmp_path, [*ROWS, row]), on_bad_file="skip").files()
+
+
 def test_a_missing_recording_can_be_skipped(tmp_path):
     root = maestro(tmp_path, [*ROWS, ("train", "2004/none.wav", 0, False)])
     with pytest.warns(UserWarning, match="1 of 5 recordings .* are missing"):
         assert len(Maestro(root, on_bad_file="skip").files()["train"]) == 2
+
+
+@pytest.mark.parametrize(("dataset", "told"), [(YouTubeMix, "dropped"), (AudioFolder, "padded")])
+def test_recordings_shorter_than_a_clip_and_skipped_ones_are_counted(tmp_path, monkeypatch, dataset, told):
+    lengths = [100, 250, 199, 400, 200, 1, 300, 300, 300, 300, 300, 300]
+    for i, length in enumerate(lengths):
+        soundfile.write(tmp_path / f"out{i}.wav", tone(length, i), 16_000)
+    (tmp_path / "out3.wav").write_text("not audio")
+    summaries = []
+    monkeypatch.setattr("datamodules.base.rank_zero_info", summaries.append)
+    data = dataset(tmp_path, clip_samples=200, batch_size=1, num_workers=0, on_bad_file="skip")
+    with pytest.warns(UserWarning, match=r"skipped: .*out3\.wav"):
+        data.setup("fit")
+    assert summaries[0].startswith("train: 9 recordings, ")
+    assert summaries[0].endswith(f"; 3 of them are shorter than a clip ({told}), 1 more could not be read (skipped)")
+    assert summaries[1].endswith(f"; 0 of them are shorter than a clip ({told}), 0 more could not be read (skipped)")
+    assert len(data._table("train")) == (6 if told == "dropped" else 14)
 
 
 def test_no_table(tmp_path):

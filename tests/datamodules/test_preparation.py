@@ -15,6 +15,7 @@ from datamodules.manifest import BLOCK, read_manifest
 from datamodules.preparation import prepare_shards, settings_of, shard_path
 from datamodules.recordings import Recordings
 from errors import UserError
+from tests.audio.test_reading import KINDS, broken
 from tests.audio_files import make_folder, tone
 
 RATE = 16_000
@@ -225,6 +226,15 @@ def test_a_bad_recording_stops_the_work_or_is_skipped(root, counted):
     assert counted.count("take0.wav") == 1
     soundfile.write(root / "take1.wav", tone(2000, 99), RATE)
     check_whole(root, prepare(root))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "missing"])
+def test_every_kind_of_bad_recording_can_be_skipped(root, kind):
+    path, message = broken(root, kind)
+    with pytest.warns(UserWarning, match=f"skipped: .*{message}"):
+        entries = prepare_shards(root, {"train": [root / "take0.wav", path]}, root / "shards", RATE, skip_bad=True)
+    assert [bool(entry.error) for entry in entries.values()] == [False, True]
+    assert not shard_path(root / "shards", path.name).exists()
 
 
 def test_shards_may_lie_where_nothing_can_be_written_once_they_are_made(root, monkeypatch):
