@@ -2,9 +2,9 @@
 
     python -m benchmarks.data_speed [--hours N] [--repeats N]
 
-One process, one thread, on made-up recordings in a temporary folder (4 GB by default), just written and so in the system's disk cache. Before
-any timing what is read is checked: classes against the formulas' own path over plainly read samples, shards against the source resampled
-in one piece.
+One process, one thread, on made-up recordings in a temporary folder (2 GB by default), just written and so in the disk cache. Before any
+timing what is read is checked: classes against the formulas over plainly read samples, shards against the source
+resampled in one piece.
 """
 
 import os
