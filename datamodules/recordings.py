@@ -1,5 +1,6 @@
 """Prepared recordings, read from their shards."""
 
+import mmap
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +34,12 @@ class Recordings:
 
     def read(self, recording: int, start: int, stop: int) -> np.ndarray:
         """int16 (stop - start,)."""
-        return self._map(recording)[start:stop]
+        shard = self._map(recording)
+        page = 2 * start // mmap.PAGESIZE * mmap.PAGESIZE
+        if stop > start:
+            # From the disk in one go: page by page takes four times as long.
+            shard.madvise(mmap.MADV_WILLNEED, page, 2 * stop - page)
+        return np.frombuffer(shard, "<i2", stop - start, 2 * start)
 
     def samples(self, recording: int, start: int, stop: int) -> Tensor:
         """float32 (stop - start,) in [-1, 1]."""
@@ -54,8 +60,9 @@ class Recordings:
         low, high = min(entry.low[first:last]), max(entry.high[first:last])
         return int(edges.min(initial=low)), int(edges.max(initial=high))
 
-    def _map_shard(self, recording: int) -> np.ndarray:
-        return np.memmap(shard_path(self.shards, self.entries[recording].source), dtype="<i2", mode="r")
+    def _map_shard(self, recording: int) -> mmap.mmap:
+        with shard_path(self.shards, self.entries[recording].source).open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __getstate__(self) -> dict[str, object]:
         # Maps belong to the process that made them.

@@ -1,0 +1,50 @@
+"""The config of a published table with its own model, 7.4 million parameters, on clips of 131,072 samples."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from cli import main
+from lightning_modules import read_checkpoint
+from tests.audio_files import tone
+
+CONFIG = Path(__file__).parents[2] / "configs/youtubemix.yaml"
+CLIP = 131_072
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+TRAINING_CLIPS = [
+    # Training keeps 211 KB a sample: a whole clip does not fit into the memory of most machines without a GPU.
+    4096,
+    pytest.param(CLIP, marks=[pytest.mark.slow, pytest.mark.skipif(MEMORY < 40e9, reason="needs 30 GB of memory")]),
+]
+
+
+# Takes long: the model's forward pass over a whole clip, 20,000 samples/s on two cores.
+@pytest.mark.parametrize("training_clip", TRAINING_CLIPS)
+def test_youtubemix_makes_a_step_and_evaluates_a_clip(tmp_path, monkeypatch, caplog, training_clip):
+    """Nine recordings of a clip and a rest: seven to train on, one to validate, one to test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    (tmp_path / "data/youtube_mix").mkdir(parents=True)
+    for i in range(9):
+        soundfile.write(tmp_path / f"data/youtube_mix/out{i:03}.wav", tone(CLIP + 1000, i), 16_000)
+    small = "--data.batch_size 1 --data.num_workers 0 --trainer.enable_progress_bar false"
+    step = "--trainer.max_steps 1 --trainer.val_check_interval 1 --trainer.limit_val_batches 1 --samples.sample_seconds 0"
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        assert main(f"fit --config {CONFIG} {small} {step} --data.clip_samples {training_clip}".split()) == 0
+    assert any(line.startswith("Model: 7,412,736 parameters, 8 bits") for line in caplog.messages)
+    assert any(line.startswith(f"Step: {training_clip:,} samples (1 clips") for line in caplog.messages)
+    run = tmp_path / "logs/youtubemix/version_0"
+    assert read_checkpoint(run / "checkpoints/last.ckpt")["global_step"] == 1
+
+    caplog.clear()
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        assert main(f"test --config {CONFIG} {small}".split()) == 0
+    assert any(line.startswith("test: 1 recordings, 1 clips") for line in caplog.messages)
+    report = json.loads((run / "nll_test.json").read_text())
+    assert (report["samples"], report["clips"]) == (CLIP, 1)
+    assert f"clips of {CLIP} samples, shorter rests dropped" in report["protocol"]
+    # One step of the warm-up learns nothing: still about the 8 bits of a guess.
+    assert 7 < report["bits_per_sample"] < 9
