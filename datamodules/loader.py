@@ -1,5 +1,6 @@
 """Batches from an order, to this rank, continued exactly where a checkpoint was taken."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.clips import Batch, collate
 from datamodules.orders import Order, Piece
+from signals import STOPPING
 
 
 class RankBatches:
@@ -31,6 +33,12 @@ class RankBatches:
                 yield batch[self.rank * share : (self.rank + 1) * share]
 
 
+def leave_signals(worker: int) -> None:
+    """Leaves signals, which a terminal or a cluster may send to all processes, to the main one, which needs its workers to finish a step."""
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN)
+
+
 class EvaluationLoader(DataLoader[Batch]):
     """All batches of an order, from the first one each time."""
 
@@ -41,6 +49,7 @@ class EvaluationLoader(DataLoader[Batch]):
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=num_workers,
             collate_fn=collate,
+            worker_init_fn=leave_signals,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
             # Its own: preparing batches must not draw from the random numbers of training.
