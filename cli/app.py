@@ -104,8 +104,8 @@ class HarmonicCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.config.subcommand]
-        if self.run is None and config.ckpt_path is not None:  # in a config file
-            self.run = find_run(config.ckpt_path, Path(LOGGER["save_dir"]))
+        if self.run is None and config.ckpt_path is not None:
+            self._begin_or_go_on(config)
         if self.config.subcommand in EVALUATIONS:
             config.model.init_from = None
             config.trainer.logger = False
@@ -116,6 +116,16 @@ class HarmonicCLI(LightningCLI):
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
+
+    def _begin_or_go_on(self, config: Any) -> None:
+        """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
+        place = getattr(config.trainer.logger, "init_args", None) or Namespace(LOGGER)
+        logs = Path(place.save_dir) / (place.name or "")
+        if config.ckpt_path == "last" and not any_runs(logs):
+            rank_zero_info(f"{logs}: no run with a checkpoint to go on from: a new run begins")
+            config.ckpt_path = None
+        else:
+            self.run = find_run(config.ckpt_path, logs)
 
     def _prepare_logger(self, config: Any) -> None:
         logger = config.trainer.logger
@@ -189,8 +199,6 @@ def requested_run(args: Sequence[str]) -> Run | None:
         return None
     logs = log_folder(given.config)
     if rest[0] == "fit" and given.ckpt_path == "last" and not any_runs(logs):
-        # So that a job that is started again and again can be one command.
-        rank_zero_info(f"{logs}: no run with a checkpoint to go on with: a new run begins")
         return None
     run = find_run(given.ckpt_path, logs)
     if rest[0] in EVALUATIONS and not run.config.is_file() and not given.config:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from errors import UserError
 
-
 CHECKPOINTS = "checkpoints/*.ckpt"
 
 

@@ -34,7 +34,7 @@ class RankBatches:
 
 
 def leave_signals(worker: int) -> None:
-    """Leaves signals, which a terminal or a cluster may send to all processes, to the main one, which needs its workers to finish a step."""
+    """Leaves signals, which may be sent to all processes, to the main one, which needs its workers to finish a step."""
     for signum in STOPPING:
         signal.signal(signum, signal.SIG_IGN)
 
