@@ -13,7 +13,7 @@ class Record(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         with Path(f"record_{trainer.global_rank}.jsonl").open("a") as file:
-            row = {"clips": batch.clip.tolist(), "loss": outputs["loss"].item(), "draws": [torch.rand(1).item(), random.random()]}
+            row = {"step": trainer.global_step, "clips": batch.clip.tolist(), "loss": outputs["loss"].item(), "draws": [torch.rand(1).item(), random.random()]}
             print(json.dumps(row), file=file)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cli import main
+from tests.cli.conftest import as_program
 from tests.forking import in_child, status_of
 
 EXIT_STOPPED = 75
@@ -131,3 +132,15 @@ def test_a_checkpoint_every_few_minutes(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert fit(f"{plan} --ckpt_path last") == 0
     assert records(folder) == whole[3:]
+
+
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(folder):
+    """Two ranks are processes that import everything."""
+    plan = f"{COMMON} --trainer.max_steps 50 --trainer.val_check_interval 100 --trainer.num_sanity_val_steps 0"
+    ranks = "--trainer.devices 2 --trainer.accelerator cpu --trainer.strategy ddp"
+    process = as_program(folder, f"{plan} {ranks} {at(3, rank=1)}")
+    assert process.returncode == EXIT_STOPPED, process.stderr
+    assert len(records(folder, 0)) == len(records(folder, 1)) == 4
+    assert process.stderr.count("go on with") == 1
+    assert last(folder)["global_step"] == 4
+    assert [p.name for p in (folder / "logs/tiny/version_0/checkpoints").iterdir()] == ["last.ckpt"]
