@@ -13,10 +13,10 @@ import torch
 from cli import main
 from tests.forking import in_child, status_of
 
-KILLS = 12
-STEPS = 120
+KILLS = 100
+STEPS = 40
 # A checkpoint after every step, so that many kills fall into the writing of one.
-FIT = f"fit --config tiny.yaml --trainer.max_steps {STEPS} --trainer.val_check_interval 7 --checkpoint.minutes 1e-9 --ema.decay 0.9"
+FIT = f"fit --config tiny.yaml --trainer.max_steps {STEPS} --trainer.val_check_interval 6 --checkpoint.minutes 1e-9 --ema.decay 0.9"
 FIT += " --samples.sample_seconds 0 --trainer.callbacks+=tests.cli.record.Record --ckpt_path last"
 
 
@@ -39,7 +39,7 @@ def weights(folder):
     return [*checkpoint["state_dict"].values(), *checkpoint["current_model_state"].values()]
 
 
-@pytest.mark.slow  # about 5 minutes: 2 to 3 s a kill, most of them for starting
+@pytest.mark.slow  # about 7 minutes: 4 s a kill, most of them for starting
 @pytest.mark.timeout(1500)
 def test_killed_at_random_again_and_again(folder):
     """SIGTERM, SIGINT and SIGKILL at a random time of preparing, starting, training, writing and evaluating."""
@@ -49,16 +49,18 @@ def test_killed_at_random_again_and_again(folder):
     start_anew(folder)
     rng = random.Random(0)
     ends, kills, again = {}, 0, 0
-    while kills < KILLS:
+    while kills < KILLS or records(folder):  # the last run is let go to its end
         if rng.random() < 0.25:
             shutil.rmtree(folder / "data/shards_16000", ignore_errors=True)
         workers, name = rng.choice([0, 0, 1]), rng.choice(["SIGTERM", "SIGKILL", "SIGKILL", "SIGINT"])
         output.unlink(missing_ok=True)
         pid = in_child(lambda workers=workers: main([*FIT.split(), f"--data.num_workers={workers}"]), output)
-        time.sleep(rng.uniform(0.1, 3))
-        os.kill(pid, signal.Signals[name])
-        status = status_of(pid)
         signum = signal.Signals[name]
+        if kills < KILLS:
+            time.sleep(rng.uniform(0.5, 4))
+            # As `kill` does, or as terminals and clusters do, with the processes that read the data.
+            rng.choice([os.kill, os.killpg])(pid, signum)
+        status = status_of(pid)
         # Killed, ended before training, stopped in it, or done before the signal came.
         assert status in ({-signum} if name == "SIGKILL" else {75, 128 + signum}) | {0}, output.read_text()
         assert name == "SIGKILL" or "Traceback" not in output.read_text()
@@ -73,4 +75,4 @@ def test_killed_at_random_again_and_again(folder):
             start_anew(folder)
     print(ends, f"{again} steps made again")
     assert again <= kills
-    assert len(ends) > 4, ends
+    assert {status for _, status in ends} >= {75, -signal.SIGKILL, 0}
