@@ -1,7 +1,9 @@
 """Batches from an order, to this rank, continued exactly where a checkpoint was taken."""
 
+import os
 import signal
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import torch
@@ -34,9 +36,18 @@ class RankBatches:
 
 
 def leave_signals(worker: int) -> None:
-    """Leaves signals, which may be sent to all processes, to the main one, which needs its workers to finish a step."""
+    """Leaves signals, which may be sent to all processes, to the main one, which needs its workers for its step; ends when that asks."""
+    main = os.getppid()
     for signum in STOPPING:
-        signal.signal(signum, signal.SIG_IGN)
+        signal.signal(signum, signal.SIG_IGN if signum != signal.SIGTERM else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def watch() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+            pass
+        os._exit(0)
+
+    Thread(target=watch, daemon=True).start()
 
 
 class EvaluationLoader(DataLoader[Batch]):
