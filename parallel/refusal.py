@@ -22,8 +22,8 @@ def check_knows_slices(net: HarmonicRNN) -> None:
     """Refuse a model of which some layer mixes time and does not know of slices.
 
     Every innermost layer must be a `MixesTime`, be known to be point-wise in time, or say so by an attribute `point_wise_in_time = True`.
-    What is done without a layer (a cumulative sum, say) is found by running the model in float64 over two pooling products, whole and in two
-    simulated slices.
+    What is done without a layer (a cumulative sum, say) is found by running the model in float64 over two pooling products, whole and in
+    two simulated slices.
 
     Raises:
         UserError: names the layer.
