@@ -96,11 +96,13 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, state: BlockState | None = None) -> tuple[Tensor, BlockState]:
         """x and y (B, T, D)."""
         u = self.mixer_norm(x)
-        mixed, conv_state = self.conv(self.input(u), state.conv if state else None)
+        halo = self.conv.begin_halo(self.input, u)
+        gate = gelu(self.gate(u))
+        mixed, conv_state = self.conv(self.input(u), state.conv if state else None, halo)
         recurrence_state = None
         if self.recurrence is not None:
             mixed, recurrence_state = self.recurrence(mixed, state.recurrence if state else None)
-        x = x + self.output(mixed * gelu(self.gate(u)))
+        x = x + self.output(mixed * gate)
         return x + self.mlp(self.mlp_norm(x)), BlockState(conv_state, recurrence_state)
 
 

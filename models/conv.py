@@ -1,5 +1,6 @@
 """The causal depthwise convolution in front of the recurrence."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +32,21 @@ class CausalConv(MixesTime):
         self.kernel = nn.Parameter(torch.randn(width, channels) * (0.01 / width) ** 0.5)
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, state: ConvState | None = None) -> tuple[Tensor, ConvState]:
-        """x and y (B, T, D)."""
+    def begin_halo(self, layer: nn.Module, u: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Send the end of x = layer(u) on to the next slice's rank before all of x is computed; for `forward`."""
+        steps = self.width - 1
+        if self.slices is None or steps == 0 or u.shape[1] < steps:
+            return None
+        return self.slices.begin_halo(layer(u[:, u.shape[1] - steps :]))
+
+    def forward(
+        self, x: Tensor, state: ConvState | None = None, halo: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, ConvState]:
+        """x and y (B, T, D); `halo` is what `begin_halo` gave."""
         time = x.shape[1]
         before = state.window.to(x.dtype) if state else x.new_zeros(x.shape[0], self.width - 1, x.shape[2])
         if self.slices is not None:
-            before = self.slices.halo(x, before)
+            before = halo(before) if halo else self.slices.halo(x, before)
         # Shifted sums beat the library's depthwise kernel on the CPU and need no transposes.
         padded = torch.cat([before, x], dim=1)
         kernel = self.kernel.to(x.dtype)

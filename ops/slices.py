@@ -5,7 +5,7 @@ it a rank knows the state that its own begins with; with those of the adjoint re
 back to its last state. The product serves as a number alone: nothing differentiates it, since it underflows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from torch import Tensor
@@ -23,6 +23,9 @@ class Slices(Protocol):
 
     def gather(self, x: Tensor) -> Tensor:
         """x of all ranks, (size, *x.shape); without gradients."""
+
+    def begin_halo(self, tail: Tensor) -> Callable[[Tensor], Tensor]:
+        """As `halo` of a slice that ends with `tail` (B, steps, D), under way while other work goes on: a function of `first`."""
 
     def halo(self, x: Tensor, first: Tensor) -> Tensor:
         """The steps that precede the slice x (B, T, D), as many as `first` (B, steps, D) has; with gradients for both.

@@ -4,7 +4,7 @@ Two exchanges carry everything: `gather`, of what is small and all must know, an
 The adjoint of a shift is a shift the other way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 import torch
@@ -20,21 +20,46 @@ class Transport(Protocol):
     def gather(self, x: Tensor) -> Tensor:
         """x of all ranks, (size, *x.shape)."""
 
-    def shift(self, x: Tensor, step: int) -> Tensor:
-        """x of the rank `step` before this one (1, or -1 for the one after it), zeros where there is none."""
+    def shift(self, x: Tensor, step: int) -> tuple[Tensor, Callable[[], None]]:
+        """x of the rank `step` before this one (1, or -1 for the one after it), zeros where there is none; there once the function returned
+        beside it has been called, which waits for it."""
 
 
-class _Shift(torch.autograd.Function):
+class _Shifted:
+    """A shift under way: what is to be waited for, forward and then backward."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.wait: Callable[[], None] = lambda: None
+
+
+# A shift begins in one function and is waited for in another, so that what is computed between them hides it; on the way back the roles are
+# exchanged: the later function begins, the earlier one waits. The tensor that passes between the two is not looked at until then.
+class _Begin(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tail: Tensor, first: Tensor, transport: Transport) -> Tensor:
-        ctx.transport = transport
-        received = transport.shift(tail, 1)
-        return first.clone() if transport.rank == 0 else received
+    def forward(ctx: Any, tail: Tensor, shifted: _Shifted) -> Tensor:
+        ctx.shifted = shifted
+        received, shifted.wait = shifted.transport.shift(tail, 1)
+        return received
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_first = grad if ctx.transport.rank == 0 else torch.zeros_like(grad)
-        return ctx.transport.shift(grad, -1), grad_first, None
+        ctx.shifted.wait()
+        return grad, None
+
+
+class _Finish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, received: Tensor, first: Tensor, shifted: _Shifted) -> Tensor:
+        ctx.shifted = shifted
+        shifted.wait()
+        return (first if shifted.transport.rank == 0 else received).clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        shifted = ctx.shifted
+        returned, shifted.wait = shifted.transport.shift(grad, -1)
+        return returned, grad if shifted.transport.rank == 0 else torch.zeros_like(grad), None
 
 
 class _Gather(torch.autograd.Function):
@@ -62,6 +87,12 @@ class ContextGroup:
         """x of all ranks, (size, *x.shape); without gradients."""
         return self.transport.gather(x)
 
+    def begin_halo(self, tail: Tensor) -> Callable[[Tensor], Tensor]:
+        """As `halo` of a slice that ends with `tail` (B, steps, D), under way while other work goes on: a function of `first`."""
+        shifted = _Shifted(self.transport)
+        received = _Begin.apply(tail, shifted)
+        return lambda first: _Finish.apply(received, first, shifted)
+
     def halo(self, x: Tensor, first: Tensor) -> Tensor:
         """The steps that precede the slice x (B, T, D), as many as `first` (B, steps, D) has; with gradients for both.
 
@@ -72,7 +103,7 @@ class ContextGroup:
         if steps == 0:
             return first
         if x.shape[1] >= steps:
-            return _Shift.apply(x[:, x.shape[1] - steps :], first, self.transport)
+            return self.begin_halo(x[:, x.shape[1] - steps :])(first)
         slices = _Gather.apply(torch.cat([first, x], dim=1), self.transport)
         before = torch.cat([slices[0], *slices[1 : self.rank, :, steps:]], dim=1) if self.rank else slices[0, :, :steps]
         return before[:, before.shape[1] - steps :]

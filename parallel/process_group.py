@@ -1,5 +1,7 @@
 """Exchanges between processes, over NCCL or gloo."""
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -22,7 +24,7 @@ class ProcessGroup:
         dist.all_gather_into_tensor(received, sent, group=self.group)
         return torch.view_as_complex(received) if x.is_complex() else received
 
-    def shift(self, x: Tensor, step: int) -> Tensor:
+    def shift(self, x: Tensor, step: int) -> tuple[Tensor, Callable[[], None]]:
         sent = _real(x)
         received = torch.zeros_like(sent)
         exchanges = [
@@ -30,9 +32,13 @@ class ProcessGroup:
             for act, tensor, peer in ((dist.isend, sent, self.rank + step), (dist.irecv, received, self.rank - step))
             if 0 <= peer < self.size
         ]
-        for work in dist.batch_isend_irecv(exchanges) if exchanges else []:
-            work.wait()
-        return torch.view_as_complex(received) if x.is_complex() else received
+        works = dist.batch_isend_irecv(exchanges) if exchanges else []
+
+        def wait(sent: Tensor = sent) -> None:  # keeps what is sent alive
+            for work in works:
+                work.wait()
+
+        return torch.view_as_complex(received) if x.is_complex() else received, wait
 
 
 def _real(x: Tensor) -> Tensor:

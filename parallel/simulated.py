@@ -3,6 +3,8 @@
 Forward from the first rank to the last, backward from the last to the first: then what a rank needs of another is always there already.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,8 @@ class InMemory:
         posts = self._post(x)
         return torch.stack([posts.get(rank, torch.zeros_like(x)) for rank in range(self.size)])
 
-    def shift(self, x: Tensor, step: int) -> Tensor:
-        return self._post(x).get(self.rank - step, torch.zeros_like(x)).clone()
+    def shift(self, x: Tensor, step: int) -> tuple[Tensor, Callable[[], None]]:
+        return self._post(x).get(self.rank - step, torch.zeros_like(x)).clone(), lambda: None
 
     def _post(self, x: Tensor) -> dict[int, Tensor]:
         if self._calls == len(self._posts):
