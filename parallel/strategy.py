@@ -10,7 +10,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from typing_extensions import override
 
 from errors import UserError
-from models import set_slices
+from models import HarmonicRNN, set_slices
 from parallel.exchange import ContextGroup
 from parallel.faults import Faults
 from parallel.process_group import ProcessGroup
@@ -52,6 +52,10 @@ class ContextParallelStrategy(DDPStrategy):
         return size
 
     @property
+    def _net(self) -> HarmonicRNN:
+        return self.lightning_module.net  # type: ignore[union-attr,return-value]
+
+    @property
     def _ranks(self) -> int:
         return self.num_nodes * self.num_processes
 
@@ -64,13 +68,13 @@ class ContextParallelStrategy(DDPStrategy):
     def setup_environment(self) -> None:
         size = self.context_size
         if size > 1:
-            check_knows_slices(self.lightning_module.net)  # type: ignore[union-attr,arg-type]
+            check_knows_slices(self._net)
         super().setup_environment()
         self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks)
         if size > 1:
             subgroup, _ = dist.new_subgroups(size, timeout=self._timeout)
             self.group = ContextGroup(ProcessGroup(subgroup))
-        set_slices(self.lightning_module, self.group)
+        set_slices(self._net, self.group)
 
     @override
     def on_exception(self, exception: BaseException) -> None:
@@ -88,13 +92,13 @@ class ContextParallelStrategy(DDPStrategy):
     @override
     def teardown(self) -> None:
         if self.lightning_module is not None:
-            set_slices(self.lightning_module, None)
+            set_slices(self._net, None)
         super().teardown()
 
     def slice_of(self, clip_samples: int) -> tuple[int, int]:
         """Where in its clip this rank's slice begins, and how long it is: whole pooling windows, as many on each rank."""
         rank = self.group.rank if self.group else 0
-        window = self.lightning_module.net.pooling_product  # type: ignore[union-attr]
+        window = self._net.pooling_product
         length = -(-clip_samples // (self.context_size * window)) * window
         return rank * length, length
 

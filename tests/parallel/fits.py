@@ -1,16 +1,20 @@
 """Small trainings that run on each rank, or on one process, and report what they did."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from callbacks import NLLReport
 from datamodules import AudioFolder, Batch
 from lightning_modules import HarmonicModule, OptimizerConfig
-from models import LevelSpec
+from models import LevelSpec, ResidualBlock
+from models.block import GatedMLP
 from parallel import ContextParallelStrategy
 
 LEVELS = [LevelSpec(8, 1, 2), LevelSpec(12, 1, 3), LevelSpec(8, 2)]
@@ -61,6 +65,20 @@ def spread_decays(module: HarmonicModule) -> None:
             parameter.data = values.to(parameter)
 
 
+def compile_dense(module: HarmonicModule) -> None:
+    """The parts that do not mix time, by a compiler that needs no C++ one."""
+    for layer in module.modules():
+        if isinstance(layer, GatedMLP):
+            layer.compile(backend="aot_eager", dynamic=True)
+
+
+def recompute(module: HarmonicModule) -> None:
+    """Blocks run again in the backward pass, exchanges included."""
+    for block in module.modules():
+        if isinstance(block, ResidualBlock):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
 def make_trainer(folder: Path, context_size: int | None, **options: Any) -> L.Trainer:
     """On the ranks of this process group; alone where context_size is None."""
     place: dict[str, Any] = {"strategy": "auto", "devices": 1}
@@ -88,15 +106,19 @@ def fit(
     save: Path | None = None,
     go_on: Path | None = None,
     stop: int | None = None,
+    change: Callable[[HarmonicModule], None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Losses (this rank's, as they enter the mean over ranks), gradients by name, and the weights after the last step.
 
-    `save` is where a checkpoint of the end is written, `go_on` one that training goes on from, `stop` a step to end after.
+    `save` is where a checkpoint of the end is written, `go_on` one that training goes on from, `stop` a step to end after,
+    `change` is made to the module before training.
     """
     torch.manual_seed(0)
     module = Recorded(sgd, masked, **network or {})
     spread_decays(module)
+    if change:
+        change(module)
     precision = "64-true" if dtype == torch.float64 else "32-true"
     trainer = make_trainer(folder, context_size, **{"precision": precision, "callbacks": [Stop(stop)] if stop else []} | options)
     trainer.fit(module, datamodule=make_data(folder, **data or {}), ckpt_path=go_on)

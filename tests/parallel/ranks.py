@@ -54,13 +54,13 @@ class Ranks:
         self._workers.clear()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        # Forked from a server that has imported everything and runs no threads, as the tests' own process may.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.parallel.warm"])
         here, there = context.Pipe()
-        threads = os.environ.get("OMP_NUM_THREADS")
-        os.environ["OMP_NUM_THREADS"] = "1"  # several ranks share few cores
         process = context.Process(target=_serve, args=(there,), daemon=True)
         process.start()
-        os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
+        there.close()
         self._workers.append((process, here))
 
 

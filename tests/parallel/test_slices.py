@@ -14,11 +14,12 @@ from tests.ops.test_scan import make_inputs
 
 LEVELS = (LevelSpec(8, 1, 2), LevelSpec(12, 1, 3), LevelSpec(8, 2))
 PRODUCT = 6
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
 
 def weights_like(*tensors, seed=9):
     g = torch.Generator().manual_seed(seed)
-    return [torch.randn(t.shape, generator=g, dtype=t.dtype) for t in tensors]
+    return [torch.randn(t.shape, generator=g, dtype=t.dtype).to(t.device) for t in tensors]
 
 
 @pytest.mark.parametrize("modulus", [(0.0, 0.0), (0.0, 0.9), (0.9, 1.0), (1.0, 1.0)], ids=str)
@@ -97,11 +98,12 @@ def simulate(net, classes, size, weight, state=None):
     return torch.cat([logits for logits, _ in passes], dim=1), grads, passes[-1][1]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("size", [2, 4])
-def test_model(size, variant):
-    net = make_net(**VARIANTS[variant])
-    classes = torch.randint(16, (3, size * 2 * PRODUCT))
+def test_model(size, variant, device):
+    net = make_net(**VARIANTS[variant]).to(device)
+    classes = torch.randint(16, (3, size * 2 * PRODUCT), device=device)
     logits, state = net(classes)
     (weight,) = weights_like(logits)
     expected = torch.autograd.grad(logits, list(net.parameters()), weight)
@@ -110,7 +112,7 @@ def test_model(size, variant):
     for (name, _), grad, whole in zip(net.named_parameters(), grads, expected, strict=True):
         assert relative_error(grad, whole) < F64, name
     # The sequence goes on after its last slice as after one pass.
-    following = torch.randint(16, (3, 11))
+    following = torch.randint(16, (3, 11), device=device)
     assert relative_error(net(following, split_state)[0], net(following, state)[0]) < F64
 
 

@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from tests.helpers import F32_GRADIENT, F64, relative_error
-from tests.parallel.fits import STEPS, fit, measure
+from tests.parallel.fits import STEPS, compile_dense, fit, measure, recompute
 
 LENGTHS = {"train": [130, 97, 47, 201, 40, 160], "validation": [90], "test": [121, 33]}
 MESHES = [(2, 2), (4, 4), (4, 2)]  # ranks, context size: data x context of 1 x 2, 1 x 4, 2 x 2
@@ -16,6 +16,8 @@ FLOAT64 = {
     "frame": {"network": {"shift": "frame"}},
     "masked": {"masked": True},
     "sequential": {"data": {"order": "sequential", "scaling": "file", "clip_samples": 48, "batch_size": 2}},
+    "compiled": {"change": compile_dense},
+    "recomputed": {"change": recompute},
     "accumulated": {"accumulate_grad_batches": 2, "data": {"batch_size": 2}},
 }
 
@@ -68,6 +70,24 @@ def test_three_steps_in_float32(ranks, folder):
     (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options)
     for world, context in MESHES:
         compare(ranks.run(world, fit_on_a_rank, folder, context, options), alone, F32_GRADIENT, 1e-5)
+
+
+MIXED = {"precision": "bf16-mixed"}
+
+
+def distance(result, exact):
+    """Of the first step's gradients as one vector, relative."""
+    mine, expected = (torch.cat([g.double().flatten() for g in r["gradients"][0].values()]) for r in (result, exact))
+    return ((mine - expected).norm() / expected.norm()).item()
+
+
+def test_bfloat16(ranks, folder):
+    """Split, mixed precision is as far from float64 as it is whole."""
+    exact, whole = (ranks.run(1, fit_on_a_rank, folder, None, options)[0] for options in ({}, MIXED))
+    own = distance(whole, exact)
+    for world, context in MESHES:
+        for result in ranks.run(world, fit_on_a_rank, folder, context, MIXED):
+            assert 0.3 * own < distance(result, exact) < 1.5 * own
 
 
 @pytest.mark.parametrize(
