@@ -8,6 +8,7 @@ back to its last state. The product serves as a number alone: nothing differenti
 from collections.abc import Iterable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -36,3 +37,25 @@ def fold(start: Tensor, products: Iterable[Tensor], lasts: Iterable[Tensor]) -> 
     for product, last in zip(products, lasts, strict=True):
         start = product * start + last
     return start
+
+
+def state_before(slices: Slices, product: Tensor, last: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    """The state (B, N) that this rank's slice begins with, and the products of all ranks (size, B, N): one exchange.
+
+    product and last are the slice's summary; rank 0's last counts from h0, the state that precedes the sequence, so that the others need
+    not know it; theirs from zero.
+    """
+    products, lasts = slices.gather(torch.stack([product, last])).unbind(1)
+    if slices.rank > 0:
+        h0 = fold(lasts[0], products[1 : slices.rank], lasts[1 : slices.rank])
+    return h0, products
+
+
+def gradient_after(slices: Slices, products: Tensor, carry: Tensor, grad_last: Tensor) -> Tensor:
+    """The gradient (B, N) that comes back to this slice's last state, from the later slices as well: one exchange.
+
+    carry is what the slice sends to the state before it, grad_last the gradient of its last state from elsewhere.
+    """
+    carries = slices.gather(carry)
+    later = range(slices.size - 1, slices.rank, -1)
+    return grad_last + fold(torch.zeros_like(grad_last), [products[r].conj() for r in later], [carries[r] for r in later])
