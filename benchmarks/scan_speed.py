@@ -2,10 +2,10 @@
 
     python -m benchmarks.scan_speed [--samples N] [--units N] [--repeats N]
 
-Needed bytes, in units of one (1, T, N) complex64 tensor: forward 3 (a and x read, h written), forward + backward 8 (and a, h and the gradient
-of h read, two gradients written), summary 2. A copy of as many bytes as the forward needs, half read and half written, is timed in turn
-with each of them, so that whatever else the machine does slows all alike. The goal is a forward at 60 % of the copy or more. Before any
-timing the scan is held against the float64 reference at these very sizes.
+Needed bytes, in units of one (1, T, N) complex64 tensor: forward 3 (a and x read, h written), forward + backward 8 (and a, h and the
+gradient of h read, two gradients written), summary 2. A copy of as many bytes as the forward needs, half read and half written, is timed
+in turn with each of them, so that whatever else the machine does slows all alike. The goal is a forward at 60 % of the copy or more.
+Before any timing the scan is held against the float64 reference at these very sizes.
 """
 
 import platform

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.conv import CausalConv, ConvState
 from models.recurrence import GatedRecurrence, RecurrenceState
 from models.state import State
+from ops import Implementation
 
 Recurrence = Literal["complex", "real", "none"]
 
@@ -71,6 +72,7 @@ class ResidualBlock(nn.Module):
         heads: blocks of the recurrence's gates.
         conv_width: taps of the causal convolution.
         expansion: inner width of the MLP as a multiple of D.
+        scan: how the recurrence is computed; see `ops/choice.py`.
     """
 
     def __init__(
@@ -82,13 +84,14 @@ class ResidualBlock(nn.Module):
         heads: int = 8,
         conv_width: int = 4,
         expansion: int = 3,
+        scan: Implementation = "auto",
     ) -> None:
         super().__init__()
         self.mixer_norm = RMSNorm(width)
         self.gate = linear(width, width)
         self.input = linear(width, width)
         self.conv = CausalConv(width, conv_width)
-        self.recurrence = None if recurrence == "none" else GatedRecurrence(width, heads, recurrence)
+        self.recurrence = None if recurrence == "none" else GatedRecurrence(width, heads, recurrence, scan)
         self.output = linear(width, width, 2 / blocks)
         self.mlp_norm = RMSNorm(width)
         self.mlp = GatedMLP(width, expansion, 2 / blocks)
