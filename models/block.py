@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.conv import CausalConv, ConvState
 from models.recurrence import GatedRecurrence, RecurrenceState
@@ -119,16 +121,20 @@ class StackState(State):
 
 
 class Stack(nn.Module):
-    """Blocks one after the other, each of them `forward(x, state=None) -> (y, state)`."""
+    """Blocks one after the other, each of them `forward(x, state=None) -> (y, state)`; in training `recompute` keeps only their inputs."""
 
-    def __init__(self, blocks: list[nn.Module]) -> None:
+    def __init__(self, blocks: list[nn.Module], recompute: bool = False) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks, self.recompute = nn.ModuleList(blocks), recompute
 
     def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
         """x and y (B, T, D)."""
         states = []
         for i, block in enumerate(self.blocks):
-            x, block_state = block(x, state.blocks[i] if state else None)
+            block_input = x, state.blocks[i] if state else None
+            if self.recompute and torch.is_grad_enabled():
+                x, block_state = checkpoint(block, *block_input, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x, block_state = block(*block_input)
             states.append(block_state)
         return x, StackState(tuple(states))
