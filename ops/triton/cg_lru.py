@@ -16,6 +16,7 @@ from ops.triton.chunks import Steps, adjoint_summaries, carries_into_chunks, gat
 from ops.triton.scan import state_planes
 
 
+@torch.compiler.disable  # its kernels are compiled by Triton itself
 def fused_cg_lru(
     x: Tensor,
     recurrence_gate: Tensor,
