@@ -69,24 +69,25 @@ class Steps:
         return -(-self.x.shape[1] // self.length)
 
     def launch(self, kernel: Any, *tensors: Tensor | None, **constants: Any) -> None:
-        batch, time = self.x.shape[:2]
-        block = min(triton.next_power_of_2(self.units), MAX_BLOCK)
-        state_dtype = torch.promote_types(self.x.dtype, torch.float32)
+        """Runs a kernel for all chunks of all lanes; where there are no steps, nothing."""
         if not self.x.numel():
             return
-        kernel[(batch * self.chunks * -(-self.units // block),)](
-            # Triton has no missing pointers: those that a form does not read are any other tensor.
-            *(self.x if t is None else t for t in tensors),
-            time,
-            self.length,
-            self.chunks,
-            self.units,
-            COMPLEX=self.parts == 2,
-            ACC=ACCUMULATORS[state_dtype],
-            BLOCK=block,
-            num_warps=max(1, block // 32),
-            **constants,
-        )
+        batch, time = self.x.shape[:2]
+        block = min(triton.next_power_of_2(self.units), MAX_BLOCK)
+        with torch.cuda.device_of(self.x):
+            kernel[(batch * self.chunks * -(-self.units // block),)](
+                # Triton has no missing pointers: those that a form does not read are any other tensor.
+                *(self.x if t is None else t for t in tensors),
+                time,
+                self.length,
+                self.chunks,
+                self.units,
+                COMPLEX=self.parts == 2,
+                ACC=ACCUMULATORS[torch.promote_types(self.x.dtype, torch.float32)],
+                BLOCK=block,
+                num_warps=max(1, block // 32),
+                **constants,
+            )
 
     def layout(self) -> dict[str, int]:
         return {"part": 1 if self.interleaved else self.units, "UNIT": 2 if self.interleaved else 1}

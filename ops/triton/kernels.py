@@ -12,10 +12,8 @@ from ops.triton.arithmetic import decay_of, input_root, program_place, read, sig
 
 
 @triton.jit
-def step_decay(
+def read_decay(
     a,
-    rate,
-    phase,
     row,
     n,
     mask,
@@ -27,24 +25,32 @@ def step_decay(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """a of one step, and for the fused form how far the recurrence gate is open."""
+    """What a of one step comes from, for `decay_from`."""
     if FUSED:
-        pre, unused = read(a, row, n, mask, units, part, 1, False, ACC)
-        r = sigmoid(pre)
+        first, second = read(a, row, n, mask, units, part, 1, False, ACC)
+    else:
+        first, second = read(a, row, n, mask, width, part, UNIT, COMPLEX, ACC)
+    return first, second
+
+
+@triton.jit
+def decay_from(first, second, rate, phase, FUSED: tl.constexpr, COMPLEX: tl.constexpr):
+    """a of one step, and for the fused form how far the recurrence gate is open."""
+    r = first
+    if FUSED:
+        r = sigmoid(first)
         ar, ai = decay_of(r, rate, phase, COMPLEX)
     else:
-        ar, ai = read(a, row, n, mask, width, part, UNIT, COMPLEX, ACC)
-        r = ar
+        ar = first
+        ai = second
     return ar, ai, r
 
 
 @triton.jit
-def step_input(
+def read_step(
+    a,
     gate,
     x,
-    r,
-    rate,
-    first,
     row,
     n,
     mask,
@@ -56,14 +62,38 @@ def step_input(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """What one step adds to the state."""
-    vr, vi = read(x, row, n, mask, width, part, UNIT, COMPLEX, ACC)
+    """All that one step is given, for `step_from`."""
+    first, second = read_decay(a, row, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
+    zr, zi = read(x, row, n, mask, width, part, UNIT, COMPLEX, ACC)
+    open_input = zr
     if FUSED:
-        pre, unused = read(gate, row, n, mask, units, part, 1, False, ACC)
-        factor = input_root(r, rate, first, ACC) * sigmoid(pre)
-        vr = factor * vr
-        vi = factor * vi
-    return vr, vi
+        open_input, unused = read(gate, row, n, mask, units, part, 1, False, ACC)
+    return first, second, open_input, zr, zi
+
+
+@triton.jit
+def step_from(
+    first,
+    second,
+    open_input,
+    zr,
+    zi,
+    rate,
+    phase,
+    begins,
+    FUSED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """a of one step, and what it adds to the state."""
+    ar, ai, r = decay_from(first, second, rate, phase, FUSED, COMPLEX)
+    vr = zr
+    vi = zi
+    if FUSED:
+        factor = input_root(r, rate, begins, ACC) * sigmoid(open_input)
+        vr = factor * zr
+        vi = factor * zi
+    return ar, ai, vr, vi
 
 
 @triton.jit
@@ -119,14 +149,20 @@ def summary_kernel(
     pi = tl.zeros([BLOCK], ACC)
     hr = tl.zeros([BLOCK], ACC)
     hi = tl.zeros([BLOCK], ACC)
-    for t in range(k * chunk, tl.minimum(k * chunk + chunk, time)):
-        row = b * time + t
-        ar, ai, r = step_decay(a, rate, phase, row, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
-        vr, vi = step_input(gate, x, r, rate, begins & (t == 0), row, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
+    end = tl.minimum(k * chunk + chunk, time)
+    first, second, open_input, zr, zi = read_step(a, gate, x, b * time + k * chunk, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
+    for t in range(k * chunk, end):
+        # What the next step is given is on its way while this one computes; the last step reads its own again.
+        following = b * time + tl.minimum(t + 1, end - 1)
+        next_first, next_second, next_open, next_zr, next_zi = read_step(
+            a, gate, x, following, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC
+        )
+        ar, ai, vr, vi = step_from(first, second, open_input, zr, zi, rate, phase, begins & (t == 0), FUSED, COMPLEX, ACC)
         pr, pi = times(ar, ai, pr, pi, COMPLEX)
         hr, hi = times(ar, ai, hr, hi, COMPLEX)
         hr += vr
         hi += vi
+        first, second, open_input, zr, zi = next_first, next_second, next_open, next_zr, next_zi
     write(products, b * chunks + k, n, mask, width, units, pr, pi, 1, COMPLEX)
     write(lasts, b * chunks + k, n, mask, width, units, hr, hi, 1, COMPLEX)
 
@@ -158,14 +194,20 @@ def forward_kernel(
     rate, phase, begins = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
     width = 2 * units if COMPLEX else units
     hr, hi = read(starts, b * chunks + k, n, mask, width, units, 1, COMPLEX, ACC)
-    for t in range(k * chunk, tl.minimum(k * chunk + chunk, time)):
-        row = b * time + t
-        ar, ai, r = step_decay(a, rate, phase, row, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
-        vr, vi = step_input(gate, x, r, rate, begins & (t == 0), row, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
+    end = tl.minimum(k * chunk + chunk, time)
+    first, second, open_input, zr, zi = read_step(a, gate, x, b * time + k * chunk, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
+    for t in range(k * chunk, end):
+        # What the next step is given is on its way while this one computes; the last step reads its own again.
+        following = b * time + tl.minimum(t + 1, end - 1)
+        next_first, next_second, next_open, next_zr, next_zi = read_step(
+            a, gate, x, following, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC
+        )
+        ar, ai, vr, vi = step_from(first, second, open_input, zr, zi, rate, phase, begins & (t == 0), FUSED, COMPLEX, ACC)
         hr, hi = times(ar, ai, hr, hi, COMPLEX)
         hr += vr
         hi += vi
-        write(y, row, n, mask, width, part, hr, hi, UNIT, COMPLEX)
+        write(y, b * time + t, n, mask, width, part, hr, hi, UNIT, COMPLEX)
+        first, second, open_input, zr, zi = next_first, next_second, next_open, next_zr, next_zi
     if k == chunks - 1:
         write(last, b, n, mask, width, units, hr, hi, 1, COMPLEX)
 
@@ -200,11 +242,15 @@ def adjoint_kernel(
     pi = tl.zeros([BLOCK], ACC)
     cr = tl.zeros([BLOCK], ACC)
     ci = tl.zeros([BLOCK], ACC)
+    first, second = read_decay(a, b * time + end - 1, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
+    gr, gi = read(grad, b * time + end - 1, n, mask, width, part, UNIT, COMPLEX, ACC)
     for back in range(end - k * chunk):
-        row = b * time + end - 1 - back
-        ar, ai, r = step_decay(a, rate, phase, row, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
-        gr, gi = read(grad, row, n, mask, width, part, UNIT, COMPLEX, ACC)
+        following = b * time + tl.maximum(end - 2 - back, k * chunk)
+        next_first, next_second = read_decay(a, following, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
+        next_gr, next_gi = read(grad, following, n, mask, width, part, UNIT, COMPLEX, ACC)
+        ar, ai, r = decay_from(first, second, rate, phase, FUSED, COMPLEX)
         pr, pi = times(ar, -ai, pr, pi, COMPLEX)
         cr, ci = times(ar, -ai, gr + cr, gi + ci, COMPLEX)
+        first, second, gr, gi = next_first, next_second, next_gr, next_gi
     write(products, b * chunks + k, n, mask, width, units, pr, pi, 1, COMPLEX)
     write(carries, b * chunks + k, n, mask, width, units, cr, ci, 1, COMPLEX)
