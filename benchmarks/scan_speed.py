@@ -59,12 +59,13 @@ def main(samples: int = 16_000, units: int = 64, repeats: int = 41) -> None:
     rates = {
         name: [size / s / 1e9 for s in seconds] for (name, (_, size)), seconds in zip(cases.items(), in_turn(cases, repeats), strict=True)
     }
-    copy = statistics.median(rates["copy"])
+    shares = {}
     for name, rate in rates.items():
-        median = statistics.median(rate)
-        print(f"{name:20s} {median:6.1f} GB/s ({min(rate):.1f}, {max(rate):.1f}), {median / copy:6.1%} of the copy")
-    met = statistics.median(rates["forward"]) >= GOAL * copy
-    print(f"goal     forward at {GOAL:.0%} of the copy: {'met' if met else 'missed'}")
+        median, best = (reduced(rate) / reduced(rates["copy"]) for reduced in (statistics.median, max))
+        shares[name] = min(median, best)
+        spread = f"{statistics.median(rate):6.1f} GB/s ({min(rate):.1f}, {max(rate):.1f})"
+        print(f"{name:20s} {spread}, {median:.0%} of the copy by medians, {best:.0%} by the highest")
+    print(f"goal     forward at {GOAL:.0%} of the copy by both: {'met' if shares['forward'] >= GOAL else 'missed'}")
 
 
 def in_turn(cases: dict[str, tuple[Callable[[], object], int]], repeats: int) -> list[list[float]]:
