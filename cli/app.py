@@ -37,7 +37,7 @@ from errors import UserError
 from lightning_modules import HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
-from models import HarmonicRNN
+from models import GatedRecurrence, HarmonicRNN
 from ops import choose
 
 EVALUATIONS = ("validate", "test")
@@ -192,12 +192,13 @@ def requested_run(args: Sequence[str]) -> Run | None:
 
 
 def announce_scan(net: HarmonicRNN, device: torch.device) -> None:
-    """Prints how the recurrence will be computed, and why; raises UserError where the one set is not available."""
+    """Prints how the recurrence, if there is one, will be computed, and why; raises UserError where the one set is not available."""
     try:
         choice = choose(net.scan, device)
     except ValueError as error:
         raise UserError(f"model.{error}") from error
-    rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
+    if any(isinstance(module, GatedRecurrence) for module in net.modules()):
+        rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
 
 
 def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) -> None:
