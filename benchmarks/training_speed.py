@@ -55,15 +55,15 @@ def main(samples: int = 16_000, repeats: int = 7) -> None:
     print(f"{'recurrence':20s} {share:6.1%} of forward + backward (all CG-LRUs alone, gate products not counted)")
 
 
-def check_recurrence(samples: int) -> None:
+def check_recurrence(samples: int, units: int = 64) -> None:
     """Raises where the fast scan differs from the float64 reference at these sizes."""
-    a = torch.polar(torch.rand(1, samples, 64) * 0.9999, torch.rand(1, samples, 64)).requires_grad_()
-    x = torch.randn(1, samples, 64, dtype=torch.complex64, requires_grad=True)
-    weights = torch.randn(1, samples, 64, dtype=torch.complex64)
+    a = torch.polar(torch.rand(1, samples, units) * 0.9999, torch.rand(1, samples, units)).requires_grad_()
+    x = torch.randn(1, samples, units, dtype=torch.complex64, requires_grad=True)
+    weights = torch.randn(1, samples, units, dtype=torch.complex64)
     h, _ = linear_scan(a, x)
     gradients = torch.autograd.grad((h * weights).sum().real, (a, x))
     wide = [t.detach().to(torch.complex128).requires_grad_() for t in (a, x)]
-    expected, _ = linear_scan_reference(*wide, torch.zeros(1, 64, dtype=torch.complex128))
+    expected, _ = linear_scan_reference(*wide, torch.zeros(1, units, dtype=torch.complex128))
     wide_gradients = torch.autograd.grad((expected * weights).sum().real, wide)
     for value, reference, limit in zip((h, *gradients), (expected, *wide_gradients), (1e-5, 1e-4, 1e-4), strict=True):
         error = ((value - reference).abs().max() / reference.abs().max()).item()

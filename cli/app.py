@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
@@ -40,6 +41,8 @@ from errors import UserError
 from lightning_modules import HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
+from models import GatedRecurrence, HarmonicRNN
+from ops import choose
 from parallel import context_size
 from signals import ended_by_signals
 
@@ -151,7 +154,9 @@ class HarmonicCLI(LightningCLI):
         self._read_data("test")
 
     def _read_data(self, stage: str) -> None:
-        """Finds bad data before the logger makes its folder; Lightning's own call comes later and finds the work done."""
+        """Finds bad data, and a scan that is not there, before the logger makes its folder; Lightning's own call comes later and finds the
+        work done."""
+        announce_scan(self.model.net, self.trainer.strategy.root_device)
         if rank_zero_only.rank == 0:
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
@@ -205,6 +210,16 @@ def requested_run(args: Sequence[str]) -> Run | None:
     if rest[0] in EVALUATIONS and not run.config.is_file() and not given.config:
         raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
     return run
+
+
+def announce_scan(net: HarmonicRNN, device: torch.device) -> None:
+    """Prints how the recurrence, if there is one, will be computed, and why; raises UserError where the one set is not available."""
+    try:
+        choice = choose(net.scan, device)
+    except ValueError as error:
+        raise UserError(f"model.{error}") from error
+    if any(isinstance(module, GatedRecurrence) for module in net.modules()):
+        rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
 
 
 def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) -> None:

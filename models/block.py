@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.conv import CausalConv, ConvState
 from models.recurrence import GatedRecurrence, RecurrenceState
 from models.state import State
+from ops import Implementation
 
 Recurrence = Literal["complex", "real", "none"]
 
@@ -71,6 +74,7 @@ class ResidualBlock(nn.Module):
         heads: blocks of the recurrence's gates.
         conv_width: taps of the causal convolution.
         expansion: inner width of the MLP as a multiple of D.
+        scan: how the recurrence is computed; see `ops/choice.py`.
     """
 
     def __init__(
@@ -82,13 +86,14 @@ class ResidualBlock(nn.Module):
         heads: int = 8,
         conv_width: int = 4,
         expansion: int = 3,
+        scan: Implementation = "auto",
     ) -> None:
         super().__init__()
         self.mixer_norm = RMSNorm(width)
         self.gate = linear(width, width)
         self.input = linear(width, width)
         self.conv = CausalConv(width, conv_width)
-        self.recurrence = None if recurrence == "none" else GatedRecurrence(width, heads, recurrence)
+        self.recurrence = None if recurrence == "none" else GatedRecurrence(width, heads, recurrence, scan)
         self.output = linear(width, width, 2 / blocks)
         self.mlp_norm = RMSNorm(width)
         self.mlp = GatedMLP(width, expansion, 2 / blocks)
@@ -118,16 +123,20 @@ class StackState(State):
 
 
 class Stack(nn.Module):
-    """Blocks one after the other, each of them `forward(x, state=None) -> (y, state)`."""
+    """Blocks one after the other, each of them `forward(x, state=None) -> (y, state)`; in training `recompute` keeps only their inputs."""
 
-    def __init__(self, blocks: list[nn.Module]) -> None:
+    def __init__(self, blocks: list[nn.Module], recompute: bool = False) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks, self.recompute = nn.ModuleList(blocks), recompute
 
     def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
         """x and y (B, T, D)."""
         states = []
         for i, block in enumerate(self.blocks):
-            x, block_state = block(x, state.blocks[i] if state else None)
+            block_input = x, state.blocks[i] if state else None
+            if self.recompute and torch.is_grad_enabled():
+                x, block_state = checkpoint(block, *block_input, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x, block_state = block(*block_input)
             states.append(block_state)
         return x, StackState(tuple(states))

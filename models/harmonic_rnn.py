@@ -13,6 +13,7 @@ from models.embedding import ClassEmbedding, Embedding
 from models.mixing import MixesTime
 from models.skip_block import LevelSpec, Shift, build_levels, check_levels
 from models.state import State, after
+from ops import Implementation
 
 DEFAULT_LEVELS = (LevelSpec(128, 4, 2), LevelSpec(128, 4, 4), LevelSpec(128, 4, 4), LevelSpec(128, 4, 5), LevelSpec(128, 4))
 MIN_BITS, MAX_BITS = 4, 12
@@ -43,6 +44,8 @@ class HarmonicRNN(MixesTime):
         expansion: Inner width of the MLP as a multiple of the level's width.
         groups: Groups of the pooling convolutions.
         shift: Delay of up-pooling: "tight" (p - 1 steps, the least that is causal) or "frame" (p steps).
+        scan: How the recurrence is computed: "auto" (the fastest for the device), "reference" (ordinary tensor operations, on any device),
+            "cpu" (compiled by numba) or "triton" (kernels for CUDA).
 
     Raises:
         ValueError: numbers that do not fit together, with both in the message.
@@ -59,6 +62,7 @@ class HarmonicRNN(MixesTime):
         expansion: int = 3,
         groups: int = 4,
         shift: Shift = "tight",
+        scan: Implementation = "auto",
     ) -> None:
         super().__init__()
         check_levels(levels)
@@ -67,9 +71,12 @@ class HarmonicRNN(MixesTime):
         if expansion < 1:
             raise ValueError(f"expansion must be at least 1, got {expansion}")
         self.bits, self.classes, self.shift = bits, 2**bits, shift
+        self.scan: Implementation = scan
         self.pooling_product = math.prod(level.factor for level in levels)
         blocks = sum(level.depth * (2 if level.factor > 1 else 1) for level in levels)
-        make_block = partial(ResidualBlock, blocks=blocks, recurrence=recurrence, heads=heads, conv_width=conv_width, expansion=expansion)
+        make_block = partial(
+            ResidualBlock, blocks=blocks, recurrence=recurrence, heads=heads, conv_width=conv_width, expansion=expansion, scan=scan
+        )
         width = levels[0].width
         self.embedding = ClassEmbedding(self.classes, width, embedding)
         self.levels = build_levels(levels, make_block, groups, shift)

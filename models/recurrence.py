@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.mixing import MixesTime
 from models.state import State, after
-from ops import cg_lru, decay_and_phase
+from ops import Implementation, cg_lru, decay_and_phase
 
 MIN_MODULUS, MAX_MODULUS, MAX_PHASE = 0.9, 0.999, 0.1 * torch.pi
 
@@ -28,13 +28,15 @@ class GatedRecurrence(MixesTime):
         width: D; even for the complex unit.
         heads: H, blocks of the gates; divides D and the number of units.
         kind: "complex" has D/2 units, "real" has D.
+        scan: how the recurrence is computed; see `ops/choice.py`.
 
     Raises:
         ValueError: a width that is odd or that heads do not divide.
     """
 
-    def __init__(self, width: int, heads: int, kind: Literal["complex", "real"]) -> None:
+    def __init__(self, width: int, heads: int, kind: Literal["complex", "real"], scan: Implementation = "auto") -> None:
         super().__init__()
+        self.scan: Implementation = scan
         if kind == "complex" and width % 2:
             raise ValueError(f"the complex recurrence needs an even width, got width {width}")
         units = width // 2 if kind == "complex" else width
@@ -54,7 +56,7 @@ class GatedRecurrence(MixesTime):
         """x and y (B, T, D)."""
         recurrence_gate, input_gate = self._gates(x)
         h0, fresh = (None, None) if state is None else (state.h, state.fresh)
-        y, last = cg_lru(x, recurrence_gate, input_gate, self.decay, self.phase, h0, fresh, self.slices)
+        y, last = cg_lru(x, recurrence_gate, input_gate, self.decay, self.phase, h0, fresh, self.slices, self.scan)
         return y, RecurrenceState(last, after(self.fresh_lanes(x, state), x))
 
     def modulus_and_angle(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

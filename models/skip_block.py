@@ -29,11 +29,13 @@ class LevelSpec:
         width: Channels D of this level.
         depth: Residual blocks before the inner levels, and again after them (once, in the centre).
         factor: Samples of this level that make one of the next; 1 for the last level, the centre, which has none below it.
+        recompute: Keep only each block's input for the backward pass and compute the rest again: less memory, a forward pass more time.
     """
 
     width: int
     depth: int
     factor: int = 1
+    recompute: bool = False
 
 
 def check_levels(levels: Sequence[LevelSpec]) -> None:
@@ -93,11 +95,11 @@ class SkipBlock(MixesTime):
         outer, inner = levels[0], levels[1]
         self.factor = outer.factor
         self.shift = outer.factor - 1 if shift == "tight" else outer.factor
-        self.pre = Stack([make_block(outer.width) for _ in range(outer.depth)])
+        self.pre = Stack([make_block(outer.width) for _ in range(outer.depth)], outer.recompute)
         self.down = DownPool(outer.width, inner.width, outer.factor, groups)
         self.inner = build_levels(levels[1:], make_block, groups, shift)
         self.up = UpPool(inner.width, outer.width, outer.factor, groups)
-        self.post = Stack([make_block(outer.width) for _ in range(outer.depth)])
+        self.post = Stack([make_block(outer.width) for _ in range(outer.depth)], outer.recompute)
 
     def forward(self, x: Tensor, state: SkipState | None = None) -> tuple[Tensor, SkipState]:
         """x and y (B, T, D)."""
@@ -131,7 +133,7 @@ def build_levels(levels: Sequence[LevelSpec], make_block: Callable[[int], nn.Mod
     """A SkipBlock where there is a level below, a plain stack in the centre."""
     if len(levels) > 1:
         return SkipBlock(levels, make_block, groups, shift)
-    return Stack([make_block(levels[0].width) for _ in range(levels[0].depth)])
+    return Stack([make_block(levels[0].width) for _ in range(levels[0].depth)], levels[0].recompute)
 
 
 def _pad(x: Tensor, length: int) -> Tensor:

@@ -3,8 +3,19 @@
 Legend: B batch (lanes), T time, D width (channels), N units of the recurrence (D/2 complex or D real).
 """
 
-from ops.cg_lru import cg_lru, decay_and_phase
+from ops.cg_lru import cg_lru, cg_lru_summary, decay_and_phase
+from ops.choice import Choice, Implementation, choose
 from ops.scan import linear_scan, linear_scan_summary
 from ops.slices import Slices
 
-__all__ = ["Slices", "cg_lru", "decay_and_phase", "linear_scan", "linear_scan_summary"]
+__all__ = [
+    "Choice",
+    "Implementation",
+    "Slices",
+    "cg_lru",
+    "cg_lru_summary",
+    "choose",
+    "decay_and_phase",
+    "linear_scan",
+    "linear_scan_summary",
+]

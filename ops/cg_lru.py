@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ops.scan import linear_scan
+from ops.choice import Implementation, choose
+from ops.scan import linear_scan, linear_scan_summary
 from ops.slices import Slices
 
 C = 8.0
@@ -53,6 +54,7 @@ def cg_lru(
     h0: Tensor | None = None,
     fresh: Tensor | None = None,
     slices: Slices | None = None,
+    implementation: Implementation = "auto",
 ) -> tuple[Tensor, Tensor]:
     """The gated recurrence, from gate pre-activations to its output, with gradients for every floating-point argument.
 
@@ -66,25 +68,79 @@ def cg_lru(
         h0: (B, D), the state, laid out as y; None is zero.
         fresh: (B,) bool, lanes whose first step this call may take; None where h0 is None means all.
         slices: where x is one rank's slice of a longer sequence, which begins with rank 0's h0 and fresh.
+        implementation: how to compute it; see `ops/choice.py`.
 
     Returns:
         y of shape (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
 
     Raises:
-        ValueError: h0 without fresh or the other way round, or a width that does not fit the units.
+        ValueError: h0 without fresh or the other way round, a width that does not fit the units, or an implementation that is not
+            available.
     """
+    h0, fresh = _begin(x, decay, phase, h0, fresh)
+    if slices is not None and slices.rank > 0:
+        fresh = torch.zeros_like(fresh)
+    if choose(implementation, x.device).name == "triton":
+        from ops.triton.cg_lru import fused_cg_lru  # here, so that triton is loaded only where it computes
+
+        rates = -C * F.softplus(decay.to(h0.dtype))
+        phase = None if phase is None else phase.to(h0.dtype)
+        return fused_cg_lru(x, recurrence_gate, input_gate, rates, phase, h0, fresh, MAX_SQRT_DERIVATIVE, slices)
+    a, inputs = _steps(x, recurrence_gate, input_gate, decay, phase, fresh)
+    if phase is None:
+        y, last = linear_scan(a, inputs, h0, slices, implementation)
+    else:
+        h, h_last = linear_scan(a, inputs, _as_complex(h0), slices, implementation)
+        y, last = _as_halves(h), _as_halves(h_last)
+    return y.to(x.dtype), last
+
+
+@torch.no_grad()
+def cg_lru_summary(
+    x: Tensor,
+    recurrence_gate: Tensor,
+    input_gate: Tensor,
+    decay: Tensor,
+    phase: Tensor | None,
+    h0: Tensor | None = None,
+    fresh: Tensor | None = None,
+    implementation: Implementation = "auto",
+) -> tuple[Tensor, Tensor]:
+    """What the steps do to a state, without gradients: the product of their a and the last state from h0, each (B, D), laid out as y.
+
+    Arguments and errors are those of `cg_lru`.
+    """
+    h0, fresh = _begin(x, decay, phase, h0, fresh)
+    if choose(implementation, x.device).name == "triton":
+        from ops.triton.cg_lru import fused_cg_lru_summary
+
+        rates = -C * F.softplus(decay.to(h0.dtype))
+        return fused_cg_lru_summary(x, recurrence_gate, input_gate, rates, None if phase is None else phase.to(h0.dtype), h0, fresh)
+    a, inputs = _steps(x, recurrence_gate, input_gate, decay, phase, fresh)
+    if phase is None:
+        return linear_scan_summary(a, inputs, h0, implementation)
+    product, last = linear_scan_summary(a, inputs, _as_complex(h0), implementation)
+    return _as_halves(product), _as_halves(last)
+
+
+def _begin(x: Tensor, decay: Tensor, phase: Tensor | None, h0: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
+    """h0 in the dtype of states, and fresh, with what stands for None; raises ValueError where the arguments do not fit."""
     if (h0 is None) != (fresh is None):
         raise ValueError("h0 and fresh are given together or not at all")
     units = decay.shape[0]
     if x.shape[-1] != (units if phase is None else 2 * units):
         raise ValueError(f"x has {x.shape[-1]} channels, which does not fit {units} {'real' if phase is None else 'complex'} units")
     dtype = torch.promote_types(x.dtype, torch.float32)
-    if h0 is None:
-        h0 = x.new_zeros(x.shape[0], x.shape[2], dtype=dtype)
-    if fresh is None:
-        fresh = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-    if slices is not None and slices.rank > 0:
-        fresh = torch.zeros_like(fresh)
+    if h0 is None or fresh is None:
+        return x.new_zeros(x.shape[0], x.shape[2], dtype=dtype), torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
+    return h0.to(dtype), fresh
+
+
+def _steps(
+    x: Tensor, recurrence_gate: Tensor, input_gate: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor
+) -> tuple[Tensor, Tensor]:
+    """a and the gated input of each step, (B, T, N), complex where there is a phase."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
     log_modulus, angle = decay_and_phase(recurrence_gate.to(dtype), decay.to(dtype), None if phase is None else phase.to(dtype))
     factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus))
     if x.shape[1]:
@@ -93,13 +149,9 @@ def cg_lru(
     gated = factor * torch.sigmoid(input_gate.to(dtype))
     modulus, z = log_modulus.exp(), x.to(dtype)
     if angle is None:
-        y, last = linear_scan(modulus, gated * z, h0.to(dtype), slices)
-    else:
-        a = torch.polar(modulus, angle)
-        inputs = torch.complex(gated * z[..., :units], gated * z[..., units:])
-        h, h_last = linear_scan(a, inputs, _as_complex(h0.to(dtype)), slices)
-        y, last = _as_halves(h), _as_halves(h_last)
-    return y.to(x.dtype), last
+        return modulus, gated * z
+    units = decay.shape[0]
+    return torch.polar(modulus, angle), torch.complex(gated * z[..., :units], gated * z[..., units:])
 
 
 def _as_complex(halves: Tensor) -> Tensor:

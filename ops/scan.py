@@ -1,4 +1,4 @@
-"""The linear recurrence h_t = a_t h_{t-1} + x_t, whole or as one slice of many, and the one place that chooses how it is computed."""
+"""The linear recurrence h_t = a_t h_{t-1} + x_t, whole or as one slice of many, with gradients."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops.doubling import DOUBLING
+from ops.choice import Implementation, choose, kernels_of
 from ops.kernels import Kernels
-from ops.slices import Slices, fold
+from ops.slices import Slices, gradient_after, state_before
 
 
 class _LinearScan(torch.autograd.Function):
@@ -16,11 +16,8 @@ class _LinearScan(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, x: Tensor, h0: Tensor, kernels: Kernels, slices: Slices | None) -> tuple[Tensor, Tensor]:
         product = None
         if slices is not None:
-            # Rank 0's summary begins with the state that precedes the sequence, so that the others need not know it.
             product, last = kernels.summary(a, x, h0 if slices.rank == 0 else torch.zeros_like(h0))
-            products, lasts = slices.gather(torch.stack([product, last])).unbind(1)
-            if slices.rank > 0:
-                h0 = fold(lasts[0], products[1 : slices.rank], lasts[1 : slices.rank])
+            h0 = state_before(slices, product, last, h0)
         h = kernels.forward(a, x, h0)
         ctx.kernels, ctx.slices = kernels, slices
         ctx.save_for_backward(a, h, h0, product)
@@ -32,16 +29,16 @@ class _LinearScan(torch.autograd.Function):
         a, h, h0, product = ctx.saved_tensors
         kernels, slices = ctx.kernels, ctx.slices
         if slices is not None:
-            summary = torch.stack([product.conj(), kernels.adjoint_summary(a, grad_h, grad_last)])
-            products, carries = slices.gather(summary)[slices.rank + 1 :].flip(0).unbind(1)
-            grad_last = grad_last + fold(torch.zeros_like(grad_last), products, carries)
+            grad_last = gradient_after(slices, product, kernels.adjoint_summary(a, grad_h, grad_last), grad_last)
         grad_a, grad_x, grad_h0 = kernels.backward(a, h, h0, grad_h, grad_last)
         if slices is not None and slices.rank > 0:
             grad_h0 = torch.zeros_like(grad_h0)
         return grad_a, grad_x, grad_h0, None, None
 
 
-def linear_scan(a: Tensor, x: Tensor, h0: Tensor | None = None, slices: Slices | None = None) -> tuple[Tensor, Tensor]:
+def linear_scan(
+    a: Tensor, x: Tensor, h0: Tensor | None = None, slices: Slices | None = None, implementation: Implementation = "auto"
+) -> tuple[Tensor, Tensor]:
     """h_t = a_t h_{t-1} + x_t along time, with gradients for a, x, h0 and through the last state.
 
     Args:
@@ -50,21 +47,22 @@ def linear_scan(a: Tensor, x: Tensor, h0: Tensor | None = None, slices: Slices |
         h0: (B, N), the state before the first step; None is zero.
         slices: where a and x are one rank's slice of a longer sequence: one exchange of (2, B, N) each way. The
             sequence begins with rank 0's h0.
+        implementation: how to compute it; see `ops/choice.py`.
 
     Returns:
         h of shape (B, T, N), and the last state (B, N), which is h0 where T = 0; both of this slice.
 
     Raises:
-        ValueError: shapes or dtypes do not fit together.
+        ValueError: shapes or dtypes do not fit together, or the implementation is not available.
     """
     h0 = _checked(a, x, h0)
-    return scan_with(kernels_for(x), a, x, h0, slices)
+    return scan_with(kernels_for(x, implementation), a, x, h0, slices)
 
 
-def linear_scan_summary(a: Tensor, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def linear_scan_summary(a: Tensor, x: Tensor, h0: Tensor | None = None, implementation: Implementation = "auto") -> tuple[Tensor, Tensor]:
     """What the steps do to a state, without gradients: the product of a over time and the last state from h0, each (B, N)."""
     h0 = _checked(a, x, h0)
-    return kernels_for(x).summary(a, x, h0)
+    return kernels_for(x, implementation).summary(a, x, h0)
 
 
 def scan_with(kernels: Kernels, a: Tensor, x: Tensor, h0: Tensor, slices: Slices | None = None) -> tuple[Tensor, Tensor]:
@@ -73,13 +71,9 @@ def scan_with(kernels: Kernels, a: Tensor, x: Tensor, h0: Tensor, slices: Slices
     return h, last
 
 
-def kernels_for(x: Tensor) -> Kernels:
+def kernels_for(x: Tensor, implementation: Implementation = "auto") -> Kernels:
     """The implementation for a tensor's device."""
-    if x.device.type == "cpu":
-        from ops.cpu import CPU  # here, so that numba is loaded only where it computes
-
-        return CPU
-    return DOUBLING
+    return kernels_of(choose(implementation, x.device).name)
 
 
 def _checked(a: Tensor, x: Tensor, h0: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ back to its last state. The product serves as a number alone: nothing differenti
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -39,3 +40,22 @@ def fold(start: Tensor, products: Iterable[Tensor], lasts: Iterable[Tensor]) -> 
     for product, last in zip(products, lasts, strict=True):
         start = product * start + last
     return start
+
+
+def state_before(slices: Slices, product: Tensor, last: Tensor, h0: Tensor) -> Tensor:
+    """The state (B, N) that this rank's slice begins with: one exchange.
+
+    product and last are the slice's summary; rank 0's last counts from h0, the state that precedes the sequence, so that the others need
+    not know it; theirs from zero.
+    """
+    products, lasts = slices.gather(torch.stack([product, last])).unbind(1)
+    return fold(lasts[0], products[1 : slices.rank], lasts[1 : slices.rank]) if slices.rank else h0
+
+
+def gradient_after(slices: Slices, product: Tensor, carry: Tensor, grad_last: Tensor) -> Tensor:
+    """The gradient (B, N) that comes back to this slice's last state, from the later slices as well: one exchange.
+
+    product is the slice's, carry what it sends to the state before it, grad_last the gradient of its last state from elsewhere.
+    """
+    products, carries = slices.gather(torch.stack([product.conj(), carry]))[slices.rank + 1 :].flip(0).unbind(1)
+    return grad_last + fold(torch.zeros_like(grad_last), products, carries)

@@ -89,6 +89,7 @@ def test_files(run, folder, capsys, make, message):
         ("--data Nope", ["data", "Nope"]),
         ("--model.headz 2", ["--model.headz"]),
         ("--model.recurrence quantum", ["model.recurrence", "quantum"]),
+        ("--model.scan triton", ["model.scan", "triton is not available", "needs a CUDA device", "set scan to auto"]),
         ("--config unknown_key.yaml", ["hedas"]),
         ("--config not_there.yaml", ["not_there.yaml"]),
         ("--data.batch_size 21", ["batch_size (21)", "20 clips"]),

@@ -25,6 +25,7 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     version = folder / "logs/tiny/version_0"
     told = [line.split(":")[0] for line in caplog.messages]
     assert [name for name in told if name in ("Model", "Data", "Step", "Memory", "Time")] == ["Model", "Data", "Step", "Memory", "Time"]
+    assert caplog.messages.count("Recurrence: cpu (the tensors are on cpu)") == 1
     assert "Step: 1,280 samples (4 clips of 320)" in caplog.messages
     assert {p.name for p in (version / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 

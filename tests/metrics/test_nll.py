@@ -2,9 +2,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from metrics import NegativeLogLikelihood, sample_nats
+from metrics import NegativeLogLikelihood, nll, sample_nats
 from models import HarmonicRNN, LevelSpec
+from tests.helpers import F64, relative_error
 
 
 def measure(nats, valid, sizes):
@@ -60,3 +63,46 @@ def test_is_exact_over_two_ranks(tmp_path):
         measured = torch.load(tmp_path / str(rank))
         assert measured["bits_per_sample"] == pytest.approx((5 * 1 + 20 * 2) / 25 / math.log(2), rel=1e-12)
         assert (measured["samples"], measured["clips"]) == (25, 5)
+
+
+class LargestFloats(TorchDispatchMode):
+    """Notes how many elements the largest float32 tensor has that any operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.dtype == torch.float32:
+            self.largest = max(self.largest, out.numel())
+        return out
+
+
+@pytest.mark.parametrize("time", [0, 1, 7, 12])
+def test_nats_by_parts_are_cross_entropy(monkeypatch, time):
+    """In parts of 5 rows, gradients included, and -inf logits of other classes."""
+    monkeypatch.setattr(nll, "ROWS", 5)
+    logits = torch.randn(2, time, 6, dtype=torch.float64)
+    logits[..., 5] = -math.inf
+    logits.requires_grad_()
+    classes, weights = torch.randint(5, (2, time)), torch.randn(2, time, dtype=torch.float64)
+    nats = sample_nats(logits, classes)
+    expected = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view(2, time)
+    assert nats.dtype == torch.float64
+    assert relative_error(nats, expected) < F64
+    gradients = [torch.autograd.grad((out * weights).sum(), logits)[0] for out in (nats, expected)]
+    assert relative_error(*gradients) < F64
+
+
+def test_nats_of_bfloat16_make_no_float32_logits_of_all_samples(monkeypatch):
+    monkeypatch.setattr(nll, "ROWS", 100)
+    logits = torch.randn(1, 1000, 16, dtype=torch.bfloat16, requires_grad=True)
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel() * t.element_size()) or t, lambda t: t)
+    with LargestFloats() as floats, hooks:
+        nats = sample_nats(logits, torch.randint(16, (1, 1000)))
+        nats.sum().backward()
+    assert nats.dtype == torch.float32
+    assert floats.largest == 100 * 16
+    assert sum(kept) == 1000 * 16 * 2 + 1000 * 8

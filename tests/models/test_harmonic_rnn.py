@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -233,3 +235,25 @@ def test_bf16_autocast_keeps_the_state_in_float32():
     state.map(lambda t: t if t.dtype in (torch.float32, torch.bool, torch.int64) else pytest.fail(str(t.dtype)))
     assert relative_error(logits.float(), model(classes)[0]) < 0.05  # 8 bits of mantissa, a dozen layers
     assert relative_error(pieces.float(), logits.float()) < 0.05
+
+
+@pytest.mark.parametrize(("which", "share"), [((0,), 0.65), ((2,), 0.95), ((0, 1, 2), 0.1)], ids=str)
+def test_recomputed_levels_change_memory_alone(which, share):
+    """Same outputs and gradients, through a carried state and of the last one too, with less kept (the blocks' inputs not counted)."""
+    plain, classes = make_model(), make_classes()
+    levels = tuple(replace(level, recompute=i in which) for i, level in enumerate(NESTED))
+    recomputed = make_model(levels=levels)
+    results, kept = [], []
+    for model in (plain, recomputed):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            logits, state = forward_in_pieces(model, classes, [19, 22])
+        end = sum(block.recurrence.h.sum() for block in state.levels.pre.blocks)
+        loss = F.cross_entropy(logits.flatten(0, 1), classes.flatten()) + end
+        results.append((logits, torch.autograd.grad(loss, list(model.parameters()))))
+        kept.append(sum(sizes))
+    (expected, expected_gradients), (logits, found) = results
+    assert torch.equal(logits, expected)
+    for gradient, reference in zip(found, expected_gradients, strict=True):
+        assert torch.equal(gradient, reference)
+    assert kept[1] < share * kept[0]

@@ -84,6 +84,20 @@ def test_no_steps_leave_the_state(implementation):
     assert torch.equal(h0.grad, torch.ones_like(h0))
 
 
+@pytest.mark.parametrize("time", [16_000, 127_323])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)
+def test_long_sequences_on_the_cpu(dtype, time):
+    """Against the tensor operations in float64, which the tests above hold equal to the equation."""
+    inputs = make_inputs(1, time, 2, dtype, (0.99, 1.0))
+    wide = inputs[0].dtype
+    outputs, gradients = run(partial(scan_with, CPU), inputs, dtype)
+    expected, expected_gradients = run(partial(scan_with, DOUBLING), inputs, wide)
+    for value, reference in zip(outputs, expected, strict=True):
+        assert relative_error(value.to(wide), reference) < F32
+    for value, reference in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(value.to(wide), reference) < F32_GRADIENT
+
+
 def test_no_lanes():
     h, last = linear_scan(torch.zeros(0, 4, 3), torch.zeros(0, 4, 3))
     assert h.shape == (0, 4, 3)

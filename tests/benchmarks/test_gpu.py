@@ -1,0 +1,59 @@
+"""The GPU's benchmarks on tiny sizes on the CPU: that they run, and print nothing of what is not equal. Their numbers mean nothing here."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_recurrence
+from benchmarks.gpu_training import Step, linearity_rows, training_rows
+from models import LevelSpec
+
+LEVELS = (LevelSpec(16, 1, 4), LevelSpec(16, 1))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_says_that_it_needs_a_gpu(capsys):
+    with pytest.raises(SystemExit, match="needs a CUDA device"):
+        gpu.main()
+    assert not capsys.readouterr().out
+
+
+def test_recurrence_rows(capsys):
+    cases = [
+        lambda device, n: gpu_recurrence.fused_rows(2, 50, 8, torch.float32, device, n),
+        lambda device, n: gpu_recurrence.fused_rows(2, 50, 8, torch.bfloat16, device, n),
+        lambda device, n: gpu_recurrence.plain_rows(1, 50, 8, device, n),
+        lambda device, n: gpu_recurrence.associative_scan_rows(1, 50, 8, device, n),
+        lambda device, n: gpu_recurrence.accelerated_scan_rows(1, 50, 4, device, n),
+    ]
+    gpu.report(cases, torch.device("cpu"), 2)
+    out = capsys.readouterr().out
+    assert "no speed is reported" not in out
+    assert out.count(" ms (") == 4 + 2 + 2
+    assert "commit" in out
+    assert "accelerated-scan" in out
+
+
+def test_training_rows(capsys):
+    steps = (Step(2, 80, "fast"), Step(1, 80, "small", recompute=True, memory=24))
+    cases = [partial(training_rows, step, levels=LEVELS) for step in steps]
+    cases.append(partial(linearity_rows, exponents=range(6, 8), levels=LEVELS))
+    gpu.report(cases, torch.device("cpu"), 2)
+    out = capsys.readouterr().out
+    assert "no speed is reported" not in out
+    assert out.count("samples/s") == 4
+
+
+def test_no_speed_of_what_is_not_equal(capsys, monkeypatch):
+    true = gpu_recurrence.cg_lru
+
+    def wrong(*inputs, implementation="auto"):
+        y, last = true(*inputs, implementation=implementation)
+        return (y if implementation == "reference" else y * 1.01), last
+
+    monkeypatch.setattr(gpu_recurrence, "cg_lru", wrong)
+    gpu.report([lambda device, n: gpu_recurrence.fused_rows(1, 50, 8, torch.float32, device, n)], torch.device("cpu"), 2)
+    out = capsys.readouterr().out
+    assert "no speed is reported: fused CG-LRU B=1" in out
+    assert " ms (" not in out

@@ -1,0 +1,141 @@
+"""The kernels on a GPU: sizes, dtypes and repetitions that the interpreter is too slow for. Skipped where there is no CUDA device."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models import HarmonicRNN, LevelSpec
+from ops import cg_lru, cg_lru_summary
+from ops.doubling import DOUBLING
+from ops.scan import scan_with
+from tests.helpers import F32, F32_GRADIENT, F64, relative_error
+from tests.ops.interpreted.conftest import poisoned_memory  # noqa: F401 - a fixture that all tests here use
+from tests.ops.test_scan import make_inputs, run
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: the Triton kernels on a GPU are not tested")
+LENGTHS = [1, 2, 63, 65, 1000, 16_000, 127_323]
+LIMITS = {torch.float64: (F64, F64), torch.float32: (F32, F32_GRADIENT), torch.bfloat16: (6e-3, 1.2e-2)}
+
+
+def gated_inputs(batch, time, units, dtype, complex_=True):
+    g = torch.Generator("cuda").manual_seed(2)
+
+    def draw(*shape, dtype=dtype):
+        return torch.randn(*shape, generator=g, device="cuda").to(dtype)
+
+    wide = torch.promote_types(dtype, torch.float32)
+    width = 2 * units if complex_ else units
+    inputs = [draw(batch, time, width), draw(batch, time, units), draw(batch, time, units), draw(units, dtype=wide) - 5]
+    inputs += [draw(units, dtype=wide) if complex_ else None, draw(batch, width, dtype=wide)]
+    return [t if t is None else t.requires_grad_() for t in inputs], torch.arange(batch, device="cuda") % 2 == 0
+
+
+def gradients_of(inputs, fresh, implementation):
+    y, last = cg_lru(*inputs, fresh, implementation=implementation)
+    weights = torch.randn(y.shape, generator=torch.Generator("cuda").manual_seed(1), device="cuda").to(y.dtype)
+    return [y, last], torch.autograd.grad((y * weights).sum() + last.sum(), [t for t in inputs if t is not None])
+
+
+@pytest.mark.parametrize("modulus", [(0.0, 0.9999), (0.99, 1.0)], ids=["from_zero", "near_one"])
+@pytest.mark.parametrize("time", LENGTHS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128], ids=str)
+def test_scan_equals_float64(dtype, time, modulus):
+    from ops.triton.scan import TRITON
+
+    inputs = [t.cuda() for t in make_inputs(2, time, 5, dtype, modulus)]
+    wide = inputs[0].dtype
+    cpu = [t.cpu() for t in inputs]
+    outputs, gradients = run(lambda *given: [t.cpu() for t in scan_with(TRITON, *(g.cuda() for g in given))], cpu, dtype)
+    expected, expected_gradients = run(partial(scan_with, DOUBLING), cpu, wide)
+    single = dtype in (torch.float32, torch.complex64)
+    for value, reference in zip(outputs, expected, strict=True):
+        assert relative_error(value.to(wide), reference) < (F32 if single else F64)
+    for value, reference in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(value.to(wide), reference) < (F32_GRADIENT if single else F64)
+
+
+@pytest.mark.parametrize("complex_", [True, False], ids=["complex", "real"])
+@pytest.mark.parametrize("time", LENGTHS)
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+def test_cg_lru_equals_float64(dtype, time, complex_):
+    inputs, fresh = gated_inputs(2, time, 64, dtype, complex_)
+    wide = [t if t is None else t.detach().double().requires_grad_() for t in inputs]
+    outputs, gradients = gradients_of(inputs, fresh, "triton")
+    expected, expected_gradients = gradients_of(wide, fresh, "reference")
+    for value, reference in zip(outputs, expected, strict=True):
+        assert relative_error(value.double(), reference) < LIMITS[dtype][0]
+    for value, reference in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(value.double(), reference) < LIMITS[dtype][1]
+
+
+@pytest.mark.parametrize("gate", [-200.0, 200.0], ids=["modulus_exactly_one", "gate_open"])
+def test_extreme_gates_are_finite_in_bfloat16(gate):
+    inputs, fresh = gated_inputs(2, 100, 64, torch.bfloat16)
+    inputs[1] = torch.full_like(inputs[1], gate, requires_grad=True)
+    for values in gradients_of(inputs, fresh, "triton"):
+        assert all(value.isfinite().all() for value in values)
+
+
+def test_slices_by_summary_equal_one_pass():
+    inputs, fresh = gated_inputs(2, 3000, 64, torch.float64)
+    y, last = cg_lru(*inputs, fresh, implementation="triton")
+    x, r, i, decay, phase, h0 = inputs
+    late = slice(1001, None)
+    _, middle = cg_lru(x[:, :1001], r[:, :1001], i[:, :1001], decay, phase, h0, fresh, implementation="triton")
+    rest = (x[:, late], r[:, late], i[:, late], decay, phase)
+    end, _ = cg_lru(*rest, middle, torch.zeros_like(fresh), implementation="triton")
+    _, summed = cg_lru_summary(*rest, middle, torch.zeros_like(fresh), implementation="triton")
+    assert relative_error(end, y[:, late]) < F64
+    assert relative_error(summed, last) < F64
+
+
+def test_runs_repeat_bit_by_bit():
+    """Forward and gradients, 50 times, beside work on another stream that delays programs at random."""
+    inputs, fresh = gated_inputs(2, 20_000, 64, torch.float32)
+    first = gradients_of(inputs, fresh, "triton")
+    other, noise = torch.cuda.Stream(), torch.randn(2048, 2048, device="cuda")
+    for _ in range(50):
+        with torch.cuda.stream(other):
+            torch.cuda._sleep(int(torch.randint(10**6, (1,))))
+            noise = (noise @ noise).tanh()
+        again = gradients_of(inputs, fresh, "triton")
+        for values, reference in zip(again, first, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(values, reference, strict=True))
+
+
+LEVELS = (LevelSpec(32, 1, 4), LevelSpec(64, 2))
+
+
+def test_compiled_model_equals_the_plain_one():
+    torch.manual_seed(0)
+    net, classes = HarmonicRNN(LEVELS, heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
+    losses = [F.cross_entropy(f(classes)[0].flatten(0, 1), classes.flatten()) for f in (net, torch.compile(net))]
+    expected, found = (torch.autograd.grad(loss, list(net.parameters())) for loss in losses)
+    assert relative_error(losses[1], losses[0]) < F32
+    for value, reference in zip(found, expected, strict=True):
+        assert relative_error(value, reference) < 1e-3
+
+
+@pytest.mark.slow
+def test_losses_of_200_steps_in_bfloat16_are_within_a_hundredth_of_float32():
+    """On a fixed mixture of tones, decoded anew at each step from random phases."""
+    curves = []
+    for bfloat16 in (False, True):
+        torch.manual_seed(0)
+        net = HarmonicRNN(LEVELS, heads=4, scan="triton").cuda()
+        optimizer, curve = torch.optim.AdamW(net.parameters(), lr=2e-3), []
+        for _ in range(200):
+            phases = torch.rand(8, 3, 1, device="cuda") * 6.3
+            tones = torch.sin(torch.tensor([0.05, 0.11, 0.23], device="cuda")[:, None] * torch.arange(4000, device="cuda") + phases)
+            classes = (tones.mean(dim=1) * 127 + 128).long()
+            with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
+                logits, _ = net(classes)
+            loss = F.cross_entropy(logits.float().flatten(0, 1), classes.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            curve.append(loss.item())
+        curves.append(torch.tensor(curve))
+    assert relative_error(curves[1][-50:].mean(), curves[0][-50:].mean()) < 0.01
