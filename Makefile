@@ -13,10 +13,10 @@ demo: environment
 	@echo "Look:    .venv/bin/tensorboard --logdir logs"
 
 test: environment
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 test-all: environment
-	.venv/bin/python -m pytest -m ""
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m ""
 
 lint: environment
 	.venv/bin/ruff check .

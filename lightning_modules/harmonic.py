@@ -89,19 +89,19 @@ class HarmonicModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch) -> Tensor:
-        nats = self._nats(batch, "train")
-        # One normaliser, the valid samples of all ranks; their gradients are averaged, hence the number of ranks.
-        ranks, valid = self.trainer.world_size, batch.valid.sum()
+        nats = torch.where(batch.valid, self._nats(batch, "train"), 0).sum()
+        # One normaliser, the valid samples of all ranks; and in the same exchange the nats of all, so that ranks stop together.
+        sums, ranks = torch.stack([nats.detach().double(), batch.valid.sum().double()]), self.trainer.world_size
         if ranks > 1:
-            valid = self.trainer.strategy.reduce(valid, reduce_op="sum")
-        loss = torch.where(batch.valid, nats, 0).sum() * ranks / valid
-        if not loss.isfinite():
-            where = first_non_finite(self, batch.classes)
-            raise UserError(f"the loss is {loss.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
-        bits = loss.detach() / math.log(2)
-        self.log("train/bits", bits, sync_dist=ranks > 1)
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        mean = sums[0] / sums[1]
+        if not mean.isfinite():
+            where = "in another rank's share" if nats.isfinite() else first_non_finite(self, batch.classes)
+            raise UserError(f"the loss is {mean.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
+        bits = (mean / math.log(2)).float()
+        self.log("train/bits", bits)
         self.log("bits/sample", bits, prog_bar=True, logger=False)
-        return loss
+        return nats * (ranks / sums[1]).to(nats.dtype)  # gradients are averaged over the ranks
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])

@@ -12,7 +12,6 @@ from errors import UserError
 from parallel import ContextParallelStrategy
 from tests.parallel.fits import Recorded, make_data, make_trainer
 from tests.parallel.ranks import Ranks
-from tests.parallel.test_strategy import folder  # noqa: F401 - a fixture
 
 TIMEOUT_S = 8
 
@@ -37,14 +36,14 @@ class Faulty(Recorded):
         self.trainer.save_checkpoint(self.trainer.default_root_dir + "/last.ckpt")
 
 
-def fit_to_its_end(folder, fault):  # noqa: F811
+def fit_to_its_end(folder, fault):
     strategy = ContextParallelStrategy(timeout=timedelta(seconds=TIMEOUT_S))
     trainer = make_trainer(folder, 2, strategy=strategy)
     trainer.fit(Faulty(fault), datamodule=make_data(folder))
 
 
 @pytest.mark.parametrize("fault", ["raises", "killed", "hangs"])
-def test_the_run_ends_on_all_ranks(folder, tmp_path, fault):  # noqa: F811
+def test_the_run_ends_on_all_ranks(folder, tmp_path, fault):
     ranks = Ranks()
     (tmp_path / "music").symlink_to(folder / "music")
     (kind, trace), second = ranks.run_to_the_end(2, fit_to_its_end, tmp_path, fault, timeout=30)
@@ -58,7 +57,7 @@ def test_the_run_ends_on_all_ranks(folder, tmp_path, fault):  # noqa: F811
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-def impossible(folder, context_size, data):  # noqa: F811
+def impossible(folder, context_size, data):
     trainer = make_trainer(folder, 2, strategy=ContextParallelStrategy(context_size))
     try:
         trainer.fit(Recorded(False, False), datamodule=make_data(folder, **data))
@@ -67,7 +66,7 @@ def impossible(folder, context_size, data):  # noqa: F811
     return ""
 
 
-def test_what_cannot_be_split(ranks, folder):  # noqa: F811
+def test_what_cannot_be_split(ranks, folder):
     for context_size, data, parts in [
         (3, {}, ["context_size (3)", "number of ranks (2"]),
         (2, {"clip_samples": 11}, ["data.clip_samples (11)", "at least 12", "pooling factors (6)", "2 ranks"]),
@@ -81,3 +80,28 @@ def test_what_cannot_be_split(ranks, folder):  # noqa: F811
 def test_a_context_of_no_ranks():
     with pytest.raises(UserError, match="context_size must be at least 1, got 0"):
         ContextParallelStrategy(0)
+
+
+class Poisoned(Recorded):
+    """The second rank's share of a batch is not a number, in the third step."""
+
+    def __init__(self):
+        super().__init__(False, False)
+
+    def _nats(self, batch, stream):
+        nats = super()._nats(batch, stream)
+        return nats * torch.nan if self.global_step == 2 and self.global_rank == 1 else nats
+
+
+def fit_poisoned(folder):
+    try:
+        make_trainer(folder, 2).fit(Poisoned(), datamodule=make_data(folder))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_all_ranks_stop_at_what_is_not_a_number(ranks, folder):
+    first, second = ranks.run(2, fit_poisoned, folder)
+    assert "the loss is nan at step 2; not finite first: in another rank's share" in first
+    assert "the loss is nan at step 2; not finite first: the loss itself" in second

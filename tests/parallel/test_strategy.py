@@ -1,14 +1,12 @@
 """Training and evaluation on a mesh of data x context ranks equal those of one process."""
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 
 from tests.helpers import F32_GRADIENT, F64, relative_error
+from tests.parallel.conftest import LENGTHS
 from tests.parallel.fits import STEPS, compile_dense, fit, measure, recompute
 
-LENGTHS = {"train": [130, 97, 47, 201, 40, 160], "validation": [90], "test": [121, 33]}
 MESHES = [(2, 2), (4, 4), (4, 2)]  # ranks, context size: data x context of 1 x 2, 1 x 4, 2 x 2
 FLOAT64 = {
     "complex": {},
@@ -20,17 +18,6 @@ FLOAT64 = {
     "recomputed": {"change": recompute},
     "accumulated": {"accumulate_grad_batches": 2, "data": {"batch_size": 2}},
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("split")
-    rng = np.random.default_rng(0)
-    for split, lengths in LENGTHS.items():
-        (folder / "music" / split).mkdir(parents=True)
-        for i, length in enumerate(lengths):
-            soundfile.write(folder / "music" / split / f"{i}.wav", rng.uniform(-1, 1, length), 16_000, subtype="PCM_16")
-    return folder
 
 
 def compare(results, alone, gradients, weights):
