@@ -1,13 +1,14 @@
 """What is reported, written and kept while a run goes on: one class per file."""
 
 from callbacks.audio_samples import AudioSamples
-from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from callbacks.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
 from callbacks.ema import EMA
 from callbacks.nll_report import NLLReport
 from callbacks.random_states import RandomStates
 from callbacks.recurrence_histograms import RecurrenceHistograms
 from callbacks.run_record import RunRecord
 from callbacks.run_summary import RunSummary
+from callbacks.stopping import Stopped
 from callbacks.throughput import Throughput
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     "RecurrenceHistograms",
     "RunRecord",
     "RunSummary",
+    "Stopped",
     "Throughput",
+    "WholeCheckpointIO",
 ]

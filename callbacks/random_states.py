@@ -37,6 +37,8 @@ class RandomStates(Callback):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Where steps are counted in epochs Lightning makes the loader before it has read where in the data to go on, and then forgets to.
+        trainer.fit_loop._load_combined_loader_states()
         if trainer.global_rank >= len(self._saved):
             return
         states = self._saved[trainer.global_rank]

@@ -1,6 +1,8 @@
 """LightningCLI over this project's model, data and callbacks."""
 
 import argparse
+import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,16 +29,19 @@ from callbacks import (
     RecurrenceHistograms,
     RunRecord,
     RunSummary,
+    Stopped,
     Throughput,
+    WholeCheckpointIO,
 )
 from cli.prepare import innermost, prepare
-from cli.runs import Run, check_writable, find_run
+from cli.runs import Run, any_runs, check_writable, find_run
 from datamodules import AudioDataModule
 from errors import UserError
 from lightning_modules import HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
 from parallel import context_size
+from signals import ended_by_signals
 
 EVALUATIONS = ("validate", "test")
 DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare (see prepare --help)."
@@ -90,6 +95,7 @@ class HarmonicCLI(LightningCLI):
         # The order matters: samples are drawn before the averaged weights are swapped out again.
         parser.add_lightning_class_args(AudioSamples, "samples")
         parser.add_lightning_class_args(EMA, "ema")
+        parser.add_class_arguments(LastCheckpoint, "checkpoint", instantiate=False)  # not made where checkpointing is switched off
         for key in FROM_DATA:
             parser.link_arguments(f"data.init_args.{key}", f"model.{key}")
 
@@ -99,8 +105,8 @@ class HarmonicCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.config.subcommand]
-        if self.run is None and config.ckpt_path is not None:  # in a config file
-            self.run = find_run(config.ckpt_path, Path(LOGGER["save_dir"]))
+        if self.run is None and config.ckpt_path is not None:
+            self._begin_or_go_on(config)
         if self.config.subcommand in EVALUATIONS:
             config.model.init_from = None
             config.trainer.logger = False
@@ -111,6 +117,16 @@ class HarmonicCLI(LightningCLI):
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
+
+    def _begin_or_go_on(self, config: Any) -> None:
+        """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
+        place = getattr(config.trainer.logger, "init_args", None) or Namespace(LOGGER)
+        logs = Path(place.save_dir) / (place.name or "")
+        if config.ckpt_path == "last" and not any_runs(logs):
+            rank_zero_info(f"{logs}: no run with a checkpoint to go on from: a new run begins")
+            config.ckpt_path = None
+        else:
+            self.run = find_run(config.ckpt_path, logs)
 
     def _prepare_logger(self, config: Any) -> None:
         logger = config.trainer.logger
@@ -149,7 +165,7 @@ class HarmonicCLI(LightningCLI):
             return callbacks
         callbacks += [Throughput(), RandomStates(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
         if config.trainer.enable_checkpointing is not False:
-            callbacks += [BestCheckpoint(), LastCheckpoint()]
+            callbacks += [BestCheckpoint(), LastCheckpoint(**config.checkpoint)]
         if config.trainer.logger:
             callbacks.append(LearningRateMonitor(logging_interval="step"))
         return callbacks
@@ -168,6 +184,7 @@ class HarmonicCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
         trainer.callbacks = [c for c in trainer.callbacks if not (isinstance(c, EMA) and c.decay is None)]
+        trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
 
@@ -181,7 +198,10 @@ def requested_run(args: Sequence[str]) -> Run | None:
         return None
     if rest[0] == "fit" and given.ckpt_path is None:
         return None
-    run = find_run(given.ckpt_path, log_folder(given.config))
+    logs = log_folder(given.config)
+    if rest[0] == "fit" and given.ckpt_path == "last" and not any_runs(logs):
+        return None
+    run = find_run(given.ckpt_path, logs)
     if rest[0] in EVALUATIONS and not run.config.is_file() and not given.config:
         raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
     return run
@@ -226,12 +246,31 @@ def main(args: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     given = sys.argv[1:] if args is None else list(args)
-    try:
-        if given[:1] == ["prepare"]:
-            prepare(given[1:])
-        else:
-            HarmonicCLI(args)
-    except (UserError, argparse.ArgumentError, MisconfigurationException) as error:
-        print(f"error: {brief(error)}", file=sys.stderr)
-        return 2
+    with ended_by_signals() as received:
+        try:
+            if given[:1] == ["prepare"]:
+                prepare(given[1:])
+            else:
+                HarmonicCLI(args)
+        except (UserError, argparse.ArgumentError, MisconfigurationException) as error:
+            print(f"error: {brief(error)}", file=sys.stderr)
+            return 2
+        except Stopped as stopped:
+            if rank_zero_only.rank == 0:
+                print(goes_on(stopped, given), file=sys.stderr)
+            return stopped.status
+        except (KeyboardInterrupt, SystemExit):  # Lightning makes the second out of the first
+            if not received:
+                raise
+            print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
+            return 128 + received[0]
     return 0
+
+
+def goes_on(stopped: Stopped, args: Sequence[str]) -> str:
+    """Where a training that was asked to stop can go on from, and how."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ckpt_path")
+    _, same = parser.parse_known_args(args)
+    command = shlex.join(["python", "train.py", *same, "--ckpt_path", "last"])
+    return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {command}"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from errors import UserError
 
+CHECKPOINTS = "checkpoints/*.ckpt"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -40,7 +42,7 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
         if not path.is_file():
             raise UserError(f"--ckpt_path {checkpoint}: there is no such file; give a checkpoint, best or last")
         return Run(path.resolve().parents[1] if path.resolve().parent.name == "checkpoints" else path.resolve().parent, path)
-    found = sorted(logs.rglob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = sorted(logs.rglob(CHECKPOINTS), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError(f"{logs}: no run with a checkpoint; train first (python train.py fit --config ...), or give --ckpt_path FILE")
     folder = found[-1].parent
@@ -48,6 +50,11 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
         if (folder / f"{name}.ckpt").is_file():
             return Run(folder.parent, folder / f"{name}.ckpt")
     raise UserError(f"{folder}: has no {checkpoint or 'best or last'}.ckpt; give --ckpt_path FILE")
+
+
+def any_runs(logs: Path) -> bool:
+    """Whether a run with a checkpoint lies below `logs`."""
+    return any(logs.rglob(CHECKPOINTS))
 
 
 def check_writable(folder: Path) -> None:

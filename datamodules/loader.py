@@ -1,6 +1,9 @@
 """Batches from an order, to this rank, continued exactly where a checkpoint was taken."""
 
+import os
+import signal
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import torch
@@ -8,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.clips import Batch, collate
 from datamodules.orders import Order, Piece
+from signals import STOPPING
 
 
 class RankBatches:
@@ -31,6 +35,21 @@ class RankBatches:
                 yield batch[self.rank * share : (self.rank + 1) * share]
 
 
+def leave_signals(worker: int) -> None:
+    """Leaves signals, which may be sent to all processes, to the main one, which needs its workers for its step; ends when that asks."""
+    main = os.getppid()
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN if signum != signal.SIGTERM else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def watch() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+            pass
+        os._exit(0)
+
+    Thread(target=watch, daemon=True).start()
+
+
 class EvaluationLoader(DataLoader[Batch]):
     """All batches of an order, from the first one each time."""
 
@@ -41,6 +60,7 @@ class EvaluationLoader(DataLoader[Batch]):
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=num_workers,
             collate_fn=collate,
+            worker_init_fn=leave_signals,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
             # Its own: preparing batches must not draw from the random numbers of training.

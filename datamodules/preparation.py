@@ -7,14 +7,16 @@ gets its name only when it is whole and on disk, and its line in the manifest on
 import fcntl
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,10 @@ from audio import stream_mono
 from audio.reading import probe
 from datamodules.manifest import BLOCK, FORMAT, Entry, manifest_lines, read_manifest
 from errors import UserError
+from files import remove_parts, replacing
+from signals import STOPPING
 
 FULL_SCALE = 32768
-PART = ".part"  # ends the name of a file that is being written
 INLINE_BYTES = 32 << 20  # less than this is prepared before other processes would have started
 
 
@@ -79,8 +82,7 @@ def prepare_shards(
     with _sole_worker(shards):
         crashed = working.exists()
         if crashed:
-            for part in shards.rglob(f".*{PART}"):
-                part.unlink()
+            remove_parts(shards)
         _write(working, "")
         current, stale = _sort_out(wanted, read_manifest(manifest, settings), shards, verify or crashed)
         # Rewritten before work begins, so that a line torn by a crash is not appended to.
@@ -134,12 +136,30 @@ def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int,
             yield prepare_file(root, entry, shards, sample_rate)
         return
     # Children run numpy and libsndfile alone, none of torch's threads, which would not survive a fork.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"))
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=_follow_the_main_process)
     try:
         for future in as_completed([pool.submit(prepare_file, root, entry, shards, sample_rate) for entry in stale]):
             yield future.result()
+    except KeyboardInterrupt:
+        for child in active_children():
+            child.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _follow_the_main_process() -> None:
+    """A worker leaves signals, which may be sent to all processes, to the main one, and ends when that does, however it ends."""
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN)
+    main = parent_process()
+    assert main is not None
+
+    def watch() -> None:
+        wait([main.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> Entry:
@@ -153,13 +173,13 @@ def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> En
     high: list[int] = []
     digest, length, overshoots, rest = hashlib.sha256(), 0, 0, np.zeros(0, np.int16)
     try:
-        with _replacing(shard_path(shards, entry.source)) as write:
+        with replacing(shard_path(shards, entry.source)) as file:
             for piece in stream_mono(path, sample_rate):
                 levels = np.rint(piece * FULL_SCALE)
                 overshoots += int(np.count_nonzero(np.abs(levels) > FULL_SCALE))
                 samples = np.clip(levels, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
                 content = samples.tobytes()
-                write(content)
+                file.write(content)
                 digest.update(content)
                 length += len(samples)
                 blocks = np.concatenate([rest, samples])
@@ -206,24 +226,8 @@ def _is_current(old: Entry, now: Entry, shards: Path, verify: bool) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    with _replacing(path) as write:
-        write(text.encode())
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Writes to a temporary file that takes the name `path` when all went well and is on disk, and is removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file.write
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 @contextmanager

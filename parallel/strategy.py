@@ -1,16 +1,20 @@
 """A Lightning strategy that splits the time axis of every waveform over devices."""
 
+import signal
 from typing import Any
 
 import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from typing_extensions import override
 
 from errors import UserError
 from models import set_slices
 from parallel.exchange import ContextGroup
+from parallel.faults import Faults
 from parallel.process_group import ProcessGroup
+from parallel.refusal import check_knows_slices
 
 
 class ContextParallelStrategy(DDPStrategy):
@@ -33,6 +37,7 @@ class ContextParallelStrategy(DDPStrategy):
         super().__init__(**{"broadcast_buffers": False} | kwargs)
         self._context_size = context_size
         self.group: ContextGroup | None = None
+        self._faults: Faults | None = None
 
     @property
     def context_size(self) -> int:
@@ -58,11 +63,27 @@ class ContextParallelStrategy(DDPStrategy):
     @override
     def setup_environment(self) -> None:
         size = self.context_size
+        if size > 1:
+            check_knows_slices(self.lightning_module.net)  # type: ignore[union-attr,arg-type]
         super().setup_environment()
+        self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks)
         if size > 1:
             subgroup, _ = dist.new_subgroups(size, timeout=self._timeout)
             self.group = ContextGroup(ProcessGroup(subgroup))
         set_slices(self.lightning_module, self.group)
+
+    @override
+    def on_exception(self, exception: BaseException) -> None:
+        super().on_exception(exception)
+        if self._faults is None:
+            return
+        fault = self._faults.explain(exception)
+        if fault is None:
+            return
+        exception.add_note(fault)
+        # Lightning ends them when one of them fails, but not where one hangs.
+        if isinstance(self.launcher, _SubprocessScriptLauncher):
+            self.launcher.kill(signal.SIGKILL)
 
     @override
     def teardown(self) -> None:

@@ -9,11 +9,16 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Record(Callback):
-    """Appends clips and loss of each step, and two random numbers drawn after it, to `record_RANK.jsonl`."""
+    """Appends number, clips and loss of each step, and two random numbers drawn after it, to `record_RANK.jsonl`."""
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         with Path(f"record_{trainer.global_rank}.jsonl").open("a") as file:
-            row = {"clips": batch.clip.tolist(), "loss": outputs["loss"].item(), "draws": [torch.rand(1).item(), random.random()]}
+            row = {
+                "step": trainer.global_step,
+                "clips": batch.clip.tolist(),
+                "loss": outputs["loss"].item(),
+                "draws": [torch.rand(1).item(), random.random()],
+            }
             print(json.dumps(row), file=file)
 
 

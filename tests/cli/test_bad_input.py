@@ -99,7 +99,7 @@ def test_files(run, folder, capsys, make, message):
         ("--trainer.max_steps -1 --trainer.max_epochs -1", ["max_steps", "max_epochs"]),
         ("--trainer.logger.init_args.save_dir tiny.yaml/logs", ["tiny.yaml/logs", "cannot be written"]),
         ("--ckpt_path nothing.ckpt", ["nothing.ckpt", "no such file"]),
-        ("--ckpt_path last", ["no run with a checkpoint"]),
+        ("--ckpt_path best", ["no run with a checkpoint"]),
         ("--trainer.logger.init_args.save_dir . --trainer.logger.init_args.name tiny.yaml", ["tiny.yaml", "cannot be written"]),
         ("--trainer.logger false", ["trainer.logger must be a TensorBoardLogger"]),
         ("--trainer.logger CSVLogger", ["trainer.logger must be a TensorBoardLogger"]),

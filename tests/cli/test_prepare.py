@@ -1,8 +1,15 @@
+import os
+import signal
+import time
+
 import pytest
 import soundfile
 
+from cli import main
+from datamodules import preparation
 from lightning_modules import HarmonicModule
 from tests.audio_files import tone
+from tests.forking import in_child, status_of
 
 
 def test_makes_the_shards_of_a_config_and_no_model(run, folder, capsys, monkeypatch):
@@ -73,3 +80,39 @@ def test_new_recordings_are_noticed(run, folder):
     soundfile.write(folder / "data/nine/new_nohash_0.wav", tone(320, 1), 16_000)
     assert run("prepare --config tiny.yaml") == 0
     assert (folder / "data/shards_16000/nine/new_nohash_0.wav.pcm").stat().st_size == 640
+
+
+@pytest.mark.parametrize(("name", "to_all"), [("SIGTERM", False), ("SIGTERM", True), ("SIGINT", True), ("SIGKILL", False)])
+def test_stopped_by_a_signal_its_processes_end_too_and_it_goes_on(folder, run, monkeypatch, name, to_all):
+    """SIGINT is sent to all processes, as terminals do."""
+    original = preparation.stream_mono
+
+    def slow(path, rate):
+        for piece in original(path, rate):
+            time.sleep(0.5)
+            yield piece
+
+    monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
+    monkeypatch.setattr(preparation, "stream_mono", slow)
+    output = folder / "output.txt"
+    pid = in_child(lambda: main(["prepare", "--config", "tiny.yaml", "--processes", "2"]), output)
+    while not list(folder.glob("data/shards_16000/**/*.part")):
+        time.sleep(0.01)
+    (os.killpg if to_all else os.kill)(pid, signal.Signals[name])
+    assert status_of(pid) == (-signal.SIGKILL if name == "SIGKILL" else 128 + signal.Signals[name]), output.read_text()
+    wait_until_gone(pid)
+    assert "Traceback" not in output.read_text()
+    monkeypatch.setattr(preparation, "stream_mono", original)
+    assert run("prepare --config tiny.yaml") == 0
+    assert not list(folder.rglob("*.part"))
+
+
+def wait_until_gone(group):
+    """Fails where processes of a group are still there after 5 s."""
+    for _ in range(500):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+    pytest.fail("processes were left behind")

@@ -24,18 +24,27 @@ class Ranks:
         Raises:
             RuntimeError: a rank raised, with its traceback.
         """
+        answers = self.run_to_the_end(size, function, *args)
+        failed = [f"rank {rank}: {kind} {answer}" for rank, (kind, answer) in enumerate(answers) if kind != "returned"]
+        if failed:
+            raise RuntimeError("\n".join(failed))
+        return [answer for _, answer in answers]
+
+    def run_to_the_end(self, size: int, function: Callable[..., Any], *args: Any, timeout: float = TIMEOUT_S) -> list[tuple[str, Any]]:
+        """As `run`, but of each rank what became of it: ("returned", value), ("raised", traceback), ("died", "") or ("hangs", "").
+
+        All processes end where one did not return.
+        """
         while len(self._workers) < size:
             self._start()
         with tempfile.TemporaryDirectory() as folder:
             workers = self._workers[:size]
             for rank, (_, pipe) in enumerate(workers):
                 pipe.send((rank, size, str(Path(folder) / "meet"), function, args))
-            answers = [pipe.recv() if pipe.poll(TIMEOUT_S) else ("hung", "") for _, pipe in workers]
-        failed = [f"rank {rank}: {kind} {answer}" for rank, (kind, answer) in enumerate(answers) if kind != "returned"]
-        if failed:
+            answers = [_answer(pipe, timeout) for _, pipe in workers]
+        if any(kind != "returned" for kind, _ in answers):
             self.stop()
-            raise RuntimeError("\n".join(failed))
-        return [answer for _, answer in answers]
+        return answers
 
     def stop(self) -> None:
         """Ends all processes."""
@@ -53,6 +62,13 @@ class Ranks:
         process.start()
         os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
         self._workers.append((process, here))
+
+
+def _answer(pipe: Any, timeout: float) -> tuple[str, Any]:
+    try:
+        return pipe.recv() if pipe.poll(timeout) else ("hangs", "")
+    except EOFError:
+        return "died", ""
 
 
 def _serve(pipe: Any) -> None:

@@ -1,0 +1,78 @@
+"""Training that is killed at any moment, again and again, is the training that was not."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+
+from cli import main
+from tests.forking import in_child, status_of
+
+KILLS = 100
+STEPS = 40
+# A checkpoint after every step, so that many kills fall into the writing of one.
+FIT = f"fit --config tiny.yaml --trainer.max_steps {STEPS} --trainer.val_check_interval 6 --checkpoint.minutes 1e-9 --ema.decay 0.9"
+FIT += " --samples.sample_seconds 0 --trainer.callbacks+=tests.cli.record.Record --ckpt_path last"
+
+
+def records(folder):
+    """Of each step all that was recorded, more than once where it was made again after a kill."""
+    rows = {}
+    for line in (folder / "record_0.jsonl").read_text().splitlines() if (folder / "record_0.jsonl").exists() else []:
+        row = json.loads(line)
+        rows.setdefault(row["step"], []).append(row)
+    return rows
+
+
+def start_anew(folder):
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    (folder / "record_0.jsonl").unlink(missing_ok=True)
+
+
+def weights(folder):
+    checkpoint = torch.load(folder / "logs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
+    return [*checkpoint["state_dict"].values(), *checkpoint["current_model_state"].values()]
+
+
+@pytest.mark.slow  # about 7 minutes: 4 s a kill, most of them for starting
+@pytest.mark.timeout(1500)
+def test_killed_at_random_again_and_again(folder):
+    """SIGTERM, SIGINT and SIGKILL at a random time of preparing, starting, training, writing and evaluating."""
+    output = folder / "output.txt"
+    assert main(FIT.split()) == 0  # in this process, so that its children find everything imported and compiled
+    whole, final = records(folder), weights(folder)
+    start_anew(folder)
+    rng = random.Random(0)
+    ends, kills, again = {}, 0, 0
+    while kills < KILLS or records(folder):  # the last run is let go to its end
+        if rng.random() < 0.25:
+            shutil.rmtree(folder / "data/shards_16000", ignore_errors=True)
+        workers, name = rng.choice([0, 0, 1]), rng.choice(["SIGTERM", "SIGKILL", "SIGKILL", "SIGINT"])
+        output.unlink(missing_ok=True)
+        pid = in_child(lambda workers=workers: main([*FIT.split(), f"--data.num_workers={workers}"]), output)
+        signum = signal.Signals[name]
+        if kills < KILLS:
+            time.sleep(rng.uniform(0.5, 4))
+            # As `kill` does, or as terminals and clusters do, with the processes that read the data.
+            rng.choice([os.kill, os.killpg])(pid, signum)
+        status = status_of(pid)
+        # Killed, ended before training, stopped in it, or done before the signal came.
+        assert status in ({-signum} if name == "SIGKILL" else {75, 128 + signum}) | {0}, output.read_text()
+        assert name == "SIGKILL" or "Traceback" not in output.read_text()
+        ends[name, status] = ends.get((name, status), 0) + 1
+        kills += status != 0
+        if status == 0:
+            rows = records(folder)
+            assert set(rows) == set(whole)
+            assert all(row == whole[step][0] for step in rows for row in rows[step])
+            assert all(torch.equal(a, b) for a, b in zip(weights(folder), final, strict=True))
+            again += sum(len(made) - 1 for made in rows.values())
+            start_anew(folder)
+    print(ends, f"{again} steps made again")
+    assert again <= kills
+    assert {status for _, status in ends} >= {75, -signal.SIGKILL, 0}

@@ -1,0 +1,85 @@
+"""A rank that is killed, hangs or raises ends the run on all, with the rank and the reason named, and the last checkpoint whole."""
+
+import os
+import signal
+import time
+from datetime import timedelta
+
+import pytest
+import torch
+
+from errors import UserError
+from parallel import ContextParallelStrategy
+from tests.parallel.fits import Recorded, make_data, make_trainer
+from tests.parallel.ranks import Ranks
+from tests.parallel.test_strategy import folder  # noqa: F401 - a fixture
+
+TIMEOUT_S = 8
+
+
+class Faulty(Recorded):
+    """Rank 1 comes to grief in its third step."""
+
+    def __init__(self, fault):
+        super().__init__(False, False)
+        self.fault = fault
+
+    def training_step(self, batch):
+        if self.global_step == 2 and self.global_rank == 1:
+            if self.fault == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "hangs":
+                time.sleep(1000)
+            raise ValueError("a string broke")
+        return super().training_step(batch)
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.trainer.save_checkpoint(self.trainer.default_root_dir + "/last.ckpt")
+
+
+def fit_to_its_end(folder, fault):  # noqa: F811
+    strategy = ContextParallelStrategy(timeout=timedelta(seconds=TIMEOUT_S))
+    trainer = make_trainer(folder, 2, strategy=strategy)
+    trainer.fit(Faulty(fault), datamodule=make_data(folder))
+
+
+# Starting processes that import everything takes its time.
+@pytest.mark.parametrize("fault", ["raises", "killed", "hangs"])
+def test_the_run_ends_on_all_ranks(folder, tmp_path, fault):  # noqa: F811
+    ranks = Ranks()
+    ranks.run(2, torch.get_num_threads)  # the processes are there: what is measured is the fault
+    (tmp_path / "music").symlink_to(folder / "music")
+    (kind, trace), second = ranks.run_to_the_end(2, fit_to_its_end, tmp_path, fault, timeout=30)
+    assert kind == "raised", trace
+    if fault == "raises":
+        assert second[0] == "raised"
+        assert "rank 1 failed with ValueError: a string broke" in trace
+    else:
+        assert second[0] == {"killed": "died", "hangs": "hangs"}[fault]
+        assert "rank 1 was killed or hangs: rank 0 waited for it in vain" in trace
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+def impossible(folder, context_size, data):  # noqa: F811
+    trainer = make_trainer(folder, 2, strategy=ContextParallelStrategy(context_size))
+    try:
+        trainer.fit(Recorded(False, False), datamodule=make_data(folder, **data))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_what_cannot_be_split(ranks, folder):  # noqa: F811
+    for context_size, data, parts in [
+        (3, {}, ["context_size (3)", "number of ranks (2"]),
+        (2, {"clip_samples": 11}, ["data.clip_samples (11)", "at least 12", "pooling factors (6)", "2 ranks"]),
+        (2, {"clip_samples": 18, "order": "sequential", "scaling": "file"}, ["data.clip_samples (18)", "multiple", "(6)", "2 ranks"]),
+        (1, {"batch_size": 3}, ["data.batch_size (3)", "data ranks (2)"]),
+    ]:
+        for message in ranks.run(2, impossible, folder, context_size, data):
+            assert all(part in message for part in parts), message
+
+
+def test_a_context_of_no_ranks():
+    with pytest.raises(UserError, match="context_size must be at least 1, got 0"):
+        ContextParallelStrategy(0)
