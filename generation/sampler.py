@@ -8,7 +8,7 @@ from torch import Tensor
 from generation.engine import Engine, PlainEngine
 from models import HarmonicRNN, ModelState, undivided
 
-CHUNK = 1024  # samples that are drawn, and uniform numbers that are held, at a time
+CHUNK = 256  # samples drawn at a time: what is heard, written and held at once
 PROMPT_CHUNK = 1 << 16  # samples of a prompt in one pass; bounds the memory that a long one takes
 
 
@@ -88,8 +88,8 @@ def spread(state: ModelState, clips: int) -> ModelState:
     return state.map(lambda tensor: tensor.expand(clips, *tensor.shape[1:]).contiguous())
 
 
-def generator(seed: int, clip: int) -> torch.Generator:
-    """The random numbers of a clip."""
+def generator(seed: int, clip: int, redraw: int = 0) -> torch.Generator:
+    """The random numbers of a clip; others each time that it is drawn again."""
     # Mixed, since generators with neighbouring seeds are not independent.
-    mixed = (seed * 0x9E3779B97F4A7C15 + clip * 0xBF58476D1CE4E5B9) % 2**63
+    mixed = (seed * 0x9E3779B97F4A7C15 + clip * 0xBF58476D1CE4E5B9 + redraw * 0x94D049BB133111EB) % 2**63
     return torch.Generator().manual_seed(mixed)
