@@ -1,5 +1,6 @@
 """`python train.py generate`: audio from a trained model."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -59,7 +60,7 @@ def generate(args: Sequence[str], run: Run | None) -> None:
     prompts = read_prompts(config, settings, voice, data, console)
     start = starting_states(voice, prompts)
     console.print(f"Checkpoint {run.checkpoint} of run {run.folder}", soft_wrap=True, highlight=False)
-    reference = usual_sound(data, run.folder / "usual_sound.json" if run.config.is_file() else None)
+    reference = usual_sound(data, voice.quantiser, run.folder / "usual_sound.json" if run.config.is_file() else None)
     bar = Progress(
         TextColumn("Generating"), BarColumn(), RealTime(voice.sample_rate), TimeRemainingColumn(), console=console, transient=True
     )
@@ -72,7 +73,12 @@ def generate(args: Sequence[str], run: Run | None) -> None:
 
         writer = ClipWriter(voice.engine(), start, voice.quantiser, voice.sample_rate, reference, progress)
         if folder is None:
-            clip = writer.play(settings, to_stdout(voice))
+            try:
+                clip = writer.play(settings, to_stdout(voice))
+            except BrokenPipeError:
+                # The player has ended, and so does this; what is left in the buffer goes nowhere.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return
         else:
             about = about_run(run, voice, config, settings, prompts)
             generated = Generated(folder, about | {"usual": asdict(reference)})

@@ -1,7 +1,7 @@
 """Runaway noise and collapse to silence, which long autoregressive samples suffer from, found by comparison with the training data.
 
-Each frame of a quarter of a second is measured three ways: its level (dB under full scale, its mean left out), its spectral flatness (dB:
-0 for white noise, far below for tones), and the entropy of its classes (bits). What is usual of each is taken from frames of the training data.
+Each frame of a quarter of a second is measured in three ways: its level (dB under full scale, its mean left out), its spectral flatness
+(dB: 0 for white noise, far below for tones), and the entropy of its classes (bits). What is usual comes from frames of the training data.
 """
 
 from collections.abc import Iterable
@@ -38,13 +38,13 @@ class Reference:
     """What is usual: the 1st, 50th and 99th percentile of each measure over frames of training clips, and for how many seconds on end these
     are silent or noisy by the thresholds that follow from the percentiles.
 
-    The defaults stand in where there is no training data: they were taken from piano recordings of 8-bit mu-law.
+    The defaults stand in where there is no training data: about those of piano recordings as 8-bit mu-law, with room for quieter ones.
     """
 
     source: str = "defaults"
     level: tuple[float, float, float] = (-45.0, -25.0, -10.0)
-    flatness: tuple[float, float, float] = (-45.0, -28.0, -12.0)
-    entropy: tuple[float, float, float] = (4.0, 6.0, 7.5)
+    flatness: tuple[float, float, float] = (-30.0, -16.0, -11.0)
+    entropy: tuple[float, float, float] = (4.0, 6.5, 7.5)
     silence_seconds: float = 0.0
     noise_seconds: float = 0.0
 
@@ -74,6 +74,12 @@ class Reference:
         return sorted(found, key=lambda finding: finding.start)
 
     @classmethod
+    def defaults(cls, quantiser: Quantiser) -> "Reference":
+        """The defaults, with the entropy that goes with so many bits."""
+        low, usual, high = (bits * quantiser.bits / 8 for bits in cls.entropy)
+        return cls(entropy=(low, usual, high))
+
+    @classmethod
     def of(cls, clips: Iterable[Tensor], quantiser: Quantiser, sample_rate: int, source: str) -> "Reference":
         """What is usual in training clips, each (T,) classes; `source` says which they are. The defaults where none fills a frame."""
         measured = []
@@ -83,8 +89,11 @@ class Reference:
             measured.append(watch.frames)
         frames = np.concatenate([np.empty((0, 3)), *measured])
         if not len(frames):
-            return cls()
-        level, flatness, entropy = (tuple(float(p) for p in np.percentile(frames[:, i], (1, 50, 99))) for i in range(3))
+            return cls.defaults(quantiser)
+        # Silence is as flat as noise.
+        sounding = frames[:, LEVEL] > 10 * np.log10(TINY) + 1
+        measures = (frames[:, LEVEL], frames[sounding, FLATNESS] if sounding.any() else np.zeros(1), frames[:, ENTROPY])
+        level, flatness, entropy = (tuple(float(p) for p in np.percentile(values, (1, 50, 99))) for values in measures)
         usual = cls(source, level, flatness, entropy)
         silence, noise = (
             float(np.percentile([max((length for _, length in _stretches(marked(clip))), default=0) for clip in measured], 99))
