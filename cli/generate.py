@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from cli.prepare import innermost
 from cli.runs import Run
 from datamodules import AudioDataModule
 from errors import UserError
-from generation.clips import ClipWriter, Settings
+from generation.clips import Clip, ClipWriter, Settings
 from generation.prompts import conversion
 from generation.sampler import PROMPT_CHUNK, read_prompt, spread
 from models import ModelState
@@ -46,6 +47,8 @@ def generate(args: Sequence[str], run: Run | None) -> None:
     parser = make_parser(run)
     config = parser.parse_args(list(args))
     assert run is not None
+    for key in NOT_NEEDED:
+        config.pop(key, None)
     try:
         data: AudioDataModule | None = parser.instantiate(config).get("data")
     except ValueError as error:
@@ -61,35 +64,20 @@ def generate(args: Sequence[str], run: Run | None) -> None:
     start = starting_states(voice, prompts)
     console.print(f"Checkpoint {run.checkpoint} of run {run.folder}", soft_wrap=True, highlight=False)
     reference = usual_sound(data, voice.quantiser, run.folder / "usual_sound.json" if run.config.is_file() else None)
-    bar = Progress(
-        TextColumn("Generating"), BarColumn(), RealTime(voice.sample_rate), TimeRemainingColumn(), console=console, transient=True
-    )
-    with bar:
-        task = bar.add_task("", total=settings.clips * samples)
-
-        def progress(drawn: int) -> None:
-            done = bar.tasks[task].completed + drawn
-            bar.update(task, completed=done, total=max(done, bar.tasks[task].total or 0))
-
+    with progress_bar(console, settings.clips * samples, voice.sample_rate) as progress:
         writer = ClipWriter(voice.engine(), start, voice.quantiser, voice.sample_rate, reference, progress)
         if folder is None:
-            try:
-                clip = writer.play(settings, to_stdout(voice))
-            except BrokenPipeError:
-                # The player has ended, and so does this; what is left in the buffer goes nowhere.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return
+            clip = play(writer, settings, voice)
         else:
-            about = about_run(run, voice, config, settings, prompts)
-            generated = Generated(folder, about | {"usual": asdict(reference)})
+            generated = Generated(folder, about_run(run, voice, config, settings, prompts) | {"usual": asdict(reference)})
             generated.begin(settings, voice.sample_rate, voice.quantiser, prompts)
-            for clip in writer.write(folder, settings):
-                generated.add(clip, voice.sample_rate)
+            for finished in writer.write(folder, settings):
+                generated.add(finished, voice.sample_rate)
             generated.finish()
-    if folder is None:
-        console.print(f"{clip.bits_per_sample:.4f} bits/sample", *clip.findings, sep="; ", highlight=False)
-    else:
+    if folder is not None:
         report(generated, reference.source)
+    elif clip is not None:
+        console.print("; ".join([f"{clip.bits_per_sample:.4f} bits/sample", *map(str, clip.findings)]), highlight=False)
 
 
 def make_parser(run: Run | None) -> ArgumentParser:
@@ -218,14 +206,33 @@ def about_run(run: Run, voice: Voice, config: Namespace, settings: Settings, pro
     }
 
 
-def to_stdout(voice: Voice) -> Callable[[Tensor], None]:
-    """Plays classes (n,) into standard output."""
+def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
+    """Draws a clip into standard output; None where its reader stopped before the end."""
 
-    def write(classes: Tensor) -> None:
+    def hear(classes: Tensor) -> None:
         sys.stdout.buffer.write(pcm16(voice.quantiser.decode_centre(classes).numpy()).tobytes())
         sys.stdout.buffer.flush()
 
-    return write
+    try:
+        return writer.play(settings, hear)
+    except BrokenPipeError:
+        # What is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None
+
+
+@contextmanager
+def progress_bar(console: Console, samples: int, sample_rate: int) -> Iterator[Callable[[int], None]]:
+    """What is told how many samples were drawn, of so many and those that are drawn again."""
+    columns = (TextColumn("Generating"), BarColumn(), RealTime(sample_rate), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=samples)
+
+        def advance(drawn: int) -> None:
+            done = bar.tasks[task].completed + drawn
+            bar.update(task, completed=done, total=max(done, bar.tasks[task].total or 0))
+
+        yield advance
 
 
 def report(generated: Generated, usual: str) -> None:

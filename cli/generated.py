@@ -44,13 +44,14 @@ class Generated:
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            for pattern in OURS:
-                for path in self.folder.glob(pattern):
-                    path.unlink()
-            free = shutil.disk_usage(self.folder).free
+            before = [path for pattern in OURS for path in self.folder.glob(pattern)]
+            free = shutil.disk_usage(self.folder).free + sum(path.stat().st_size for path in before)
         needed = bytes_needed(settings, sample_rate, quantiser.bits) + (0 if prompts is None else 4 * prompts.numel())
         if needed > free:
-            raise UserError(f"{self.folder}: {needed / 1e9:.2f} GB are needed there, {free / 1e9:.2f} GB are free")
+            raise UserError(f"{self.folder}: {needed / 1e9:.3f} GB are needed there, {free / 1e9:.3f} GB are free")
+        with writing(self.folder):
+            for path in before:
+                path.unlink()
         self._write(complete=False)
         for number, prompt in enumerate(prompts if prompts is not None else []):
             name = "prompt" if len(prompts) == 1 else f"prompt_{number:04d}"

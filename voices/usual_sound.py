@@ -1,6 +1,7 @@
 """What the training data of a run usually sounds like."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,5 +36,6 @@ def usual_sound(data: AudioDataModule | None, quantiser: Quantiser, kept: Path |
     batches = (data.clip("train", index) for index in range(0, clips, -(-clips // CLIPS)))
     reference = Reference.of((batch.classes[batch.valid] for batch in batches), data.quantiser, data.sample_rate, data.protocol)
     if kept is not None:
-        kept.write_text(json.dumps(asdict(reference), indent=2) + "\n")
+        with suppress(OSError):  # a run that may only be read is measured each time
+            kept.write_text(json.dumps(asdict(reference), indent=2) + "\n")
     return reference

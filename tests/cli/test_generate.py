@@ -208,9 +208,8 @@ def test_bad_arguments_are_found_before_work_starts(run, folder, out, capsys, mo
     for name, file in (("full", "manifest.json"), ("foreign", "thesis.txt")):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / file).write_text("precious")
-    expect_error(
-        run, capsys, f"generate {arguments}" + ("" if "--out" in arguments or "--stdout" in arguments else f" --out {out}"), *parts
-    )
+    place = "" if "--out" in arguments or "--stdout" in arguments else f"--out {out}"
+    expect_error(run, capsys, f"generate {arguments} {place}", *parts)
     assert not out.exists()
     assert (folder / "full/manifest.json").read_text() == "precious"
     assert [path.name for path in (folder / "foreign").iterdir()] == ["thesis.txt"]
@@ -219,7 +218,12 @@ def test_bad_arguments_are_found_before_work_starts(run, folder, out, capsys, mo
 def test_a_disk_without_room_is_found_before_work_starts(run, out, capsys, monkeypatch):
     monkeypatch.setattr("generation.engine.PlainEngine.draw", lambda *_: pytest.fail("work had started"))
     monkeypatch.setattr("cli.generated.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**6})())
-    expect_error(run, capsys, f"generate --seconds 60 --out {out}", str(out), "0.00 GB are free")
+    expect_error(run, capsys, f"generate --seconds 60 --out {out}", str(out), "0.001 GB are free")
+    assert not list(out.iterdir())
+    (out / "manifest.json").write_text("{}")
+    (out / "clip_0000.wav").write_text("precious")
+    expect_error(run, capsys, f"generate --seconds 60 --out {out} --overwrite", "0.001 GB are free")
+    assert (out / "clip_0000.wav").read_text() == "precious"
 
 
 def test_a_checkpoint_alone_generates_and_asks_for_a_config_where_it_needs_one(run, folder, out, capsys, tmp_path):
