@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audio import Quantiser
-from audio.writing import GROWING, LARGEST_WAV, Format, GrowingArray
+from audio.writing import GROWING, LARGEST_WAV, Format, Growing, GrowingArray
 from errors import UserError
 from generation.detectors import Finding, Reference, Watch
 from generation.engine import Engine
@@ -187,7 +187,7 @@ class ClipFiles:
     def __init__(self, stem: Path, quantiser: Quantiser, sample_rate: int, format: Format) -> None:
         self.quantiser = quantiser
         with ExitStack() as opened:
-            self._audio = opened.enter_context(closing(GROWING[format](stem.with_suffix(f".{format}"), sample_rate)))
+            self._audio: Growing = opened.enter_context(closing(GROWING[format](stem.with_suffix(f".{format}"), sample_rate)))
             self._classes = GrowingArray(stem.with_suffix(".npy"), np.dtype(np.uint8 if quantiser.bits <= 8 else np.uint16))
             opened.pop_all()
 
