@@ -34,6 +34,7 @@ from callbacks import (
     Throughput,
     WholeCheckpointIO,
 )
+from cli.generate import generate
 from cli.prepare import innermost, prepare
 from cli.runs import Run, any_runs, check_writable, find_run
 from datamodules import AudioDataModule
@@ -47,7 +48,7 @@ from parallel import context_size
 from signals import ended_by_signals
 
 EVALUATIONS = ("validate", "test")
-DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare (see prepare --help)."
+DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate (see prepare --help)."
 LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
 
@@ -194,12 +195,12 @@ class HarmonicCLI(LightningCLI):
 
 
 def requested_run(args: Sequence[str]) -> Run | None:
-    """The run that the command line speaks of: of an evaluation always one, of `fit` where it continues from a checkpoint."""
+    """The run that the command line speaks of: of an evaluation or generation always one, of `fit` where it continues from a checkpoint."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--ckpt_path")
     parser.add_argument("--config", "-c", action="append", default=[])
     given, rest = parser.parse_known_args(args)
-    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in ("fit", *EVALUATIONS)):
+    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in ("fit", *EVALUATIONS, "generate")):
         return None
     if rest[0] == "fit" and given.ckpt_path is None:
         return None
@@ -265,6 +266,8 @@ def main(args: Sequence[str] | None = None) -> int:
         try:
             if given[:1] == ["prepare"]:
                 prepare(given[1:])
+            elif given[:1] == ["generate"]:
+                generate(given[1:], requested_run(given))
             else:
                 HarmonicCLI(args)
         except (UserError, argparse.ArgumentError, MisconfigurationException) as error:

@@ -163,6 +163,10 @@ class AudioDataModule(L.LightningDataModule):
     def _table(self, split: Split) -> list[Piece]:
         return clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails)
 
+    def clip_count(self, split: Split) -> int:
+        """How many clips at fixed positions a split has."""
+        return len(self._table(split))
+
     def clip(self, split: Split, index: int) -> Batch:
         """A clip at a fixed position, as a batch without lanes."""
         return self.datasets[split][self._table(split)[index]]

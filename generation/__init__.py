@@ -1,5 +1,6 @@
 """Sampling from a model with carried state."""
 
+from generation.engine import Engine, PlainEngine
 from generation.sampler import generate
 
-__all__ = ["generate"]
+__all__ = ["Engine", "PlainEngine", "generate"]

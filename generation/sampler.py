@@ -1,22 +1,32 @@
-"""One sample after the other, from the model's ordinary forward pass."""
+"""Clips drawn from a model, over any engine."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from generation.engine import Engine, PlainEngine
 from models import HarmonicRNN, ModelState, undivided
+
+CHUNK = 256  # samples drawn at a time: what is heard, written and held at once
+PROMPT_CHUNK = 1 << 16  # samples of a prompt in one pass; bounds the memory that a long one takes
 
 
 @torch.inference_mode()
 def generate(
-    net: HarmonicRNN, samples: int, clips: int = 1, *, prompt: Tensor | None = None, seed: int = 0, temperature: float = 1.0
+    net: HarmonicRNN,
+    samples: int,
+    clips: int = 1,
+    *,
+    prompt: Tensor | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    engine: Engine | None = None,
 ) -> Tensor:
     """Classes drawn from the model, each given all before it.
 
-    The prompt is processed in one pass. Clip i is a function of (seed, i), whatever the number of clips.
+    The prompt is processed in parallel. Clip i is a function of (seed, i), whatever the number of clips.
 
     Args:
         net: the model.
@@ -25,47 +35,61 @@ def generate(
         prompt: (T,) or (B, T) classes that the clips continue; None starts from silence.
         seed: of the random numbers.
         temperature: divides the logits; 0 takes the most likely class.
+        top_p: draws only among the most likely classes that hold this much of the probability.
+        engine: what steps the model; None for the plain one.
 
     Returns:
         (B, samples) int64 on the CPU, without the prompt.
     """
-    device = next(net.parameters()).device
-    # Inverting the distribution function of one uniform number a sample keeps clips apart from one another and from the device.
-    uniforms = torch.stack([torch.rand(samples, generator=_generator(seed, i)) for i in range(clips)]).to(device)
-    prompt = torch.empty(clips, 0, dtype=torch.long) if prompt is None else prompt.expand(clips, -1)
-    drawn = torch.empty(clips, samples, dtype=torch.long, device=device)
-    with undivided(net), _one_thread():
-        _, state = net(prompt.to(device))
-        for t in range(samples):
-            drawn[:, t], state = draw(net, state, uniforms[:, t], temperature)
-    return drawn.cpu()
+    prompt = torch.empty(1, 0, dtype=torch.long) if prompt is None else torch.atleast_2d(prompt)
+    engine = PlainEngine(net) if engine is None else engine
+    engine.start(spread(read_prompt(net, prompt.split(PROMPT_CHUNK, dim=1)), clips))
+    pieces = draw(engine, samples, [generator(seed, i) for i in range(clips)], temperature, top_p)
+    return torch.cat([torch.empty(clips, 0, dtype=torch.long), *(classes for classes, _ in pieces)], dim=1)
 
 
-def draw(net: HarmonicRNN, state: ModelState, uniform: Tensor, temperature: float) -> tuple[Tensor, ModelState]:
-    """The next sample (B,) after a state, from numbers uniform in [0, 1) (B,), and the state after it."""
-    # The logits do not depend on the sample they are of, only the state after it does: any class serves, and is then put right.
-    logits, after = net(torch.zeros_like(uniform, dtype=torch.long)[:, None], state)
-    if temperature == 0:
-        classes = logits[:, 0].argmax(dim=-1)
-    else:
-        cumulative = torch.softmax(logits[:, 0].double() / temperature, dim=-1).cumsum(dim=-1)
-        classes = torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)[:, 0]
-        classes = classes.clamp(max=net.classes - 1)
-    return classes, replace(after, last=classes)
+def draw(
+    engine: Engine, samples: int, generators: Sequence[torch.Generator], temperature: float = 1.0, top_p: float = 1.0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The next samples of a started engine, as they are made: classes (B, n) and nats (B, n) as `Engine.draw` gives them.
+
+    Args:
+        engine: started with B lanes.
+        samples: how many in all.
+        generators: of the random numbers, one a lane: what keeps clips apart from one another and from the device.
+        temperature, top_p: as for the engine.
+    """
+    for start in range(0, samples, CHUNK):
+        n = min(CHUNK, samples - start)
+        uniforms = torch.stack([torch.rand(n, generator=each) for each in generators])
+        yield engine.draw(uniforms.double(), temperature, top_p)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A single step is too little work to share: waiting for one another costs threads more than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+@torch.inference_mode()
+def read_prompt(net: HarmonicRNN, pieces: Iterator[Tensor] | Sequence[Tensor]) -> ModelState:
+    """The state after a prompt, given in consecutive pieces (B, n) of classes, each one parallel pass; after none, one fresh lane."""
+    device, state = next(net.parameters()).device, None
+    with undivided(net):
+        for piece in pieces:
+            _, state = net(piece.to(device), state)
+        if state is None:
+            _, state = net(torch.empty(1, 0, dtype=torch.long, device=device))
+    return state
 
 
-def _generator(seed: int, clip: int) -> torch.Generator:
+def spread(state: ModelState, clips: int) -> ModelState:
+    """A state of one lane as the state of `clips` lanes that all go on from it; one of so many lanes as it is.
+
+    Raises:
+        ValueError: it has another number of lanes.
+    """
+    if len(state.last) not in (1, clips):
+        raise ValueError(f"prompts are one or as many as the {clips} clips, not {len(state.last)}")
+    return state.map(lambda tensor: tensor.expand(clips, *tensor.shape[1:]).contiguous())
+
+
+def generator(seed: int, clip: int, redraw: int = 0) -> torch.Generator:
+    """The random numbers of a clip; others each time that it is drawn again."""
     # Mixed, since generators with neighbouring seeds are not independent.
-    mixed = (seed * 0x9E3779B97F4A7C15 + clip * 0xBF58476D1CE4E5B9) % 2**63
+    mixed = (seed * 0x9E3779B97F4A7C15 + clip * 0xBF58476D1CE4E5B9 + redraw * 0x94D049BB133111EB) % 2**63
     return torch.Generator().manual_seed(mixed)

@@ -1,0 +1,41 @@
+"""What the training data of a run usually sounds like."""
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from audio import Quantiser
+from datamodules import AudioDataModule
+from errors import UserError
+from generation.detectors import Reference
+
+CLIPS = 256  # of the training split, evenly spread
+
+
+def usual_sound(data: AudioDataModule | None, quantiser: Quantiser, kept: Path | None) -> Reference:
+    """Measured on the training split, once; the defaults where that is not there.
+
+    Args:
+        data: of the run; None where it is not known.
+        quantiser: of the model.
+        kept: a JSON file that holds what was measured before, or will; it counts for data of one protocol.
+    """
+    if data is None:
+        return Reference.defaults(quantiser)
+    if kept is not None and kept.is_file():
+        values = json.loads(kept.read_text())
+        reference = Reference(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        if reference.source == data.protocol:
+            return reference
+    try:
+        data.setup("fit")
+    except UserError:
+        return Reference.defaults(quantiser)
+    clips = data.clip_count("train")
+    batches = (data.clip("train", index) for index in range(0, clips, -(-clips // CLIPS)))
+    reference = Reference.of((batch.classes[batch.valid] for batch in batches), data.quantiser, data.sample_rate, data.protocol)
+    if kept is not None:
+        with suppress(OSError):  # a run that may only be read is measured each time
+            kept.write_text(json.dumps(asdict(reference), indent=2) + "\n")
+    return reference
