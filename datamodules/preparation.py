@@ -81,8 +81,7 @@ def prepare_shards(
             return current
     with _sole_worker(shards):
         crashed = working.exists()
-        if crashed:
-            remove_parts(shards)
+        remove_parts(shards)
         _write(working, "")
         current, stale = _sort_out(wanted, read_manifest(manifest, settings), shards, verify or crashed)
         # Rewritten before work begins, so that a line torn by a crash is not appended to.
