@@ -1,0 +1,90 @@
+"""The loop over samples, in compiled code: nothing is allocated in it, and Python is not seen again before its end."""
+
+from typing import Any
+
+import numpy as np
+
+from generation.cpu.choice import choose, nats
+from generation.cpu.layers import (
+    AFTER, BLOCK, CLASSES, EMBEDDING, ENTER, FACTOR, FIRST_FRESH, FIRST_STRIDE, FIRST_WIDTH, FIRST_X, FRAME, HEAD, KIND, LANES_HERE, LEAVE, LEVEL,
+    LOGIT, LOGIT_COUNT, LOGITS, ROOM, U, V, began, block, enter, leave, meet, merge, normalise, product,
+)  # fmt: skip
+from generation.cpu.vector import jit, view
+
+
+@jit
+def run(
+    tag: Any, operations: Any, products: Any, me: Any, phases: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any,
+    classes: Any, likelihoods: Any, forced: Any, kept: Any, weights: Any, order: Any,
+) -> None:  # fmt: skip
+    """Step through as many samples as `classes` has columns, as one worker.
+
+    Args:
+        tag: any number of the type of the activations.
+        operations, products, me: the worker's tables, see `layers`.
+        phases: (levels,) int64, steps into the open pooling window of each; moved on.
+        last: (lanes,) int64, the class before the first; moved on.
+        uniforms: (lanes, n) float64.
+        classes: (lanes, n) int64; written, or read where `forced`.
+        likelihoods: (lanes, n) float64, the nats; written.
+        kept: (lanes, n, q) for the logits, or with n = 0 where they are not kept.
+        weights, order: (q,) float64 and int64, room for the choice.
+    """
+    lanes, q = me[LANES_HERE], me[CLASSES]
+    for t in range(classes.shape[1]):
+        _embed(tag, me, last)
+        _levels(tag, operations, products, me, phases)
+        _head(tag, products, me)
+        for lane in range(lanes):
+            logits = view(me[LOGITS], lane * q, q, tag)
+            drawn = classes[lane, t] if forced else choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
+            likelihoods[lane, t] = nats(logits, drawn, weights)
+            classes[lane, t] = drawn
+            last[lane] = drawn
+            if kept.shape[1]:
+                for c in range(q):
+                    kept[lane, t, c] = logits[c]
+
+
+@jit
+def _embed(tag: Any, me: Any, last: Any) -> None:
+    width = me[FIRST_WIDTH]
+    for lane in range(me[LANES_HERE]):
+        x, row = view(me[FIRST_X], lane * me[FIRST_STRIDE], width, tag), view(me[EMBEDDING], last[lane] * width, width, tag)
+        for j in range(width):
+            x[j] = row[j]
+
+
+@jit
+def _levels(tag: Any, operations: Any, products: Any, me: Any, phases: Any) -> None:
+    i = np.int64(0)
+    while i < len(operations):
+        what, level = operations[i, KIND], operations[i, LEVEL]
+        if what == BLOCK:
+            block(tag, operations, i, products, me)
+        elif what == ENTER:
+            if not enter(tag, operations, i, products, me, phases[level]):
+                i = operations[i, AFTER]
+                continue
+        elif what == LEAVE:
+            leave(tag, operations, i, products, me)
+        else:
+            following = (phases[level] + 1) % operations[i, FACTOR]
+            if not operations[i, FRAME]:
+                merge(tag, operations, i, me, following)
+            phases[level] = following
+        i += 1
+    began(tag, me[FIRST_FRESH], me)
+
+
+@jit
+def _head(tag: Any, products: Any, me: Any) -> None:
+    """Logits of all lanes, after the whole team has computed its rows of them."""
+    lanes, q, zero = me[LANES_HERE], me[CLASSES], np.int64(0)
+    normalise(tag, me[FIRST_X], me[FIRST_STRIDE], me[U], me[ROOM], me[FIRST_WIDTH], lanes)
+    product(tag, products, me[HEAD], me[U], zero, me[ROOM], me[V], zero, me[ROOM], lanes)
+    for lane in range(lanes):
+        own, shared = view(me[V], lane * me[ROOM], me[LOGIT_COUNT], tag), view(me[LOGITS], lane * q + me[LOGIT], me[LOGIT_COUNT], tag)
+        for j in range(len(own)):
+            shared[j] = own[j]
+    meet(me)
