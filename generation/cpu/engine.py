@@ -8,15 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.cpu import layers as columns
-from generation.cpu.tables import Tables, tables
+from generation.cpu.tables import tables
 from generation.cpu.weights import Stored
 from generation.cpu.worker import Shared, Worker
 from models import HarmonicRNN, ModelState, State
 from models.skip_block import SkipState
-
-LANES_ALONE = 8
-"""Lanes from which on a thread takes lanes of its own, rather than a share of each layer for all of them."""
 
 MAX_THREADS = 4
 """Threads that share a layer unless told otherwise: more have little to do between waiting for one another."""
@@ -45,19 +41,16 @@ class CPUEngine:
         if stored != "full" and weight.dtype != torch.float32:
             raise ValueError(f"weights are stored as {stored} only for models in float32, not in {weight.dtype}")
         available = len(os.sched_getaffinity(0))
-        self.net, self.stored = net, stored
         self.threads = min(torch.get_num_threads(), available, MAX_THREADS) if threads is None else threads
-        self._dtype = _DTYPES[weight.dtype]
-        self._tables: dict[int, list[Tables]] = {}
+        self._tables = [tables(net, _DTYPES[weight.dtype], stored, rank, self.threads) for rank in range(self.threads)]
         self._workers: list[Worker] = []
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))
 
     def start(self, state: ModelState) -> None:
         lanes = len(state.last)
-        alone = lanes >= LANES_ALONE * self.threads
-        if not self._workers or lanes != self._lanes:
-            self._workers = self._separate(lanes) if alone else self._team(lanes)
-            self._lanes = lanes
+        if not self._workers or lanes != self._workers[0].lanes:
+            shared = Shared(self._tables, lanes)
+            self._workers = [Worker(tables, lanes, shared) for tables in self._tables]
         self._template = state.detach()
         for worker in self._workers:
             worker.load(self._template)
@@ -85,35 +78,14 @@ class CPUEngine:
         uniforms = uniforms.to("cpu", torch.float64)
         arguments = (uniforms, float(temperature), float(top_p), forced, logits)
         others = [self._pool.submit(worker.run, *arguments) for worker in self._workers[1:]]
-        results = [self._workers[0].run(*arguments), *(other.result() for other in others)]
-        if self._workers[0].me[columns.RANKS] > 1:
-            results = results[:1]
-        classes, nats, kept = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*results, strict=True))
+        classes, nats, kept = map(torch.from_numpy, self._workers[0].run(*arguments))
+        for other in others:
+            other.result()
         return classes, nats, kept
 
     def _check_started(self) -> None:
         if not self._workers:
             raise RuntimeError("an engine draws only after it was given a state to start from")
-
-    def _shares(self, ranks: int) -> list[Tables]:
-        if ranks not in self._tables:
-            self._tables = {ranks: [tables(self.net, self._dtype, self.stored, rank, ranks) for rank in range(ranks)]}
-        return self._tables[ranks]
-
-    def _shared(self, each: list[Tables], lanes: int) -> Shared:
-        widest = int(each[0].operations[:, columns.STRIDE].max())
-        return Shared(len(each), widest, self.net.classes, lanes, self._dtype)
-
-    def _team(self, lanes: int) -> list[Worker]:
-        each = self._shares(self.threads)
-        shared = self._shared(each, lanes)
-        return [Worker(own, rank, len(each), slice(0, lanes), shared) for rank, own in enumerate(each)]
-
-    def _separate(self, lanes: int) -> list[Worker]:
-        each = self._shares(1)
-        bounds = [lanes * i // self.threads for i in range(self.threads + 1)]
-        parts = [slice(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
-        return [Worker(each[0], 0, 1, part, self._shared(each, part.stop - part.start)) for part in parts]
 
 
 def _with_phases(state: State, phases: list[int]) -> State:

@@ -9,10 +9,10 @@ after each.
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from generation.cpu.functions import exp_expm1, gelu, like, sigmoid, sine_cosine
-from generation.cpu.vector import LANES, PANEL, jit, observe, panel, publish, view
+from generation.cpu.vector import PANEL, TOGETHER, jit, observe, panels, publish, view
 
 BLOCK, ENTER, LEAVE, MERGE = range(4)
 """Kinds of operation: a residual block; x into the pooling window; out of the level below; its result into x."""
@@ -43,6 +43,11 @@ KNOWLEDGE = 24
 
 EPSILON = 1e-6
 
+PATIENCE = 2000
+"""Looks at another worker's flag before the processor is offered to other threads: the missing one may be waiting for it."""
+
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+
 
 @jit
 def meet(me: Any) -> None:
@@ -54,8 +59,11 @@ def meet(me: Any) -> None:
     me[EPOCH] = epoch
     publish(me[FLAGS] + 64 * me[RANK], epoch)
     for other in range(ranks):
+        looks = 0
         while observe(me[FLAGS] + 64 * other) < epoch:
-            pass
+            looks += 1
+            if looks > PATIENCE:
+                _sched_yield()
 
 
 @jit
@@ -72,16 +80,24 @@ def product(tag: Any, products: Any, number: Any, x: Any, start: Any, ldx: Any, 
 
 @jit
 def _panels(tag: Any, kind: Any, products: Any, number: Any, x: Any, start: Any, ldx: Any, y: Any, to: Any, ldy: Any, lanes: Any) -> None:
-    w, out, k = products[number, PRODUCT_WEIGHTS], products[number, PRODUCT_OUT], products[number, PRODUCT_INPUTS]
-    for i in range(products[number, PRODUCT_PANELS]):
-        first = i * PANEL
-        lane = 0
-        while lane + LANES <= lanes:
-            panel(LANES, tag, kind, w, first * k, x, start + lane * ldx, ldx, y, to + lane * ldy + first, ldy, out, first, k)
-            lane += LANES
-        while lane < lanes:
-            panel(1, tag, kind, w, first * k, x, start + lane * ldx, ldx, y, to + lane * ldy + first, ldy, out, first, k)
-            lane += 1
+    w, out, k, count = products[number, PRODUCT_WEIGHTS], products[number, PRODUCT_OUT], products[number, PRODUCT_INPUTS], products[number, PRODUCT_PANELS]
+    lane = 0
+    while lane + TOGETHER <= lanes:
+        for i in range(count):
+            first = i * PANEL
+            panels(TOGETHER, 1, tag, kind, w, first * k, x, start + lane * ldx, ldx, y, to + lane * ldy + first, ldy, out, first, k)
+        lane += TOGETHER
+    while lane < lanes:
+        i = 0
+        while i + TOGETHER <= count:
+            first = i * PANEL
+            panels(1, TOGETHER, tag, kind, w, first * k, x, start + lane * ldx, ldx, y, to + lane * ldy + first, ldy, out, first, k)
+            i += TOGETHER
+        while i < count:
+            first = i * PANEL
+            panels(1, 1, tag, kind, w, first * k, x, start + lane * ldx, ldx, y, to + lane * ldy + first, ldy, out, first, k)
+            i += 1
+        lane += 1
 
 
 # Here the order of a sum may change, so that it can be taken in vectors.

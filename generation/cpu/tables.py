@@ -18,12 +18,15 @@ from ops.cg_lru import C
 class Tables:
     """What one of `ranks` workers that share each layer reads: with one, everything.
 
+    rank, ranks: the worker's place among those that share each layer.
     operations: (operations, COLUMNS) int64, see `layers`; the addresses of states and room are still to be filled in.
     products: (products, 5) int64.
     room: numbers of room that a lane needs in each buffer of a worker.
     head: the number of the product for the logits, of which `logits` are this worker's.
     """
 
+    rank: int
+    ranks: int
     operations: np.ndarray
     products: np.ndarray
     room: int
@@ -42,8 +45,9 @@ def tables(net: HarmonicRNN, dtype: np.dtype, stored: Stored, rank: int, ranks: 
     weight, bias = _normed(net.head, net.head_norm.weight)
     head = builder.product(weight[:, logits], bias[logits])
     embedding = net.embedding(torch.arange(net.classes)).detach().numpy().astype(dtype)
+    operations = np.array(builder.rows, dtype=np.int64)
     return Tables(
-        np.array(builder.rows, dtype=np.int64), builder.weights.lay_out(), builder.room, head, logits, embedding, builder.weights, builder.kept
+        rank, ranks, operations, builder.weights.lay_out(), builder.room, head, logits, embedding, builder.weights, builder.kept
     )
 
 

@@ -14,8 +14,8 @@ from numba.extending import intrinsic
 PANEL = 16
 """Outputs computed together in one pass over the inputs; products are padded to a multiple of it."""
 
-LANES = 4
-"""Lanes for which weights that were read once are used."""
+TOGETHER = 4
+"""Lanes, or panels of one lane, that are computed together: additions wait for those before them, so several sums go side by side."""
 
 # "contract" allows fused multiply-adds and nothing else.
 jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -61,79 +61,70 @@ def _widen(builder: Any, weights: Any, kind: Any, number: ir.Type) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def panel(
-    typing: Any, lanes: Any, tag: Any, kind: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any, ldy: Any, out: Any, oi: Any, k: Any
-) -> Any:
-    """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for so many lanes l (a literal).
+def panels(
+    typing: Any, lanes: Any, count: Any, tag: Any, kind: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any, ldy: Any, out: Any,
+    oi: Any, k: Any,
+) -> Any:  # fmt: skip
+    """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for so many lanes l and consecutive panels (both literals).
+
+    Each sum is taken in the order of k, so that results do not depend on the lanes and panels that are computed together.
 
     `tag` and `kind` are any numbers of the types of the activations and of the stored weights. w, x, y and out are addresses, wi, xi, yi and
     oi where to begin there, ldx and ldy the distances of lanes, all counted in numbers; out[oi] are pairs of 16 biases and 16 scales.
     """
-    count = lanes.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 11)
-        function = cgutils.get_or_insert_function(builder.module, kinds, f"panel_{count}_{tag}_{kind}")
+        name = f"panels_{lanes.literal_value}_{count.literal_value}_{tag}_{kind}"
+        function = cgutils.get_or_insert_function(builder.module, kinds, name)
         if function.is_declaration:
             # One copy of each, however often it is called: compiling takes long enough.
             function.linkage = "linkonce_odr"
             function.attributes.add("noinline")
             inside = ir.IRBuilder(function.append_basic_block("entry"))
-            _generate_panel(inside, count, _number(tag), kind, *function.args)
+            _generate_panels(inside, lanes.literal_value, count.literal_value, _number(tag), kind, *function.args)
             inside.ret_void()
-        builder.call(function, arguments[3:])
+        builder.call(function, arguments[4:])
         return context.get_dummy_value()
 
-    return types.void(lanes, tag, kind, *(types.int64,) * 11), generate
+    return types.void(lanes, count, tag, kind, *(types.int64,) * 11), generate
 
 
-def _generate_panel(
-    builder: Any, count: int, number: ir.Type, kind: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any, ldy: Any, out: Any, oi: Any, k: Any
+def _generate_panels(
+    builder: Any, lanes: int, count: int, number: ir.Type, kind: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any, ldy: Any,
+    out: Any, oi: Any, k: Any,
 ) -> None:  # fmt: skip
     stored = number if isinstance(kind, types.Float) else ir.IntType(kind.bitwidth)
-    # A lane alone needs several sums side by side, as each addition waits for the one before it.
-    unroll = max(1, LANES // count)
-    inputs = [_at(builder, x, number, builder.add(xi, builder.mul(ldx, _INT64(lane)))) for lane in range(count)]
+    panel_size = builder.mul(k, _INT64(PANEL))
+    starts = [builder.add(wi, builder.mul(panel_size, _INT64(c))) for c in range(count)]
+    inputs = [_at(builder, x, number, builder.add(xi, builder.mul(ldx, _INT64(lane)))) for lane in range(lanes)]
+    before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
+    builder.branch(head)
 
-    def step(index: Any, sums: list) -> list:
-        weights = _load_vector(builder, w, stored, builder.add(wi, builder.mul(index, _INT64(PANEL))))
-        weights = _widen(builder, weights, kind, number)
-        values = [_splat(builder, builder.load(builder.gep(i, [index], source_etype=number), typ=number)) for i in inputs]
-        return [_multiply_add(builder, weights, value, total) for value, total in zip(values, sums, strict=True)]
+    builder.position_at_end(head)
+    index, sums = builder.phi(_INT64), [builder.phi(_vector(number)) for _ in range(lanes * count)]
+    builder.cbranch(builder.icmp_signed("<", index, k), body, after)
 
-    def loop(start: Any, stop: Any, each: int, sums: list) -> list:
-        before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        index, totals = builder.phi(_INT64), [builder.phi(_vector(number)) for _ in sums]
-        index.add_incoming(start, before)
-        for total, value in zip(totals, sums, strict=True):
-            total.add_incoming(value, before)
-        builder.cbranch(builder.icmp_signed("<", index, stop), body, after)
-        builder.position_at_end(body)
-        updated = list(totals)
-        for u in range(each):
-            part = slice(u * count, (u + 1) * count)
-            updated[part] = step(builder.add(index, _INT64(u)), totals[part])
-        index.add_incoming(builder.add(index, _INT64(each)), body)
-        for total, value in zip(totals, updated, strict=True):
-            total.add_incoming(value, body)
-        builder.branch(head)
-        builder.position_at_end(after)
-        return totals
+    builder.position_at_end(body)
+    row = builder.mul(index, _INT64(PANEL))
+    weights = [_widen(builder, _load_vector(builder, w, stored, builder.add(start, row)), kind, number) for start in starts]
+    values = [_splat(builder, builder.load(builder.gep(i, [index], source_etype=number), typ=number)) for i in inputs]
+    pairs = [(weight, value) for value in values for weight in weights]
+    updated = [_multiply_add(builder, weight, value, total) for (weight, value), total in zip(pairs, sums, strict=True)]
+    index.add_incoming(_INT64(0), before)
+    index.add_incoming(builder.add(index, _INT64(1)), body)
+    for total, value in zip(sums, updated, strict=True):
+        total.add_incoming(ir.Constant(_vector(number), [0.0] * PANEL), before)
+        total.add_incoming(value, body)
+    builder.branch(head)
 
-    zero = ir.Constant(_vector(number), [0.0] * PANEL)
-    whole = builder.and_(k, _INT64(-unroll))
-    sums = loop(_INT64(0), whole, unroll, [zero] * (unroll * count))
-    sums = loop(whole, k, 1, sums)
-    first = builder.mul(oi, _INT64(2))
-    bias, scale = _load_vector(builder, out, number, first), _load_vector(builder, out, number, builder.add(first, _INT64(PANEL)))
-    for lane in range(count):
-        total = sums[lane]
-        for u in range(1, unroll):
-            total = builder.fadd(total, sums[u * count + lane])
-        place = _at(builder, y, number, builder.add(yi, builder.mul(ldy, _INT64(lane))))
-        builder.store(_multiply_add(builder, total, scale, bias), builder.bitcast(place, _vector(number).as_pointer()), align=1)
+    builder.position_at_end(after)
+    for place, total in enumerate(sums):
+        lane, column = divmod(place, count)
+        first = builder.mul(builder.add(oi, _INT64(column * PANEL)), _INT64(2))
+        bias, scale = _load_vector(builder, out, number, first), _load_vector(builder, out, number, builder.add(first, _INT64(PANEL)))
+        target = _at(builder, y, number, builder.add(builder.add(yi, _INT64(column * PANEL)), builder.mul(ldy, _INT64(lane))))
+        builder.store(_multiply_add(builder, total, scale, bias), builder.bitcast(target, _vector(number).as_pointer()), align=1)
 
 
 @intrinsic

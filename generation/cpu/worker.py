@@ -19,41 +19,41 @@ from models.skip_block import SkipState
 class Shared:
     """What workers that share each layer hold in common: flags to wait for one another, and the vectors they exchange."""
 
-    def __init__(self, ranks: int, widest: int, classes: int, lanes: int, dtype: np.dtype) -> None:
-        self.flags = aligned(ranks * ALIGNMENT // 8, np.dtype(np.int64))
+    def __init__(self, each: list[Tables], lanes: int) -> None:
+        dtype, classes = each[0].embedding.dtype, len(each[0].embedding)
+        widest = int(each[0].operations[:, columns.STRIDE].max())
+        self.flags = aligned(len(each) * ALIGNMENT // 8, np.dtype(np.int64))
         self.mixed = aligned(lanes * widest, dtype)
-        self.parts = aligned((2, ranks, lanes * widest), dtype)
+        self.parts = aligned((2, len(each), lanes * widest), dtype)
         self.logits = aligned((lanes, classes), dtype)
 
 
 class Worker:
-    """Steps some lanes, or its share of each layer for them.
+    """Steps all lanes, as far as its share of each layer goes.
 
     Args:
-        tables: the worker's share of the weights; only read.
-        rank, ranks: its place among those that share each layer.
-        lanes: which lanes of a state it takes.
-        shared: what it has in common with the others of its team.
+        tables: its share of the weights; only read.
+        lanes: how many.
+        shared: what it has in common with the others.
     """
 
-    def __init__(self, tables: Tables, rank: int, ranks: int, lanes: slice, shared: Shared) -> None:
+    def __init__(self, tables: Tables, lanes: int, shared: Shared) -> None:
         self.tables, self.lanes, self.shared = tables, lanes, shared
         self.operations, self.dtype, q = tables.operations.copy(), tables.embedding.dtype, len(tables.embedding)
-        self.count = lanes.stop - lanes.start
         self._rows = [i for i, row in enumerate(self.operations) if row[columns.KIND] in (columns.BLOCK, columns.ENTER)]
         self._states: list[tuple[np.ndarray, np.ndarray]] = []
         levels = int(self.operations[:, columns.LEVEL].max()) + 1
-        self.phases, self.last = np.zeros(levels, dtype=np.int64), np.zeros(self.count, dtype=np.int64)
-        self._fresh = [self._zeros(self.count) for _ in range(levels)]
+        self.phases, self.last = np.zeros(levels, dtype=np.int64), np.zeros(lanes, dtype=np.int64)
+        self._fresh = [self._zeros(lanes) for _ in range(levels)]
         self._place_states(levels)
-        self._room = [self._zeros(self.count, tables.room) for _ in range(4)]
+        self._room = [self._zeros(lanes, tables.room) for _ in range(4)]
         self._weights, self._order = np.zeros(q), np.zeros(q, dtype=np.int64)
         self.me = np.zeros(columns.KNOWLEDGE, dtype=np.int64)
         first = self.operations[0]
         for column, value in {
-            columns.LANES_HERE: self.count,
-            columns.RANK: rank,
-            columns.RANKS: ranks,
+            columns.LANES_HERE: lanes,
+            columns.RANK: tables.rank,
+            columns.RANKS: tables.ranks,
             columns.FLAGS: address(shared.flags),
             columns.ROOM: tables.room,
             columns.SHARED: address(shared.mixed),
@@ -76,11 +76,11 @@ class Worker:
 
     def run(self, uniforms: Tensor, temperature: float, top_p: float, forced: Tensor | None, logits: bool) -> tuple[np.ndarray, ...]:
         """Step through the samples of its lanes in compiled code, see `loop.run`: their classes, nats and (or none) logits."""
-        shape = (self.count, uniforms.shape[1])
-        classes = np.zeros(shape, dtype=np.int64) if forced is None else forced[self.lanes].contiguous().numpy().copy()
+        shape = (self.lanes, uniforms.shape[1])
+        classes = np.zeros(shape, dtype=np.int64) if forced is None else forced.numpy().copy()
         nats = np.zeros(shape)
-        kept = np.zeros((self.count, shape[1] if logits else 0, len(self.tables.embedding)), dtype=self.dtype)
-        drawn_with = np.ascontiguousarray(uniforms[self.lanes].numpy())
+        kept = np.zeros((self.lanes, shape[1] if logits else 0, len(self.tables.embedding)), dtype=self.dtype)
+        drawn_with = np.ascontiguousarray(uniforms.numpy())
         run(
             self.dtype.type(0), self.operations, self.tables.products, self.me, self.phases, self.last, drawn_with, temperature, top_p,
             classes, nats, forced is not None, kept, self._weights, self._order,
@@ -90,10 +90,10 @@ class Worker:
     def load(self, state: ModelState) -> None:
         """Take up this worker's part of a state."""
         first = torch.where(state.fresh, len(self.tables.embedding) // 2, state.last)
-        self.last[:] = first[self.lanes].numpy()
+        self.last[:] = first.numpy()
         for row, arrays, layer in self._walk(state):
             level = row[columns.LEVEL]
-            self._fresh[level][:] = layer.fresh[self.lanes].numpy()
+            self._fresh[level][:] = layer.fresh.numpy()
             if isinstance(layer, SkipState):
                 self.phases[level] = layer.phase
                 for steps, values in self._pooling(row, arrays, layer):
@@ -104,18 +104,18 @@ class Worker:
 
     def store(self, state: ModelState) -> None:
         """Write this worker's part of its state into the tensors of `state`, all but the phases, which are as they will be."""
-        state.last[self.lanes] = torch.from_numpy(self.last)
-        state.fresh[self.lanes] = self._is_fresh(0)
+        state.last[:] = torch.from_numpy(self.last)
+        state.fresh[:] = self._is_fresh(0)
         for row, arrays, layer in self._walk(state):
             fresh = self._is_fresh(row[columns.LEVEL])
             if isinstance(layer, SkipState):
-                layer.fresh[self.lanes] = fresh
+                layer.fresh[:] = fresh
                 for steps, values in self._pooling(row, arrays, layer):
                     values.copy_(torch.from_numpy(steps))
             else:
-                layer.conv.fresh[self.lanes] = fresh
+                layer.conv.fresh[:] = fresh
                 if layer.recurrence is not None:
-                    layer.recurrence.fresh[self.lanes] = fresh
+                    layer.recurrence.fresh[:] = fresh
                 for part, values in self._block(row, arrays, layer):
                     values.copy_(torch.from_numpy(part))
 
@@ -128,21 +128,21 @@ class Worker:
     def _place_states(self, levels: int) -> None:
         """Make the states and the x of all levels, and write their addresses into the operations."""
         widths = {int(row[columns.LEVEL]): int(row[columns.STRIDE]) for row in self.operations}
-        self._x = [self._zeros(self.count, widths[level]) for level in range(levels)]
+        self._x = [self._zeros(self.lanes, widths[level]) for level in range(levels)]
         for i, row in enumerate(self.operations):
             level = row[columns.LEVEL]
             row[columns.X] = address(self._x[level])
             if row[columns.KIND] == columns.BLOCK:
                 arrays = (
-                    self._zeros(self.count, int(row[columns.TAPS]) - 1, int(row[columns.ROWS])),
-                    self._zeros(self.count, int(row[columns.PARTS] * row[columns.UNITS])),
+                    self._zeros(self.lanes, int(row[columns.TAPS]) - 1, int(row[columns.ROWS])),
+                    self._zeros(self.lanes, int(row[columns.PARTS] * row[columns.UNITS])),
                 )
                 row[columns.CONV_WINDOW], row[columns.H] = map(address, arrays)
                 row[columns.FRESH] = address(self._fresh[level])
                 self._states.append(arrays)
             elif row[columns.KIND] == columns.ENTER:
                 groups, p, width = (int(row[c]) for c in (columns.GROUPS, columns.FACTOR, columns.GROUP_WIDTH))
-                arrays = (self._zeros(self.count, groups, p, width), self._zeros(self.count, groups, padded(p * width)))
+                arrays = (self._zeros(self.lanes, groups, p, width), self._zeros(self.lanes, groups, padded(p * width)))
                 self._states.append(arrays)
                 for pooling in self.operations[i:]:
                     if pooling[columns.LEVEL] == level and pooling[columns.KIND] != columns.BLOCK:
@@ -158,21 +158,21 @@ class Worker:
     def _block(self, row: np.ndarray, arrays: tuple[np.ndarray, np.ndarray], state: BlockState) -> Iterator[tuple[np.ndarray, Tensor]]:
         """This worker's parts of a block's state: as they stand here, and in the state."""
         rows = slice(row[columns.ROW], row[columns.ROW] + row[columns.ROWS])
-        yield arrays[0], state.conv.window[self.lanes, :, rows]
+        yield arrays[0], state.conv.window[:, :, rows]
         if state.recurrence is not None:
             units = int(row[columns.UNITS])
             for part in range(row[columns.PARTS]):
                 start = row[columns.UNIT] + part * row[columns.ALL_UNITS]
-                yield arrays[1][:, part * units : (part + 1) * units], state.recurrence.h[self.lanes, start : start + units]
+                yield arrays[1][:, part * units : (part + 1) * units], state.recurrence.h[:, start : start + units]
 
     def _pooling(self, row: np.ndarray, arrays: tuple[np.ndarray, np.ndarray], state: SkipState) -> Iterator[tuple[np.ndarray, Tensor]]:
         """The steps that count of a pooling level's window, and of its results that are not yet due: as they stand here, and in the state."""
         phase, p, width = self.phases[row[columns.LEVEL]], int(row[columns.FACTOR]), int(row[columns.GROUP_WIDTH])
         window, raised = arrays
         groups, due = window.shape[1], state.pending.shape[1] - phase
-        yield window[:, :, :phase].transpose(0, 2, 1, 3), state.window[self.lanes, :phase].unflatten(-1, (groups, width))
-        steps = raised[:, :, : p * width].reshape(self.count, groups, p, width)[:, :, p - due :].transpose(0, 2, 1, 3)
-        yield steps, state.pending[self.lanes, :due].unflatten(-1, (groups, width))
+        yield window[:, :, :phase].transpose(0, 2, 1, 3), state.window[:, :phase].unflatten(-1, (groups, width))
+        steps = raised[:, :, : p * width].reshape(self.lanes, groups, p, width)[:, :, p - due :].transpose(0, 2, 1, 3)
+        yield steps, state.pending[:, :due].unflatten(-1, (groups, width))
 
 
 def _layers(state: State) -> Iterator[State]:
