@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, types
 
 from generation.cpu.functions import exp_expm1, gelu, like, sigmoid, sine_cosine
-from generation.cpu.vector import PANEL, TOGETHER, jit, observe, panels, publish, view
+from generation.cpu.vector import PANEL, TOGETHER, jit, observe, panels, publish, view, whole_panels
 
 BLOCK, ENTER, LEAVE, MERGE = range(4)
 """Kinds of operation: a residual block; x into the pooling window; out of the level below; its result into x."""
@@ -37,9 +37,9 @@ FULL, BFLOAT16, INT8 = range(3)
 # What a worker knows: addresses of room of its own, (lanes, ROOM) each, and of what the team shares.
 (
     LANES_HERE, RANK, RANKS, EPOCH, FLAGS, ROOM, U, V, W, GATES, SHARED, PARTIAL, PARTIAL_SIZE, PARTIAL_BYTES,
-    FIRST_X, FIRST_STRIDE, FIRST_WIDTH, FIRST_FRESH, EMBEDDING, HEAD, LOGIT, LOGIT_COUNT, LOGITS, CLASSES,
-) = range(24)  # fmt: skip
-KNOWLEDGE = 24
+    FIRST_X, FIRST_STRIDE, FIRST_WIDTH, FIRST_FRESH, EMBEDDING, HEAD, LOGIT, LOGIT_COUNT, LOGITS, CLASSES, WHOLE, WHOLE_SCALES,
+) = range(26)  # fmt: skip
+KNOWLEDGE = 26
 
 EPSILON = 1e-6
 
@@ -67,15 +67,55 @@ def meet(me: Any) -> None:
 
 
 @jit
-def product(tag: Any, products: Any, number: Any, x: Any, start: Any, ldx: Any, y: Any, to: Any, ldy: Any, lanes: Any) -> None:
+def product(tag: Any, products: Any, number: Any, x: Any, start: Any, ldx: Any, y: Any, to: Any, ldy: Any, me: Any) -> None:
     """y[l, to:] = bias + weights x[l, start:] for all lanes, written in whole panels."""
-    stored = products[number, PRODUCT_STORED]
+    stored, lanes = products[number, PRODUCT_STORED], me[LANES_HERE]
     if stored == FULL:
         _panels(tag, tag, products, number, x, start, ldx, y, to, ldy, lanes)
     elif stored == BFLOAT16:
         _panels(np.float32(0), np.uint16(0), products, number, x, start, ldx, y, to, ldy, lanes)
     else:
-        _panels(np.float32(0), np.int8(0), products, number, x, start, ldx, y, to, ldy, lanes)
+        _whole_panels(products, number, x, start, ldx, y, to, ldy, me)
+
+
+@jit
+def _whole_panels(products: Any, number: Any, x: Any, start: Any, ldx: Any, y: Any, to: Any, ldy: Any, me: Any) -> None:
+    """A product with int8 weights: x is rounded to int16, as coarsely as sums in int32 need it."""
+    w, out, k, count = products[number, PRODUCT_WEIGHTS], products[number, PRODUCT_OUT], products[number, PRODUCT_INPUTS], products[number, PRODUCT_PANELS]
+    lanes, room, scales, tag = me[LANES_HERE], me[WHOLE], me[WHOLE_SCALES], np.float32(0)
+    ldw, pairs, most = me[ROOM], (k + 1) // 2, np.float32(min(32767, 2**31 // (128 * (k + 1))))
+    for lane in range(lanes):
+        source = view(x, start + lane * ldx, k, tag)
+        greatest = max(_greatest(source), np.float32(1e-30))
+        view(scales, lane, 1, tag)[0] = greatest / most
+        _round(source, most / greatest, view(room, lane * ldw, 2 * pairs, np.int16(0)))
+    lane = 0
+    while lane < lanes:
+        i = 0
+        while i + TOGETHER <= count:
+            first = i * PANEL
+            whole_panels(1, TOGETHER, w, first * 2 * pairs, room, lane * ldw, ldw, scales, lane, y, to + lane * ldy + first, ldy, out, first, pairs)
+            i += TOGETHER
+        while i < count:
+            first = i * PANEL
+            whole_panels(1, 1, w, first * 2 * pairs, room, lane * ldw, ldw, scales, lane, y, to + lane * ldy + first, ldy, out, first, pairs)
+            i += 1
+        lane += 1
+
+
+# Only without the care for NaN is the maximum taken in vectors.
+@njit(nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
+def _greatest(x: Any) -> Any:
+    greatest = np.float32(0)
+    for i in range(len(x)):
+        greatest = max(greatest, abs(x[i]))
+    return greatest
+
+
+@jit
+def _round(x: Any, factor: Any, whole: Any) -> None:
+    for i in range(len(x)):
+        whole[i] = np.int16(np.int32(np.rint(x[i] * factor)))
 
 
 @jit
@@ -212,8 +252,8 @@ def block(tag: Any, o: Any, i: Any, products: Any, me: Any) -> None:
     mixed, added = me[PARTIAL], me[PARTIAL] + me[PARTIAL_BYTES]
     own, zero = me[RANK] * me[PARTIAL_SIZE], np.int64(0)  # a plain 0 would have what it is given to compiled for it once more
     normalise(tag, o[i, X], stride, me[U], room, width, lanes)
-    product(tag, products, o[i, INPUT], me[U], zero, room, me[V], zero, room, lanes)
-    product(tag, products, o[i, GATE], me[U], zero, room, me[W], zero, room, lanes)
+    product(tag, products, o[i, INPUT], me[U], zero, room, me[V], zero, room, me)
+    product(tag, products, o[i, GATE], me[U], zero, room, me[W], zero, room, me)
     _convolve(tag, o, i, me)
     meet(me)
     if o[i, PARTS] == 0:
@@ -223,18 +263,18 @@ def block(tag: Any, o: Any, i: Any, products: Any, me: Any) -> None:
         gate_stride = (2 * o[i, HEAD_UNITS] + PANEL - 1) // PANEL * PANEL
         for head in range(o[i, HEADS]):
             start = (first_head + head) * o[i, HEAD_WIDTH]
-            product(tag, products, o[i, RECURRENCE_GATES] + head, me[SHARED], start, stride, me[GATES], head * gate_stride, room, lanes)
+            product(tag, products, o[i, RECURRENCE_GATES] + head, me[SHARED], start, stride, me[GATES], head * gate_stride, room, me)
         _recur(tag, o, i, me)
         size = o[i, PARTS] * o[i, UNITS]
         _gated(tag, me[W], room, o[i, H], size, zero, size, lanes)
-    product(tag, products, o[i, OUTPUT], me[W], zero, room, mixed, own, stride, lanes)
+    product(tag, products, o[i, OUTPUT], me[W], zero, room, mixed, own, stride, me)
     meet(me)
     _add_parts(tag, o, i, me, mixed)
     normalise(tag, o[i, X], stride, me[U], room, width, lanes)
-    product(tag, products, o[i, MLP_GATE], me[U], zero, room, me[W], zero, room, lanes)
-    product(tag, products, o[i, MLP_INPUT], me[U], zero, room, me[V], zero, room, lanes)
+    product(tag, products, o[i, MLP_GATE], me[U], zero, room, me[W], zero, room, me)
+    product(tag, products, o[i, MLP_INPUT], me[U], zero, room, me[V], zero, room, me)
     _gated(tag, me[W], room, me[V], room, zero, o[i, HIDDEN], lanes)
-    product(tag, products, o[i, MLP_OUTPUT], me[W], zero, room, added, own, stride, lanes)
+    product(tag, products, o[i, MLP_OUTPUT], me[W], zero, room, added, own, stride, me)
     meet(me)
     _add_parts(tag, o, i, me, added)
 
@@ -256,7 +296,7 @@ def enter(tag: Any, o: Any, i: Any, products: Any, me: Any, phase: Any) -> Any:
         return False
     inner_width = o[i, INNER_GROUP_WIDTH]
     for group in range(groups):
-        product(tag, products, o[i, DOWN] + group, o[i, WINDOW], group * size, groups * size, me[V], zero, me[ROOM], lanes)
+        product(tag, products, o[i, DOWN] + group, o[i, WINDOW], group * size, groups * size, me[V], zero, me[ROOM], me)
         for lane in range(lanes):
             pooled = view(me[V], lane * me[ROOM], inner_width, tag)
             x = view(o[i, INNER_X], lane * o[i, INNER_STRIDE] + group * inner_width, inner_width, tag)
@@ -273,7 +313,7 @@ def leave(tag: Any, o: Any, i: Any, products: Any, me: Any) -> None:
         start = group * o[i, INNER_GROUP_WIDTH]
         product(
             tag, products, o[i, UP] + group, o[i, INNER_X], start, o[i, INNER_STRIDE], o[i, RAISED], group * stride, groups * stride,
-            me[LANES_HERE],
+            me,
         )  # fmt: skip
     began(tag, o[i, INNER_FRESH], me)
 

@@ -51,7 +51,7 @@ def _head(tag: Any, products: Any, me: Any) -> None:
     """Logits of all lanes, after the whole team has computed its rows of them."""
     lanes, q, zero = me[LANES_HERE], me[CLASSES], np.int64(0)
     normalise(tag, me[FIRST_X], me[FIRST_STRIDE], me[U], me[ROOM], me[FIRST_WIDTH], lanes)
-    product(tag, products, me[HEAD], me[U], zero, me[ROOM], me[V], zero, me[ROOM], lanes)
+    product(tag, products, me[HEAD], me[U], zero, me[ROOM], me[V], zero, me[ROOM], me)
     for lane in range(lanes):
         own, shared = view(me[V], lane * me[ROOM], me[LOGIT_COUNT], tag), view(me[LOGITS], lane * q + me[LOGIT], me[LOGIT_COUNT], tag)
         for j in range(len(own)):

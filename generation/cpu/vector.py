@@ -7,6 +7,7 @@ LLVM cuts vectors of PANEL numbers to what the processor has: two registers of A
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -25,6 +26,8 @@ _INT32 = ir.IntType(32)
 
 
 def _number(kind: Any) -> ir.Type:
+    if isinstance(kind, types.Integer):
+        return ir.IntType(kind.bitwidth)
     return ir.DoubleType() if kind == types.float64 else ir.FloatType()
 
 
@@ -51,9 +54,7 @@ def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def _widen(builder: Any, weights: Any, kind: Any, number: ir.Type) -> Any:
-    """A vector of stored weights as numbers: int8 as they are, uint16 as the upper half of a float32."""
-    if kind == types.int8:
-        return builder.sitofp(weights, _vector(number))
+    """A vector of stored weights as numbers: uint16 are the upper halves of float32."""
     if kind == types.uint16:
         upper = builder.shl(builder.zext(weights, _vector(_INT32)), ir.Constant(_vector(_INT32), [16] * PANEL))
         return builder.bitcast(upper, _vector(ir.FloatType()))
@@ -125,6 +126,97 @@ def _generate_panels(
         bias, scale = _load_vector(builder, out, number, first), _load_vector(builder, out, number, builder.add(first, _INT64(PANEL)))
         target = _at(builder, y, number, builder.add(builder.add(yi, _INT64(column * PANEL)), builder.mul(ldy, _INT64(lane))))
         builder.store(_multiply_add(builder, total, scale, bias), builder.bitcast(target, _vector(number).as_pointer()), align=1)
+
+
+@intrinsic(prefer_literal=True)
+def whole_panels(
+    typing: Any, lanes: Any, count: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, x_scales: Any, si: Any, y: Any, yi: Any, ldy: Any, out: Any,
+    oi: Any, pairs: Any,
+) -> Any:  # fmt: skip
+    """As `panels`, in whole numbers: weights int8 (k / 2, 16, 2), x int16 with a float32 scale for each lane, y float32; `pairs` is k / 2.
+
+    The sums are int32, which they must not exceed.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 13)
+        name = f"whole_panels_{lanes.literal_value}_{count.literal_value}"
+        function = cgutils.get_or_insert_function(builder.module, kinds, name)
+        if function.is_declaration:
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            inside = ir.IRBuilder(function.append_basic_block("entry"))
+            _generate_whole_panels(inside, lanes.literal_value, count.literal_value, *function.args)
+            inside.ret_void()
+        builder.call(function, arguments[2:])
+        return context.get_dummy_value()
+
+    return types.void(lanes, count, *(types.int64,) * 13), generate
+
+
+def _generate_whole_panels(
+    builder: Any, lanes: int, count: int, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, x_scales: Any, si: Any, y: Any, yi: Any, ldy: Any, out: Any,
+    oi: Any, pairs: Any,
+) -> None:  # fmt: skip
+    number, byte, half = ir.FloatType(), ir.IntType(8), ir.IntType(16)
+    eight = ir.VectorType(_INT32, PANEL // 2)
+    panel_size = builder.mul(pairs, _INT64(2 * PANEL))
+    starts = [builder.add(wi, builder.mul(panel_size, _INT64(c))) for c in range(count)]
+    inputs = [_at(builder, x, half, builder.add(xi, builder.mul(ldx, _INT64(lane)))) for lane in range(lanes)]
+    before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
+    builder.branch(head)
+
+    builder.position_at_end(head)
+    index, sums = builder.phi(_INT64), [builder.phi(eight) for _ in range(2 * lanes * count)]
+    builder.cbranch(builder.icmp_signed("<", index, pairs), body, after)
+
+    builder.position_at_end(body)
+    row = builder.mul(index, _INT64(2 * PANEL))
+    weights = []
+    for start in starts:
+        for part in range(2):
+            place = _at(builder, w, byte, builder.add(builder.add(start, row), _INT64(part * PANEL)))
+            loaded = builder.load(builder.bitcast(place, _vector(byte).as_pointer()), align=1, typ=_vector(byte))
+            weights.append(builder.sext(loaded, _vector(half)))
+    updated = []
+    for i in inputs:
+        pair = builder.load(builder.bitcast(builder.gep(i, [builder.mul(index, _INT64(2))], source_etype=half), _INT32.as_pointer()), align=4, typ=_INT32)
+        spread = builder.insert_element(ir.Constant(eight, ir.Undefined), pair, ir.Constant(_INT32, 0))
+        spread = builder.shuffle_vector(spread, spread, ir.Constant(eight, [0] * (PANEL // 2)))
+        values = builder.bitcast(spread, _vector(half))
+        updated += [_multiply_pairs(builder, weight, values) for weight in weights]
+    updated = [builder.add(total, value) for total, value in zip(sums, updated, strict=True)]
+    index.add_incoming(_INT64(0), before)
+    index.add_incoming(builder.add(index, _INT64(1)), body)
+    for total, value in zip(sums, updated, strict=True):
+        total.add_incoming(ir.Constant(eight, [0] * (PANEL // 2)), before)
+        total.add_incoming(value, body)
+    builder.branch(head)
+
+    builder.position_at_end(after)
+    for place in range(lanes * count):
+        lane, column = divmod(place, count)
+        joined = builder.shuffle_vector(sums[2 * place], sums[2 * place + 1], ir.Constant(_vector(_INT32), list(range(PANEL))))
+        x_scale = _splat(builder, builder.load(_at(builder, x_scales, number, builder.add(si, _INT64(lane))), typ=number))
+        first = builder.mul(builder.add(oi, _INT64(column * PANEL)), _INT64(2))
+        bias, scale = _load_vector(builder, out, number, first), _load_vector(builder, out, number, builder.add(first, _INT64(PANEL)))
+        total = builder.fmul(builder.sitofp(joined, _vector(number)), x_scale)
+        target = _at(builder, y, number, builder.add(builder.add(yi, _INT64(column * PANEL)), builder.mul(ldy, _INT64(lane))))
+        builder.store(_multiply_add(builder, total, scale, bias), builder.bitcast(target, _vector(number).as_pointer()), align=1)
+
+
+def _multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
+    """a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] of int16 in int32, one instruction where there is AVX2."""
+    eight = ir.VectorType(_INT32, PANEL // 2)
+    if get_host_cpu_features().get("avx2"):
+        kinds = ir.FunctionType(eight, [a.type, a.type])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kinds, "llvm.x86.avx2.pmadd.wd"), [a, b])
+    products = []
+    for first in range(2):
+        chosen = ir.Constant(eight, list(range(first, PANEL, 2)))
+        each = [builder.sext(builder.shuffle_vector(v, v, chosen), eight) for v in (a, b)]
+        products.append(builder.mul(*each))
+    return builder.add(*products)
 
 
 @intrinsic

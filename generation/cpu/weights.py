@@ -12,6 +12,9 @@ from generation.cpu.vector import PANEL
 Stored = Literal["full", "bfloat16", "int8"]
 """How the weights of products are kept: as the activations are, or in fewer bits; sums and states are as the activations in any case."""
 
+MIN_INT8 = 64
+"""Inputs below which weights are kept in bfloat16 instead of int8: rounding x to whole numbers would cost more than it saves."""
+
 ALIGNMENT = 64  # bytes of a cache line
 
 
@@ -43,7 +46,8 @@ class Products:
 
     def __init__(self, dtype: np.dtype, stored: Stored) -> None:
         self.dtype, self.stored = dtype, stored
-        self._weights: list[np.ndarray] = []  # (panels, inputs, PANEL) each
+        self._weights: list[np.ndarray] = []  # (panels, inputs, PANEL) each, or int8 (panels, pairs of inputs, PANEL, 2)
+        self._rows: list[tuple[int, int, int]] = []  # inputs, panels and the code of how they are stored
         self._outs: list[np.ndarray] = []  # (panels, 2, PANEL) each: biases and scales
 
     def add(self, matrix: Tensor, bias: Tensor | None) -> int:
@@ -53,30 +57,30 @@ class Products:
         wide[:, :outputs] = matrix.detach().double().numpy()
         if bias is not None:
             out[0, :outputs] = bias.detach().double().numpy()
-        stored, out[1] = self._encode(wide)
-        self._weights.append(stored.reshape(inputs, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2))
+        code = FULL if self.stored == "full" else INT8 if self.stored == "int8" and inputs >= MIN_INT8 else BFLOAT16
+        out[1] = 1
+        if code == INT8:
+            out[1] = np.abs(wide).max(axis=0) / 127
+            out[1][out[1] == 0] = 1
+            wide = np.concatenate([np.rint(wide / out[1]), np.zeros((inputs % 2, padded(outputs)))]).astype(np.int8)
+            panels = wide.reshape(-1, 2, padded(outputs) // PANEL, PANEL).transpose(2, 0, 3, 1)
+        else:
+            kept = wide.astype(self.dtype) if code == FULL else torch.from_numpy(wide).bfloat16().view(torch.int16).numpy()
+            panels = kept.reshape(inputs, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2)
+        self._weights.append(np.ascontiguousarray(panels))
         self._outs.append(np.ascontiguousarray(out.reshape(2, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2), dtype=self.dtype))
-        return len(self._weights) - 1
-
-    def _encode(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray | float]:
-        """The stored numbers, and the scale of each column."""
-        if self.stored == "full":
-            return matrix.astype(self.dtype), 1.0
-        if self.stored == "bfloat16":
-            return torch.from_numpy(matrix).bfloat16().view(torch.int16).numpy().view(np.uint16), 1.0
-        scales = np.abs(matrix).max(axis=0, initial=0) / 127
-        scales[scales == 0] = 1
-        return np.rint(matrix / scales).astype(np.int8), scales
+        self._rows.append((inputs, padded(outputs) // PANEL, code))
+        return len(self._rows) - 1
 
     def lay_out(self) -> np.ndarray:
         """The table of products, (products, 5) int64; what it leads to lives as long as this object."""
         sizes = [-(-weights.nbytes // ALIGNMENT) * ALIGNMENT for weights in self._weights]
         self.memory = aligned(sum(sizes), np.dtype(np.uint8))
-        rows, start, code = [], 0, {"full": FULL, "bfloat16": BFLOAT16, "int8": INT8}[self.stored]
-        for weights, out, size in zip(self._weights, self._outs, sizes, strict=True):
+        table, start = [], 0
+        for weights, out, row, size in zip(self._weights, self._outs, self._rows, sizes, strict=True):
             place = self.memory[start : start + weights.nbytes]
-            place[:] = np.ascontiguousarray(weights).reshape(-1).view(np.uint8)
-            rows.append((address(place), address(out), weights.shape[1], weights.shape[0], code))
+            place[:] = weights.reshape(-1).view(np.uint8)
+            table.append((address(place), address(out), *row))
             start += size
         self._weights.clear()
-        return np.array(rows, dtype=np.int64).reshape(-1, 5)
+        return np.array(table, dtype=np.int64)

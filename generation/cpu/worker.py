@@ -47,6 +47,7 @@ class Worker:
         self._fresh = [self._zeros(lanes) for _ in range(levels)]
         self._place_states(levels)
         self._room = [self._zeros(lanes, tables.room) for _ in range(4)]
+        self._whole, self._whole_scales = aligned((lanes, tables.room), np.dtype(np.int16)), aligned(lanes, np.dtype(np.float32))
         self._weights, self._order = np.zeros(q), np.zeros(q, dtype=np.int64)
         self.me = np.zeros(columns.KNOWLEDGE, dtype=np.int64)
         first = self.operations[0]
@@ -70,6 +71,8 @@ class Worker:
             columns.LOGIT_COUNT: tables.logits.stop - tables.logits.start,
             columns.LOGITS: address(shared.logits),
             columns.CLASSES: q,
+            columns.WHOLE: address(self._whole),
+            columns.WHOLE_SCALES: address(self._whole_scales),
         }.items():
             self.me[column] = value
         self.me[[columns.U, columns.V, columns.W, columns.GATES]] = [address(room) for room in self._room]

@@ -141,7 +141,7 @@ def as_stored(net, stored):
 
 
 def rounded(weights, stored):
-    if stored == "bfloat16":
+    if stored == "bfloat16" or weights.shape[-2] < 64:
         return weights.bfloat16().float()
     scale = weights.abs().amax(dim=-2, keepdim=True) / 127
     return (weights / scale).round() * scale
