@@ -2,8 +2,8 @@
 
     python -m benchmarks.generate [--samples N] [--repeats N] [--threads N] [--prompt N] [--plain N]
 
-Before the timing of a case, the engine is led through samples drawn by itself, and its logits are held against the parallel forward pass. For
-weights in fewer bits, what they cost is measured on the same samples: how much more than their entropy the nats are.
+Before the timing of a case, the engine is led through samples drawn from the model, and its logits are held against the parallel forward
+pass. What weights in fewer bits cost is measured on the same samples. The model is untrained: that of a trained one may differ.
 """
 
 import math
@@ -126,7 +126,11 @@ def reads_of(tables: Tables) -> list[tuple[int, int, int]]:
                 numbers[int(number)] = periods[level]
     products = ((tables.products[number], period) for number, period in numbers.items())
     return [
-        (p[columns.PRODUCT_WEIGHTS], p[columns.PRODUCT_INPUTS] * p[columns.PRODUCT_PANELS] * 16 * BYTES[int(p[columns.PRODUCT_STORED])] // 64, n)
+        (
+            p[columns.PRODUCT_WEIGHTS],
+            p[columns.PRODUCT_INPUTS] * p[columns.PRODUCT_PANELS] * 16 * BYTES[int(p[columns.PRODUCT_STORED])] // 64,
+            n,
+        )
         for p, n in products
     ]
 

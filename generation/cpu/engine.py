@@ -73,7 +73,9 @@ class CPUEngine:
             worker.store(state)
         return state
 
-    def _run(self, uniforms: Tensor, temperature: float, top_p: float, forced: Tensor | None, logits: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _run(
+        self, uniforms: Tensor, temperature: float, top_p: float, forced: Tensor | None, logits: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         self._check_started()
         uniforms = uniforms.to("cpu", torch.float64)
         arguments = (uniforms, float(temperature), float(top_p), forced, logits)

@@ -19,13 +19,29 @@ BLOCK, ENTER, LEAVE, MERGE = range(4)
 
 # Columns of all operations: x (lanes, STRIDE) of which WIDTH count.
 KIND, LEVEL, WIDTH, STRIDE, X = range(5)
-# Columns of a block. Its share: ROWS of its input from ROW on, HEADS heads, UNITS units, HIDDEN rows of the MLP. NUMBER_ ... are numbers of products.
+# Columns of a block. A worker's share: ROWS of the input from ROW on, UNITS units from UNIT on in HEADS heads, HIDDEN rows of the MLP.
+# INPUT and what follows are numbers of products.
 (
-    ROW, ROWS, TAPS, KERNEL, CONV_BIAS, CONV_WINDOW, PARTS, UNIT, UNITS, ALL_UNITS, HEADS, HEAD_WIDTH, HEAD_UNITS, DECAY, ANGLE, H, FRESH, HIDDEN,
-    INPUT, GATE, RECURRENCE_GATES, OUTPUT, MLP_GATE, MLP_INPUT, MLP_OUTPUT,
+    ROW, ROWS, TAPS, KERNEL, CONV_BIAS, CONV_WINDOW, PARTS, UNIT, UNITS, ALL_UNITS, HEADS, HEAD_WIDTH, HEAD_UNITS, DECAY, ANGLE, H, FRESH,
+    HIDDEN, INPUT, GATE, RECURRENCE_GATES, OUTPUT, MLP_GATE, MLP_INPUT, MLP_OUTPUT,
 ) = range(5, 30)  # fmt: skip
 # Columns of pooling: windows (lanes, GROUPS, FACTOR * GROUP_WIDTH), results (lanes, GROUPS, RAISED_STRIDE), and x of the level below.
-FACTOR, FRAME, GROUPS, GROUP_WIDTH, WINDOW, RAISED, RAISED_STRIDE, DOWN, UP, INNER_X, INNER_STRIDE, INNER_GROUP_WIDTH, INNER_FRESH, AFTER = range(5, 19)
+(
+    FACTOR,
+    FRAME,
+    GROUPS,
+    GROUP_WIDTH,
+    WINDOW,
+    RAISED,
+    RAISED_STRIDE,
+    DOWN,
+    UP,
+    INNER_X,
+    INNER_STRIDE,
+    INNER_GROUP_WIDTH,
+    INNER_FRESH,
+    AFTER,
+) = range(5, 19)
 COLUMNS = 30
 
 # Columns of the table of products.
@@ -81,7 +97,12 @@ def product(tag: Any, products: Any, number: Any, x: Any, start: Any, ldx: Any, 
 @jit
 def _whole_panels(products: Any, number: Any, x: Any, start: Any, ldx: Any, y: Any, to: Any, ldy: Any, me: Any) -> None:
     """A product with int8 weights: x is rounded to int16, as coarsely as sums in int32 need it."""
-    w, out, k, count = products[number, PRODUCT_WEIGHTS], products[number, PRODUCT_OUT], products[number, PRODUCT_INPUTS], products[number, PRODUCT_PANELS]
+    w, out, k, count = (
+        products[number, PRODUCT_WEIGHTS],
+        products[number, PRODUCT_OUT],
+        products[number, PRODUCT_INPUTS],
+        products[number, PRODUCT_PANELS],
+    )
     lanes, room, scales, tag = me[LANES_HERE], me[WHOLE], me[WHOLE_SCALES], np.float32(0)
     ldw, pairs, most = me[ROOM], (k + 1) // 2, np.float32(min(32767, 2**31 // (128 * (k + 1))))
     for lane in range(lanes):
@@ -94,11 +115,15 @@ def _whole_panels(products: Any, number: Any, x: Any, start: Any, ldx: Any, y: A
         i = 0
         while i + TOGETHER <= count:
             first = i * PANEL
-            whole_panels(1, TOGETHER, w, first * 2 * pairs, room, lane * ldw, ldw, scales, lane, y, to + lane * ldy + first, ldy, out, first, pairs)
+            whole_panels(
+                1, TOGETHER, w, first * 2 * pairs, room, lane * ldw, ldw, scales, lane, y, to + lane * ldy + first, ldy, out, first, pairs
+            )
             i += TOGETHER
         while i < count:
             first = i * PANEL
-            whole_panels(1, 1, w, first * 2 * pairs, room, lane * ldw, ldw, scales, lane, y, to + lane * ldy + first, ldy, out, first, pairs)
+            whole_panels(
+                1, 1, w, first * 2 * pairs, room, lane * ldw, ldw, scales, lane, y, to + lane * ldy + first, ldy, out, first, pairs
+            )
             i += 1
         lane += 1
 
@@ -120,7 +145,12 @@ def _round(x: Any, factor: Any, whole: Any) -> None:
 
 @jit
 def _panels(tag: Any, kind: Any, products: Any, number: Any, x: Any, start: Any, ldx: Any, y: Any, to: Any, ldy: Any, lanes: Any) -> None:
-    w, out, k, count = products[number, PRODUCT_WEIGHTS], products[number, PRODUCT_OUT], products[number, PRODUCT_INPUTS], products[number, PRODUCT_PANELS]
+    w, out, k, count = (
+        products[number, PRODUCT_WEIGHTS],
+        products[number, PRODUCT_OUT],
+        products[number, PRODUCT_INPUTS],
+        products[number, PRODUCT_PANELS],
+    )
     lane = 0
     while lane + TOGETHER <= lanes:
         for i in range(count):
@@ -183,7 +213,7 @@ def _recur(tag: Any, o: Any, i: Any, me: Any) -> None:
     """One step of this worker's units, whose gates stand in GATES; the loops are short of operands so that they become vector code."""
     units, per_head, first = o[i, UNITS], o[i, HEAD_UNITS], o[i, UNIT]
     gate_stride = (2 * per_head + PANEL - 1) // PANEL * PANEL
-    one, two = like(1, tag), like(2, tag)
+    two = like(2, tag)
     decay, fresh = view(o[i, DECAY], 0, units, tag), view(o[i, FRESH], 0, me[LANES_HERE], tag)
     for lane in range(me[LANES_HERE]):
         room, gates = lane * me[ROOM], view(me[GATES], lane * me[ROOM], o[i, HEADS] * gate_stride, tag)

@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from generation.cpu import layers
 from generation.cpu.choice import choose, nats
-from generation.cpu.layers import (
-    AFTER, BLOCK, CLASSES, EMBEDDING, ENTER, FACTOR, FIRST_FRESH, FIRST_STRIDE, FIRST_WIDTH, FIRST_X, FRAME, HEAD, KIND, LANES_HERE, LEAVE, LEVEL,
-    LOGIT, LOGIT_COUNT, LOGITS, ROOM, U, V, began, block, enter, leave, meet, merge, normalise, product,
-)  # fmt: skip
+from generation.cpu.layers import began, block, enter, leave, meet, merge, normalise, product
 from generation.cpu.vector import jit, view
 
 
 @jit
 def _embed(tag: Any, me: Any, last: Any) -> None:
-    width = me[FIRST_WIDTH]
-    for lane in range(me[LANES_HERE]):
-        x, row = view(me[FIRST_X], lane * me[FIRST_STRIDE], width, tag), view(me[EMBEDDING], last[lane] * width, width, tag)
+    width = me[layers.FIRST_WIDTH]
+    for lane in range(me[layers.LANES_HERE]):
+        x, row = (
+            view(me[layers.FIRST_X], lane * me[layers.FIRST_STRIDE], width, tag),
+            view(me[layers.EMBEDDING], last[lane] * width, width, tag),
+        )
         for j in range(width):
             x[j] = row[j]
 
@@ -28,32 +29,35 @@ def _embed(tag: Any, me: Any, last: Any) -> None:
 def _levels(tag: Any, operations: Any, products: Any, me: Any, phases: Any) -> None:
     i = np.int64(0)
     while i < len(operations):
-        what, level = operations[i, KIND], operations[i, LEVEL]
-        if what == BLOCK:
+        what, level = operations[i, layers.KIND], operations[i, layers.LEVEL]
+        if what == layers.BLOCK:
             block(tag, operations, i, products, me)
-        elif what == ENTER:
+        elif what == layers.ENTER:
             if not enter(tag, operations, i, products, me, phases[level]):
-                i = operations[i, AFTER]
+                i = operations[i, layers.AFTER]
                 continue
-        elif what == LEAVE:
+        elif what == layers.LEAVE:
             leave(tag, operations, i, products, me)
         else:
-            following = (phases[level] + 1) % operations[i, FACTOR]
-            if not operations[i, FRAME]:
+            following = (phases[level] + 1) % operations[i, layers.FACTOR]
+            if not operations[i, layers.FRAME]:
                 merge(tag, operations, i, me, following)
             phases[level] = following
         i += 1
-    began(tag, me[FIRST_FRESH], me)
+    began(tag, me[layers.FIRST_FRESH], me)
 
 
 @jit
 def _head(tag: Any, products: Any, me: Any) -> None:
     """Logits of all lanes, after the whole team has computed its rows of them."""
-    lanes, q, zero = me[LANES_HERE], me[CLASSES], np.int64(0)
-    normalise(tag, me[FIRST_X], me[FIRST_STRIDE], me[U], me[ROOM], me[FIRST_WIDTH], lanes)
-    product(tag, products, me[HEAD], me[U], zero, me[ROOM], me[V], zero, me[ROOM], me)
+    lanes, q, zero = me[layers.LANES_HERE], me[layers.CLASSES], np.int64(0)
+    normalise(tag, me[layers.FIRST_X], me[layers.FIRST_STRIDE], me[layers.U], me[layers.ROOM], me[layers.FIRST_WIDTH], lanes)
+    product(tag, products, me[layers.HEAD], me[layers.U], zero, me[layers.ROOM], me[layers.V], zero, me[layers.ROOM], me)
     for lane in range(lanes):
-        own, shared = view(me[V], lane * me[ROOM], me[LOGIT_COUNT], tag), view(me[LOGITS], lane * q + me[LOGIT], me[LOGIT_COUNT], tag)
+        own, shared = (
+            view(me[layers.V], lane * me[layers.ROOM], me[layers.LOGIT_COUNT], tag),
+            view(me[layers.LOGITS], lane * q + me[layers.LOGIT], me[layers.LOGIT_COUNT], tag),
+        )
         for j in range(len(own)):
             shared[j] = own[j]
     meet(me)
@@ -86,13 +90,13 @@ def _entry(sources: str) -> Any:
             kept: (lanes, n, q) for the logits, or with n = 0 where they are not kept.
             weights, order: (q,) float64 and int64, room for the choice.
         """
-        lanes, q, _ = me[LANES_HERE], me[CLASSES], sources
+        lanes, q, _ = me[layers.LANES_HERE], me[layers.CLASSES], sources
         for t in range(classes.shape[1]):
             _embed(tag, me, last)
             _levels(tag, operations, products, me, phases)
             _head(tag, products, me)
             for lane in range(lanes):
-                logits = view(me[LOGITS], lane * q, q, tag)
+                logits = view(me[layers.LOGITS], lane * q, q, tag)
                 drawn = classes[lane, t] if forced else choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
                 likelihoods[lane, t] = nats(logits, drawn, weights)
                 classes[lane, t] = drawn

@@ -46,9 +46,7 @@ def tables(net: HarmonicRNN, dtype: np.dtype, stored: Stored, rank: int, ranks: 
     head = builder.product(weight[:, logits], bias[logits])
     embedding = net.embedding(torch.arange(net.classes)).detach().numpy().astype(dtype)
     operations = np.array(builder.rows, dtype=np.int64)
-    return Tables(
-        rank, ranks, operations, builder.weights.lay_out(), builder.room, head, logits, embedding, builder.weights, builder.kept
-    )
+    return Tables(rank, ranks, operations, builder.weights.lay_out(), builder.room, head, logits, embedding, builder.weights, builder.kept)
 
 
 def _normed(layer: torch.nn.Linear, norm: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,5 @@
-"""What numba has no words for, written in LLVM's: products held in vector registers, views of addresses, bits of numbers, flags that threads
-share.
+"""What numba has no words for, written in LLVM's: products held in vector registers, views of addresses, bits of numbers, flags that
+threads share.
 
 LLVM cuts vectors of PANEL numbers to what the processor has: two registers of AVX2, one of AVX-512, four of NEON.
 """
@@ -63,15 +63,15 @@ def _widen(builder: Any, weights: Any, kind: Any, number: ir.Type) -> Any:
 
 @intrinsic(prefer_literal=True)
 def panels(
-    typing: Any, lanes: Any, count: Any, tag: Any, kind: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any, ldy: Any, out: Any,
-    oi: Any, k: Any,
+    typing: Any, lanes: Any, count: Any, tag: Any, kind: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any, ldy: Any,
+    out: Any, oi: Any, k: Any,
 ) -> Any:  # fmt: skip
     """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for so many lanes l and consecutive panels (both literals).
 
     Each sum is taken in the order of k, so that results do not depend on the lanes and panels that are computed together.
 
-    `tag` and `kind` are any numbers of the types of the activations and of the stored weights. w, x, y and out are addresses, wi, xi, yi and
-    oi where to begin there, ldx and ldy the distances of lanes, all counted in numbers; out[oi] are pairs of 16 biases and 16 scales.
+    `tag` and `kind` are any numbers of the types of the activations and of the stored weights. w, x, y and out are addresses, wi, xi, yi
+    and oi where to begin there, ldx and ldy the distances of lanes, all counted in numbers; out[oi] are pairs of 16 biases and 16 scales.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -130,8 +130,8 @@ def _generate_panels(
 
 @intrinsic(prefer_literal=True)
 def whole_panels(
-    typing: Any, lanes: Any, count: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, x_scales: Any, si: Any, y: Any, yi: Any, ldy: Any, out: Any,
-    oi: Any, pairs: Any,
+    typing: Any, lanes: Any, count: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, x_scales: Any, si: Any, y: Any, yi: Any,
+    ldy: Any, out: Any, oi: Any, pairs: Any,
 ) -> Any:  # fmt: skip
     """As `panels`, in whole numbers: weights int8 (k / 2, 16, 2), x int16 with a float32 scale for each lane, y float32; `pairs` is k / 2.
 
@@ -155,8 +155,8 @@ def whole_panels(
 
 
 def _generate_whole_panels(
-    builder: Any, lanes: int, count: int, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, x_scales: Any, si: Any, y: Any, yi: Any, ldy: Any, out: Any,
-    oi: Any, pairs: Any,
+    builder: Any, lanes: int, count: int, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, x_scales: Any, si: Any, y: Any, yi: Any,
+    ldy: Any, out: Any, oi: Any, pairs: Any,
 ) -> None:  # fmt: skip
     number, byte, half = ir.FloatType(), ir.IntType(8), ir.IntType(16)
     eight = ir.VectorType(_INT32, PANEL // 2)
@@ -180,7 +180,9 @@ def _generate_whole_panels(
             weights.append(builder.sext(loaded, _vector(half)))
     updated = []
     for i in inputs:
-        pair = builder.load(builder.bitcast(builder.gep(i, [builder.mul(index, _INT64(2))], source_etype=half), _INT32.as_pointer()), align=4, typ=_INT32)
+        pair = builder.load(
+            builder.bitcast(builder.gep(i, [builder.mul(index, _INT64(2))], source_etype=half), _INT32.as_pointer()), align=4, typ=_INT32
+        )
         spread = builder.insert_element(ir.Constant(eight, ir.Undefined), pair, ir.Constant(_INT32, 0))
         spread = builder.shuffle_vector(spread, spread, ir.Constant(eight, [0] * (PANEL // 2)))
         values = builder.bitcast(spread, _vector(half))

@@ -169,7 +169,7 @@ class Worker:
                 yield arrays[1][:, part * units : (part + 1) * units], state.recurrence.h[:, start : start + units]
 
     def _pooling(self, row: np.ndarray, arrays: tuple[np.ndarray, np.ndarray], state: SkipState) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """The steps that count of a pooling level's window, and of its results that are not yet due: as they stand here, and in the state."""
+        """What counts of a pooling level's window, and of its results that are not yet due: as they stand here, and in the state."""
         phase, p, width = self.phases[row[columns.LEVEL]], int(row[columns.FACTOR]), int(row[columns.GROUP_WIDTH])
         window, raised = arrays
         groups, due = window.shape[1], state.pending.shape[1] - phase
