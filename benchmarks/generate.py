@@ -1,0 +1,163 @@
+"""Samples per second of generation on the CPU, beside what reading the weights alone takes.
+
+    python -m benchmarks.generate [--samples N] [--repeats N] [--threads N] [--prompt N] [--plain N]
+
+Before the timing of a case, the engine is led through samples drawn from the model, and its logits are held against the parallel forward
+pass. What weights in fewer bits cost is measured on the same samples. The model is untrained: that of a trained one may differ.
+"""
+
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+from numba import njit
+
+from benchmarks.training_speed import processor
+from callbacks.run_record import code_version
+from generation.cpu import CPUEngine
+from generation.cpu import layers as columns
+from generation.cpu.tables import Tables
+from generation.cpu.vector import view
+from generation.engine import PlainEngine
+from generation.sampler import PROMPT_CHUNK, read_prompt
+from models import HarmonicRNN, ModelState
+
+BYTES = {columns.FULL: 4, columns.BFLOAT16: 2, columns.INT8: 1}
+
+
+def main(samples: int = 16_000, repeats: int = 7, threads: int = 2, prompt: int = 960_000, plain: int = 300) -> None:
+    """Checks and times the default model.
+
+    Args:
+        samples: Length of the check; each timing is of as many steps as give about a second.
+        repeats: Timings of each case.
+        threads: That the engine uses.
+        prompt: Length of the prompt.
+        plain: Steps of the plain engine, for comparison.
+    """
+    torch.manual_seed(0)
+    net = HarmonicRNN().eval()
+    print(f"device   {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
+    print(f"versions torch {torch.__version__}, numba {version('numba')}, python {platform.python_version()}, commit {code_version()}")
+    print(f"model    {sum(p.numel() for p in net.parameters()):,} parameters, {threads} threads, {repeats} repeats\n")
+    reference = CPUEngine(net, threads=threads)
+    reference.start(fresh(net, 1))
+    drawn, entropy = reference.draw(torch.rand(1, samples, dtype=torch.float64), 1.0, 1.0)
+    for stored, streams in (("full", 1), ("bfloat16", 1), ("int8", 1), ("full", 32), ("bfloat16", 32), ("int8", 32)):
+        engine = CPUEngine(net, stored, threads)  # type: ignore[arg-type]
+        check(net, engine, drawn, entropy, stored, streams)
+        steps = max(160, 8000 // streams // 160 * 160)
+        floor = [timed_floor(engine._tables, steps) for _ in range(repeats)]
+        report(f"{streams} streams, {stored}", [streams * steps / timed_draw(engine, steps) for _ in range(repeats)], "samples/s")
+        report("  floor: reading the weights at their rates", floor, "µs a step")
+    engine = PlainEngine(net)
+    engine.start(fresh(net, 1))
+    report("1 stream, plain engine", [plain / timed(lambda: engine.draw(torch.rand(1, plain), 1.0, 1.0))], "samples/s")
+    pieces = torch.randint(net.classes, (1, prompt)).split(PROMPT_CHUNK, dim=1)
+    report(f"prompt of {prompt:,}", [prompt / timed(lambda: read_prompt(net, pieces))], "samples/s")
+    print("1 stream, GPU: not measured\n4,096 streams, GPU: not measured")
+
+
+@torch.inference_mode()
+def fresh(net: HarmonicRNN, streams: int) -> ModelState:
+    return net(torch.zeros(streams, 0, dtype=torch.long))[1]
+
+
+@torch.inference_mode()
+def check(net: HarmonicRNN, engine: CPUEngine, drawn: torch.Tensor, entropy: torch.Tensor, stored: str, streams: int) -> None:
+    """Raises where the engine's logits differ from those of the forward pass; says what weights in fewer bits cost."""
+    engine.start(fresh(net, streams))
+    expected, _ = net(drawn)
+    worst, nats = 0.0, []
+    for start in range(0, drawn.shape[1], 1600):
+        part = slice(start, start + 1600)
+        logits, part_nats = engine.follow(drawn[:, part].repeat(streams, 1))
+        worst = max(worst, ((logits - expected[:, part]).abs().max() / expected.abs().max()).item())
+        nats.append(part_nats)
+    if stored == "full" and not worst < 1e-4:
+        raise SystemExit(f"the engine differs from the forward pass by {worst:.1e}: no speed is reported")
+    cost = (torch.cat(nats, dim=1).mean() - entropy.mean()).item() / math.log(2)
+    print(f"{streams} streams, {stored}: logits differ by {worst:.1e} over {drawn.shape[1]:,} samples, NLL by {cost:+.6f} bits/sample")
+
+
+def timed_draw(engine: CPUEngine, steps: int) -> float:
+    uniforms = torch.rand(engine._workers[0].lanes, steps, dtype=torch.float64)
+    return timed(lambda: engine.draw(uniforms, 1.0, 1.0))
+
+
+def timed_floor(each: list[Tables], steps: int) -> float:
+    """Microseconds a step to read all weights, as often as they are used."""
+    reads = [np.array(reads_of(tables), dtype=np.int64) for tables in each]
+    read_weights(reads[0], 1)
+    others = [Thread(target=read_weights, args=(own, steps)) for own in reads[1:]]
+
+    def all_of_them() -> None:
+        for other in others:
+            other.start()
+        read_weights(reads[0], steps)
+        for other in others:
+            other.join()
+
+    return timed(all_of_them) / steps * 1e6
+
+
+def reads_of(tables: Tables) -> list[tuple[int, int, int]]:
+    """Address, 64-byte lines and period of the weights of each product."""
+    periods, numbers = {0: 1}, {tables.head: 1}
+    for row in tables.operations:
+        level = int(row[columns.LEVEL])
+        if row[columns.KIND] == columns.ENTER:
+            periods[level + 1] = periods[level] * int(row[columns.FACTOR])
+            for first in (row[columns.DOWN], row[columns.UP]):
+                numbers |= {int(first) + group: periods[level + 1] for group in range(row[columns.GROUPS])}
+        elif row[columns.KIND] == columns.BLOCK:
+            heads = range(row[columns.RECURRENCE_GATES], row[columns.RECURRENCE_GATES] + row[columns.HEADS])
+            own = range(columns.OUTPUT, columns.MLP_OUTPUT + 1)
+            for number in (*heads, row[columns.INPUT], row[columns.GATE], *(row[c] for c in own)):
+                numbers[int(number)] = periods[level]
+    products = ((tables.products[number], period) for number, period in numbers.items())
+    return [
+        (
+            p[columns.PRODUCT_WEIGHTS],
+            p[columns.PRODUCT_INPUTS] * p[columns.PRODUCT_PANELS] * 16 * BYTES[int(p[columns.PRODUCT_STORED])] // 64,
+            n,
+        )
+        for p, n in products
+    ]
+
+
+@njit(nogil=True, fastmath=True)
+def read_weights(reads: Any, steps: int) -> float:
+    """The sum of all that is read, so that it is."""
+    total = np.float32(0)
+    for t in range(steps):
+        for i in range(len(reads)):
+            if t % reads[i, 2] == 0:
+                numbers = view(reads[i, 0], 0, reads[i, 1] * 16, np.float32(0))
+                for j in range(len(numbers)):
+                    total += numbers[j]
+    return total
+
+
+def timed(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def report(what: str, values: list[float], unit: str) -> None:
+    spread = f" (lowest {min(values):,.0f}, highest {max(values):,.0f})" if len(values) > 1 else ""
+    print(f"{what:45s} {statistics.median(values):9,.0f} {unit}{spread}, load {os.getloadavg()[0]:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,86 @@
+"""The weights of a model as the compiled code reads them: in the order in which it does, laid out once."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generation.cpu.layers import BFLOAT16, FULL, INT8
+from generation.cpu.vector import PANEL
+
+Stored = Literal["full", "bfloat16", "int8"]
+"""How the weights of products are kept: as the activations are, or in fewer bits; sums and states are as the activations in any case."""
+
+MIN_INT8 = 64
+"""Inputs below which weights are kept in bfloat16 instead of int8: rounding x to whole numbers would cost more than it saves."""
+
+ALIGNMENT = 64  # bytes of a cache line
+
+
+def padded(size: int) -> int:
+    """The size in whole panels."""
+    return -(-size // PANEL) * PANEL
+
+
+def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that begin with a cache line and have a panel more behind them, so that whole panels may be read and written."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(size + PANEL * 8 + ALIGNMENT, dtype=np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def address(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+def share(size: int, rank: int, ranks: int, unit: int = 1) -> slice:
+    """The part of `size` things that one of `ranks` workers takes, in whole units."""
+    units = -(-size // unit)
+    return slice(min(size, units * rank // ranks * unit), min(size, units * (rank + 1) // ranks * unit))
+
+
+class Products:
+    """Matrices with their biases, collected and then laid out one behind the other."""
+
+    def __init__(self, dtype: np.dtype, stored: Stored) -> None:
+        self.dtype, self.stored = dtype, stored
+        self._weights: list[np.ndarray] = []  # (panels, inputs, PANEL) each, or int8 (panels, pairs of inputs, PANEL, 2)
+        self._rows: list[tuple[int, int, int]] = []  # inputs, panels and the code of how they are stored
+        self._outs: list[np.ndarray] = []  # (panels, 2, PANEL) each: biases and scales
+
+    def add(self, matrix: Tensor, bias: Tensor | None) -> int:
+        """y = bias + x matrix, of a matrix (inputs, outputs); returns the product's number."""
+        inputs, outputs = matrix.shape
+        wide, out = np.zeros((inputs, padded(outputs))), np.zeros((2, padded(outputs)))
+        wide[:, :outputs] = matrix.detach().double().numpy()
+        if bias is not None:
+            out[0, :outputs] = bias.detach().double().numpy()
+        code = FULL if self.stored == "full" else INT8 if self.stored == "int8" and inputs >= MIN_INT8 else BFLOAT16
+        out[1] = 1
+        if code == INT8:
+            out[1] = np.abs(wide).max(axis=0) / 127
+            out[1][out[1] == 0] = 1
+            wide = np.concatenate([np.rint(wide / out[1]), np.zeros((inputs % 2, padded(outputs)))]).astype(np.int8)
+            panels = wide.reshape(-1, 2, padded(outputs) // PANEL, PANEL).transpose(2, 0, 3, 1)
+        else:
+            kept = wide.astype(self.dtype) if code == FULL else torch.from_numpy(wide).bfloat16().view(torch.int16).numpy()
+            panels = kept.reshape(inputs, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2)
+        self._weights.append(np.ascontiguousarray(panels))
+        self._outs.append(np.ascontiguousarray(out.reshape(2, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2), dtype=self.dtype))
+        self._rows.append((inputs, padded(outputs) // PANEL, code))
+        return len(self._rows) - 1
+
+    def lay_out(self) -> np.ndarray:
+        """The table of products, (products, 5) int64; what it leads to lives as long as this object."""
+        sizes = [-(-weights.nbytes // ALIGNMENT) * ALIGNMENT for weights in self._weights]
+        self.memory = aligned(sum(sizes), np.dtype(np.uint8))
+        table, start = [], 0
+        for weights, out, row, size in zip(self._weights, self._outs, self._rows, sizes, strict=True):
+            place = self.memory[start : start + weights.nbytes]
+            place[:] = weights.reshape(-1).view(np.uint8)
+            table.append((address(place), address(out), *row))
+            start += size
+        self._weights.clear()
+        return np.array(table, dtype=np.int64)
