@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from audio import write_wav
 from callbacks.run_directory import run_directory
-from generation import generate
+from generation import Engine, generate, make_engine
 
 BUDGET = 0.05
 TRIAL_STEPS = 16
@@ -50,21 +50,23 @@ class AudioSamples(Callback):
         first = data.clip("validation", 0)
         reference = first.classes[first.valid].long()
         prompt = reference[: min(round(self.prompt_seconds * module.sample_rate), len(reference) // 2)]
-        samples = self._affordable(module.net, module.sample_rate, data.clip_samples)
+        engine = make_engine(module.net)
+        samples = self._affordable(module.net, engine, module.sample_rate, data.clip_samples)
         self._show(trainer, module, "reference", reference)
         if samples:
-            self._show(trainer, module, "generated", generate(module.net, samples, seed=self.seed)[0])
-            continued = generate(module.net, samples, prompt=prompt, seed=self.seed)[0]
+            self._show(trainer, module, "generated", generate(module.net, samples, seed=self.seed, engine=engine)[0])
+            continued = generate(module.net, samples, prompt=prompt, seed=self.seed, engine=engine)[0]
             self._show(trainer, module, "continuation", torch.cat([prompt, continued]))
         self._last_end = time.perf_counter()
 
-    def _affordable(self, net: torch.nn.Module, sample_rate: int, clip_samples: int) -> int:
+    def _affordable(self, net: torch.nn.Module, engine: Engine, sample_rate: int, clip_samples: int) -> int:
         """Samples to draw for each of the two clips."""
         if self.sample_seconds is not None:
             return round(self.sample_seconds * sample_rate)
         budget = BUDGET * (time.perf_counter() - self._last_end)
+        generate(net, 1, seed=self.seed, engine=engine)  # the first sample may compile
         started = time.perf_counter()
-        generate(net, TRIAL_STEPS, seed=self.seed)
+        generate(net, TRIAL_STEPS, seed=self.seed, engine=engine)
         trial = time.perf_counter() - started
         return min(clip_samples, max(0, int((budget - trial) / 2 / (trial / TRIAL_STEPS))))
 

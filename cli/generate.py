@@ -65,7 +65,7 @@ def generate(args: Sequence[str], run: Run | None) -> None:
     console.print(f"Checkpoint {run.checkpoint} of run {run.folder}", soft_wrap=True, highlight=False)
     reference = usual_sound(data, voice.quantiser, run.folder / "usual_sound.json" if run.config.is_file() else None)
     with progress_bar(console, settings.clips * samples, voice.sample_rate) as progress:
-        writer = ClipWriter(voice.engine(), start, voice.quantiser, voice.sample_rate, reference, progress)
+        writer = ClipWriter(voice.engine(config.weights), start, voice.quantiser, voice.sample_rate, reference, progress)
         if folder is None:
             clip = play(writer, settings, voice)
         else:
@@ -107,6 +107,12 @@ def make_parser(run: Run | None) -> ArgumentParser:
     )
     parser.add_argument(
         "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where the model works; auto is a GPU if there is one."
+    )
+    parser.add_argument(
+        "--weights",
+        type=Literal["full", "bfloat16", "int8"],
+        default="full",
+        help="How the CPU keeps the weights: rounded to fewer bits it is faster, and not quite the same model.",
     )
     parser.add_subclass_arguments(AudioDataModule, "data", required=False)
     for key in NOT_NEEDED:
@@ -200,7 +206,7 @@ def about_run(run: Run, voice: Voice, config: Namespace, settings: Settings, pro
         prompt = {"from": config.prompt, "seconds": prompts.shape[1] / voice.sample_rate, "samples": prompts.shape[1]}
     return {
         "checkpoint": {"path": str(run.checkpoint), "sha256": sha256(run.checkpoint)},
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"weights": config.weights},
         "audio": {"sample_rate": voice.sample_rate, **asdict(voice.quantiser), "scaling": voice.scaling},
         "prompt": prompt,
     }

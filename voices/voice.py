@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from omegaconf import OmegaConf
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from audio import Quantiser, Scaling
 from errors import UserError
-from generation import Engine, PlainEngine, generate
+from generation import Engine, generate, make_engine
+from generation.cpu import CPUEngine
 from generation.prompts import Audio, classes_of
 from lightning_modules import HarmonicModule, read_checkpoint
 from metrics import sample_nats
@@ -36,9 +37,21 @@ class Voice:
     scaling: Scaling | None
     checkpoint: Path
 
-    def engine(self) -> Engine:
-        """What draws from it."""
-        return PlainEngine(self.net)
+    def engine(self, weights: Literal["full", "bfloat16", "int8"] = "full") -> Engine:
+        """What draws from it.
+
+        Args:
+            weights: how it keeps them: as they are, or rounded to fewer bits, which is faster on the CPU and not quite the same model.
+
+        Raises:
+            UserError: they are to be rounded, and the model is not on the CPU.
+        """
+        if weights == "full":
+            return make_engine(self.net)
+        try:
+            return CPUEngine(self.net, weights)
+        except ValueError as error:
+            raise UserError(f"--weights {weights}: {error}") from error
 
     def classes(self, audio: Audio, sample_rate: int | None = None, seconds: float | None = None) -> Tensor:
         """What the model hears of a recording, or of its first seconds: (T,) int16, as `generation.prompts.classes_of` gives it.
