@@ -26,6 +26,7 @@ LINKS = {
     "100 Gb/s, 30 us a call": (12.5e9, 30e-6),
 }
 BUCKET_BYTES = 25 << 20  # of DistributedDataParallel
+STOPPING = 2  # by which ranks agree after a step whether a signal asked any of them to stop
 
 
 @dataclass
@@ -108,12 +109,13 @@ def main(ranks: int = 8, step_ms: float = 12.5) -> None:
     if count != at_four_times:
         raise SystemExit(f"exchanges grow with the length: {count} at {samples} samples, {at_four_times} at {4 * samples}")
     gradients = sum(p.numel() for p in net.parameters()) * 4
-    reductions = -(-gradients // BUCKET_BYTES) + 1  # the gradients' buckets, and the number of valid samples
+    reductions = -(-gradients // BUCKET_BYTES) + 1
     print(f"versions torch {torch.__version__}, python {platform.python_version()}, commit {code_version()}")
     print(f"model    {sum(p.numel() for p in net.parameters()):,} parameters, one waveform, {ranks} ranks, float32")
     print(f"context  {count.calls} exchanges a step, {count.bytes / 1e3:,.0f} kB to a rank, at {samples:,} as at {4 * samples:,} samples")
     print(f"         {count.hidden} begin before other work and are waited for after it: below they are taken to be hidden")
-    print(f"data     {reductions} reductions of {gradients / 1e6:.1f} MB, as under DDP")
+    print(f"data     {reductions} reductions, of {gradients / 1e6:.1f} MB of gradients, the loss and the number of valid samples")
+    print(f"stopping {STOPPING} small ones over the CPU, Lightning's and ours; {count.calls + reductions + STOPPING} in all")
     for name, (speed, latency) in LINKS.items():
         whole, exposed = (calls * latency + count.bytes / speed for calls in (count.calls, count.calls - count.hidden))
         reduced = reductions * latency + 2 * gradients * (ranks - 1) / ranks / speed

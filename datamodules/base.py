@@ -196,7 +196,7 @@ class AudioDataModule(L.LightningDataModule):
         if self.trainer is not None and self.trainer.world_size > 1:
             strategy = self.trainer.strategy
             rank, ranks = strategy.distributed_sampler_kwargs["rank"], strategy.distributed_sampler_kwargs["num_replicas"]
-            if isinstance(strategy, ContextParallelStrategy):
+            if isinstance(strategy, ContextParallelStrategy) and strategy.context_size > 1:
                 dataset = dataset.sliced(*strategy.slice_of(self.clip_samples))
         if self.batch_size % ranks:
             raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks})")

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class Transport(Protocol):
@@ -43,6 +44,7 @@ class _Begin(torch.autograd.Function):
         return received
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         ctx.shifted.wait()
         return grad, None
@@ -56,6 +58,7 @@ class _Finish(torch.autograd.Function):
         return (first if shifted.transport.rank == 0 else received).clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         shifted = ctx.shifted
         returned, shifted.wait = shifted.transport.shift(grad, -1)
@@ -69,6 +72,7 @@ class _Gather(torch.autograd.Function):
         return transport.gather(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.transport.gather(grad)[:, ctx.transport.rank].sum(dim=0), None
 

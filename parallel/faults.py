@@ -1,11 +1,12 @@
 """Naming the rank that is at fault where one ends and leaves the others waiting."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import torch.distributed as dist
 
-GRACE_S = 2.0  # for the others to leave their notes
+GRACE_S = 5.0  # for the others to leave their notes
 
 
 class Faults:
@@ -15,10 +16,11 @@ class Faults:
         store: where the ranks met.
         rank: this one.
         ranks: of the run.
+        neighbours: those that share a waveform with this one, which it waits for in nearly all of its exchanges.
     """
 
-    def __init__(self, store: dist.Store, rank: int, ranks: int) -> None:
-        self._store, self._rank, self._ranks = store, rank, ranks
+    def __init__(self, store: dist.Store, rank: int, ranks: int, neighbours: Sequence[int]) -> None:
+        self._store, self._rank, self._ranks, self._neighbours = store, rank, ranks, neighbours
 
     def explain(self, error: BaseException) -> str | None:
         """Leave a note of the error that ends this rank; where that is an exchange with other ranks, name those at fault."""
@@ -36,9 +38,12 @@ class Faults:
                         notes[rank] = self._store.get(self._key(rank)).decode()
             time.sleep(0.05)
         failed = [f"rank {rank} failed with {note}" for rank, note in sorted(notes.items()) if note]
-        silent = [str(rank) for rank in range(self._ranks) if rank not in notes]
-        if not failed and silent:
-            failed = [f"rank {', '.join(silent)} was killed or hangs: rank {self._rank} waited for it in vain, and it left no word"]
+        silent = [rank for rank in range(self._ranks) if rank not in notes]
+        # Others may still be at work, or waiting in turn.
+        suspects = [rank for rank in silent if rank in self._neighbours] or silent
+        if not failed and suspects:
+            names = " or ".join(map(str, suspects))
+            failed = [f"rank {names} was killed or hangs: rank {self._rank} waited for it in vain, and it left no word"]
         return "; ".join(failed) or "an exchange between the ranks failed: look at the network"
 
     @staticmethod

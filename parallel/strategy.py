@@ -1,12 +1,14 @@
 """A Lightning strategy that splits the time axis of every waveform over devices."""
 
 import signal
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torch.distributed.constants import default_pg_timeout
 from typing_extensions import override
 
 from errors import UserError
@@ -24,17 +26,25 @@ class ContextParallelStrategy(DDPStrategy):
 
     Args:
         context_size: Ranks that share a waveform; null for all ranks of the run. Neighbours on a node share first.
-        kwargs: As for Lightning's DDPStrategy: `process_group_backend` (null: NCCL on GPUs, gloo on CPUs), `timeout` of an exchange
-            ("0:05:00"), and others.
+        process_group_backend: What carries the exchanges; null for NCCL on GPUs, gloo on CPUs.
+        timeout: How long a rank waits for the others in an exchange, as hours:minutes:seconds.
+        kwargs: As for Lightning's DDPStrategy.
     """
 
     strategy_name = "context_parallel"
 
-    def __init__(self, context_size: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        context_size: int | None = None,
+        process_group_backend: str | None = None,
+        timeout: timedelta = default_pg_timeout,
+        **kwargs: Any,
+    ) -> None:
         if context_size is not None and context_size < 1:
             raise UserError(f"trainer.strategy: context_size must be at least 1, got {context_size}")
         # The model's buffers are constants: there is nothing to broadcast at every step.
-        super().__init__(**{"broadcast_buffers": False} | kwargs)
+        kwargs.setdefault("broadcast_buffers", False)
+        super().__init__(process_group_backend=process_group_backend, timeout=timeout, **kwargs)
         self._context_size = context_size
         self.group: ContextGroup | None = None
         self._faults: Faults | None = None
@@ -70,7 +80,9 @@ class ContextParallelStrategy(DDPStrategy):
         if size > 1:
             check_knows_slices(self._net)
         super().setup_environment()
-        self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks)
+        first = self.global_rank // size * size
+        neighbours = range(first, first + size)
+        self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks, neighbours)
         if size > 1:
             subgroup, _ = dist.new_subgroups(size, timeout=self._timeout)
             self.group = ContextGroup(ProcessGroup(subgroup))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from callbacks import NLLReport
+from callbacks import EMA, NLLReport
 from datamodules import AudioFolder, Batch
 from lightning_modules import HarmonicModule, OptimizerConfig
 from models import LevelSpec, ResidualBlock
@@ -107,12 +107,13 @@ def fit(
     go_on: Path | None = None,
     stop: int | None = None,
     change: Callable[[HarmonicModule], None] | None = None,
+    ema: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Losses (this rank's, as they enter the mean over ranks), gradients by name, and the weights after the last step.
 
     `save` is where a checkpoint of the end is written, `go_on` one that training goes on from, `stop` a step to end after,
-    `change` is made to the module before training.
+    `change` is made to the module before training, `ema` averages its weights.
     """
     torch.manual_seed(0)
     module = Recorded(sgd, masked, **network or {})
@@ -120,11 +121,13 @@ def fit(
     if change:
         change(module)
     precision = "64-true" if dtype == torch.float64 else "32-true"
-    trainer = make_trainer(folder, context_size, **{"precision": precision, "callbacks": [Stop(stop)] if stop else []} | options)
+    callbacks = [*([Stop(stop)] if stop else []), *([EMA(0.5)] if ema else [])]
+    trainer = make_trainer(folder, context_size, **{"precision": precision, "callbacks": callbacks} | options)
     trainer.fit(module, datamodule=make_data(folder, **data or {}), ckpt_path=go_on)
     if save is not None:
         trainer.save_checkpoint(save)
-    return {"losses": module.losses, "gradients": module.gradients, "weights": dict(module.state_dict())}
+    logged = {name: value.double() for name, value in trainer.callback_metrics.items()}
+    return {"losses": module.losses, "gradients": module.gradients, "weights": dict(module.state_dict()), "logged": logged}
 
 
 def measure(folder: Path, context_size: int | None, **data: Any) -> dict[str, Any]:

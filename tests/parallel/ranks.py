@@ -30,10 +30,10 @@ class Ranks:
             raise RuntimeError("\n".join(failed))
         return [answer for _, answer in answers]
 
-    def run_to_the_end(self, size: int, function: Callable[..., Any], *args: Any, timeout: float = TIMEOUT_S) -> list[tuple[str, Any]]:
+    def run_to_the_end(self, size: int, function: Callable[..., Any], *args: Any, after: float = TIMEOUT_S) -> list[tuple[str, Any]]:
         """As `run`, but of each rank what became of it: ("returned", value), ("raised", traceback), ("died", "") or ("hangs", "").
 
-        All processes end where one did not return.
+        The others have `after` seconds from the end of the first. All processes end where one did not return.
         """
         while len(self._workers) < size:
             self._start()
@@ -41,7 +41,7 @@ class Ranks:
             workers = self._workers[:size]
             for rank, (_, pipe) in enumerate(workers):
                 pipe.send((rank, size, str(Path(folder) / "meet"), function, args))
-            answers = [_answer(pipe, timeout) for _, pipe in workers]
+            answers = [_answer(pipe, after if rank else TIMEOUT_S) for rank, (_, pipe) in enumerate(workers)]
         if any(kind != "returned" for kind, _ in answers):
             self.stop()
         return answers

@@ -13,7 +13,7 @@ from parallel import ContextParallelStrategy
 from tests.parallel.fits import Recorded, make_data, make_trainer
 from tests.parallel.ranks import Ranks
 
-TIMEOUT_S = 8
+TIMEOUT_S = 5
 
 
 class Faulty(Recorded):
@@ -46,7 +46,7 @@ def fit_to_its_end(folder, fault):
 def test_the_run_ends_on_all_ranks(folder, tmp_path, fault):
     ranks = Ranks()
     (tmp_path / "music").symlink_to(folder / "music")
-    (kind, trace), second = ranks.run_to_the_end(2, fit_to_its_end, tmp_path, fault, timeout=30)
+    (kind, trace), second = ranks.run_to_the_end(2, fit_to_its_end, tmp_path, fault, after=2)
     assert kind == "raised", trace
     if fault == "raises":
         assert second[0] == "raised"

@@ -7,6 +7,7 @@ from torch import nn
 from errors import UserError
 from models import HarmonicRNN, LevelSpec
 from parallel.refusal import check_knows_slices
+from tests.parallel.fits import Recorded, make_data, make_trainer
 from tests.parallel.test_slices import VARIANTS, make_net
 
 
@@ -110,3 +111,28 @@ def test_leaves_the_model_and_the_random_numbers_as_they_were():
     assert net.slices is None
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert not any(layer._forward_hooks for layer in net.modules())
+
+
+def test_a_forced_scan_that_the_probe_cannot_use():
+    check_knows_slices(make_net(scan="triton"))
+
+
+class WithLayer(Recorded):
+    """Has a layer that mixes time."""
+
+    def __init__(self):
+        super().__init__(False, False)
+        self.net = with_layer(TimeNorm())
+
+
+def refused_fit(folder):
+    try:
+        make_trainer(folder, 2).fit(WithLayer(), datamodule=make_data(folder))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_is_refused_when_a_run_starts(ranks, folder):
+    for message in ranks.run(2, refused_fit, folder):
+        assert message.startswith(f"{PLACE} (TimeNorm)")

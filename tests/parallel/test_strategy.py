@@ -14,6 +14,7 @@ FLOAT64 = {
     "frame": {"network": {"shift": "frame"}},
     "masked": {"masked": True},
     "sequential": {"data": {"order": "sequential", "scaling": "file", "clip_samples": 48, "batch_size": 2}},
+    "averaged and clipped": {"ema": True, "gradient_clip_val": 0.05, "limit_val_batches": 1.0, "val_check_interval": 2},
     "compiled": {"change": compile_dense},
     "recomputed": {"change": recompute},
     "accumulated": {"accumulate_grad_batches": 2, "data": {"batch_size": 2}},
@@ -28,6 +29,8 @@ def compare(results, alone, gradients, weights):
         for mine, expected in zip(result["gradients"], alone["gradients"], strict=True):
             for name, grad in expected.items():
                 assert relative_error(mine[name], grad) < gradients, (rank, name)
+        for name, value in alone.get("logged", {}).items():
+            assert relative_error(result["logged"][name], value) < 1e-6, (rank, name)
         for name, weight in alone["weights"].items():
             assert relative_error(result["weights"][name], weight) < weights, (rank, name)
 
