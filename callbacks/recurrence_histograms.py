@@ -13,8 +13,8 @@ from models import GatedRecurrence
 
 
 class RecurrenceHistograms(Callback):
-    """Histograms of |a| and arg a (radians) per level, `recurrence/level_K/modulus` and `/angle`, over the first validation batch; of waveforms
-    that are split over devices, their first slices."""
+    """Histograms of |a| and arg a (radians) per level, `recurrence/level_K/modulus` and `/angle`, over the first validation batch; of
+    waveforms that are split over devices, their first slices."""
 
     @override
     def on_validation_batch_start(
