@@ -1,6 +1,20 @@
 """What is measured, as torchmetrics that are right under any number of ranks."""
 
+from metrics.embedder import Embedder
+from metrics.frechet import FrechetExtrapolation, Gaussian, GaussianFit, frechet_distance, shortage
+from metrics.logmel import LogMel
 from metrics.nll import NegativeLogLikelihood, sample_nats
 from metrics.nll_by_position import NLLByPosition
 
-__all__ = ["NLLByPosition", "NegativeLogLikelihood", "sample_nats"]
+__all__ = [
+    "Embedder",
+    "FrechetExtrapolation",
+    "Gaussian",
+    "GaussianFit",
+    "LogMel",
+    "NLLByPosition",
+    "NegativeLogLikelihood",
+    "frechet_distance",
+    "sample_nats",
+    "shortage",
+]
