@@ -22,8 +22,8 @@ from metrics import Embedder, EmbeddingName, FrechetExtrapolation, Gaussian, Gau
 
 
 class FrechetAudioDistance(Callback):
-    """The Fréchet audio distance (FAD) between generated clips, each as long as the data's, and the clips of a split: `val/fad_EMBEDDING` in
-    TensorBoard, and with all that it depends on in `fad/` of the run's folder.
+    """The Fréchet audio distance (FAD) between generated clips, each as long as the data's, and the clips of a split: `val/fad_EMBEDDING`
+    in TensorBoard, and with all that it depends on in `fad/` of the run's folder.
 
     Args:
         clips: Generated clips at a time; 0 computes nothing.

@@ -33,7 +33,7 @@ def reference_key(data: AudioDataModule, split: Split, embedder: Embedder) -> di
         "split": split,
         "data": data.checksum(split),
         "protocol": data.protocol,
-        "clips": data.number_of_clips(split),
+        "clips": data.clip_count(split),
         "embedding": embedder.name,
         "embedding_rate": embedder.rate,
         "weights": embedder.weights,
@@ -52,7 +52,7 @@ def reference_statistics(
     found = trainer.strategy.broadcast(read_statistics(path, key) if trainer.is_global_zero else None)
     if found is not None:
         return found
-    clips = data.number_of_clips(split)
+    clips = data.clip_count(split)
     rank_zero_info(f"FAD: {embedder.name} embeddings of the {clips} clips of the {split} split, kept in {path}")
     fit = GaussianFit(embedder.dimensions).to(device)
     mine = range(trainer.global_rank, clips, trainer.world_size)

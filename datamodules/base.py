@@ -169,7 +169,7 @@ class AudioDataModule(L.LightningDataModule):
         """A clip at a fixed position, as a batch without lanes."""
         return self.datasets[split][self._table(split)[index]]
 
-    def number_of_clips(self, split: Split) -> int:
+    def clip_count(self, split: Split) -> int:
         """Clips at fixed positions in a split."""
         return len(self._table(split))
 

@@ -46,7 +46,7 @@ class Synthetic(AudioDataModule):
     def checksum(self, split: Split) -> str:
         """SHA-256 of what the clips are made of, and of the first one, which shows how they are made."""
         first = self.datasets[split].source.samples(0, 0, self.clip_samples)
-        made_of = f"{self.seed} {split} {self.number_of_clips(split)} {self.clip_samples} {self.sample_rate}"
+        made_of = f"{self.seed} {split} {self.clip_count(split)} {self.clip_samples} {self.sample_rate}"
         return hashlib.sha256(made_of.encode() + first.numpy().tobytes()).hexdigest()
 
     def make_dataset(self, split: Split) -> ClipDataset:

@@ -73,6 +73,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     for name, gaussian in (("first", first), ("second", second)):
         if not (gaussian.mean.isfinite().all() and gaussian.covariance.isfinite().all()):
             raise UserError(f"the {name} set of embeddings has a mean or a covariance that is not finite: look at its audio")
+    first, second = (Gaussian(*(tensor.cpu() for tensor in gaussian)) for gaussian in (first, second))
     shift = (first.mean - second.mean).double().square().sum()
     traces = sum(torch.atleast_2d(gaussian.covariance).double().trace() for gaussian in (first, second))
     cross = torch.linalg.svdvals(_factor(first).T @ _factor(second)).sum()
@@ -82,7 +83,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 
 def _factor(gaussian: Gaussian) -> Tensor:
     """F (d, r) with F F^T the covariance; eigenvalues within rounding of 0 are left out."""
-    covariance, mean = torch.atleast_2d(gaussian.covariance).double().cpu(), gaussian.mean.double().cpu()
+    covariance, mean = torch.atleast_2d(gaussian.covariance).double(), gaussian.mean.double()
     values, vectors = torch.linalg.eigh(covariance)
     rounding = len(values) * EPSILON * (values[-1].abs() + mean.square().sum())
     kept = values > rounding

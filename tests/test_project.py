@@ -61,6 +61,16 @@ def test_every_config_is_accepted_by_the_command_line(path, command, monkeypatch
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_accepted_by_prepare(path, monkeypatch):
+    from cli import main, prepare
+
+    prepared = []
+    monkeypatch.setattr(prepare, "report", lambda data, *_: prepared.append(data))
+    assert main(["prepare", "--config", str(path)]) == 0
+    assert len(prepared) == 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_key_of_a_config_has_a_comment(path):
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ")

@@ -55,7 +55,6 @@ def test_is_the_distance_of_the_generated_clips_from_the_split_at_every_third_va
     embedder = LogMel(16_000)
     generated = fitted(torch.cat(embedder(list(module.quantiser.decode_centre(torch.cat(drawn))))))
     expected = frechet_distance(generated, fitted(torch.cat(embedder(real))))
-    # Weights of float32, which the average was not taken of, give the very same classes.
     assert record["distance"] == pytest.approx(expected, rel=1e-6)
     assert expected > 1
     events = EventAccumulator(str(version))
@@ -82,6 +81,10 @@ def test_wrong_settings_are_refused(run, monkeypatch, capsys):
             FrechetAudioDistance(**{key: value})
     assert main([*FIT.split(), "--fad.clips", "1"]) == 2
     assert "fad.clips must be 0 for none, or at least 2, got 1" in capsys.readouterr().err
+    # Before the logger makes a folder.
+    assert main([*FIT.split(), "--fad.embedding", "pann", "--fad.weights", "weights"]) == 2
+    assert "weights/Cnn14_16k_mAP%3D0.438.pth: is missing" in capsys.readouterr().err
+    assert [path.name for path in (run / "logs/tiny").iterdir()] == ["version_0"]
 
 
 def test_nothing_is_computed_by_default(run, monkeypatch):
@@ -106,15 +109,8 @@ def trainer_of(data, rank=0, ranks=1):
         return values[0]
 
     strategy = SimpleNamespace(broadcast=broadcast)
-    return SimpleNamespace(
-        datamodule=data,
-        strategy=strategy,
-        global_rank=rank,
-        world_size=ranks,
-        is_global_zero=rank == 0,
-        global_step=7,
-        sanity_checking=False,
-    )
+    places = {"global_rank": rank, "world_size": ranks, "is_global_zero": rank == 0}
+    return SimpleNamespace(datamodule=data, strategy=strategy, global_step=7, **places)
 
 
 def module():
