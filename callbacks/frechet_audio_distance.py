@@ -56,7 +56,7 @@ class FrechetAudioDistance(Callback):
                 raise ValueError(f"fad.{key} must be at least 1, got {value}")
         self.clips, self.every, self.embedding, self.weights, self.split = clips, every, embedding, weights, split
         self.extrapolate, self.seed, self.batch_size = extrapolate, seed, batch_size
-        self.cache = default_cache() if cache is None else Path(cache)
+        self.cache = cache
         self._validations = 0
         self._embedder: Embedder | None = None
         self._reference: Gaussian | None = None
@@ -75,7 +75,8 @@ class FrechetAudioDistance(Callback):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        self._reference = reference_statistics(trainer, data, self.split, self.check(data), self.cache, pl_module.device)
+        embedder, cache = self.check(data), default_cache() if self.cache is None else Path(self.cache)
+        self._reference = reference_statistics(trainer, data, self.split, embedder, cache, pl_module.device)
 
     # In this hook the averaged weights, where there are any, are still in place.
     @override

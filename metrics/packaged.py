@@ -112,7 +112,7 @@ class Packaged(Embedder):
             check_tokenizers()
         self.weights = checksums(folder, variant.needed)
         try:
-            with _offline(folder):
+            with _offline(folder), torch.random.fork_rng([]):  # models are made at random before their weights are read
                 module = import_package(clap=name == "clap")
                 channels = 2 if (name, self.rate) == ("encodec", 48_000) else 1
                 self._package = module.FrechetAudioDistance(str(folder), name, sample_rate=self.rate, channels=channels)
@@ -167,14 +167,16 @@ def _cause(said: io.StringIO) -> str:
 
 
 def import_package(clap: bool) -> ModuleType:
-    """The package's main module. It imports laion_clap, which fetches from a hub when it is imported, and is left out unless asked for."""
+    """The package's main module. It imports laion_clap, which fetches from a hub at that, and is stood in for unless asked for."""
     name = "frechet_audio_distance.fad"
     if name not in sys.modules:
-        with patch.dict(sys.modules):
-            sys.modules.setdefault("laion_clap", ModuleType("laion_clap"))
+        there = "laion_clap" in sys.modules
+        sys.modules.setdefault("laion_clap", ModuleType("laion_clap"))
+        try:
             importlib.import_module(name)
-            imported = {key: value for key, value in sys.modules.items() if key != "laion_clap"}
-        sys.modules.update(imported)
+        finally:
+            if not there:
+                del sys.modules["laion_clap"]
     module: Any = sys.modules[name]
     if clap:
         module.laion_clap = importlib.import_module("laion_clap")

@@ -19,7 +19,7 @@ from tests.cli.conftest import CONFIG
 from tests.helpers import F64, relative_error
 from tests.parallel.ranks import Ranks
 
-FIT = "fit --config tiny.yaml --fad.clips 5 --fad.batch_size 2 --fad.every 3 --fad.cache kept"
+FIT = "fit --config tiny.yaml --fad.clips 5 --fad.batch_size 2 --fad.every 3 --fad.cache kept --ema.decay 0.5"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def test_is_the_distance_of_the_generated_clips_from_the_split_at_every_third_va
     (path,) = (version / "fad").iterdir()
     assert path.name == "step_0000006.json"
     record = json.loads(path.read_text())
+    # A checkpoint's weights are the averaged ones.
     module = HarmonicModule.load_from_checkpoint(version / "checkpoints/last.ckpt").eval()
     drawn = [generate(module.net, 320, clips, seed=batch << 32) for batch, clips in enumerate((2, 2, 1))]
     data = SC09(run / "data", clip_samples=320, num_workers=0)
@@ -134,7 +135,7 @@ def on_a_rank(folder):
 
 
 def test_two_ranks_measure_what_one_does(tmp_path):
-    """Three batches, an uneven share of the split's 17 clips, and one file in the cache."""
+    """Three batches, an uneven share of the split's 17 clips, and one file in the cache. Takes the time of starting two processes."""
     ranks = Ranks()
     try:
         first, second = ranks.run(2, on_a_rank, tmp_path / "two")

@@ -84,12 +84,13 @@ def test_the_rate_is_the_next_that_the_embedding_takes(name, audio, embedding, t
 
 
 def test_encodec(tmp_path):
-    """From clips at its own rate and at another, short ones padded to a second; laion_clap is not imported, torch.hub is as it was."""
+    """At its own rate and at another, short clips padded to a second; torch.hub and random numbers are as they were."""
     model, checksum = make_encodec(tmp_path)
-    hub = torch.hub.get_dir()
+    hub, random_state = torch.hub.get_dir(), torch.get_rng_state()
     embedder = make_embedder("encodec", 24_000, tmp_path)
     assert "laion_clap" not in sys.modules
     assert torch.hub.get_dir() == hub
+    assert torch.equal(torch.get_rng_state(), random_state)
     assert torch.hub.load.__module__ == "torch.hub"
     assert (embedder.name, embedder.rate, embedder.dimensions) == ("encodec 24000", 24_000, 128)
     assert embedder.weights == {"checkpoints/encodec_24khz-d7cc33bc.th": checksum}
