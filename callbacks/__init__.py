@@ -3,6 +3,7 @@
 from callbacks.audio_samples import AudioSamples
 from callbacks.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
 from callbacks.ema import EMA
+from callbacks.frechet_audio_distance import FrechetAudioDistance
 from callbacks.nll_report import NLLReport
 from callbacks.random_states import RandomStates
 from callbacks.recurrence_histograms import RecurrenceHistograms
@@ -15,6 +16,7 @@ __all__ = [
     "EMA",
     "AudioSamples",
     "BestCheckpoint",
+    "FrechetAudioDistance",
     "LastCheckpoint",
     "NLLReport",
     "RandomStates",

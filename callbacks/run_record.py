@@ -14,7 +14,7 @@ from typing_extensions import override
 from callbacks.run_directory import run_directory
 from lightning_modules.checkpoints import FORMAT, KEY
 
-LIBRARIES = ("torch", "torchaudio", "lightning", "torchmetrics", "numpy", "numba", "soundfile", "soxr")
+LIBRARIES = ("torch", "torchaudio", "lightning", "torchmetrics", "numpy", "numba", "soundfile", "soxr", "frechet-audio-distance")
 
 
 def code_version() -> str:

@@ -24,6 +24,7 @@ from callbacks import (
     EMA,
     AudioSamples,
     BestCheckpoint,
+    FrechetAudioDistance,
     LastCheckpoint,
     NLLReport,
     RandomStates,
@@ -98,6 +99,7 @@ class HarmonicCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # The order matters: samples are drawn before the averaged weights are swapped out again.
         parser.add_lightning_class_args(AudioSamples, "samples")
+        parser.add_lightning_class_args(FrechetAudioDistance, "fad")
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_class_arguments(LastCheckpoint, "checkpoint", instantiate=False)  # not made where checkpointing is switched off
         for key in FROM_DATA:
@@ -162,6 +164,9 @@ class HarmonicCLI(LightningCLI):
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
             self.model.check_chunks(self.datamodule, context_size(self.trainer))
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, FrechetAudioDistance):
+                    callback.check(self.datamodule)
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         callbacks: list[Callback] = [NLLReport()]
@@ -189,7 +194,13 @@ class HarmonicCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks = [c for c in trainer.callbacks if not (isinstance(c, EMA) and c.decay is None)]
+        evaluates = self.config.subcommand in EVALUATIONS
+        trainer.callbacks = [
+            callback
+            for callback in trainer.callbacks
+            if not (isinstance(callback, EMA) and callback.decay is None)
+            and not (isinstance(callback, FrechetAudioDistance) and (evaluates or not callback.clips))
+        ]
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 

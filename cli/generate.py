@@ -30,7 +30,7 @@ from voices import Voice, load
 from voices.usual_sound import usual_sound
 
 SPLITS = {"train": "fit", "validation": "validate", "test": "test"}  # and the stage that reads them
-NOT_NEEDED = ("seed_everything", "model", "ema", "samples", "checkpoint", "trainer", "weights_only")
+NOT_NEEDED = ("seed_everything", "model", "ema", "samples", "fad", "checkpoint", "trainer", "weights_only")
 SHOWN = 20
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from datamodules import AudioDataModule
 from errors import UserError
 
-NOT_DATA = ("seed_everything", "model", "ema", "samples", "checkpoint", "trainer", "ckpt_path", "weights_only")
+NOT_DATA = ("seed_everything", "model", "ema", "samples", "fad", "checkpoint", "trainer", "ckpt_path", "weights_only")
 
 
 def prepare(args: Sequence[str]) -> None:

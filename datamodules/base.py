@@ -1,5 +1,6 @@
 """What all datasets share: quantising, scaling, batches, and the splits among ranks."""
 
+import hashlib
 import os
 from abc import abstractmethod
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Literal
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from audio import Quantiser, Scaling
@@ -170,6 +172,17 @@ class AudioDataModule(L.LightningDataModule):
     def clip(self, split: Split, index: int) -> Batch:
         """A clip at a fixed position, as a batch without lanes."""
         return self.datasets[split][self._table(split)[index]]
+
+    def audio(self, split: Split, index: int) -> Tensor:
+        """A clip as it is heard: float32 (T,) in [-1, 1] at the centres of its classes' cells, without padding."""
+        clip = self.clip(split, index)
+        return self.quantiser.decode_centre(clip.classes[clip.valid])
+
+    def checksum(self, split: Split) -> str:
+        """SHA-256 of the recordings of a split as they were prepared."""
+        source = self.datasets[split].source
+        assert isinstance(source, Recordings)
+        return hashlib.sha256("".join(entry.checksum for entry in source.entries).encode()).hexdigest()
 
     def order_of(self, split: Split) -> Clips | Crops | Sequential:
         """Which clip comes when."""

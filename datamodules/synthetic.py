@@ -1,5 +1,6 @@
 """Made-up music without any files: plucked and struck strings, clip i of a split a function of (seed, split, i) alone."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class Synthetic(AudioDataModule):
     def score(self, split: Split, index: int) -> list[Note]:
         """The notes of a clip."""
         return compose(self.clip_samples / self.sample_rate, np.random.default_rng([self.seed, SPLITS.index(split), index]))
+
+    def checksum(self, split: Split) -> str:
+        """SHA-256 of what the clips are made of, and of the first one, which shows how they are made."""
+        first = self.datasets[split].source.samples(0, 0, self.clip_samples)
+        made_of = f"{self.seed} {split} {self.clip_count(split)} {self.clip_samples} {self.sample_rate}"
+        return hashlib.sha256(made_of.encode() + first.numpy().tobytes()).hexdigest()
 
     def make_dataset(self, split: Split) -> ClipDataset:
         clips = self.clips if split == "train" else max(1, self.clips // 8)

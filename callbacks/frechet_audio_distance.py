@@ -1,0 +1,149 @@
+"""How far generated clips are from real ones, in training."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from typing_extensions import override
+
+from callbacks.reference_statistics import default_cache, reference_key, reference_statistics
+from callbacks.run_directory import run_directory
+from datamodules import AudioDataModule
+from errors import UserError
+from files import replacing
+from generation import generate
+from metrics import Embedder, EmbeddingName, FrechetExtrapolation, Gaussian, GaussianFit, frechet_distance, make_embedder, shortage
+
+
+class FrechetAudioDistance(Callback):
+    """The Fréchet audio distance (FAD) between generated clips, each as long as the data's, and the clips of a split: `val/fad_EMBEDDING`
+    in TensorBoard, and with all that it depends on in `fad/` of the run's folder.
+
+    Args:
+        clips: Generated clips at a time; 0 computes nothing.
+        every: Validations from one computation to the next; the first is at the validation of this number.
+        embedding: Of the audio: logmel (needs no weights), or of the package frechet-audio-distance vggish, pann, encodec or clap.
+        weights: Folder of the embedding's weights; null for the folder of torch.hub.
+        split: Compared with: validation or test.
+        extrapolate: Whether to extrapolate to infinitely many clips too (FAD-infinity).
+        seed: Of the generated clips.
+        batch_size: Clips that are generated together; another number gives other clips.
+        cache: Folder where the statistics of the split are kept; null for `harmonicrnn` in the user's cache.
+    """
+
+    def __init__(
+        self,
+        clips: int = 0,
+        every: int = 1,
+        embedding: EmbeddingName = "logmel",
+        weights: Path | None = None,
+        split: Literal["validation", "test"] = "validation",
+        extrapolate: bool = False,
+        seed: int = 0,
+        batch_size: int = 32,
+        cache: Path | None = None,
+    ) -> None:
+        if clips < 0 or clips == 1:
+            raise ValueError(f"fad.clips must be 0 for none, or at least 2, got {clips}")
+        for key, value in (("every", every), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"fad.{key} must be at least 1, got {value}")
+        self.clips, self.every, self.embedding, self.weights, self.split = clips, every, embedding, weights, split
+        self.extrapolate, self.seed, self.batch_size = extrapolate, seed, batch_size
+        self.cache = cache
+        self._validations = 0
+        self._embedder: Embedder | None = None
+        self._reference: Gaussian | None = None
+
+    def check(self, data: AudioDataModule) -> Embedder:
+        """The embedder for this data, of which the split compared with is read.
+
+        Raises:
+            UserError: its weights are missing, or the split is.
+        """
+        if self._embedder is None:
+            data.setup("validate" if self.split == "validation" else "test")
+            self._embedder = make_embedder(self.embedding, data.sample_rate, self.weights)
+        return self._embedder
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        embedder, cache = self.check(data), default_cache() if self.cache is None else Path(self.cache)
+        self._reference = reference_statistics(trainer, data, self.split, embedder, cache, pl_module.device)
+
+    # In this hook the averaged weights, where there are any, are still in place.
+    @override
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._validations += 1
+        if self._validations % self.every:
+            return
+        record = self._measure(trainer, pl_module)
+        pl_module.log(f"val/fad_{self.embedding}", record["distance"], sync_dist=True)
+        if trainer.is_global_zero:
+            with replacing(run_directory(trainer) / "fad" / f"step_{trainer.global_step:07d}.json") as file:
+                file.write((json.dumps(record, indent=2) + "\n").encode())
+        notes = "".join(f"; {note}" for note in record["notes"])
+        rank_zero_info(f"FAD {record['embedding']['name']} {record['distance']:.4g} at step {trainer.global_step}{notes}")
+
+    def _measure(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+        data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        embedder, reference = self._embedder, self._reference
+        assert embedder is not None
+        assert reference is not None
+        fit = GaussianFit(embedder.dimensions).to(module.device)
+        extrapolation = FrechetExtrapolation(reference, self.seed).to(module.device)
+        if self.extrapolate:  # a rank without clips of its own
+            extrapolation.update(torch.empty(0, embedder.dimensions, device=module.device), torch.empty(0, device=module.device).long())
+        for first, audio in self._generated(trainer, module, data.clip_samples):
+            for clip, rows in enumerate(embedder(list(audio)), start=first):
+                fit.update(rows)
+                if self.extrapolate:
+                    extrapolation.update(rows.to(module.device), torch.full((len(rows),), clip, device=module.device))
+        generated = fit.compute()
+        notes = [f"{name}: {note}" for name, of in (("generated", generated), ("reference", reference)) if (note := shortage(of))]
+        record = {
+            "distance": frechet_distance(reference, generated),
+            "step": trainer.global_step,
+            "embedding": {"name": embedder.name, "rate": embedder.rate, "dimensions": embedder.dimensions, "weights": embedder.weights},
+            "generated": {
+                "clips": self.clips,
+                "samples": data.clip_samples,
+                "embeddings": int(generated.size),
+                "seed": self.seed,
+                "batch_size": self.batch_size,
+            },
+            "reference": {"embeddings": int(reference.size), **reference_key(data, self.split, embedder)},
+            "notes": notes,
+        }
+        if self.extrapolate:
+            try:
+                limit, slope, explained = extrapolation.compute().tolist()
+                record["infinity"] = {"distance": limit, "slope": slope, "r_squared": explained}
+            except UserError as error:
+                notes.append(str(error))
+        return record
+
+    def _generated(self, trainer: L.Trainer, module: L.LightningModule, samples: int) -> Iterator[tuple[int, Tensor]]:
+        """This rank's batches: the number of the first clip, and the audio (B, samples)."""
+        starts = range(0, self.clips, self.batch_size)
+        for batch in range(trainer.global_rank, len(starts), trainer.world_size):
+            clips = min(self.batch_size, self.clips - starts[batch])
+            classes = generate(module.net, samples, clips, seed=self.seed + (batch << 32))  # type: ignore[arg-type]
+            yield starts[batch], module.quantiser.decode_centre(classes)  # type: ignore[operator, union-attr]
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"validations": self._validations}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validations = state_dict["validations"]
