@@ -68,6 +68,9 @@ class SaveRunConfig(SaveConfigCallback):
 class HarmonicCLI(LightningCLI):
     """fit, validate and test; the latter two take up a run's own config and checkpoint."""
 
+    _loader_states: Sequence[dict[str, Any]] = ()
+    """Where in the training data the run stopped that is to go on."""
+
     def __init__(self, args: Sequence[str] | None = None) -> None:
         self.run = requested_run(sys.argv[1:] if args is None else args)
         # A run's own config comes first, then what the user gives.
@@ -149,6 +152,9 @@ class HarmonicCLI(LightningCLI):
     def before_fit(self) -> None:
         check_ends(self.trainer)
         self._read_data("fit")
+        if rank_zero_only.rank == 0:
+            for state in self._loader_states:
+                self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
 
     def before_validate(self) -> None:
         self._read_data("validate")
@@ -191,6 +197,7 @@ class HarmonicCLI(LightningCLI):
             check_fits(checkpoint, self.model, self.run.checkpoint)
             if self.config.subcommand == "fit":
                 check_continues(checkpoint, self.trainer, self.run.checkpoint)
+                self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)

@@ -3,14 +3,18 @@
 import os
 import signal
 from collections.abc import Iterator
+from functools import cached_property
+from hashlib import sha256
 from threading import Thread
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.clips import Batch, collate
-from datamodules.orders import Order, Piece
+from datamodules.clips import Batch, ClipDataset, collate
+from datamodules.orders import Clips, Crops, Piece, Sequential
+from datamodules.recordings import Recordings
+from errors import UserError
 from signals import STOPPING
 
 
@@ -20,7 +24,7 @@ class RankBatches:
     Shares are contiguous and equally large: ranks make as many steps of as many lanes, the missing ones of a last smaller batch at rest.
     """
 
-    def __init__(self, order: Order, rank: int, ranks: int) -> None:
+    def __init__(self, order: Clips | Crops | Sequential, rank: int, ranks: int) -> None:
         self.order, self.rank, self.ranks = order, rank, ranks
         self.epoch, self.skip = 0, 0
 
@@ -69,7 +73,7 @@ class EvaluationLoader(DataLoader[Batch]):
 
 
 class StreamLoader(EvaluationLoader):
-    """A loader whose state is the number of batches it has given out, over all epochs.
+    """A loader whose state is the number of batches it has given out, over all epochs, and of what order.
 
     With the order a function of (seed, epoch), that number is all it takes to go on with the same samples, whatever the number of workers
     or ranks. Lightning saves it in checkpoints and restores it.
@@ -84,8 +88,34 @@ class StreamLoader(EvaluationLoader):
             self.given += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
-        return {"given": self.given}
+    @cached_property
+    def fingerprint(self) -> dict[str, str | int]:
+        """What the samples of a batch follow from, by the settings' names: equal here, equal samples in each batch of that number."""
+        return fingerprint(self.batches.order, self.dataset)  # type: ignore[arg-type]
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        return {"given": self.given, "of": self.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises UserError, naming the first difference, where the state is of another order; of old checkpoints that is not known."""
+        for key, value in state.get("of", self.fingerprint).items():
+            if self.fingerprint[key] != value:
+                raise UserError(
+                    f"data.{key} was {value} in the training that is to go on, and is {self.fingerprint[key]} now, which gives lanes other "
+                    "samples: set it back, or start anew from the weights with --model.init_from FILE"
+                )
         self.given = state["given"]
+
+
+def fingerprint(order: Clips | Crops | Sequential, dataset: ClipDataset) -> dict[str, str | int]:
+    """What the samples of each batch follow from; of the recordings a summary of their number, names and lengths."""
+    source = dataset.source
+    names = [entry.source for entry in source.entries] if isinstance(source, Recordings) else []
+    digest = sha256(repr([*source.lengths, *names]).encode()).hexdigest()[:16]
+    return {
+        "order": type(order).__name__.lower(),
+        "batch_size": order.batch_size,
+        "clip_samples": dataset.clip_samples,
+        "seed": order.seed,
+        "root": f"{len(source.lengths)} training recordings of {sum(source.lengths)} samples (names and lengths: {digest})",
+    }

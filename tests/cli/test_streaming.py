@@ -136,6 +136,49 @@ def test_a_killed_run_goes_on_with_more_ranks(recordings, order):
         assert (first["loss"] + second["loss"]) / 2 == pytest.approx(expected["loss"], rel=1e-6)
 
 
+@pytest.mark.parametrize("order", ["sequential", "clips"])
+def test_a_run_goes_on_with_the_same_samples_or_not_at_all(recordings, capsys, order):
+    common = f"--data.order {order} --samples.sample_seconds 0 --trainer.limit_val_batches 1"
+    assert fit(f"{common} --trainer.max_steps 2") == 0
+    run = recordings / "logs/tiny/version_0"
+    before = (run / "config.yaml").read_bytes()
+    go_on = f"{common} --trainer.max_steps 3 --ckpt_path last"
+
+    def refused(extra, *parts):
+        capsys.readouterr()
+        assert fit(f"{go_on} {extra}") == 2
+        error = capsys.readouterr().err
+        assert all(part in error for part in (*parts, "--model.init_from")), error
+        assert (run / "config.yaml").read_bytes() == before
+
+    refused("--data.batch_size 1", "data.batch_size was 2", "is 1 now")
+    refused("--data.batch_size 3", "data.batch_size was 2", "is 3 now")
+    refused("--data.clip_samples 320", "data.clip_samples was 160", "is 320 now")
+    refused("--data.seed 7", "data.seed was 0", "is 7 now")
+    refused("--data.order crops", f"data.order was {order}", "is crops now")
+    train = recordings / "music/train"
+    soundfile.write(train / "more.wav", tone(200, 9), 16_000)
+    refused("", "data.root was 5 training recordings of 1965 samples", "is 6 training recordings of 2165 samples")
+    (train / "more.wav").unlink()
+    (train / "2.wav").rename(train / "9.wav")
+    refused("", "data.root was 5 training recordings", "is 5 training recordings")
+    (train / "9.wav").rename(train / "2.wav")
+    assert fit(f"{go_on} --data.num_workers 1 --trainer.precision bf16-mixed") == 0
+    assert len(losses(recordings / "record_0.jsonl")) == 3
+
+
+def test_a_run_goes_on_from_a_checkpoint_that_does_not_know_its_samples(recordings):
+    common = "--samples.sample_seconds 0 --trainer.limit_val_batches 1"
+    assert fit(f"{common} --trainer.max_steps 2") == 0
+    path = recordings / "logs/tiny/version_0/checkpoints/last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    (state,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+    del state["of"]
+    torch.save(checkpoint, path)
+    assert fit(f"{common} --trainer.max_steps 3 --ckpt_path last") == 0
+    assert len(losses(recordings / "record_0.jsonl")) == 3
+
+
 @pytest.mark.parametrize(
     ("extra", "parts"),
     [
