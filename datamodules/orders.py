@@ -6,7 +6,9 @@ their share of each.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from functools import cached_property
+from heapq import heappop, heapreplace
+from itertools import chain, count, islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -112,40 +114,53 @@ class Sequential:
     repeat: bool
 
     def __len__(self) -> int:
-        if self.repeat:
-            return max(1, sum(-(-length // self.clip_samples) for length in self.lengths) // self.batch_size)
-        return sum(1 for _ in self._walk(iter(range(len(self.lengths)))))
+        return self._batches
 
     def batches(self, epoch: int) -> Iterator[list[Piece]]:
-        if not self.repeat:
-            yield from self._walk(iter(range(len(self.lengths))))
-            return
-        for i, batch in enumerate(self._walk(self._forever())):
-            if i >= (epoch + 1) * len(self):
-                return
-            if i >= epoch * len(self):
-                yield batch
+        if self.repeat:
+            yield from islice(self._walk(self._forever(), epoch * len(self)), len(self))
+        else:
+            yield from self._walk(iter(range(len(self.lengths))), 0)
+
+    @cached_property
+    def _batches(self) -> int:
+        if self.repeat:
+            return max(1, sum(self._chunks) // self.batch_size)
+        return sum(1 for _ in self._walk(iter(range(len(self.lengths))), 0))
+
+    @cached_property
+    def _chunks(self) -> list[int]:
+        """Of each recording."""
+        return [-(-length // self.clip_samples) for length in self.lengths]
 
     def _forever(self) -> Iterator[int]:
         n = len(self.lengths)
         return chain.from_iterable(np.random.default_rng([self.seed, turn]).permutation(n).tolist() for turn in count())
 
-    def _walk(self, recordings: Iterator[int]) -> Iterator[list[Piece]]:
-        first_clip = np.cumsum([0] + [-(-length // self.clip_samples) for length in self.lengths])
-        lanes: list[tuple[int, int] | None] = [None] * self.batch_size  # recording, start of its next chunk
-        while True:
+    def _walk(self, recordings: Iterator[int], first: int) -> Iterator[list[Piece]]:
+        """Batches from number `first` on; those before it are passed by whole recordings."""
+        first_clip = np.cumsum([0, *self._chunks]).tolist()
+        lanes: list[tuple[int, int] | None] = [None] * self.batch_size  # recording, and the batch that it began in
+        free = [(0, lane) for lane in range(self.batch_size)]  # a heap: when a lane is through, and the lane
+        for number in count(first):
+            while free and free[0][0] <= number:
+                began, lane = free[0]
+                recording = next(recordings, None)
+                if recording is None:
+                    heappop(free)
+                    lanes[lane] = None
+                else:
+                    heapreplace(free, (began + self._chunks[recording], lane))
+                    lanes[lane] = recording, began
+            if not free:
+                return
             batch = []
-            for lane, place in enumerate(lanes):
-                if place is None:
-                    following = next(recordings, None)
-                    place = None if following is None else (following, 0)
+            for place in lanes:
                 if place is None:
                     batch.append(RESTING)
                     continue
-                recording, start = place
+                recording, began = place
+                start = (number - began) * self.clip_samples
                 stop = min(start + self.clip_samples, self.lengths[recording])
-                batch.append(Piece(recording, start, stop, int(first_clip[recording]) + start // self.clip_samples, start))
-                lanes[lane] = (recording, stop) if stop < self.lengths[recording] else None
-            if all(piece is RESTING for piece in batch):
-                return
+                batch.append(Piece(recording, start, stop, first_clip[recording] + number - began, start))
             yield batch

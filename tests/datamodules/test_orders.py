@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -65,6 +66,39 @@ def test_each_turn_of_the_sequential_order_takes_every_recording_once():
     begun = [batch[0].recording for epoch in range(3) for batch in order.batches(epoch) if batch[0].start == 0]
     for turn in range(3):
         assert sorted(begun[7 * turn : 7 * turn + 7]) == list(range(7))
+
+
+def walked(order, recordings):
+    """The batches of a sequential order, chunk by chunk."""
+    lanes = [None] * order.batch_size
+    while True:
+        lanes = [lane or ((following, 0) if (following := next(recordings, None)) is not None else None) for lane in lanes]
+        if not any(lanes):
+            return
+        yield [RESTING[:2] if lane is None else lane for lane in lanes]
+        after = [lane and (lane[0], lane[1] + order.clip_samples) for lane in lanes]
+        lanes = [lane if lane and lane[1] < order.lengths[lane[0]] else None for lane in after]
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 10, 25])
+def test_a_sequential_epoch_begins_where_a_walk_through_all_before_it_ends(lanes):
+    order = Sequential(LENGTHS, T, lanes, 3, repeat=True)
+    turns = (np.random.default_rng([3, turn]).permutation(len(LENGTHS)).tolist() for turn in itertools.count())
+    walk = walked(order, itertools.chain.from_iterable(turns))
+    for epoch in range(12):
+        expected = list(itertools.islice(walk, len(order)))
+        assert [[(piece.recording, piece.start) for piece in batch] for batch in order.batches(epoch)] == expected
+    whole = Sequential(LENGTHS, T, lanes, 3, repeat=False)
+    expected = list(walked(whole, iter(range(len(LENGTHS)))))
+    assert [[(piece.recording, piece.start) for piece in batch] for batch in whole.batches(0)] == expected
+
+
+def test_a_late_epoch_of_many_hours_begins_at_once():
+    """200 h in 1,276 recordings; 60 epochs of chunks in turn take minutes."""
+    order = Sequential([9_028_213] * 1276, 1 << 17, 4, 0, repeat=True)
+    before = time.process_time()
+    next(order.batches(60))
+    assert time.process_time() - before < 2
 
 
 @pytest.mark.parametrize("lanes", [1, 3, 10])
