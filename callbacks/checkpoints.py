@@ -88,7 +88,9 @@ class LastCheckpoint(OneFile):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         # Among the CPUs, so that asking after each step takes a fraction of a millisecond and makes no GPU wait.
-        self._group = torch.distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
+        self._group = None
+        if trainer.world_size > 1:
+            self._group = torch.distributed.new_group(backend="gloo", timeout=getattr(trainer.strategy, "_timeout", None))
         self._saved_at = time.monotonic()
         self._signals.watch()
 

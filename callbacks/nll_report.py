@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from callbacks.run_directory import run_directory
 from datamodules.clips import Batch
+from files import replacing
 from metrics import NegativeLogLikelihood, NLLByPosition
 
 COMPARED = "an exact mean over all samples; the published tables average batches and drop the last, which differs in the third decimal"
@@ -46,7 +47,8 @@ class NLLReport(Callback):
             "batches": "all" if _is_whole(trainer, split) else "limited by trainer.limit_*_batches",
         }
         path = run_directory(trainer) / f"nll_{split}.json"
-        path.write_text(json.dumps(report, indent=2) + "\n")
+        with replacing(path) as file:
+            file.write((json.dumps(report, indent=2) + "\n").encode())
         table = Table("split", "bits/sample", "samples", "clips")
         table.add_row(split, f"{measured['bits_per_sample']:.4f}", f"{measured['samples']:,}", f"{measured['clips']:,}")
         console = Console()

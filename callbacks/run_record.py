@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from callbacks.run_directory import run_directory
+from files import replacing
 from lightning_modules.checkpoints import FORMAT, KEY
 
 LIBRARIES = ("torch", "torchaudio", "lightning", "torchmetrics", "numpy", "numba", "soundfile", "soxr", "frechet-audio-distance")
@@ -45,9 +46,8 @@ class RunRecord(Callback):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            folder = run_directory(trainer)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "run.json").write_text(json.dumps(self.record, indent=2) + "\n")
+            with replacing(run_directory(trainer) / "run.json") as file:
+                file.write((json.dumps(self.record, indent=2) + "\n").encode())
 
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

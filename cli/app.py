@@ -125,7 +125,10 @@ class HarmonicCLI(LightningCLI):
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
-        self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
+        try:
+            self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def _begin_or_go_on(self, config: Any) -> None:
         """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
@@ -141,7 +144,7 @@ class HarmonicCLI(LightningCLI):
         logger = config.trainer.logger
         if not isinstance(logger, Namespace) or not str(logger.class_path).endswith("TensorBoardLogger"):
             raise UserError("trainer.logger must be a TensorBoardLogger, which a run's folder, curves and samples come from: leave it out")
-        if self.run and self.run.checkpoint.name == "last.ckpt" and self.run.config.is_file():
+        if self.run and self.run.at_its_end and self.run.config.is_file():
             # Going on from its end, a run stays in its folder.
             version = self.run.folder
             place = {"save_dir": str(version.parents[1]), "name": version.parent.name, "version": version.name}
@@ -166,10 +169,11 @@ class HarmonicCLI(LightningCLI):
         """Finds bad data, and a scan that is not there, before the logger makes its folder; Lightning's own call comes later and finds the
         work done."""
         announce_scan(self.model.net, self.trainer.strategy.root_device)
+        # What needs no data is found by every rank, so that none waits for one that has ended.
+        self.model.check_chunks(self.datamodule, context_size(self.trainer))
         if rank_zero_only.rank == 0:
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
-            self.model.check_chunks(self.datamodule, context_size(self.trainer))
             for callback in self.trainer.callbacks:
                 if isinstance(callback, FrechetAudioDistance):
                     callback.check(self.datamodule)
@@ -308,5 +312,5 @@ def goes_on(stopped: Stopped, args: Sequence[str]) -> str:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--ckpt_path")
     _, same = parser.parse_known_args(args)
-    command = shlex.join(["python", "train.py", *same, "--ckpt_path", "last"])
+    command = shlex.join(["python", "train.py", *same, "--ckpt_path", str(stopped.checkpoint)])
     return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {command}"

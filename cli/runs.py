@@ -26,12 +26,19 @@ class Run:
         """The full configuration it was trained with; may be missing where the checkpoint was moved."""
         return self.folder / "config.yaml"
 
+    @property
+    def at_its_end(self) -> bool:
+        """Whether the checkpoint is the run's newest."""
+        last = self.checkpoint.with_name("last.ckpt")
+        return self.checkpoint == last or not last.exists()
+
 
 def find_run(checkpoint: str | None, logs: Path) -> Run:
     """The run meant by `--ckpt_path`.
 
     Args:
-        checkpoint: a file, or "best" or "last" of the newest run below `logs`; None is best, or last where there is no best.
+        checkpoint: a file, or "best" or "last" of the newest run below `logs`; None is best, or last where there is no best. A run that was
+            killed between writing its first best and its first last goes on from the best, which was made at the same step.
         logs: where runs lie, at any depth.
 
     Raises:
@@ -46,7 +53,7 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
     if not found:
         raise UserError(f"{logs}: no run with a checkpoint; train first (python train.py fit --config ...), or give --ckpt_path FILE")
     folder = found[-1].parent
-    for name in ("best", "last") if checkpoint is None else (checkpoint,):
+    for name in {"best": ["best"], "last": ["last", "best"]}.get(str(checkpoint), ["best", "last"]):
         if (folder / f"{name}.ckpt").is_file():
             return Run(folder.parent, folder / f"{name}.ckpt")
     raise UserError(f"{folder}: has no {checkpoint or 'best or last'}.ckpt; give --ckpt_path FILE")

@@ -23,6 +23,7 @@ from errors import UserError
 from parallel import ContextParallelStrategy
 
 Split = Literal["train", "validation", "test"]
+MAX_RATE = 768_000
 
 
 class AudioDataModule(L.LightningDataModule):
@@ -68,8 +69,11 @@ class AudioDataModule(L.LightningDataModule):
         for key, value in (("sample_rate", sample_rate), ("clip_samples", clip_samples), ("batch_size", batch_size)):
             if value < 1:
                 raise UserError(f"data.{key} must be at least 1, got {value}")
-        if num_workers < 0:
-            raise UserError(f"data.num_workers must be 0 or more, got {num_workers}")
+        for key, value in (("num_workers", num_workers), ("seed", seed)):
+            if value < 0:
+                raise UserError(f"data.{key} must be 0 or more, got {value}")
+        if sample_rate > MAX_RATE:
+            raise UserError(f"data.sample_rate must be at most {MAX_RATE} Hz, got {sample_rate}")
         self.root, self.sample_rate, self.clip_samples = Path(root), sample_rate, clip_samples
         self.bits, self.scaling, self.batch_size, self.num_workers, self.seed = bits, scaling, batch_size, num_workers, seed
         self.quantiser = Quantiser(bits, law)

@@ -1,16 +1,18 @@
 """What is known of the recordings that were prepared.
 
-The manifest is a journal, `manifest.jsonl`: a first line of settings, then a line for each recording, written after its shard is whole. A
-line that was cut short by a crash does not parse and is dropped; a recording without a line is prepared again.
+The manifest is a journal, `manifest.jsonl`: a first line of settings, then a line for each recording, written after its shard is whole. Each
+of these carries its own checksum: one that a crash cut short, or that was damaged since, is dropped; a recording without a line is prepared
+again.
 """
 
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 BLOCK = 16_384
 """Samples in a block of the extremes."""
 
@@ -52,21 +54,36 @@ def read_manifest(path: Path, settings: dict[str, Any]) -> dict[str, Entry]:
     """Entries by source; none where there is no manifest or it was made with other settings. Later lines supersede earlier ones."""
     if not path.is_file():
         return {}
-    entries: dict[str, Entry] = {}
-    with path.open() as lines:
-        for number, line in enumerate(lines):
-            try:
-                content = json.loads(line)
-            except ValueError:
-                continue
-            if number == 0 and content != settings:
-                return {}
-            if number > 0:
-                entry = Entry(**content | {"low": tuple(content["low"]), "high": tuple(content["high"])})
-                entries[entry.source] = entry
-    return entries
+    first, *lines = path.read_bytes().split(b"\n")
+    if first != _text(settings).encode():
+        return {}
+    return {entry.source: entry for entry in map(_entry, lines) if entry}
 
 
 def manifest_lines(settings: dict[str, Any], entries: Iterable[Entry]) -> str:
     """The manifest's text."""
-    return "".join(json.dumps(content, separators=(",", ":")) + "\n" for content in [settings, *map(asdict, entries)])
+    return _text(settings) + "\n" + "".join(map(entry_line, entries))
+
+
+def entry_line(entry: Entry) -> str:
+    """An entry's line, with its end."""
+    content = asdict(entry)
+    return _text(content | {"crc32": _crc32(content)}) + "\n"
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        content = json.loads(line)
+        if content.pop("crc32") == _crc32(content):
+            return Entry(**content | {"low": tuple(content["low"]), "high": tuple(content["high"])})
+    except (ValueError, TypeError, LookupError, AttributeError):
+        pass  # whatever it is, it is no entry
+    return None
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":"))
+
+
+def _crc32(content: dict[str, Any]) -> int:
+    return zlib.crc32(_text(content).encode())

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audio import stream_mono
 from audio.reading import probe
-from datamodules.manifest import BLOCK, FORMAT, Entry, manifest_lines, read_manifest
+from datamodules.manifest import BLOCK, FORMAT, Entry, entry_line, manifest_lines, read_manifest
 from errors import UserError
 from files import remove_parts, replacing
 from signals import STOPPING
@@ -123,7 +123,7 @@ def _prepare_all(
             if result.error:
                 rank_zero_warn(f"skipped: {result.error}")
             done[result.source] = result
-            journal.write(manifest_lines({}, [result]).split("\n", 1)[1])
+            journal.write(entry_line(result))
             journal.flush()
             progress.advance(task)
     return done

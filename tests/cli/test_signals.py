@@ -52,8 +52,8 @@ def test_a_signal_ends_a_run_after_the_step_and_it_goes_on_exactly(folder, capsy
     assert fit(f"{PLANS[plan]} {at(step)}") == EXIT_STOPPED
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
     told = capsys.readouterr().err
-    assert "logs/tiny/version_1/checkpoints/last.ckpt" in told
-    assert "--ckpt_path last" in told
+    assert "--ckpt_path " in told
+    assert told.rstrip().endswith("logs/tiny/version_1/checkpoints/last.ckpt")
     assert last(folder, 1)["global_step"] == step + 1
     assert fit(f"{PLANS[plan]} --ckpt_path last") == 0
     assert records(folder) == whole

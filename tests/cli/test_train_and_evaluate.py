@@ -108,6 +108,18 @@ def test_the_best_of_a_continued_run_is_the_best_of_all_of_it(run, folder, monke
     assert torch.load(best.with_name("last.ckpt"), weights_only=True)["global_step"] == 4
 
 
+def test_killed_between_its_first_two_checkpoints_a_run_goes_on_from_the_one(run, folder):
+    assert run(FIT) == 0
+    whole = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
+    assert run(f"{FIT} --trainer.callbacks+=tests.cli.stop.StopAt") == 0
+    half = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
+    half.unlink()
+    assert run(f"{FIT} --ckpt_path last") == 0
+    assert sorted(p.name for p in (folder / "logs/tiny").iterdir()) == ["version_0", "version_1"]
+    assert torch.load(half, weights_only=True)["global_step"] == 4
+    assert same(weights(half), weights(whole))
+
+
 def test_init_from_takes_the_weights_alone(run, folder):
     assert run(FIT) == 0
     first = folder / "logs/tiny/version_0/checkpoints/last.ckpt"

@@ -166,6 +166,41 @@ def test_a_line_torn_by_a_crash_is_dropped(root, counted, cut):
     assert counted == ([] if cut == 1 else ["wide.wav"])
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[:5] + b"\xff" + line[6:],
+        lambda line: b"null",
+        lambda line: b"[" + line + b"]",
+        lambda line: b"{}",
+        lambda line: line[:-1] + b',"colour":1}',
+        lambda line: line.replace(b'"low":[', b'"low":[1'),
+        lambda line: line.replace(b'"length":', b'"length":1'),
+    ],
+    ids=["not_utf8", "null", "list", "empty", "unknown_key", "other_low", "other_length"],
+)
+def test_a_damaged_line_is_dropped(root, counted, damage):
+    prepare(root)
+    counted.clear()
+    manifest = root / "shards/manifest.jsonl"
+    lines = manifest.read_bytes().splitlines()
+    damaged = damage(lines[3])
+    assert damaged != lines[3]
+    manifest.write_bytes(b"\n".join([*lines[:3], damaged, *lines[4:]]) + b"\n")
+    check_whole(root, prepare(root))
+    assert counted == ["take1.wav"]
+
+
+@pytest.mark.parametrize("first", [b"null", b"\xff", b'{"format'], ids=["null", "not_utf8", "torn"])
+def test_without_its_settings_a_manifest_counts_for_nothing(root, counted, first):
+    prepare(root)
+    counted.clear()
+    manifest = root / "shards/manifest.jsonl"
+    manifest.write_bytes(first + b"\n" + manifest.read_bytes().split(b"\n", 1)[1])
+    check_whole(root, prepare(root))
+    assert len(counted) == 5
+
+
 def in_child(function):
     """Process number of a forked child that runs `function`."""
     pid = os.fork()
