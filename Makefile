@@ -12,11 +12,12 @@ demo: environment
 	@echo "Listen:  $$(ls -td $(CURDIR)/logs/demo/version_*/samples/step_* | head -n 1)/*.wav"
 	@echo "Look:    .venv/bin/tensorboard --logdir logs"
 
+# Two processes of one thread each: on two cores more threads wait for one another.
 test: environment
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 test-all: environment
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m ""
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m ""
 
 lint: environment
 	.venv/bin/ruff check .

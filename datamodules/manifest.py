@@ -1,8 +1,8 @@
 """What is known of the recordings that were prepared.
 
-The manifest is a journal, `manifest.jsonl`: a first line of settings, then a line for each recording, written after its shard is whole. Each
-of these carries its own checksum: one that a crash cut short, or that was damaged since, is dropped; a recording without a line is prepared
-again.
+The manifest is a journal, `manifest.jsonl`: a first line of settings, then a line for each recording, written after its shard is whole.
+Each of these carries its own checksum: one that a crash cut short, or that was damaged since, is dropped; a recording without a line is
+prepared again.
 """
 
 import json

@@ -19,6 +19,7 @@ from errors import UserError
 from tests.audio_files import make_sc09, tone
 from tests.datamodules.server import Server
 from tests.datamodules.test_archives import make_tar, make_zip, tree
+from tests.forking import in_child, status_of
 
 LIMIT = 10_000_000
 
@@ -238,10 +239,14 @@ def test_an_archive_that_would_escape(tmp_path, server):
 
 
 def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
-    """While a piece of 5,000 bytes takes 5 ms and a file 10 ms, so that kills come in the download and while unpacking."""
+    """By turns in the download and while unpacking, a little later each time; a piece of 5,000 bytes takes 5 ms and a file 10 ms."""
     monkeypatch.setattr(sources, "PIECE", 5000)
     copy, size = archives.shutil.copyfileobj, len(server.files["/some/set.zip"])
     seen = set()
+    part, unpacked = tmp_path / "data/set.download/set.zip.part", tmp_path / "data/set.download/unpacked"
+
+    def downloading():
+        return part.exists() and 0 < part.stat().st_size < size
 
     def slow_copy(*args):
         time.sleep(0.01)
@@ -251,18 +256,15 @@ def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
     update = sources.Progress.update
     monkeypatch.setattr(sources.Progress, "update", lambda *args, **kwargs: (time.sleep(0.005), update(*args, **kwargs)))
     for attempt in range(12):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                fetch(tmp_path, archive)
-            finally:
-                os._exit(0)
-        time.sleep(0.02 + 0.012 * attempt)
+        pid = in_child(lambda: fetch(tmp_path, archive))
+        under_way = [downloading, unpacked.exists][attempt % 2]
+        while not under_way() and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.001)
+        time.sleep(0.002 * attempt)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        part = tmp_path / "data/set.download/set.zip.part"
-        seen.add("part" if part.exists() and 0 < part.stat().st_size < size else "")
-        seen.add("unpacked" if (tmp_path / "data/set.download/unpacked").exists() else "")
+        seen.add("part" if downloading() else "")
+        seen.add("unpacked" if unpacked.exists() else "")
         if (tmp_path / "data/set").exists():
             assert tree(tmp_path / "data/set") == CONTENT
     assert {"part", "unpacked"} <= seen
@@ -283,18 +285,8 @@ def test_what_was_not_cleaned_up_is_cleaned_up_the_next_time(tmp_path, server, a
 
 
 def test_two_processes_at_once_take_turns(tmp_path, server, archive):
-    children = []
-    for _ in range(2):
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                fetch(tmp_path, archive)
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(pid)
-    assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
+    children = [in_child(lambda: fetch(tmp_path, archive)) for _ in range(2)]
+    assert [status_of(pid) for pid in children] == [0, 0]
     check_whole(tmp_path)
     assert len(gets(server)) == 1
 

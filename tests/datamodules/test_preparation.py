@@ -17,6 +17,7 @@ from datamodules.recordings import Recordings
 from errors import UserError
 from tests.audio.test_reading import KINDS, broken
 from tests.audio_files import make_folder, tone
+from tests.forking import in_child, status_of
 
 RATE = 16_000
 
@@ -201,19 +202,8 @@ def test_without_its_settings_a_manifest_counts_for_nothing(root, counted, first
     assert len(counted) == 5
 
 
-def in_child(function):
-    """Process number of a forked child that runs `function`."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            function()
-        finally:
-            os._exit(0)
-    return pid
-
-
-def test_killed_at_any_time_it_goes_on(root, monkeypatch):
-    """Eight kills, each a little later, while each piece of a recording takes 20 ms."""
+def slowly(monkeypatch):
+    """Each piece of a recording takes 20 ms; gives the way back."""
     original = preparation.stream_mono
 
     def slow(path, rate):
@@ -222,19 +212,39 @@ def test_killed_at_any_time_it_goes_on(root, monkeypatch):
             yield piece
 
     monkeypatch.setattr(preparation, "stream_mono", slow)
+    return lambda: monkeypatch.setattr(preparation, "stream_mono", original)
+
+
+def test_killed_at_any_time_it_goes_on(root, monkeypatch):
+    """Eight kills while a shard is being written, each a little later."""
+    back = slowly(monkeypatch)
     for attempt in range(8):
-        pid = in_child(lambda: prepare(root))
-        time.sleep(0.015 * (attempt + 1))
+        pid = in_child(lambda: prepare(root) and None)
+        while not list(root.glob("shards/**/.*.part")) and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.001)
+        time.sleep(0.005 * attempt)
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    monkeypatch.setattr(preparation, "stream_mono", original)
-    entries = prepare(root)
-    check_whole(root, entries)
+        killed = status_of(pid) == -signal.SIGKILL
+        assert killed or attempt > 0  # the first falls into the work
+    back()
+    check_whole(root, prepare(root))
 
 
-def test_two_processes_at_once_take_turns(root):
-    children = [in_child(lambda: prepare(root)) for _ in range(2)]
-    assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
+def test_two_processes_at_once_take_turns(root, monkeypatch):
+    """Each recording is prepared once."""
+    slowly(monkeypatch)
+    original, log = preparation.prepare_file, root / "prepared.txt"
+
+    def logged(folder, entry, *rest):
+        with log.open("a") as file:
+            file.write(f"{entry.source}\n")
+        return original(folder, entry, *rest)
+
+    monkeypatch.setattr(preparation, "prepare_file", logged)
+    children = [in_child(lambda: prepare(root) and None) for _ in range(2)]
+    assert [status_of(pid) for pid in children] == [0, 0]
+    prepared = log.read_text().split()
+    assert len(prepared) == len(set(prepared)) > 1
     check_whole(root, prepare(root))
 
 
