@@ -48,6 +48,13 @@ class OneFile(ModelCheckpoint):
         # Lightning compares spellings of paths: of a folder that is now reached by another one it would remove the new file.
         return False
 
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # The same comparison would forget the best so far; a run that goes on in its folder has the file there, a new one has not.
+        if (Path(self.dirpath or "") / f"{self.filename}.ckpt").is_file():
+            state_dict = state_dict | {"dirpath": self.dirpath}
+        super().load_state_dict(state_dict)
+
 
 class BestCheckpoint(OneFile):
     """`best.ckpt`: the lowest `val/bits` so far."""

@@ -98,12 +98,13 @@ def test_a_continued_run_stays_in_its_folder_and_ends_as_if_it_had_not_stopped(r
     assert "ckpt_path: null" in (half.parents[1] / "config.yaml").read_text()
 
 
-def test_the_best_of_a_continued_run_is_the_best_of_all_of_it(run, folder, monkeypatch):
+@pytest.mark.parametrize("spelling", ["last", "{folder}/logs/tiny/version_0/checkpoints/last.ckpt"])
+def test_the_best_of_a_continued_run_is_the_best_of_all_of_it(run, folder, monkeypatch, spelling):
     """The second half gets a rate that ruins the weights: best.ckpt stays that of the first."""
     assert run(f"{FIT} --trainer.callbacks+=tests.cli.stop.StopAt") == 0
     best = folder / "logs/tiny/version_0/checkpoints/best.ckpt"
     monkeypatch.setattr("lightning_modules.optimizer.rate_factor", lambda *_: 1e3)
-    assert run(f"{FIT} --ckpt_path last") == 0
+    assert run(f"{FIT} --ckpt_path {spelling.format(folder=folder)}") == 0
     assert torch.load(best, weights_only=True)["global_step"] == 2
     assert torch.load(best.with_name("last.ckpt"), weights_only=True)["global_step"] == 4
 
