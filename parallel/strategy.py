@@ -40,8 +40,6 @@ class ContextParallelStrategy(DDPStrategy):
         timeout: timedelta = default_pg_timeout,
         **kwargs: Any,
     ) -> None:
-        if context_size is not None and context_size < 1:
-            raise UserError(f"trainer.strategy: context_size must be at least 1, got {context_size}")
         # The model's buffers are constants: there is nothing to broadcast at every step.
         kwargs.setdefault("broadcast_buffers", False)
         super().__init__(process_group_backend=process_group_backend, timeout=timeout, **kwargs)
@@ -54,9 +52,11 @@ class ContextParallelStrategy(DDPStrategy):
         """Ranks that share a waveform.
 
         Raises:
-            UserError: they do not divide the ranks of the run.
+            UserError: fewer than one, or they do not divide the ranks of the run.
         """
-        size = self._context_size or self._ranks
+        size = self._ranks if self._context_size is None else self._context_size
+        if size < 1:
+            raise UserError(f"trainer.strategy: context_size must be at least 1, got {size}")
         if self._ranks % size:
             raise UserError(f"trainer.strategy: context_size ({size}) must divide the number of ranks ({self._ranks}: devices x nodes)")
         return size
