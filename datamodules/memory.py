@@ -32,8 +32,8 @@ from errors import UserError
 class Memory(AudioDataModule):
     """Motifs that come back, made on the fly; recording i of a split is a function of (seed, split, i) alone.
 
-    Clips of `recording_samples` are whole recordings. Clips of k + grid samples cut each repeat off from its motif, which is the control for
-    what remembering is worth; where the state is carried from chunk to chunk, it is not cut.
+    Clips of k + grid samples cut each repeat off from its motif, which is the control for what remembering is worth; where the state is
+    carried from chunk to chunk, it is not cut.
 
     Args:
         distance: k, samples from a motif to its repeat; a multiple of the grid.

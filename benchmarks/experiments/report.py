@@ -1,5 +1,6 @@
 """Tables and plots of an experiment's results."""
 
+import shutil
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,8 @@ def report(experiment: Experiment, results: Path, folder: Path) -> Path:
     found = read(results)
     if not found:
         raise UserError(f"{results}: no results of {experiment.name} yet: run it with --run {experiment.name}")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.resolve() != results.resolve().parent:
+        shutil.copytree(results, folder / "results", dirs_exist_ok=True)
     plots = {"learning": learning_figure(found)}
     if experiment.curve:
         plots |= {f"nll_{test}": curve_figure(found, experiment.curve, test) for test in tests_of(found)}
@@ -81,7 +83,8 @@ def made_by(results: Sequence[Result]) -> str:
     seeds = max(len(group) for group in by_run(results))
     command = f"`python -m benchmarks.experiments --run {results[0]['experiment']} --seeds {seeds}`"
     took = sum(r["seconds"] for r in results) / 60
-    return f"Made by {command} in {took:.0f} minutes of training on {'; '.join(sorted(machines))}, {dates[0]} to {dates[-1]}, commits {', '.join(commits)}."
+    where, when = "; ".join(sorted(machines)), f"{dates[0]} to {dates[-1]}"
+    return f"Made by {command} in {took:.0f} minutes of training on {where}, {when}, commits {', '.join(commits)}."
 
 
 def learning_figure(results: Sequence[Result]) -> Figure:
