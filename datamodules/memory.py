@@ -9,9 +9,9 @@ A recording, of P = k + grid samples a pair, motif M_i and its repeat R_i starti
     M_i    `motif` samples, uniform over the q/2 classes that are loudest but for those two; R_i = M_i, k samples later
     noise  uniform over the two quietest classes, 1 bit a sample
 
-With q = 2^b classes the best a model can do on a repeat is 0 bits a sample if it remembers its motif, and b - 1 bits if it does not: nothing
-else in the recording tells of it. Over all samples, markers foreseen, that makes (N + (b - 1) (M + R)) / T bits a sample without memory and
-(N + (b - 1) M) / T with it, of N samples of noise, M of motifs, R of repeats and T in all.
+With q = 2^b classes the best a model can do on a repeat is 0 bits a sample if it remembers its motif, and b - 1 bits if it does not, as
+nothing else in the recording tells of it. Over all samples, markers foreseen, that makes (N + (b - 1) (M + R)) / T bits a sample without
+memory and (N + (b - 1) M) / T with it, of N samples of noise, M of motifs, R of repeats and T in all.
 """
 
 import hashlib
@@ -39,8 +39,8 @@ class Memory(AudioDataModule):
     Args:
         distance: k, samples from a motif to its repeat; a multiple of the grid.
         motif: Samples in a motif.
-        min_distance: Least distance, where each pair is to have its own, log-uniform over the multiples of the grid up to k; null for k always.
-            A model that is trained on all of them cannot count samples instead of remembering, and learns the short ones first.
+        min_distance: Least distance, where each pair is to have its own, log-uniform over the multiples of the grid up to k; null for k
+            always. A model that is trained on all of them cannot count samples instead of remembering, and learns the short ones first.
         grid: Motifs and repeats start at multiples of it; more than the motif. As a multiple of the model's pooling product it puts each
             into one pooling window.
         pairs: Motifs and repeats in a recording.
@@ -129,7 +129,8 @@ class Memory(AudioDataModule):
 
     def checksum(self, split: Split) -> str:
         """SHA-256 of what the recordings are made of, and of the first one, which shows how they are made."""
-        made_of = f"{self.seed} {split} {len(self.datasets[split].source.lengths)} {self.distance} {self.min_distance} {self.motif} {self.grid} {self.pairs}"
+        count = len(self.datasets[split].source.lengths)
+        made_of = f"{self.seed} {split} {count} {self.distance} {self.min_distance} {self.motif} {self.grid} {self.pairs}"
         return hashlib.sha256(made_of.encode() + self.classes(split, 0).tobytes()).hexdigest()
 
 
