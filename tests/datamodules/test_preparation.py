@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import time
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +252,21 @@ def test_two_processes_at_once_take_turns(root, monkeypatch):
 def test_several_processes_make_the_same(root, monkeypatch):
     monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
     check_whole(root, prepare(root, processes=3))
+
+
+def test_an_interruption_ends_no_process_but_its_own(root, monkeypatch):
+    def interrupted(futures):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
+    monkeypatch.setattr(preparation, "as_completed", interrupted)
+    bystander = get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    bystander.start()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(root, processes=2)
+    assert active_children() == [bystander]
+    bystander.kill()
+    bystander.join()
 
 
 def test_a_full_disk_leaves_no_half_shard(root, monkeypatch):
