@@ -1,11 +1,8 @@
 """Batches from an order, to this rank, continued exactly where a checkpoint was taken."""
 
-import os
-import signal
 from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
-from threading import Thread
 from typing import Any
 
 import torch
@@ -15,7 +12,7 @@ from datamodules.clips import Batch, ClipDataset, collate
 from datamodules.orders import Clips, Crops, Piece, Sequential
 from datamodules.recordings import Recordings
 from errors import UserError
-from signals import STOPPING
+from signals import leave_signals
 
 
 class RankBatches:
@@ -37,21 +34,6 @@ class RankBatches:
                 share = -(-len(batch) // self.ranks)
                 batch += [batch[0]._replace(start=0, stop=0, clip=-1)] * (share * self.ranks - len(batch))
                 yield batch[self.rank * share : (self.rank + 1) * share]
-
-
-def leave_signals(worker: int) -> None:
-    """Leaves signals, which may be sent to all processes, to the main one, which needs its workers for its step; ends when that asks."""
-    main = os.getppid()
-    for signum in STOPPING:
-        signal.signal(signum, signal.SIG_IGN if signum != signal.SIGTERM else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-    def watch() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
-            pass
-        os._exit(0)
-
-    Thread(target=watch, daemon=True).start()
 
 
 class EvaluationLoader(DataLoader[Batch]):
