@@ -53,6 +53,13 @@ class EvaluationLoader(DataLoader[Batch]):
             generator=torch.Generator(),
         )
 
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            # Of a worker's, torch makes the message its whole traceback.
+            raise UserError(str(error).splitlines()[-1].removeprefix("errors.UserError: ")) from error
+
 
 class StreamLoader(EvaluationLoader):
     """A loader whose state is the number of batches it has given out, over all epochs, and of what order.

@@ -151,7 +151,7 @@ def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int,
             yield prepare_file(root, entry, shards, sample_rate)
         return
     # Children run numpy and libsndfile alone, none of torch's threads, which would not survive a fork.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=_follow_the_main_process)
+    pool = ProcessPoolExecutor(min(processes, len(stale)), mp_context=get_context("fork"), initializer=_follow_the_main_process)
     try:
         for future in as_completed([pool.submit(prepare_file, root, entry, shards, sample_rate) for entry in stale]):
             yield future.result()
