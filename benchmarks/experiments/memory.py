@@ -1,7 +1,8 @@
 """Does a model remember? A motif that comes back after k samples of noise: see `datamodules/memory.py`.
 
-Every chain of runs begins with distances of up to 64 samples and goes on, from the weights that it has, to ten, a hundred and a thousand
-times that: a curriculum. Motifs and repeats start at multiples of 16 samples, which is the pooling factor: each lies in one window.
+Every chain of runs begins with distances of 16 to 64 samples and goes on, from the weights that it has, to longer and longer ones: a
+curriculum. Motifs and repeats start at multiples of 16 samples, which is the pooling factor: each lies in one window. Without recurrence
+the pooled model reaches back about 64 samples, by its convolutions; the unpooled one 6.
 """
 
 from dataclasses import dataclass
@@ -13,36 +14,42 @@ GRID = 16
 
 @dataclass(frozen=True)
 class Stage:
-    """Distances of up to k, and how long they are trained on; chunk and lanes are of training with carried state, on as many samples."""
+    """Distances of `least` to k, and how long they are trained on; chunk and lanes are of training with carried state."""
 
+    least: int
     k: int
     pairs: int
-    recordings: int
     batch: int
     steps: int
+    recordings: int = 128
     chunk: int = 0
     lanes: int = 0
 
     @property
     def settings(self) -> Settings:
-        shape = {"data.distance": self.k, "data.pairs": self.pairs, "data.recordings": self.recordings, "data.batch_size": self.batch}
-        ends = {"trainer.max_steps": self.steps, "trainer.val_check_interval": max(1, self.steps // 4 if self.k < 1000 else self.steps)}
-        return shape | ends | {"trainer.log_every_n_steps": max(1, self.steps // 20)}
+        distances = {"data.min_distance": self.least, "data.distance": self.k}
+        shape = {"data.pairs": self.pairs, "data.recordings": self.recordings, "data.batch_size": self.batch}
+        return distances | shape | self._ends(self.steps)
 
     @property
     def carried(self) -> Settings:
-        """Chunks shorter than k, from each to the next of which the state is carried and gradients are not."""
+        """Chunks shorter than k, from each to the next of which the state is carried and gradients are not; as many samples in all."""
         steps = self.steps * self.batch * self.pairs * (self.k + GRID) // (self.lanes * self.chunk)
         order = {"data.order": "sequential", "data.eval_context": "file", "data.clip_samples": self.chunk, "data.batch_size": self.lanes}
-        return order | {"trainer.max_steps": steps, "trainer.val_check_interval": steps}
+        return order | self._ends(steps)
+
+    def _ends(self, steps: int) -> Settings:
+        validated = steps // 2 if self.k < 10_000 else steps
+        return {"trainer.max_steps": steps, "trainer.val_check_interval": validated, "trainer.log_every_n_steps": max(1, steps // 20)}
 
 
 STAGES = (
-    Stage(k=64, pairs=32, recordings=256, batch=8, steps=200),
-    Stage(k=1024, pairs=8, recordings=128, batch=4, steps=80, chunk=512, lanes=16),
-    Stage(k=10_240, pairs=4, recordings=64, batch=2, steps=40, chunk=4096, lanes=8),
-    Stage(k=102_400, pairs=2, recordings=32, batch=1, steps=24, chunk=32_768, lanes=4),
-    Stage(k=512_000, pairs=1, recordings=16, batch=1, steps=12),
+    Stage(least=16, k=64, pairs=32, batch=8, steps=200),
+    Stage(least=64, k=256, pairs=8, batch=4, steps=300, chunk=128, lanes=64),
+    Stage(least=256, k=1024, pairs=4, batch=2, steps=300, chunk=512, lanes=16),
+    Stage(least=1024, k=10_240, pairs=2, batch=1, steps=150, recordings=64, chunk=4096, lanes=8),
+    Stage(least=10_240, k=102_400, pairs=1, batch=1, steps=40, recordings=64, chunk=32_768, lanes=4),
+    Stage(least=102_400, k=512_000, pairs=1, batch=1, steps=20, recordings=32),
 )
 POOLED = [{"width": 8, "depth": 1, "factor": GRID}, {"width": 32, "depth": 1}]
 UNPOOLED = [{"width": 16, "depth": 2}]
@@ -67,28 +74,33 @@ def make_run(name: str, stage: Stage, settings: Settings, after: str | None, lab
 
 
 def memory() -> Experiment:
-    """The NLL of repeats over k; runs that are asked for most come first."""
+    """The NLL of repeats over k; the shorter ones come first."""
     pooled, unpooled = {"model.levels": POOLED}, {"model.levels": UNPOOLED}
     tight = {"pooling": f"{GRID}, tight", "trained": "whole"}
-    main = chain("complex", 5, pooled, recurrence="complex", **tight)
-    none = chain("none", 4, pooled | {"model.recurrence": "none"}, recurrence="none", **tight)
-    real = chain("real", 4, pooled | {"model.recurrence": "real"}, recurrence="real", **tight)
-    plain = chain("complex_unpooled", 3, unpooled, recurrence="complex", pooling="none", trained="whole")
-    frame = chain("complex_frame", 3, pooled | {"model.shift": "frame"}, recurrence="complex", pooling=f"{GRID}, frame", trained="whole")
-    plain_real = chain("real_unpooled", 3, unpooled | {"model.recurrence": "real"}, recurrence="real", pooling="none", trained="whole")
-    plain_none = chain("none_unpooled", 3, unpooled | {"model.recurrence": "none"}, recurrence="none", pooling="none", trained="whole")
+    main = chain("complex", 6, pooled, recurrence="complex", **tight)
+    none = chain("none", 5, pooled | {"model.recurrence": "none"}, recurrence="none", **tight)
+    real = chain("real", 5, pooled | {"model.recurrence": "real"}, recurrence="real", **tight)
+    frame = chain("complex_frame", 4, pooled | {"model.shift": "frame"}, recurrence="complex", pooling=f"{GRID}, frame", trained="whole")
+    alone = {"pooling": "none", "trained": "whole"}
+    plain = chain("complex_unpooled", 4, unpooled, recurrence="complex", **alone)
+    plain_real = chain("real_unpooled", 4, unpooled | {"model.recurrence": "real"}, recurrence="real", **alone)
+    plain_none = chain("none_unpooled", 4, unpooled | {"model.recurrence": "none"}, recurrence="none", **alone)
+    labels = {"recurrence": "complex", "pooling": f"{GRID}, tight"}
     carried, before = [], main[0].name
-    for stage in STAGES[1:4]:
-        labels = {"recurrence": "complex", "pooling": f"{GRID}, tight", "trained": "carried"}
-        carried.append(make_run(f"carried_k{stage.k}", stage, pooled | stage.settings | stage.carried, before, labels))
+    for stage in STAGES[1:5]:
+        settings = pooled | stage.settings | stage.carried
+        carried.append(make_run(f"carried_k{stage.k}", stage, settings, before, labels | {"trained": "carried"}))
         before = carried[-1].name
-    labels = {"recurrence": "complex", "pooling": f"{GRID}, tight", "trained": "split over 2"}
-    split = make_run("split_k1024", STAGES[1], pooled | STAGES[1].settings | SPLIT, main[0].name, labels)
-    runs = [*main[:4], *none[:2], *carried, *real[:3], split, *plain[:2], *frame[:2], main[4], real[3], plain[2], frame[2]]
+    second = STAGES[1]
+    split = make_run(f"split_k{second.k}", second, pooled | second.settings | SPLIT, main[0].name, labels | {"trained": "split over 2"})
+    shortest = [*main[:2], *none[:2], carried[0], *real[:2], split, *frame[:2], *plain[:2], *plain_real[:2], *plain_none[:2]]
+    longer = [run for runs in (main, none, carried, real, frame, plain, plain_real, plain_none) for run in runs if run not in shortest]
+    runs = [*shortest, *sorted(longer, key=lambda run: run.labels["k"])]
     return Experiment(
         name="memory",
         question="Does a model predict a motif that comes back after k samples of noise?",
-        runs=(*runs, *none[2:], *plain_real, *plain_none),
+        runs=tuple(runs),
+        trial=("complex_k64", "complex_k256", "none_k64", "carried_k256", "split_k256", "complex_frame_k64", "real_unpooled_k64"),
         quick={"data.recordings": 8, "trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 1},
         curve="k",
     )

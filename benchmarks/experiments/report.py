@@ -98,7 +98,8 @@ def learning_figure(results: Sequence[Result]) -> Figure:
                 values[step].append(bits)
         batch = group[0]["samples_seen"] / group[0]["steps"]
         points = sorted((step * batch, statistics.mean(bits)) for step, bits in values.items())
-        axes.plot(*zip(*points, strict=True), marker=".", label=group[0]["run"])
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=group[0]["run"])
     _legend(axes)
     return figure
 

@@ -1,0 +1,34 @@
+"""The memory task measures memory: who cannot remember cannot solve it, and who can does."""
+
+import pytest
+import torch
+
+from benchmarks.experiments.memory import POOLED, UNPOOLED
+from datamodules import Memory
+from models import HarmonicRNN, LevelSpec
+
+K = 128  # samples; without recurrence the pooled model reaches back 64 and a few, the other 6
+
+
+def at_repeat(net, data, motif_from, state_cut=False):
+    """Logits of a recording's repeat, its motif that of another recording."""
+    classes, other = (torch.from_numpy(data.classes("train", i))[None] for i in (0, motif_from))
+    repeat = data.is_repeat(torch.arange(classes.shape[1]))
+    motif = repeat.roll(-K)
+    classes[:, motif] = other[:, motif]
+    if state_cut:
+        return net(classes[:, data.period :])[0][:, repeat[data.period :]]
+    return net(classes)[0][:, repeat]
+
+
+@pytest.mark.parametrize("levels", [POOLED, UNPOOLED], ids=["pooled", "unpooled"])
+@pytest.mark.parametrize("recurrence", ["complex", "real", "none"])
+def test_only_a_recurrence_whose_state_is_not_cut_tells_motifs_apart(levels, recurrence):
+    """Logits of a repeat that do not depend on its motif are of 3 bits a sample at the least, by the motif's entropy."""
+    torch.manual_seed(0)
+    net = HarmonicRNN([LevelSpec(**level) for level in levels], bits=4, recurrence=recurrence, heads=4).double()
+    data = Memory(distance=K, grid=16, pairs=1)
+    with torch.no_grad():
+        own, others = (at_repeat(net, data, i) for i in (0, 1))
+        assert torch.equal(own, others) == (recurrence == "none")
+        assert torch.equal(*(at_repeat(net, data, i, state_cut=True) for i in (0, 1)))
