@@ -127,10 +127,10 @@ def sample(checkpoint: Path, samples: int, measured: Path) -> int:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard was told in training: of each tag the (step, value) pairs in order, the last of each step."""
+    """What TensorBoard was told in training: of each tag the (steps made, value) pairs in order, the last of each."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     wanted = ("train/bits", "val/bits", "train/samples_per_second")
     found: dict[str, Any] = {tag: events.Scalars(tag) if tag in events.Tags()["scalars"] else [] for tag in wanted}
-    return {tag: sorted({event.step: event.value for event in scalars}.items()) for tag, scalars in found.items()}
+    return {tag: sorted({event.step + 1: event.value for event in scalars}.items()) for tag, scalars in found.items()}

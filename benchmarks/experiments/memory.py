@@ -45,11 +45,13 @@ class Stage:
 
 STAGES = (
     Stage(least=16, k=64, pairs=32, batch=8, steps=200),
-    Stage(least=64, k=256, pairs=8, batch=4, steps=300, chunk=128, lanes=64),
-    Stage(least=256, k=1024, pairs=4, batch=2, steps=300, chunk=512, lanes=16),
-    Stage(least=1024, k=10_240, pairs=2, batch=1, steps=150, recordings=64, chunk=4096, lanes=8),
+    Stage(least=16, k=256, pairs=8, batch=4, steps=300, chunk=128, lanes=64),
+    Stage(least=64, k=1024, pairs=4, batch=2, steps=300, chunk=512, lanes=16),
+    Stage(least=256, k=4096, pairs=2, batch=1, steps=300, chunk=2048, lanes=4),
+    Stage(least=1024, k=10_240, pairs=1, batch=1, steps=150, recordings=256, chunk=4096, lanes=4),
+    Stage(least=2560, k=40_960, pairs=1, batch=1, steps=60, recordings=64, chunk=16_384, lanes=4),
     Stage(least=10_240, k=102_400, pairs=1, batch=1, steps=40, recordings=64, chunk=32_768, lanes=4),
-    Stage(least=102_400, k=512_000, pairs=1, batch=1, steps=20, recordings=32),
+    Stage(least=40_960, k=512_000, pairs=1, batch=1, steps=20, recordings=32),
 )
 POOLED = [{"width": 8, "depth": 1, "factor": GRID}, {"width": 32, "depth": 1}]
 UNPOOLED = [{"width": 16, "depth": 2}]
@@ -74,32 +76,30 @@ def make_run(name: str, stage: Stage, settings: Settings, after: str | None, lab
 
 
 def memory() -> Experiment:
-    """The NLL of repeats over k; the shorter ones come first."""
+    """The NLL of repeats over k."""
     pooled, unpooled = {"model.levels": POOLED}, {"model.levels": UNPOOLED}
     tight = {"pooling": f"{GRID}, tight", "trained": "whole"}
-    main = chain("complex", 6, pooled, recurrence="complex", **tight)
-    none = chain("none", 5, pooled | {"model.recurrence": "none"}, recurrence="none", **tight)
-    real = chain("real", 5, pooled | {"model.recurrence": "real"}, recurrence="real", **tight)
-    frame = chain("complex_frame", 4, pooled | {"model.shift": "frame"}, recurrence="complex", pooling=f"{GRID}, frame", trained="whole")
+    main = chain("complex", 8, pooled, recurrence="complex", **tight)
+    none = chain("none", 7, pooled | {"model.recurrence": "none"}, recurrence="none", **tight)
+    real = chain("real", 7, pooled | {"model.recurrence": "real"}, recurrence="real", **tight)
+    frame = chain("complex_frame", 5, pooled | {"model.shift": "frame"}, recurrence="complex", pooling=f"{GRID}, frame", trained="whole")
     alone = {"pooling": "none", "trained": "whole"}
-    plain = chain("complex_unpooled", 4, unpooled, recurrence="complex", **alone)
-    plain_real = chain("real_unpooled", 4, unpooled | {"model.recurrence": "real"}, recurrence="real", **alone)
-    plain_none = chain("none_unpooled", 4, unpooled | {"model.recurrence": "none"}, recurrence="none", **alone)
+    plain = chain("complex_unpooled", 5, unpooled, recurrence="complex", **alone)
+    plain_real = chain("real_unpooled", 5, unpooled | {"model.recurrence": "real"}, recurrence="real", **alone)
+    plain_none = chain("none_unpooled", 5, unpooled | {"model.recurrence": "none"}, recurrence="none", **alone)
     labels = {"recurrence": "complex", "pooling": f"{GRID}, tight"}
     carried, before = [], main[0].name
-    for stage in STAGES[1:5]:
+    for stage in STAGES[1:7]:
         settings = pooled | stage.settings | stage.carried
         carried.append(make_run(f"carried_k{stage.k}", stage, settings, before, labels | {"trained": "carried"}))
         before = carried[-1].name
     second = STAGES[1]
     split = make_run(f"split_k{second.k}", second, pooled | second.settings | SPLIT, main[0].name, labels | {"trained": "split over 2"})
-    shortest = [*main[:2], *none[:2], carried[0], *real[:2], split, *frame[:2], *plain[:2], *plain_real[:2], *plain_none[:2]]
-    longer = [run for runs in (main, none, carried, real, frame, plain, plain_real, plain_none) for run in runs if run not in shortest]
-    runs = [*shortest, *sorted(longer, key=lambda run: run.labels["k"])]
+    runs = (*main, *none, *carried, *real, split, *frame, *plain, *plain_real, *plain_none)
     return Experiment(
         name="memory",
         question="Does a model predict a motif that comes back after k samples of noise?",
-        runs=tuple(runs),
+        runs=runs,
         trial=("complex_k64", "complex_k256", "none_k64", "carried_k256", "split_k256", "complex_frame_k64", "real_unpooled_k64"),
         quick={"data.recordings": 8, "trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 1},
         curve="k",

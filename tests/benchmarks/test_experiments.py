@@ -70,7 +70,7 @@ def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, 
 
 def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     """Four steps, one of them after a signal."""
-    stop = {"trainer.callbacks": [{"class_path": "tests.cli.signalled.SignalAt", "init_args": {"step": 3}}]}
+    stop = {"trainer.callbacks": [{"class_path": "tests.cli.signalled.SignalAt", "init_args": {"step": 2}}]}
     assert run(make_run(**stop)) == 2
     assert "a_seed0: fit: asked to stop; the same command goes on from there" in capsys.readouterr().err
     assert not results(tmp_path)

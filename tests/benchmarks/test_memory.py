@@ -1,9 +1,13 @@
 """The memory task measures memory: who cannot remember cannot solve it, and who can does."""
 
+import json
+
 import pytest
 import torch
 
-from benchmarks.experiments.memory import POOLED, UNPOOLED
+from benchmarks.experiments.declare import Experiment
+from benchmarks.experiments.memory import POOLED, UNPOOLED, memory
+from benchmarks.experiments.runner import Runner
 from datamodules import Memory
 from models import HarmonicRNN, LevelSpec
 
@@ -32,3 +36,17 @@ def test_only_a_recurrence_whose_state_is_not_cut_tells_motifs_apart(levels, rec
         own, others = (at_repeat(net, data, i) for i in (0, 1))
         assert torch.equal(own, others) == (recurrence == "none")
         assert torch.equal(*(at_repeat(net, data, i, state_cut=True) for i in (0, 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_memory_is_learned_and_its_lack_is_not(tmp_path):
+    """Two trainings of a minute."""
+    runs = {run.name: run for run in memory().runs}
+    learns, cannot = runs["complex_k64"], runs["none_unpooled_k64"]
+    paths = Runner(Experiment("memory", "?", (learns, cannot)), tmp_path, "cpu").run(1)
+    remembered, forgotten = (
+        {name: test["bits_per_sample"] for name, test in json.loads(path.read_text())["tests"].items()} for path in paths
+    )
+    assert remembered["repeat"] < remembered["cut"] - 1
+    assert min(forgotten["repeat"], forgotten["cut"], remembered["cut"]) > 3 - 0.05
