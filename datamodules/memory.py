@@ -100,6 +100,10 @@ class Memory(AudioDataModule):
         count = self.recordings if split == "train" else max(1, self.recordings // 8)
         return _Counted(_Made(self, split, count), self.clip_samples, self.quantiser, self.scaling)
 
+    def audio(self, split: Split, index: int) -> Tensor:
+        """A clip as it is heard, with what does not count: float32 (T,) in [-1, 1]."""
+        return self.datasets[split].source.samples(*self._table(split)[index][:3])
+
     def classes(self, split: Split, index: int) -> np.ndarray:
         """The classes of a recording, int64 (recording_samples,)."""
         random = np.random.default_rng([self.seed, SPLITS.index(split), index])

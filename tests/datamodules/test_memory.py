@@ -115,7 +115,9 @@ def test_short_clips_cut_every_repeat_off_from_its_motif():
 
 def test_classes_survive_the_quantiser():
     data = ready()
-    assert torch.equal(data.clip("train", 1).classes.long(), torch.from_numpy(data.classes("train", 1)))
+    classes = torch.from_numpy(data.classes("train", 1))
+    assert torch.equal(data.clip("train", 1).classes.long(), classes)
+    assert torch.equal(data.audio("train", 1), data.quantiser.decode_centre(classes))
 
 
 @pytest.mark.parametrize(
