@@ -120,6 +120,8 @@ class AudioDataModule(L.LightningDataModule):
             verify: compare all shards with their checksums.
         """
         files = {str(split): paths for split, paths in self.files().items()}
+        if not any(files.values()):
+            raise UserError(f"{self.root}: holds no recordings of this dataset")
         processes = processes or os.cpu_count() or 1
         return prepare_shards(self.root, files, self.shards, self.sample_rate, processes=processes, skip_bad=self.skip_bad, verify=verify)
 
