@@ -104,8 +104,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise UserError(
-                f"{folder}: another training writes there; let it end, or begin a run of its own: without --ckpt_path, or from weights with "
-                "--model.init_from"
+                f"{folder}: another training writes there; let it end, or begin a run of its own: without --ckpt_path, or from weights "
+                "with --model.init_from"
             ) from error
         except OSError as error:
             rank_zero_warn(f"{lock.name}: cannot be locked ({error.strerror}); see to it yourself that no other training writes there")

@@ -150,6 +150,7 @@ def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int,
         for entry in stale:
             yield prepare_file(root, entry, shards, sample_rate)
         return
+    others = active_children()
     # Children run numpy and libsndfile alone, none of torch's threads, which would not survive a fork.
     pool = ProcessPoolExecutor(min(processes, len(stale)), mp_context=get_context("fork"), initializer=_follow_the_main_process)
     try:
@@ -162,7 +163,8 @@ def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int,
         ) from error
     except KeyboardInterrupt:
         for child in active_children():
-            child.kill()
+            if child not in others:
+                child.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

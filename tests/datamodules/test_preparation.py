@@ -3,7 +3,7 @@ import json
 import os
 import signal
 import time
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import numpy as np
@@ -288,8 +288,25 @@ def test_several_processes_make_the_same(root, monkeypatch):
     check_whole(root, prepare(root, processes=3))
 
 
+def test_an_interruption_ends_no_process_but_its_own(root, monkeypatch):
+    def interrupted(futures):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
+    monkeypatch.setattr(preparation, "as_completed", interrupted)
+    others = set(active_children())
+    bystander = get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    bystander.start()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(root, processes=2)
+    assert set(active_children()) == others | {bystander}
+    bystander.kill()
+    bystander.join()
+
+
 def test_a_killed_process_is_told_and_the_others_end_with_it(root, monkeypatch):
     """As by the system where memory is short, while others wait for work: what is done stays done."""
+    others = set(active_children())
     monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
     back = slowly(monkeypatch)
     original = preparation.stream_mono
@@ -302,7 +319,7 @@ def test_a_killed_process_is_told_and_the_others_end_with_it(root, monkeypatch):
     monkeypatch.setattr(preparation, "stream_mono", killed)
     with pytest.raises(UserError, match=r"was killed.*what was prepared is kept.*--processes 1"):
         prepare(root, processes=2)
-    assert not active_children()
+    assert set(active_children()) == others
     back()
     check_whole(root, prepare(root))
 
