@@ -140,7 +140,7 @@ class AudioDataModule(L.LightningDataModule):
                 self.datasets[split] = self.make_dataset(split)
             clips = self.clip_count(split)
             if split == "train" and self.batch_size > clips:
-                raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose a smaller one")
+                raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose less")
             self._check_memory(min(self.batch_size, clips))
 
     def _check_memory(self, lanes: int) -> None:

@@ -16,7 +16,7 @@ def visible(folder: Path, pattern: str) -> Iterator[Path]:
     for path in folder.glob(pattern):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         # A link that leads nowhere is a recording that is missing, not one less.
-        if not hidden and (path.is_file() or path.is_symlink() and not path.is_dir()):
+        if not hidden and (path.is_file() or (path.is_symlink() and not path.is_dir())):
             yield path
 
 
