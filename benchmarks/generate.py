@@ -121,8 +121,8 @@ def reads_of(tables: Tables) -> list[tuple[int, int, int]]:
                 numbers |= {int(first) + group: periods[level + 1] for group in range(row[columns.GROUPS])}
         elif row[columns.KIND] == columns.BLOCK:
             heads = range(row[columns.RECURRENCE_GATES], row[columns.RECURRENCE_GATES] + row[columns.HEADS])
-            own = range(columns.OUTPUT, columns.MLP_OUTPUT + 1)
-            for number in (*heads, row[columns.INPUT], row[columns.GATE], *(row[c] for c in own)):
+            own = (columns.INPUTS, columns.OUTPUT, columns.MLP_INPUTS, columns.MLP_OUTPUT)
+            for number in (*heads, *(row[c] for c in own)):
                 numbers[int(number)] = periods[level]
     products = ((tables.products[number], period) for number, period in numbers.items())
     return [

@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 
 from generation.cpu.layers import BFLOAT16, FULL, INT8
-from generation.cpu.vector import PANEL
+from generation.cpu.vector import LINE, PANEL, group_size
 
 Stored = Literal["full", "bfloat16", "int8"]
 """How the weights of products are kept: as the activations are, or in fewer bits; sums and states are as the activations in any case."""
 
 MIN_INT8 = 64
 """Inputs below which weights are kept in bfloat16 instead of int8: rounding x to whole numbers would cost more than it saves."""
-
-ALIGNMENT = 64  # bytes of a cache line
 
 
 def padded(size: int) -> int:
@@ -26,8 +24,8 @@ def padded(size: int) -> int:
 def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Zeros that begin with a cache line and have a panel more behind them, so that whole panels may be read and written."""
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(size + PANEL * 8 + ALIGNMENT, dtype=np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
+    memory = np.zeros(size + PANEL * 8 + LINE, dtype=np.uint8)
+    start = -memory.ctypes.data % LINE
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
@@ -46,7 +44,7 @@ class Products:
 
     def __init__(self, dtype: np.dtype, stored: Stored) -> None:
         self.dtype, self.stored = dtype, stored
-        self._weights: list[np.ndarray] = []  # (panels, inputs, PANEL) each, or int8 (panels, pairs of inputs, PANEL, 2)
+        self._weights: list[np.ndarray] = []  # bytes of each, as `_grouped` gives them
         self._rows: list[tuple[int, int, int]] = []  # inputs, panels and the code of how they are stored
         self._outs: list[np.ndarray] = []  # (panels, 2, PANEL) each: biases and scales
 
@@ -67,20 +65,31 @@ class Products:
         else:
             kept = wide.astype(self.dtype) if code == FULL else torch.from_numpy(wide).bfloat16().view(torch.int16).numpy()
             panels = kept.reshape(inputs, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2)
-        self._weights.append(np.ascontiguousarray(panels))
+        self._weights.append(_grouped(panels))
         self._outs.append(np.ascontiguousarray(out.reshape(2, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2), dtype=self.dtype))
         self._rows.append((inputs, padded(outputs) // PANEL, code))
         return len(self._rows) - 1
 
     def lay_out(self) -> np.ndarray:
         """The table of products, (products, 5) int64; what it leads to lives as long as this object."""
-        sizes = [-(-weights.nbytes // ALIGNMENT) * ALIGNMENT for weights in self._weights]
+        sizes = [-(-weights.nbytes // LINE) * LINE for weights in self._weights]
         self.memory = aligned(sum(sizes), np.dtype(np.uint8))
         table, start = [], 0
         for weights, out, row, size in zip(self._weights, self._outs, self._rows, sizes, strict=True):
             place = self.memory[start : start + weights.nbytes]
-            place[:] = weights.reshape(-1).view(np.uint8)
+            place[:] = weights
             table.append((address(place), address(out), *row))
             start += size
         self._weights.clear()
         return np.array(table, dtype=np.int64)
+
+
+def _grouped(panels: np.ndarray) -> np.ndarray:
+    """The bytes of panels (panels, inputs, ...), those that are computed together side by side for each input, so that they are read as one
+    stream."""
+    pieces, start = [np.empty(0, dtype=np.uint8)], 0
+    while start < len(panels):
+        size = group_size(len(panels) - start)
+        pieces.append(np.ascontiguousarray(panels[start : start + size].swapaxes(0, 1)).reshape(-1).view(np.uint8))
+        start += size
+    return np.concatenate(pieces)
