@@ -12,12 +12,13 @@ from typing import Literal
 import torch
 from jsonargparse import auto_cli
 
+from benchmarks.gpu_generation import STREAMS, generation_rows
 from benchmarks.gpu_recurrence import accelerated_scan_rows, associative_scan_rows, fused_rows, plain_rows
 from benchmarks.gpu_timing import UnequalError, header
 from benchmarks.gpu_training import MINUTE, STEPS, linearity_rows, training_rows
 
 Rows = Callable[[torch.device, int], Iterator[str]]
-Group = Literal["all", "recurrence", "training", "linearity"]
+Group = Literal["all", "recurrence", "training", "linearity", "generation"]
 SHAPES = ((1, MINUTE, 128), (16, 16_000, 128))
 
 GROUPS: dict[str, list[Rows]] = {
@@ -32,6 +33,10 @@ GROUPS: dict[str, list[Rows]] = {
     ],
     "training": [partial(training_rows, step) for step in STEPS],
     "linearity": [linearity_rows],
+    "generation": [
+        *(partial(generation_rows, streams) for streams in STREAMS),
+        lambda device, n: generation_rows(max(STREAMS), device, n, precision="high"),
+    ],
 }
 
 

@@ -152,21 +152,25 @@ def _panels(tag: Any, kind: Any, products: Any, number: Any, x: Any, start: Any,
     i = 0
     while i < count:
         size, first = group_size(count - i), i * PANEL
-        start_w, ldw, lane = first * k, size * PANEL, 0
+        start_w, lane = first * k, 0
+        # As `weights._grouped` lays them out.
+        ldw, ldp = (PANEL, k * PANEL) if products[number, PRODUCT_STORED] == FULL else (size * PANEL, PANEL)
         while lane + TOGETHER <= lanes:
             for column in range(size):
                 at = column * PANEL
                 target = to + lane * ldy + first + at
-                panels(TOGETHER, 1, tag, kind, w, start_w + at, ldw, x, start + lane * ldx, ldx, y, target, ldy, out, first + at, k)
+                panels(
+                    TOGETHER, 1, tag, kind, w, start_w + column * ldp, ldw, ldp, x, start + lane * ldx, ldx, y, target, ldy, out, first + at, k
+                )
             lane += TOGETHER
         while lane < lanes:
             own, target = start + lane * ldx, to + lane * ldy + first
             if size == TOGETHER:
-                panels(1, TOGETHER, tag, kind, w, start_w, ldw, x, own, ldx, y, target, ldy, out, first, k)
+                panels(1, TOGETHER, tag, kind, w, start_w, ldw, ldp, x, own, ldx, y, target, ldy, out, first, k)
             elif size == 2:
-                panels(1, 2, tag, kind, w, start_w, ldw, x, own, ldx, y, target, ldy, out, first, k)
+                panels(1, 2, tag, kind, w, start_w, ldw, ldp, x, own, ldx, y, target, ldy, out, first, k)
             else:
-                panels(1, 1, tag, kind, w, start_w, ldw, x, own, ldx, y, target, ldy, out, first, k)
+                panels(1, 1, tag, kind, w, start_w, ldw, ldp, x, own, ldx, y, target, ldy, out, first, k)
             lane += 1
         i += size
 

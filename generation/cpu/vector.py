@@ -18,8 +18,8 @@ PANEL = 16
 TOGETHER = 4
 """Lanes, or panels of one lane, that are computed together: additions wait for those before them, so several sums go side by side."""
 
-AHEAD = 512
-"""Bytes before their use that weights are asked for: they are laid out in the order of use, across products and all that lies between."""
+AHEAD = 4096
+"""Bytes before their use that weights in fewer bits are asked for: they lie in the order of use, also across products."""
 
 # "contract" allows fused multiply-adds and nothing else.
 jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -84,20 +84,20 @@ def group_size(panels: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def panels(
-    typing: Any, lanes: Any, count: Any, tag: Any, kind: Any, w: Any, wi: Any, ldw: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any,
-    ldy: Any, out: Any, oi: Any, k: Any,
+    typing: Any, lanes: Any, count: Any, tag: Any, kind: Any, w: Any, wi: Any, ldw: Any, ldp: Any, x: Any, xi: Any, ldx: Any, y: Any,
+    yi: Any, ldy: Any, out: Any, oi: Any, k: Any,
 ) -> Any:  # fmt: skip
-    """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for so many lanes l and panels side by side (both literals).
+    """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for so many lanes l and panels (both literals).
 
     Each sum is taken in the order of k, so that results do not depend on the lanes and panels that are computed together.
 
     `tag` and `kind` are any numbers of the types of the activations and of the stored weights. w, x, y and out are addresses, wi, xi, yi
-    and oi where to begin there, ldw the distance of inputs in w, ldx and ldy those of lanes, all counted in numbers; out[oi] are pairs of
-    16 biases and 16 scales.
+    and oi where to begin there, ldw and ldp the distances of inputs and of panels in w, ldx and ldy those of lanes, all counted in numbers;
+    out[oi] are pairs of 16 biases and 16 scales.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 12)
+        kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 13)
         name = f"panels_{lanes.literal_value}_{count.literal_value}_{tag}_{kind}"
         function = cgutils.get_or_insert_function(builder.module, kinds, name)
         if function.is_declaration:
@@ -110,15 +110,15 @@ def panels(
         builder.call(function, arguments[4:])
         return context.get_dummy_value()
 
-    return types.void(lanes, count, tag, kind, *(types.int64,) * 12), generate
+    return types.void(lanes, count, tag, kind, *(types.int64,) * 13), generate
 
 
 def _generate_panels(
-    builder: Any, lanes: int, count: int, number: ir.Type, kind: Any, w: Any, wi: Any, ldw: Any, x: Any, xi: Any, ldx: Any, y: Any,
-    yi: Any, ldy: Any, out: Any, oi: Any, k: Any,
+    builder: Any, lanes: int, count: int, number: ir.Type, kind: Any, w: Any, wi: Any, ldw: Any, ldp: Any, x: Any, xi: Any, ldx: Any,
+    y: Any, yi: Any, ldy: Any, out: Any, oi: Any, k: Any,
 ) -> None:  # fmt: skip
     stored = number if isinstance(kind, types.Float) else ir.IntType(kind.bitwidth)
-    starts = [builder.add(wi, _INT64(c * PANEL)) for c in range(count)]
+    starts = [builder.add(wi, builder.mul(ldp, _INT64(c))) for c in range(count)]
     inputs = [_at(builder, x, number, builder.add(xi, builder.mul(ldx, _INT64(lane)))) for lane in range(lanes)]
     before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
     builder.branch(head)
@@ -129,7 +129,7 @@ def _generate_panels(
 
     builder.position_at_end(body)
     row = builder.mul(index, ldw)
-    if lanes == 1:
+    if lanes == 1 and stored != number:
         _ask_for(builder, w, stored, builder.add(wi, row), count * PANEL * (kind.bitwidth // 8))
     weights = [_widen(builder, _load_vector(builder, w, stored, builder.add(start, row)), kind, number) for start in starts]
     values = [_splat(builder, builder.load(builder.gep(i, [index], source_etype=number), typ=number)) for i in inputs]

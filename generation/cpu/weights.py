@@ -1,5 +1,6 @@
 """The weights of a model as the compiled code reads them: in the order in which it does, laid out once."""
 
+import mmap
 from typing import Literal
 
 import numpy as np
@@ -65,7 +66,7 @@ class Products:
         else:
             kept = wide.astype(self.dtype) if code == FULL else torch.from_numpy(wide).bfloat16().view(torch.int16).numpy()
             panels = kept.reshape(inputs, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2)
-        self._weights.append(_grouped(panels))
+        self._weights.append(_grouped(panels, 1 if code == FULL else None))
         self._outs.append(np.ascontiguousarray(out.reshape(2, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2), dtype=self.dtype))
         self._rows.append((inputs, padded(outputs) // PANEL, code))
         return len(self._rows) - 1
@@ -73,7 +74,7 @@ class Products:
     def lay_out(self) -> np.ndarray:
         """The table of products, (products, 5) int64; what it leads to lives as long as this object."""
         sizes = [-(-weights.nbytes // LINE) * LINE for weights in self._weights]
-        self.memory = aligned(sum(sizes), np.dtype(np.uint8))
+        self.memory = _large_pages(sum(sizes))
         table, start = [], 0
         for weights, out, row, size in zip(self._weights, self._outs, self._rows, sizes, strict=True):
             place = self.memory[start : start + weights.nbytes]
@@ -84,12 +85,22 @@ class Products:
         return np.array(table, dtype=np.int64)
 
 
-def _grouped(panels: np.ndarray) -> np.ndarray:
-    """The bytes of panels (panels, inputs, ...), those that are computed together side by side for each input, so that they are read as one
-    stream."""
+def _large_pages(size: int) -> np.ndarray:
+    """So many bytes, in pages of 2 MB where the system has them: they are looked up less often."""
+    memory = mmap.mmap(-1, size + PANEL * 8, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype=np.uint8)
+
+
+def _grouped(panels: np.ndarray, together: int | None) -> np.ndarray:
+    """The bytes of panels (panels, inputs, ...), with so many of them side by side for each input; None for those that are computed together.
+
+    Weights in fewer bits are read fastest as one stream, asked for ahead; full ones as several, which the processor itself reads ahead.
+    """
     pieces, start = [np.empty(0, dtype=np.uint8)], 0
     while start < len(panels):
-        size = group_size(len(panels) - start)
+        size = together or group_size(len(panels) - start)
         pieces.append(np.ascontiguousarray(panels[start : start + size].swapaxes(0, 1)).reshape(-1).view(np.uint8))
         start += size
     return np.concatenate(pieces)
