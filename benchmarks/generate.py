@@ -69,9 +69,9 @@ def main(
         report("  floor: reading the weights at their rates", floor, "µs a step")
     if not repeats:
         return
-    engine = PlainEngine(net)
-    engine.start(fresh(net, 1))
-    report("1 stream, plain engine", [plain / timed(lambda: engine.draw(torch.rand(1, plain), 1.0, 1.0))], "samples/s")
+    slow = PlainEngine(net)
+    slow.start(fresh(net, 1))
+    report("1 stream, plain engine", [plain / timed(lambda: slow.draw(torch.rand(1, plain), 1.0, 1.0))], "samples/s")
     pieces = torch.randint(net.classes, (1, prompt)).split(PROMPT_CHUNK, dim=1)
     report(f"prompt of {prompt:,}", [prompt / timed(lambda: read_prompt(net, pieces))], "samples/s")
 

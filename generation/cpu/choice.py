@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-
 from numba import njit
 
 from generation.cpu.functions import exp_expm1

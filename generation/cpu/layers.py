@@ -19,13 +19,13 @@ BLOCK, ENTER, LEAVE, MERGE = range(4)
 
 # Columns of all operations: x (lanes, STRIDE) of which WIDTH count.
 KIND, LEVEL, WIDTH, STRIDE, X = range(5)
-# Columns of a block. A worker's share: UNITS units from UNIT on (of which PARTS are real and imaginary parts) in HEADS heads, the ROWS of the
-# convolution that these read, HIDDEN rows of the MLP. Among the rows, what the heads read begins at HEADS_AT, and the inputs of the units at
-# REAL_AT and IMAGINARY_AT. INPUTS and what follows are numbers of products; the first gives the rows and, from GATE_AT on, the gate; that of
-# the MLP the gate and, from HIDDEN_AT on, what it is multiplied with.
+# Columns of a block. A worker's share: UNITS units from UNIT on (with PARTS parts, real and imaginary) in HEADS heads, the ROWS of the
+# convolution that these read, HIDDEN rows of the MLP. Among the rows, what the heads read begins at HEADS_AT, and the inputs of the units
+# at REAL_AT and IMAGINARY_AT. INPUTS and what follows are numbers of products; the first gives the rows and, from GATE_AT on, the gate;
+# that of the MLP the gate and, from HIDDEN_AT on, what it is multiplied with.
 (
-    ROWS, TAPS, KERNEL, CONV_BIAS, CONV_WINDOW, PARTS, UNIT, UNITS, ALL_UNITS, HEADS, HEAD_WIDTH, HEAD_UNITS, HEADS_AT, REAL_AT, IMAGINARY_AT,
-    DECAY, ANGLE, H, FRESH, GATE_AT, HIDDEN, HIDDEN_AT, INPUTS, RECURRENCE_GATES, OUTPUT, MLP_INPUTS, MLP_OUTPUT,
+    ROWS, TAPS, KERNEL, CONV_BIAS, CONV_WINDOW, PARTS, UNIT, UNITS, ALL_UNITS, HEADS, HEAD_WIDTH, HEAD_UNITS, HEADS_AT, REAL_AT,
+    IMAGINARY_AT, DECAY, ANGLE, H, FRESH, GATE_AT, HIDDEN, HIDDEN_AT, INPUTS, RECURRENCE_GATES, OUTPUT, MLP_INPUTS, MLP_OUTPUT,
 ) = range(5, 32)  # fmt: skip
 # Columns of pooling: windows (lanes, GROUPS, FACTOR * GROUP_WIDTH), results (lanes, GROUPS, RAISED_STRIDE), and x of the level below.
 (
@@ -157,11 +157,8 @@ def _panels(tag: Any, kind: Any, products: Any, number: Any, x: Any, start: Any,
         ldw, ldp = (PANEL, k * PANEL) if products[number, PRODUCT_STORED] == FULL else (size * PANEL, PANEL)
         while lane + TOGETHER <= lanes:
             for column in range(size):
-                at = column * PANEL
-                target = to + lane * ldy + first + at
-                panels(
-                    TOGETHER, 1, tag, kind, w, start_w + column * ldp, ldw, ldp, x, start + lane * ldx, ldx, y, target, ldy, out, first + at, k
-                )
+                own, own_w, output = start + lane * ldx, start_w + column * ldp, first + column * PANEL
+                panels(TOGETHER, 1, tag, kind, w, own_w, ldw, ldp, x, own, ldx, y, to + lane * ldy + output, ldy, out, output, k)
             lane += TOGETHER
         while lane < lanes:
             own, target = start + lane * ldx, to + lane * ldy + first

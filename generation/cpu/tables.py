@@ -49,9 +49,7 @@ def tables(net: HarmonicRNN, dtype: np.dtype, stored: Stored, rank: int, ranks: 
     embedding = net.embedding(torch.arange(net.classes)).detach().numpy().astype(dtype)
     operations = np.array(builder.rows, dtype=np.int64)
     products = builder.weights.lay_out()
-    return Tables(
-        rank, ranks, operations, products, builder.room, head, logits, embedding, builder.weights, builder.channels, builder.kept
-    )
+    return Tables(rank, ranks, operations, products, builder.room, head, logits, embedding, builder.weights, builder.channels, builder.kept)
 
 
 def _normed(layer: torch.nn.Linear, norm: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,9 +146,7 @@ class _Builder:
             heads = range(values[columns.UNIT] // values[columns.HEAD_UNITS], recurrence.heads)[: values[columns.HEADS]]
             gates = [self.product(recurrence.gate_weight[head], recurrence.gate_bias[head]) for head in heads]
             values[columns.RECURRENCE_GATES] = gates[0] if gates else 0
-        *both, hidden_at = _side_by_side(
-            (mlp_gate[:, hidden], mlp_gate_bias[hidden]), (mlp_input[:, hidden], mlp_input_bias[hidden])
-        )
+        *both, hidden_at = _side_by_side((mlp_gate[:, hidden], mlp_gate_bias[hidden]), (mlp_input[:, hidden], mlp_input_bias[hidden]))
         values |= {
             columns.OUTPUT: self.product(module.output.weight.T[channels], module.output.bias if first else None),
             columns.MLP_INPUTS: self.product(*both),
@@ -168,8 +164,8 @@ class _Builder:
         self.row(columns.BLOCK, level, values)
 
     def recurrence(self, module: ResidualBlock) -> tuple[dict[int, int], Tensor, Tensor]:
-        """The columns of a block's recurrence, the channels that this worker's part of it reads in rising order, and those of its units, real
-        parts first."""
+        """The columns of a block's recurrence, the channels that this worker's part of it reads in rising order, and those of its units,
+        real parts first."""
         layer, width = module.recurrence, module.input.in_features
         if layer is None:
             own = share(width, self.rank, self.ranks, PANEL)

@@ -94,7 +94,7 @@ def _large_pages(size: int) -> np.ndarray:
 
 
 def _grouped(panels: np.ndarray, together: int | None) -> np.ndarray:
-    """The bytes of panels (panels, inputs, ...), with so many of them side by side for each input; None for those that are computed together.
+    """The bytes of panels (panels, inputs, ...), so many of them side by side for each input; None for those that are computed together.
 
     Weights in fewer bits are read fastest as one stream, asked for ahead; full ones as several, which the processor itself reads ahead.
     """

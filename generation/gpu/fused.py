@@ -25,12 +25,10 @@ def convolve(newest: Tensor, before: Sequence[Tensor], kernel: Tensor, bias: Ten
     return y
 
 
-def recur(
-    z: Tensor, gates: Tensor, rates: Tensor, phase: Tensor | None, h: Tensor, fresh: Tensor, gate: Tensor
-) -> tuple[Tensor, Tensor]:
+def recur(z: Tensor, gates: Tensor, rates: Tensor, phase: Tensor | None, h: Tensor, fresh: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
     """One step of `ops.cg_lru`: the state h (B, D), and h GELU(gate).
 
-    z (B, D) is the input, gates (B, 2N) are those of the recurrence and of the input before the sigmoid, rates (N,) the log|a| of an open gate.
+    z (B, D) is the input, gates (B, 2N) are those of the recurrence and of the input before the sigmoid, rates (N,) log|a| at an open gate.
     """
     r, i = torch.sigmoid(gates).chunk(2, dim=-1)
     log_modulus = r * rates
