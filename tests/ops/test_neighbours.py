@@ -40,7 +40,7 @@ def convolution_inputs(batch, time, channels, taps, dtype):
 def outcome(function, inputs):
     """y, and the gradients of a random linear functional of it, the same numbers in all dtypes."""
     y = function(*inputs)
-    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).bfloat16().to(y.dtype)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).bfloat16().to(y)
     return y, torch.autograd.grad(y, inputs, weights, materialize_grads=True)
 
 
