@@ -12,13 +12,14 @@ from typing import Literal
 import torch
 from jsonargparse import auto_cli
 
+from benchmarks.gpu_generation import STREAMS, generation_rows
 from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
 from benchmarks.gpu_recurrence import accelerated_scan_rows, associative_scan_rows, fused_rows, plain_rows
 from benchmarks.gpu_timing import UnequalError, header
 from benchmarks.gpu_training import MINUTE, STEPS, linearity_rows, training_rows
 
 Rows = Callable[[torch.device, int], Iterator[str]]
-Group = Literal["all", "recurrence", "neighbours", "training", "linearity"]
+Group = Literal["all", "recurrence", "neighbours", "training", "linearity", "generation"]
 SHAPES = ((1, MINUTE, 128), (16, 16_000, 128))
 
 GROUPS: dict[str, list[Rows]] = {
@@ -34,6 +35,10 @@ GROUPS: dict[str, list[Rows]] = {
     "neighbours": [partial(neighbour_rows, neighbour, MINUTE) for neighbour in NEIGHBOURS],
     "training": [partial(training_rows, step) for step in STEPS],
     "linearity": [linearity_rows],
+    "generation": [
+        *(partial(generation_rows, streams) for streams in STREAMS),
+        lambda device, n: generation_rows(max(STREAMS), device, n, precision="high"),
+    ],
 }
 
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_recurrence
+from benchmarks.gpu_generation import generation_rows
 from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
 from benchmarks.gpu_training import Step, linearity_rows, training_rows
 from models import LevelSpec
+from tests.models.test_harmonic_rnn import make_model
 
 LEVELS = (LevelSpec(16, 1, 4), LevelSpec(16, 1))
 
@@ -61,6 +63,18 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(capsys):
 
     gpu.report([broken, lambda device, n: ["next"]], torch.device("cpu"), 2)
     assert capsys.readouterr().out.endswith("RuntimeError: the driver is too old\nnext\n")
+
+
+def test_generation_rows(capsys, monkeypatch):
+    net = make_model(levels=LEVELS, dtype=torch.float32)
+    case = partial(generation_rows, 3, net=net)
+    gpu.report([case], torch.device("cpu"), 2)
+    out = capsys.readouterr().out
+    assert "no speed is reported" not in out
+    assert out.count("samples/s") == 1
+    monkeypatch.setattr("generation.gpu.fused.EPSILON", 0.1)
+    gpu.report([case], torch.device("cpu"), 2)
+    assert "no speed is reported: generation, 3 streams" in capsys.readouterr().out
 
 
 def test_no_speed_of_what_is_not_equal(capsys, monkeypatch):
