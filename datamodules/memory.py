@@ -90,6 +90,12 @@ class Memory(AudioDataModule):
         """Samples in a recording."""
         return self.pairs * self.period + self.grid
 
+    @property
+    def protocol(self) -> str:
+        """What the numbers measured on this data depend on, in a line."""
+        distance = self.distance if self.min_distance is None else f"{self.min_distance} to {self.distance}"
+        return f"{super().protocol}, motifs of {self.motif} samples that come back after {distance}, counted: {self.counted}"
+
     def files(self) -> dict[Split, list[Path]]:
         """None."""
         return {split: [] for split in SPLITS}

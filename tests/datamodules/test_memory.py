@@ -103,6 +103,7 @@ def test_what_counts_is_the_same_in_clips_chunks_and_slices():
         data.datasets["validation"] = dataset
         slices |= counted(data)
     assert slices == whole
+    assert "after 32, counted: repeats" in data.protocol
     data = ready(counted="all")
     assert len(counted(data)) == data.recording_samples
 
