@@ -45,7 +45,7 @@ class Stage:
 
 STAGES = (
     Stage(least=16, k=64, pairs=32, batch=8, steps=200),
-    Stage(least=16, k=256, pairs=8, batch=4, steps=300, chunk=128, lanes=64),
+    Stage(least=64, k=256, pairs=8, batch=4, steps=300, chunk=128, lanes=64),
     Stage(least=64, k=1024, pairs=4, batch=2, steps=300, chunk=512, lanes=16),
     Stage(least=256, k=4096, pairs=2, batch=1, steps=300, chunk=2048, lanes=4),
     Stage(least=1024, k=10_240, pairs=1, batch=1, steps=150, recordings=256, chunk=4096, lanes=4),
