@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from models import HarmonicRNN, ModelState, undivided
+from models import AutoregressiveNet, ModelState, undivided
 
 
 class Engine(Protocol):
@@ -52,7 +52,7 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
 class PlainEngine:
     """The model's ordinary forward pass with carried state, one sample a call: slow, for any model and device."""
 
-    def __init__(self, net: HarmonicRNN) -> None:
+    def __init__(self, net: AutoregressiveNet) -> None:
         self.net = net
         self._state: ModelState | None = None
 

@@ -1,13 +1,13 @@
 """The fastest engine that there is for a model."""
 
 from generation.engine import Engine, PlainEngine
-from models import HarmonicRNN
+from models import AutoregressiveNet
 
 
-def make_engine(net: HarmonicRNN) -> Engine:
-    """Compiled code for models on the CPU, the plain one for others."""
-    if net.head.weight.device.type != "cpu":
+def make_engine(net: AutoregressiveNet) -> Engine:
+    """Compiled code for models on the CPU that there is code for, the plain one for others."""
+    if next(net.parameters()).device.type != "cpu":
         return PlainEngine(net)
-    from generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
+    from generation.cpu import CPUEngine, is_compiled  # here, so that numba is loaded only where it computes
 
-    return CPUEngine(net)
+    return CPUEngine(net) if is_compiled(net) else PlainEngine(net)
