@@ -74,8 +74,9 @@ class CountsModule(AutoregressiveModule):
     def training_step(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             state = None if batch.context is None else self.carried.take("train", batch.context, self.net)
-            nats = torch.where(batch.valid, self._nats(batch, "train"), 0).sum() / batch.valid.sum()
+            nats = torch.where(batch.valid, self._nats(batch, "train"), 0).sum()
             delayed, _, _ = self.net.delay(batch.classes, state, batch.before)
             self.net.learn(delayed, state.levels if state else None, batch.classes.long(), batch.valid)
-        self._log_bits(nats)
+        if batch.valid.any():
+            self._log_bits(nats / batch.valid.sum())
         return torch.zeros((), requires_grad=True)
