@@ -116,9 +116,9 @@ def evaluate(checkpoint: Path, args: Sequence[str]) -> int:
 def sample(checkpoint: Path, samples: int, measured: Path) -> int:
     """Draws from a model, and writes how many samples a second it makes; the first ones, for which code is compiled, do not count."""
     from generation import generate
-    from lightning_modules import HarmonicModule
+    from lightning_modules import load_module
 
-    module = HarmonicModule.load_from_checkpoint(checkpoint, map_location="cuda" if torch.cuda.is_available() else "cpu").eval()
+    module = load_module(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu").eval()
     generate(module.net, min(samples, 256), seed=0)
     started = time.perf_counter()
     generate(module.net, samples, seed=1)
