@@ -42,9 +42,7 @@ class ContextCounts(AutoregressiveNet):
         if order < 0 or strength <= 0:
             raise ValueError(f"order ({order}) must be at least 0, strength ({strength}) above 0")
         if self.classes ** (order + 1) > MAX_COUNTS:
-            raise ValueError(
-                f"order {order} at {bits} bits takes 2^{bits * (order + 1)} counts, more than {MAX_COUNTS:,}; lower one of them"
-            )
+            raise ValueError(f"order {order} at {bits} bits takes 2^{bits * (order + 1)} counts, more than {MAX_COUNTS:,}: lower one")
         self.order, self.strength = order, strength
         tables = (torch.zeros(self.classes**k, self.classes, dtype=torch.int32) for k in range(order + 1))
         self.counts = nn.ParameterList([nn.Parameter(table, requires_grad=False) for table in tables])

@@ -18,13 +18,14 @@ class DilatedLayer(MixesTime):
         width: D.
         skip: Channels of the output's sum.
         dilation: d, steps between the two taps.
+        last: Whether no layer follows, which R would be for.
     """
 
-    def __init__(self, width: int, skip: int, dilation: int) -> None:
+    def __init__(self, width: int, skip: int, dilation: int, last: bool) -> None:
         super().__init__()
         self.dilation = dilation
         self.taps = linear(2 * width, 2 * width)
-        self.residual = linear(width, width)
+        self.residual = None if last else linear(width, width)
         self.skip = linear(width, skip)
 
     def forward(self, x: Tensor, state: ConvState | None = None) -> tuple[Tensor, Tensor, ConvState]:
@@ -36,7 +37,8 @@ class DilatedLayer(MixesTime):
         signal, gate = self.taps(torch.cat([padded[:, : x.shape[1]], x], dim=-1)).chunk(2, dim=-1)
         z = signal.tanh() * gate.sigmoid()
         window = padded[:, x.shape[1] :].to(state_dtype(x))
-        return x + self.residual(z), self.skip(z), ConvState(window, after(self.fresh_lanes(x, state), x))
+        onward = x if self.residual is None else x + self.residual(z)
+        return onward, self.skip(z), ConvState(window, after(self.fresh_lanes(x, state), x))
 
 
 class WaveNet(AutoregressiveNet):
@@ -67,7 +69,8 @@ class WaveNet(AutoregressiveNet):
         dilations = [2**i for _ in range(cycles) for i in range(cycle)]
         self.receptive_field = 1 + sum(dilations)
         self.embedding = ClassEmbedding(self.classes, width, embedding)
-        self.layers = nn.ModuleList([DilatedLayer(width, skip, dilation) for dilation in dilations])
+        ends = [False] * (len(dilations) - 1) + [True]
+        self.layers = nn.ModuleList([DilatedLayer(width, skip, *each) for each in zip(dilations, ends, strict=True)])
         self.hidden = linear(skip, skip)
         self.head = linear(skip, self.classes)
 
