@@ -3,16 +3,21 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 
-from models import AutoregressiveNet, ModelState, undivided
+from models import AutoregressiveNet, HarmonicRNN, ModelState, undivided
 
 
 class Engine(Protocol):
-    """Steps a model one sample at a time, for B clips at once."""
+    """Steps a model one sample at a time, for B clips at once.
+
+    period: draws of a multiple of so many samples are the fastest.
+    """
+
+    period: int
 
     def start(self, state: ModelState) -> None:
         """Take up a state of B lanes as the forward pass gives it, at any phase of the pooling windows."""
@@ -49,8 +54,15 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
     return drawn.clamp(max=logits.shape[-1] - 1)
 
 
+def knows_layers(net: AutoregressiveNet) -> TypeGuard[HarmonicRNN]:
+    """Whether the engines that have code of their own for each layer have it for this model's."""
+    return isinstance(net, HarmonicRNN) and net.recurrence in ("complex", "real", "none")
+
+
 class PlainEngine:
     """The model's ordinary forward pass with carried state, one sample a call: slow, for any model and device."""
+
+    period = 1
 
     def __init__(self, net: AutoregressiveNet) -> None:
         self.net = net

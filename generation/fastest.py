@@ -1,13 +1,17 @@
 """The fastest engine that there is for a model."""
 
-from generation.engine import Engine, PlainEngine
+from generation.engine import Engine, PlainEngine, knows_layers
+from generation.gpu import GraphEngine
 from models import AutoregressiveNet
 
 
 def make_engine(net: AutoregressiveNet) -> Engine:
-    """Compiled code for models on the CPU that there is code for, the plain one for others."""
-    if next(net.parameters()).device.type != "cpu":
+    """Compiled code for models on the CPU, graphs on a GPU, the plain one elsewhere and for models whose layers those do not know."""
+    device = next(net.parameters()).device.type
+    if not knows_layers(net):
         return PlainEngine(net)
-    from generation.cpu import CPUEngine, is_compiled  # here, so that numba is loaded only where it computes
+    if device == "cpu":
+        from generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
 
-    return CPUEngine(net) if is_compiled(net) else PlainEngine(net)
+        return CPUEngine(net)
+    return GraphEngine(net) if device == "cuda" else PlainEngine(net)

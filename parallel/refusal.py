@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError
-from models import AutoregressiveNet, DiagonalRecurrence, DownPool, GatedRecurrence, MixesTime, UpPool, set_slices
+from models import AutoregressiveNet, DownPool, MixesTime, UpPool, set_slices
 from models.block import RMSNorm
 from models.embedding import ClassEmbedding
 from parallel.simulated import simulated_groups
@@ -60,7 +60,7 @@ def first_difference(net: AutoregressiveNet) -> str | None:
 
     for name, layer in net.named_modules():
         layer.register_forward_hook(watch(name))
-        if isinstance(layer, (GatedRecurrence, DiagonalRecurrence)):
+        if hasattr(layer, "scan"):
             layer.scan = "auto"  # what is forced may not be there on the CPU
     set_slices(net, None)
     net(classes)

@@ -11,18 +11,14 @@ from torch import Tensor
 from generation.cpu.tables import tables
 from generation.cpu.weights import Stored
 from generation.cpu.worker import Shared, Worker
-from models import AutoregressiveNet, HarmonicRNN, ModelState, State
+from generation.engine import knows_layers
+from models import AutoregressiveNet, ModelState, State
 from models.skip_block import SkipState
 
 MAX_THREADS = 4
 """Threads that share a layer unless told otherwise: more have little to do between waiting for one another."""
 
 _DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
-
-
-def is_compiled(net: AutoregressiveNet) -> bool:
-    """Whether there is code for a model's layers."""
-    return isinstance(net, HarmonicRNN) and net.recurrence in ("complex", "real", "none")
 
 
 class CPUEngine:
@@ -39,10 +35,11 @@ class CPUEngine:
         ValueError: a model that there is no code for, is not on the CPU or in another type, or float64 with weights in fewer bits.
     """
 
+    period = 1
+
     def __init__(self, net: AutoregressiveNet, stored: Stored = "full", threads: int | None = None) -> None:
-        if not is_compiled(net):
+        if not knows_layers(net):
             raise ValueError(f"there is no compiled code for {type(net).__name__} with recurrence {getattr(net, 'recurrence', 'none')}")
-        assert isinstance(net, HarmonicRNN)
         weight = net.head.weight
         if weight.device.type != "cpu" or weight.dtype not in _DTYPES:
             raise ValueError(f"the CPU engine steps models in float32 or float64 on the CPU, not in {weight.dtype} on {weight.device}")
