@@ -3,6 +3,7 @@
 import torch
 
 from lightning_modules.autoregressive import AutoregressiveModule
+from lightning_modules.baselines import CountsModule, WaveNetModule
 from lightning_modules.checkpoints import FORMAT, read_checkpoint
 from lightning_modules.harmonic import HarmonicModule
 from lightning_modules.loading import load_module
@@ -12,4 +13,13 @@ from models import LevelSpec
 # Checkpoints are loaded without running code; these two are plain records that a module built by hand keeps among its hyperparameters.
 torch.serialization.add_safe_globals([OptimizerConfig, LevelSpec])
 
-__all__ = ["FORMAT", "AutoregressiveModule", "HarmonicModule", "OptimizerConfig", "load_module", "read_checkpoint"]
+__all__ = [
+    "FORMAT",
+    "AutoregressiveModule",
+    "CountsModule",
+    "HarmonicModule",
+    "OptimizerConfig",
+    "WaveNetModule",
+    "load_module",
+    "read_checkpoint",
+]

@@ -6,17 +6,24 @@ Everything that keeps the time resolution is `forward(x, state=None) -> (y, stat
 Training, chunked evaluation, prompts and single-step sampling are this one call with different x and state.
 """
 
+from models.autoregressive import AutoregressiveNet, ModelState
 from models.block import ResidualBlock
 from models.conv import CausalConv
-from models.harmonic_rnn import HarmonicRNN, ModelState
+from models.counts import ContextCounts
+from models.diagonal import DiagonalRecurrence
+from models.harmonic_rnn import HarmonicRNN
 from models.mixing import MixesTime, set_slices, undivided
 from models.pooling import DownPool, UpPool
 from models.recurrence import GatedRecurrence
 from models.skip_block import LevelSpec, SkipBlock
 from models.state import State
+from models.wavenet import WaveNet
 
 __all__ = [
+    "AutoregressiveNet",
     "CausalConv",
+    "ContextCounts",
+    "DiagonalRecurrence",
     "DownPool",
     "GatedRecurrence",
     "HarmonicRNN",
@@ -27,6 +34,7 @@ __all__ = [
     "SkipBlock",
     "State",
     "UpPool",
+    "WaveNet",
     "set_slices",
     "undivided",
 ]
