@@ -6,7 +6,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgr
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import (
     EMA,
@@ -35,9 +32,10 @@ from callbacks import (
     Throughput,
     WholeCheckpointIO,
 )
+from cli.evaluate import evaluate
 from cli.generate import generate
 from cli.prepare import innermost, prepare
-from cli.runs import Run, any_runs, check_writable, find_run
+from cli.runs import LOGGER, Run, any_runs, check_writable, find_run, log_folder
 from datamodules import AudioDataModule
 from errors import UserError
 from lightning_modules import HarmonicModule, read_checkpoint
@@ -49,8 +47,9 @@ from parallel import context_size
 from signals import ended_by_signals
 
 EVALUATIONS = ("validate", "test")
-DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate (see prepare --help)."
-LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
+DESCRIPTION = (
+    "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate, evaluate (see prepare --help)."
+)
 FROM_DATA = ("bits", "law", "sample_rate")
 
 
@@ -255,20 +254,6 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) ->
         raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
 
 
-def log_folder(configs: Sequence[str]) -> Path:
-    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none."""
-    found = {"save_dir": LOGGER["save_dir"], "name": ""}
-    for path in configs:
-        try:
-            config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
-        except Exception as error:  # whatever the YAML library finds wrong
-            raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-        for key in found:
-            with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
-                found[key] = OmegaConf.select(config, f"trainer.logger.init_args.{key}", default=found[key])
-    return Path(found["save_dir"]) / found["name"]
-
-
 def brief(error: Exception) -> str:
     """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
     noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value")
@@ -290,6 +275,8 @@ def main(args: Sequence[str] | None = None) -> int:
                 prepare(given[1:])
             elif given[:1] == ["generate"]:
                 generate(given[1:], requested_run(given))
+            elif given[:1] == ["evaluate"]:
+                evaluate(given[1:])
             else:
                 HarmonicCLI(args)
         except (UserError, argparse.ArgumentError, MisconfigurationException) as error:

@@ -6,12 +6,18 @@ checkpoint are not runs: they were made by a training that stopped before its fi
 
 import os
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from errors import UserError
 
 CHECKPOINTS = "checkpoints/*.ckpt"
+LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,20 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
 def any_runs(logs: Path) -> bool:
     """Whether a run with a checkpoint lies below `logs`."""
     return any(logs.rglob(CHECKPOINTS))
+
+
+def log_folder(configs: Sequence[str]) -> Path:
+    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none."""
+    found = {"save_dir": LOGGER["save_dir"], "name": ""}
+    for path in configs:
+        try:
+            config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
+        except Exception as error:  # whatever the YAML library finds wrong
+            raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+        for key in found:
+            with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
+                found[key] = OmegaConf.select(config, f"trainer.logger.init_args.{key}", default=found[key])
+    return Path(found["save_dir"]) / found["name"]
 
 
 def check_writable(folder: Path) -> None:
