@@ -6,9 +6,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+<<<<<<< HEAD
+=======
+from contextlib import ExitStack, suppress
+>>>>>>> main
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Trainer
@@ -35,10 +40,15 @@ from callbacks import (
 from cli.evaluate import evaluate
 from cli.generate import generate
 from cli.prepare import innermost, prepare
+<<<<<<< HEAD
 from cli.runs import LOGGER, Run, any_runs, check_writable, find_run, log_folder
+=======
+from cli.runs import Run, any_runs, check_writable, find_run, new_folder, sole_writer
+from cli.shortage import shortage
+>>>>>>> main
 from datamodules import AudioDataModule
 from errors import UserError
-from lightning_modules import HarmonicModule, read_checkpoint
+from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
 from models import GatedRecurrence, HarmonicRNN
@@ -70,12 +80,15 @@ class HarmonicCLI(LightningCLI):
     _loader_states: Sequence[dict[str, Any]] = ()
     """Where in the training data the run stopped that is to go on."""
 
-    def __init__(self, args: Sequence[str] | None = None) -> None:
-        self.run = requested_run(sys.argv[1:] if args is None else args)
+    def __init__(self, args: Sequence[str] | None, held: ExitStack) -> None:
+        given = sys.argv[1:] if args is None else args
+        self.run, self.held = requested_run(given), held
         # A run's own config comes first, then what the user gives.
         own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
+        # Settings of a model whose class is not named are HarmonicRNN's, without class_path and init_args around them.
+        named = names_a_module(given, own)
         super().__init__(
-            HarmonicModule,
+            L.LightningModule if named else HarmonicModule,
             AudioDataModule,
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"overwrite": True},  # by a run that goes on in its folder
@@ -89,6 +102,7 @@ class HarmonicCLI(LightningCLI):
             # At the top, so that it reaches the subcommands: interpolation over everything that was given, resolved at the end.
             parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "description": DESCRIPTION}
             | {name: {"default_config_files": own} for name in EVALUATIONS},
+            subclass_mode_model=named,
             subclass_mode_data=True,
             args=None if args is None else list(args),
             auto_configure_optimizers=False,
@@ -104,8 +118,11 @@ class HarmonicCLI(LightningCLI):
         parser.add_lightning_class_args(FrechetAudioDistance, "fad")
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_class_arguments(LastCheckpoint, "checkpoint", instantiate=False)  # not made where checkpointing is switched off
+        if self.subclass_mode_model:
+            parser.set_defaults({"model": {"class_path": "lightning_modules.HarmonicModule"}})
         for key in FROM_DATA:
-            parser.link_arguments(f"data.init_args.{key}", f"model.{key}")
+            # Ignored by the parser for a class that has no such argument.
+            parser.link_arguments(f"data.init_args.{key}", f"model.init_args.{key}" if self.subclass_mode_model else f"model.{key}")
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would merge the hyperparameters of the checkpoint's model, but not its data: the run's config.yaml holds both.
@@ -116,18 +133,15 @@ class HarmonicCLI(LightningCLI):
         if self.run is None and config.ckpt_path is not None:
             self._begin_or_go_on(config)
         if self.config.subcommand in EVALUATIONS:
-            config.model.init_from = None
+            settings = config.model.init_args if self.subclass_mode_model else config.model
+            if "init_from" in settings:
+                settings.init_from = None
             config.trainer.logger = False
-            config.verbose = False  # the report has a table of its own
         else:
             self._prepare_logger(config)
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
-        try:
-            self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
     def _begin_or_go_on(self, config: Any) -> None:
         """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
@@ -143,12 +157,13 @@ class HarmonicCLI(LightningCLI):
         logger = config.trainer.logger
         if not isinstance(logger, Namespace) or not str(logger.class_path).endswith("TensorBoardLogger"):
             raise UserError("trainer.logger must be a TensorBoardLogger, which a run's folder, curves and samples come from: leave it out")
-        if self.run and self.run.at_its_end and self.run.config.is_file():
-            # Going on from its end, a run stays in its folder.
+        if self.run and self.run.goes_on_in_place:
             version = self.run.folder
             place = {"save_dir": str(version.parents[1]), "name": version.parent.name, "version": version.name}
             for key, value in place.items():
                 logger.init_args[key] = value
+            if rank_zero_only.rank == 0:
+                self.held.enter_context(sole_writer(version))
         check_writable(Path(logger.init_args.save_dir) / (logger.init_args.name or ""))
 
     def before_fit(self) -> None:
@@ -157,6 +172,9 @@ class HarmonicCLI(LightningCLI):
         if rank_zero_only.rank == 0:
             for state in self._loader_states:
                 self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
+            if not (self.run and self.run.goes_on_in_place):
+                is_set = self.config.fit.trainer.logger.init_args.version is not None
+                self.held.enter_context(sole_writer(new_folder(self.trainer.logger, is_set)))
 
     def before_validate(self) -> None:
         self._read_data("validate")
@@ -167,9 +185,10 @@ class HarmonicCLI(LightningCLI):
     def _read_data(self, stage: str) -> None:
         """Finds bad data, and a scan that is not there, before the logger makes its folder; Lightning's own call comes later and finds the
         work done."""
-        announce_scan(self.model.net, self.trainer.strategy.root_device)
-        # What needs no data is found by every rank, so that none waits for one that has ended.
-        self.model.check_chunks(self.datamodule, context_size(self.trainer))
+        if isinstance(self.model, AutoregressiveModule):
+            announce_scan(self.model.net, self.trainer.strategy.root_device)
+            # What needs no data is found by every rank, so that none waits for one that has ended.
+            self.model.check_chunks(self.datamodule, context_size(self.trainer))
         if rank_zero_only.rank == 0:
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
@@ -178,14 +197,19 @@ class HarmonicCLI(LightningCLI):
                     callback.check(self.datamodule)
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
-        callbacks: list[Callback] = [NLLReport()]
+        autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
+        callbacks: list[Callback] = [NLLReport()] if autoregressive else []
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(RichProgressBar())
-        if self.config.subcommand in EVALUATIONS:
+        if evaluates:
             return callbacks
-        callbacks += [Throughput(), RandomStates(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
+        if autoregressive:
+            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary()]
+        callbacks += [RandomStates(), RunRecord(config.seed_everything)]
         if config.trainer.enable_checkpointing is not False:
-            callbacks += [BestCheckpoint(), LastCheckpoint(**config.checkpoint)]
+            best_by = getattr(self.model, "best_by", None)
+            callbacks += [BestCheckpoint(*best_by)] if best_by else []
+            callbacks.append(LastCheckpoint(**config.checkpoint))
         if config.trainer.logger:
             callbacks.append(LearningRateMonitor(logging_interval="step"))
         return callbacks
@@ -203,32 +227,37 @@ class HarmonicCLI(LightningCLI):
                 self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config[self.config.subcommand]
+        self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
         trainer = super().instantiate_trainer(**kwargs)
-        evaluates = self.config.subcommand in EVALUATIONS
-        trainer.callbacks = [
-            callback
-            for callback in trainer.callbacks
-            if not (isinstance(callback, EMA) and callback.decay is None)
-            and not (isinstance(callback, FrechetAudioDistance) and (evaluates or not callback.clips))
-        ]
+        trainer.callbacks = [callback for callback in trainer.callbacks if self._applies(callback)]
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
+    def _applies(self, callback: Callback) -> bool:
+        """Whether a callback that every configuration has is switched on, and has something to work with."""
+        if isinstance(callback, EMA):
+            return callback.decay is not None
+        if isinstance(callback, FrechetAudioDistance) and (self.config.subcommand in EVALUATIONS or not callback.clips):
+            return False
+        return isinstance(self.model, AutoregressiveModule) or not isinstance(callback, (AudioSamples, FrechetAudioDistance))
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        quiet = {"verbose": False} if subcommand in EVALUATIONS and isinstance(self.model, AutoregressiveModule) else {}
+        return super()._prepare_subcommand_kwargs(subcommand) | quiet  # the likelihood has a table of its own
+
 
 def requested_run(args: Sequence[str]) -> Run | None:
-    """The run that the command line speaks of: of an evaluation or generation always one, of `fit` where it continues from a checkpoint."""
+    """The run that an evaluation or generation speaks of, whose config is needed to understand the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--ckpt_path")
     parser.add_argument("--config", "-c", action="append", default=[])
+    for key in ("save_dir", "name"):
+        parser.add_argument(f"--trainer.logger.init_args.{key}", f"--trainer.logger.{key}", dest=key)
     given, rest = parser.parse_known_args(args)
-    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in ("fit", *EVALUATIONS, "generate")):
+    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in (*EVALUATIONS, "generate")):
         return None
-    if rest[0] == "fit" and given.ckpt_path is None:
-        return None
-    logs = log_folder(given.config)
-    if rest[0] == "fit" and given.ckpt_path == "last" and not any_runs(logs):
-        return None
-    run = find_run(given.ckpt_path, logs)
+    run = find_run(given.ckpt_path, log_folder(given.config, {key: getattr(given, key) for key in ("save_dir", "name")}))
     if rest[0] in EVALUATIONS and not run.config.is_file() and not given.config:
         raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
     return run
@@ -254,6 +283,53 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) ->
         raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
 
 
+<<<<<<< HEAD
+=======
+def names_a_module(args: Sequence[str], configs: Sequence[str]) -> bool:
+    """Whether the command line, a config file that it gives or one of `configs` names the class of the model."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", "--model.class_path")
+    parser.add_argument("--config", "-c", action="append", default=[])
+    given, _ = parser.parse_known_args(args)
+    return given.model is not None or any(keys_of(path, ["model.class_path"]) for path in [*configs, *given.config])
+
+
+def log_folder(configs: Sequence[str], given: dict[str, str | None]) -> Path:
+    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none; as given on the command line."""
+    place, keys = {"save_dir": LOGGER["save_dir"], "name": ""}, {key: f"trainer.logger.init_args.{key}" for key in ("save_dir", "name")}
+    for path in configs:
+        found = keys_of(path, list(keys.values()))
+        place |= {key: found[name] for key, name in keys.items() if name in found}
+    place |= {key: value for key, value in given.items() if value is not None}
+    return Path(place["save_dir"]) / place["name"]
+
+
+def keys_of(path: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Those of the keys (a.b.c) that a config file has; none of one that is not there, which is the parser's to say.
+
+    Raises:
+        UserError: it is not YAML.
+    """
+    try:
+        config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
+    except Exception as error:  # whatever the YAML library finds wrong
+        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    found = {}
+    for key in keys:
+        with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
+            found[key] = OmegaConf.select(config, key)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def check_configs(args: Sequence[str]) -> None:
+    """Raises UserError for a config file that is not YAML; jsonargparse does not name it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-c", action="append", default=[])
+    for path in parser.parse_known_args(args)[0].config:
+        keys_of(path, [])
+
+
+>>>>>>> main
 def brief(error: Exception) -> str:
     """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
     noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value")
@@ -269,8 +345,9 @@ def main(args: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     given = sys.argv[1:] if args is None else list(args)
-    with ended_by_signals() as received:
+    with ended_by_signals() as received, ExitStack() as held:
         try:
+            check_configs(given)
             if given[:1] == ["prepare"]:
                 prepare(given[1:])
             elif given[:1] == ["generate"]:
@@ -278,7 +355,7 @@ def main(args: Sequence[str] | None = None) -> int:
             elif given[:1] == ["evaluate"]:
                 evaluate(given[1:])
             else:
-                HarmonicCLI(args)
+                HarmonicCLI(args, held)
         except (UserError, argparse.ArgumentError, MisconfigurationException) as error:
             print(f"error: {brief(error)}", file=sys.stderr)
             return 2
@@ -291,6 +368,11 @@ def main(args: Sequence[str] | None = None) -> int:
                 raise
             print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
             return 128 + received[0]
+        except (RuntimeError, MemoryError) as error:
+            if (told := shortage(error)) is None:
+                raise
+            print(f"error: {told}", file=sys.stderr)
+            return 2
     return 0
 
 

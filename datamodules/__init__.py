@@ -5,8 +5,9 @@ from datamodules.base import AudioDataModule
 from datamodules.beethoven import Beethoven
 from datamodules.clips import Batch
 from datamodules.maestro import Maestro
+from datamodules.memory import Memory
 from datamodules.sc09 import SC09
 from datamodules.synthetic import Synthetic
 from datamodules.youtube_mix import YouTubeMix
 
-__all__ = ["SC09", "AudioDataModule", "AudioFolder", "Batch", "Beethoven", "Maestro", "Synthetic", "YouTubeMix"]
+__all__ = ["SC09", "AudioDataModule", "AudioFolder", "Batch", "Beethoven", "Maestro", "Memory", "Synthetic", "YouTubeMix"]
