@@ -3,7 +3,7 @@
 import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -57,10 +57,15 @@ class OneFile(ModelCheckpoint):
 
 
 class BestCheckpoint(OneFile):
-    """`best.ckpt`: the lowest `val/bits` so far."""
+    """`best.ckpt`: the best so far by a value that is logged at validation.
 
-    def __init__(self) -> None:
-        super().__init__("best", monitor="val/bits")
+    Args:
+        monitor: Its name.
+        mode: Whether the lowest or the highest is the best.
+    """
+
+    def __init__(self, monitor: str = "val/bits", mode: Literal["min", "max"] = "min") -> None:
+        super().__init__("best", monitor=monitor, mode=mode)
 
 
 class LastCheckpoint(OneFile):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Trainer
@@ -40,7 +41,7 @@ from cli.prepare import innermost, prepare
 from cli.runs import Run, any_runs, check_writable, find_run
 from datamodules import AudioDataModule
 from errors import UserError
-from lightning_modules import HarmonicModule, read_checkpoint
+from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
 from models import GatedRecurrence, HarmonicRNN
@@ -72,11 +73,14 @@ class HarmonicCLI(LightningCLI):
     """Where in the training data the run stopped that is to go on."""
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
-        self.run = requested_run(sys.argv[1:] if args is None else args)
+        given = sys.argv[1:] if args is None else args
+        self.run = requested_run(given)
         # A run's own config comes first, then what the user gives.
         own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
+        # Settings of a model whose class is not named are HarmonicRNN's, without class_path and init_args around them.
+        named = names_a_module(given, own)
         super().__init__(
-            HarmonicModule,
+            L.LightningModule if named else HarmonicModule,
             AudioDataModule,
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"overwrite": True},  # by a run that goes on in its folder
@@ -90,6 +94,7 @@ class HarmonicCLI(LightningCLI):
             # At the top, so that it reaches the subcommands: interpolation over everything that was given, resolved at the end.
             parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "description": DESCRIPTION}
             | {name: {"default_config_files": own} for name in EVALUATIONS},
+            subclass_mode_model=named,
             subclass_mode_data=True,
             args=None if args is None else list(args),
             auto_configure_optimizers=False,
@@ -105,8 +110,11 @@ class HarmonicCLI(LightningCLI):
         parser.add_lightning_class_args(FrechetAudioDistance, "fad")
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_class_arguments(LastCheckpoint, "checkpoint", instantiate=False)  # not made where checkpointing is switched off
+        if self.subclass_mode_model:
+            parser.set_defaults({"model": {"class_path": "lightning_modules.HarmonicModule"}})
         for key in FROM_DATA:
-            parser.link_arguments(f"data.init_args.{key}", f"model.{key}")
+            # Ignored by the parser for a class that has no such argument.
+            parser.link_arguments(f"data.init_args.{key}", f"model.init_args.{key}" if self.subclass_mode_model else f"model.{key}")
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would merge the hyperparameters of the checkpoint's model, but not its data: the run's config.yaml holds both.
@@ -117,18 +125,15 @@ class HarmonicCLI(LightningCLI):
         if self.run is None and config.ckpt_path is not None:
             self._begin_or_go_on(config)
         if self.config.subcommand in EVALUATIONS:
-            config.model.init_from = None
+            settings = config.model.init_args if self.subclass_mode_model else config.model
+            if "init_from" in settings:
+                settings.init_from = None
             config.trainer.logger = False
-            config.verbose = False  # the report has a table of its own
         else:
             self._prepare_logger(config)
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
-        try:
-            self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
     def _begin_or_go_on(self, config: Any) -> None:
         """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
@@ -168,9 +173,10 @@ class HarmonicCLI(LightningCLI):
     def _read_data(self, stage: str) -> None:
         """Finds bad data, and a scan that is not there, before the logger makes its folder; Lightning's own call comes later and finds the
         work done."""
-        announce_scan(self.model.net, self.trainer.strategy.root_device)
-        # What needs no data is found by every rank, so that none waits for one that has ended.
-        self.model.check_chunks(self.datamodule, context_size(self.trainer))
+        if isinstance(self.model, AutoregressiveModule):
+            announce_scan(self.model.net, self.trainer.strategy.root_device)
+            # What needs no data is found by every rank, so that none waits for one that has ended.
+            self.model.check_chunks(self.datamodule, context_size(self.trainer))
         if rank_zero_only.rank == 0:
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
@@ -179,14 +185,19 @@ class HarmonicCLI(LightningCLI):
                     callback.check(self.datamodule)
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
-        callbacks: list[Callback] = [NLLReport()]
+        autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
+        callbacks: list[Callback] = [NLLReport()] if autoregressive else []
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(RichProgressBar())
-        if self.config.subcommand in EVALUATIONS:
+        if evaluates:
             return callbacks
-        callbacks += [Throughput(), RandomStates(), RecurrenceHistograms(), RunRecord(config.seed_everything), RunSummary()]
+        if autoregressive:
+            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary()]
+        callbacks += [RandomStates(), RunRecord(config.seed_everything)]
         if config.trainer.enable_checkpointing is not False:
-            callbacks += [BestCheckpoint(), LastCheckpoint(**config.checkpoint)]
+            best_by = getattr(self.model, "best_by", None)
+            callbacks += [BestCheckpoint(*best_by)] if best_by else []
+            callbacks.append(LastCheckpoint(**config.checkpoint))
         if config.trainer.logger:
             callbacks.append(LearningRateMonitor(logging_interval="step"))
         return callbacks
@@ -204,16 +215,24 @@ class HarmonicCLI(LightningCLI):
                 self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config[self.config.subcommand]
+        self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
         trainer = super().instantiate_trainer(**kwargs)
-        evaluates = self.config.subcommand in EVALUATIONS
-        trainer.callbacks = [
-            callback
-            for callback in trainer.callbacks
-            if not (isinstance(callback, EMA) and callback.decay is None)
-            and not (isinstance(callback, FrechetAudioDistance) and (evaluates or not callback.clips))
-        ]
+        trainer.callbacks = [callback for callback in trainer.callbacks if self._applies(callback)]
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
+
+    def _applies(self, callback: Callback) -> bool:
+        """Whether a callback that every configuration has is switched on, and has something to work with."""
+        if isinstance(callback, EMA):
+            return callback.decay is not None
+        if isinstance(callback, FrechetAudioDistance) and (self.config.subcommand in EVALUATIONS or not callback.clips):
+            return False
+        return isinstance(self.model, AutoregressiveModule) or not isinstance(callback, (AudioSamples, FrechetAudioDistance))
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        quiet = {"verbose": False} if subcommand in EVALUATIONS and isinstance(self.model, AutoregressiveModule) else {}
+        return super()._prepare_subcommand_kwargs(subcommand) | quiet  # the likelihood has a table of its own
 
 
 def requested_run(args: Sequence[str]) -> Run | None:
@@ -255,18 +274,39 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) ->
         raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
 
 
+def names_a_module(args: Sequence[str], configs: Sequence[str]) -> bool:
+    """Whether the command line, a config file that it gives or one of `configs` names the class of the model."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", "--model.class_path")
+    parser.add_argument("--config", "-c", action="append", default=[])
+    given, _ = parser.parse_known_args(args)
+    return given.model is not None or any(keys_of(path, ["model.class_path"]) for path in [*configs, *given.config])
+
+
 def log_folder(configs: Sequence[str]) -> Path:
     """Where the runs of these config files lie: the folder of their logger, `logs` where they name none."""
-    found = {"save_dir": LOGGER["save_dir"], "name": ""}
+    place, keys = {"save_dir": LOGGER["save_dir"], "name": ""}, {key: f"trainer.logger.init_args.{key}" for key in ("save_dir", "name")}
     for path in configs:
-        try:
-            config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
-        except Exception as error:  # whatever the YAML library finds wrong
-            raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-        for key in found:
-            with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
-                found[key] = OmegaConf.select(config, f"trainer.logger.init_args.{key}", default=found[key])
-    return Path(found["save_dir"]) / found["name"]
+        found = keys_of(path, list(keys.values()))
+        place |= {key: found[name] for key, name in keys.items() if name in found}
+    return Path(place["save_dir"]) / place["name"]
+
+
+def keys_of(path: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Those of the keys (a.b.c) that a config file has; none of one that is not there, which is the parser's to say.
+
+    Raises:
+        UserError: it is not YAML.
+    """
+    try:
+        config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
+    except Exception as error:  # whatever the YAML library finds wrong
+        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    found = {}
+    for key in keys:
+        with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
+            found[key] = OmegaConf.select(config, key)
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def brief(error: Exception) -> str:

@@ -41,7 +41,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> None:
     """Raises UserError, naming the first difference, where the checkpoint's weights are not those of the module's architecture.
 
-    Beside names and shapes, the settings that no weight shows (`module.unseen_in_weights`) must be those it was trained with.
+    Beside names and shapes, the settings that no weight shows (`module.unseen_in_weights`, if any) must be those it was trained with.
     """
     saved, own = checkpoint["state_dict"], module.state_dict()
     hint = "its architecture differs from the configured one; test it with its own run's config, or train anew"
@@ -50,7 +50,8 @@ def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> Non
             raise UserError(f"{path}: has no weights for {name}: {hint}")
         if saved[name].shape != value.shape:
             raise UserError(f"{path}: {name} has shape {tuple(saved[name].shape)}, the model's {tuple(value.shape)}: {hint}")
-    for key, value in module.unseen_in_weights.items():  # type: ignore[union-attr,operator]
+    unseen: dict[str, Any] = getattr(module, "unseen_in_weights", {})
+    for key, value in unseen.items():
         if checkpoint[UNSEEN][key] != value:
             raise UserError(f"{path}: was trained with {key} {checkpoint[UNSEEN][key]}, configured is {value}: {hint}")
     for name in saved:

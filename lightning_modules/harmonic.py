@@ -1,31 +1,15 @@
 """HarmonicRNN as a LightningModule."""
 
-import math
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
-from torch.nn.utils import get_total_norm
-
-from audio import Quantiser
 from audio.quantise import Law
-from datamodules import AudioDataModule, Batch
-from errors import UserError
-from lightning_modules.carried import CarriedStates
-from lightning_modules.checkpoints import UNSEEN, check_fits, read_checkpoint
-from lightning_modules.non_finite import first_non_finite
-from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
-from metrics import sample_nats
-from models import HarmonicRNN, ModelState
-from parallel import context_size
-
-CARRIED = "carried_states"
+from lightning_modules.autoregressive import AutoregressiveModule
+from lightning_modules.optimizer import OptimizerConfig
+from models import HarmonicRNN
 
 
-class HarmonicModule(L.LightningModule):
+class HarmonicModule(AutoregressiveModule):
     """Trains HarmonicRNN by maximum likelihood of the next sample.
 
     Args:
@@ -44,105 +28,5 @@ class HarmonicModule(L.LightningModule):
         law: Law = "mu-law",
         **network: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(ignore=["init_from"])
-        self.optimizer, self.sample_rate = optimizer, sample_rate
-        self.net = HarmonicRNN(**network)
-        self.quantiser = Quantiser(self.net.bits, law)
-        self.carried = CarriedStates()
-        if init_from is not None:
-            checkpoint = read_checkpoint(Path(init_from))
-            check_fits(checkpoint, self, Path(init_from))
-            self.load_state_dict(checkpoint["state_dict"])
-
-    @property
-    def unseen_in_weights(self) -> dict[str, str | int]:
-        """Settings that a checkpoint's weights depend on and do not show."""
-        return {"shift": self.net.shift, "law": self.quantiser.law, "sample_rate": self.sample_rate}
-
-    def forward(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
-        """Logits of each sample given those before it, and the state after the last: as `HarmonicRNN.forward`."""
-        return self.net(classes, state, before)
-
-    def setup(self, stage: str) -> None:
-        data = getattr(self.trainer, "datamodule", None)
-        if data is not None:
-            self.check_chunks(data, context_size(self.trainer))
-
-    def check_chunks(self, data: AudioDataModule, ranks: int) -> None:
-        """Raises UserError where clips cannot be cut into slices for the ranks that share them, or chunks that carry state would end in the
-        middle of a pooling window, which lanes share, or of a slice."""
-        product = self.net.pooling_product
-        windows = f"the product of the pooling factors ({product})" + (f" and the {ranks} ranks that share a waveform" if ranks > 1 else "")
-        if ranks > 1 and data.clip_samples < ranks * product:
-            least = f"data.clip_samples ({data.clip_samples}) must be at least {ranks * product}, {windows}"
-            raise UserError(f"{least}; use longer clips or fewer ranks")
-        if any(data.carries_state(split) for split in ("train", "validation")) and data.clip_samples % (ranks * product):
-            raise UserError(
-                f"data.clip_samples ({data.clip_samples}) must be a multiple of {windows} where state "
-                "is carried from chunk to chunk (data.order: sequential, data.eval_context: file)"
-            )
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        check_ends(self.trainer)
-        optimizer, schedule = make_optimizer(self.net, self.optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def training_step(self, batch: Batch) -> Tensor:
-        nats = torch.where(batch.valid, self._nats(batch, "train"), 0).sum()
-        # One normaliser, the valid samples of all ranks; and in the same exchange the nats of all, so that ranks stop together.
-        sums, ranks = torch.stack([nats.detach().double(), batch.valid.sum().double()]), self.trainer.world_size
-        if ranks > 1:
-            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        mean = sums[0] / sums[1]
-        if not mean.isfinite():
-            where = "in another rank's share" if nats.isfinite() else first_non_finite(self, batch.classes)
-            raise UserError(f"the loss is {mean.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
-        bits = (mean / math.log(2)).float()
-        self.log("train/bits", bits)
-        self.log("bits/sample", bits, prog_bar=True, logger=False)
-        return nats * (ranks / sums[1]).to(nats.dtype)  # gradients are averaged over the ranks
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        if not norm.isfinite():
-            bad = (n for n, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all())
-            name = next(bad, "none alone, but their norm")
-            raise UserError(f"the gradient is not finite at step {self.global_step}, first that of {name}. {self._advice()}")
-        self.log("train/gradient_norm", norm)
-
-    def validation_step(self, batch: Batch) -> Tensor:
-        """Nats of each sample, (B, T)."""
-        return self._nats(batch, "evaluation")
-
-    def test_step(self, batch: Batch) -> Tensor:
-        """Nats of each sample, (B, T)."""
-        return self._nats(batch, "evaluation")
-
-    def _nats(self, batch: Batch, stream: str) -> Tensor:
-        if batch.context is None:
-            logits, _ = self(batch.classes, None, batch.before)
-        else:
-            logits, state = self(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
-            self.carried.put(stream, state, self.net.slices)
-        return sample_nats(logits, batch.classes)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[UNSEEN] = self.unseen_in_weights
-        checkpoint[CARRIED] = self.carried.to_save(self._over_data_ranks)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._trainer is not None and self.trainer.precision == "64-true":
-            self.double()  # Lightning does so after the weights are loaded, which are rounded then
-        spread = self._trainer is not None and self.trainer.world_size > 1
-        rank = self.trainer.strategy.distributed_sampler_kwargs["rank"] if spread else 0
-        self.carried.restore(checkpoint.get(CARRIED, []), rank)
-
-    def _over_data_ranks(self, tensor: Tensor) -> Tensor:
-        if self.trainer.world_size == 1:
-            return tensor[None]
-        # Ranks of one context group are neighbours, and all hold its state.
-        return self.all_gather(tensor)[:: context_size(self.trainer)]
-
-    def _advice(self) -> str:
-        return "The last checkpoint before it is kept; lower model.optimizer.lr, or look at the data"
+        net = HarmonicRNN(**network)
+        super().__init__(net, optimizer, init_from, sample_rate, law)

@@ -63,7 +63,12 @@ class ContextParallelStrategy(DDPStrategy):
 
     @property
     def _net(self) -> HarmonicRNN:
-        return self.lightning_module.net  # type: ignore[union-attr,return-value]
+        """Raises UserError where the module that is trained has no net whose layers know of slices."""
+        net = getattr(self.lightning_module, "net", None)
+        if not isinstance(net, HarmonicRNN):
+            kind = type(self.lightning_module).__name__
+            raise UserError(f"trainer.strategy: context_parallel splits the waveforms of autoregressive models, which {kind} is not")
+        return net
 
     @property
     def _ranks(self) -> int:
@@ -104,7 +109,7 @@ class ContextParallelStrategy(DDPStrategy):
     @override
     def teardown(self) -> None:
         if self.lightning_module is not None:
-            set_slices(self._net, None)
+            set_slices(self.lightning_module, None)
         super().teardown()
 
     def slice_of(self, clip_samples: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from errors import UserError
 from generation import Engine, generate, make_engine
 from generation.cpu import CPUEngine
 from generation.prompts import Audio, classes_of
-from lightning_modules import HarmonicModule, read_checkpoint
+from lightning_modules import load_module
 from metrics import sample_nats
 from models import HarmonicRNN, undivided
 
@@ -126,8 +126,7 @@ def load(path: Path | str, scaling: Scaling | None = None, device: str | torch.d
     if path.is_dir():
         checkpoints = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
         path = next((checkpoint for checkpoint in checkpoints if checkpoint.is_file()), checkpoints[0])
-    read_checkpoint(path)  # whose errors are for users
-    module = HarmonicModule.load_from_checkpoint(path, map_location="cpu").eval()
+    module = load_module(path).eval()
     if scaling is None:
         scaling = _data_settings(path).get("scaling")
     return Voice(module.net.to(device), module.quantiser, module.sample_rate, scaling, path)

@@ -204,7 +204,7 @@ def test_gradients_are_clipped_by_default(run, folder, monkeypatch):
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watch)
-    monkeypatch.setattr("lightning_modules.harmonic.sample_nats", lambda *args: 100 * sample_nats(*args))
+    monkeypatch.setattr("lightning_modules.autoregressive.sample_nats", lambda *args: 100 * sample_nats(*args))
     assert run(FIT) == 0
     assert norms == pytest.approx([1.0] * 4, rel=1e-3)
 

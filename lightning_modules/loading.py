@@ -1,0 +1,23 @@
+"""The module that a checkpoint was made by."""
+
+import sys
+from pathlib import Path
+
+from errors import UserError
+from lightning_modules.autoregressive import AutoregressiveModule
+from lightning_modules.checkpoints import read_checkpoint
+
+
+def load_module(path: Path) -> AutoregressiveModule:
+    """The autoregressive module of a checkpoint with its weights, on the CPU.
+
+    Raises:
+        UserError: the checkpoint cannot be used, or was made by something else.
+    """
+    name = read_checkpoint(path)["hyper_parameters"].get("_class_path", "lightning_modules.HarmonicModule")
+    place, _, kind = name.rpartition(".")
+    # Nothing is imported because a checkpoint says so.
+    found = getattr(sys.modules.get(place), kind, None)
+    if not (isinstance(found, type) and issubclass(found, AutoregressiveModule)):
+        raise UserError(f"{path}: is of {name}, which is no autoregressive model, or whose module must be imported first")
+    return found.load_from_checkpoint(path, map_location="cpu")
