@@ -33,7 +33,7 @@ def reference_statistics(
     path = statistics_path(cache, key)
     found = trainer.strategy.broadcast(read_statistics(path, key) if trainer.is_global_zero else None)
     if found is not None:
-        return found
+        return Gaussian(**found)
     clips = data.clip_count(split)
     rank_zero_info(f"FAD: {embedder.name} embeddings of the {clips} clips of the {split} split, kept in {path}")
     fit = GaussianFit(embedder.dimensions).to(device)
@@ -45,5 +45,5 @@ def reference_statistics(
     except UserError as error:
         raise UserError(f"fad: the {split} split of {data.root}: {error}") from error
     if trainer.is_global_zero:
-        keep_statistics(path, key, fitted)
+        keep_statistics(path, key, fitted._asdict())
     return fitted

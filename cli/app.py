@@ -6,10 +6,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-<<<<<<< HEAD
-=======
 from contextlib import ExitStack, suppress
->>>>>>> main
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,8 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgr
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import (
     EMA,
@@ -40,12 +39,8 @@ from callbacks import (
 from cli.evaluate import evaluate
 from cli.generate import generate
 from cli.prepare import innermost, prepare
-<<<<<<< HEAD
-from cli.runs import LOGGER, Run, any_runs, check_writable, find_run, log_folder
-=======
 from cli.runs import Run, any_runs, check_writable, find_run, new_folder, sole_writer
 from cli.shortage import shortage
->>>>>>> main
 from datamodules import AudioDataModule
 from errors import UserError
 from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
@@ -60,6 +55,7 @@ EVALUATIONS = ("validate", "test")
 DESCRIPTION = (
     "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate, evaluate (see prepare --help)."
 )
+LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
 
 
@@ -283,8 +279,6 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) ->
         raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
 
 
-<<<<<<< HEAD
-=======
 def names_a_module(args: Sequence[str], configs: Sequence[str]) -> bool:
     """Whether the command line, a config file that it gives or one of `configs` names the class of the model."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -329,7 +323,6 @@ def check_configs(args: Sequence[str]) -> None:
         keys_of(path, [])
 
 
->>>>>>> main
 def brief(error: Exception) -> str:
     """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
     noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value")
@@ -353,7 +346,7 @@ def main(args: Sequence[str] | None = None) -> int:
             elif given[:1] == ["generate"]:
                 generate(given[1:], requested_run(given))
             elif given[:1] == ["evaluate"]:
-                evaluate(given[1:])
+                evaluate(given[1:], lambda configs: log_folder(configs, {}))
             else:
                 HarmonicCLI(args, held)
         except (UserError, argparse.ArgumentError, MisconfigurationException) as error:

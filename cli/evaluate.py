@@ -1,7 +1,7 @@
 """`python train.py evaluate`: how good models and folders of audio are, as JSON and as a page."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +17,12 @@ from evaluation.page import number
 from metrics import EmbeddingName
 
 
-def evaluate(args: Sequence[str]) -> None:
+def evaluate(args: Sequence[str], log_folder: Callable[[Sequence[str]], Path]) -> None:
     """Measure runs, checkpoints and folders of audio against a split or a folder, and write a folder with a report.
 
     Args:
         args: the command line after `evaluate`.
+        log_folder: gives the folder that the runs of config files lie in.
 
     Raises:
         UserError, argparse.ArgumentError: something is wrong with the arguments, the runs, the audio, the weights or the disk.
@@ -29,7 +30,7 @@ def evaluate(args: Sequence[str]) -> None:
     own, of_data = split_arguments(args)
     config = make_parser().parse_args(own)
     console = Console(stderr=True)
-    work = gather(config, of_data)
+    work = gather(config, of_data, log_folder(config.config or []))
     for line in work.conversions():
         console.print(line, soft_wrap=True, highlight=False)
     settings = work.settings()
@@ -79,9 +80,10 @@ def make_parser() -> ArgumentParser:
     add("--embeddings", nargs="+", type=EmbeddingName, default=["logmel"], help="Of the FAD: logmel, vggish, pann, encodec, clap.")
     add("--weights", type=Path | None, default=None, help="Folder of the embeddings' weights; null for the folder of torch.hub.")
     add("--extrapolate", action="store_true", help="Extrapolate the FAD to infinitely many clips too (FAD-infinity).")
+    add("--classifier", type=Path | None, default=None, help="Checkpoint of a digit classifier, or resnext.pth: adds the SC09 scores.")
     add("--examples", type=int, default=4, help="Clips to see and hear on the page.")
     add("--out", type=Path | None, default=None, help="Folder of the report; null for evaluation_N in the first run's folder.")
-    add("--overwrite", action="store_true", help="Replace an evaluation with other settings that is in the folder.")
+    add("--overwrite", action="store_true", help="Replace an evaluation that is in the folder, with its clips.")
     add("--cache", type=Path | None, default=None, help="Folder where statistics of references are kept; null for the user's cache.")
     add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where models work; auto is a GPU if there is one.")
     return parser

@@ -9,17 +9,19 @@ from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
 
 from cli.generate import SPLITS, device_of
 from cli.prepare import NOT_DATA, innermost
-from cli.runs import Run, log_folder
+from cli.runs import Run
 from cli.subjects import Subject, find_subjects
-from datamodules import AudioDataModule
+from datamodules import SC09, AudioDataModule
 from datamodules.base import Split
 from errors import UserError
 from evaluation import FolderClips, SplitClips, WholeFolder
+from evaluation.digits import Classifier
 from generation.clips import Settings
 from metrics import Embedder, make_embedder
 from voices import Voice, load
 
 FORMAT = 1
+FEWEST_SELECTED = 8  # clips of which two are left by the selection by likelihood
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
@@ -33,6 +35,8 @@ class Work:
     training: the data that models were trained on; None where it is not known.
     folder: what is compared with where that is a folder, else None.
     drawing: what models draw; None where there are none.
+    embedders: of the FAD.
+    classifier: of digits, for the scores of SC09; None for none.
     """
 
     config: Namespace
@@ -45,6 +49,7 @@ class Work:
     folder: FolderClips | None
     drawing: Settings | None
     embedders: list[Embedder]
+    classifier: Classifier | None
 
     def conversions(self) -> list[str]:
         """What is done to the audio of folders, in lines."""
@@ -80,18 +85,19 @@ class Work:
         return SplitClips(self.data, self.split)
 
 
-def gather(config: Namespace, of_data: Sequence[str]) -> Work:
+def gather(config: Namespace, of_data: Sequence[str], logs: Path) -> Work:
     """Finds and opens all that is needed.
 
     Args:
         config: the arguments of the command.
         of_data: those of its data, not parsed yet.
+        logs: the folder that runs lie in.
 
     Raises:
         UserError, argparse.ArgumentError: what is wrong with them, or with what they name.
     """
     check_numbers(config)
-    subjects = find_subjects(config.subjects, log_folder(config.config or []))
+    subjects = find_subjects(config.subjects, logs)
     runs = [subject.run for subject in subjects if subject.run]
     training = read_data(config.config or [], of_data, runs)
     split, folder = reference_of(config.against)
@@ -121,7 +127,8 @@ def gather(config: Namespace, of_data: Sequence[str]) -> Work:
     if drawing:
         drawing.samples(rate)
     embedders = [make_embedder(name, rate, config.weights) for name in config.embeddings]
-    return Work(config, subjects, voices, folders, data, split, training, against, drawing, embedders)
+    classifier = None if config.classifier is None else load_classifier(config, training)
+    return Work(config, subjects, voices, folders, data, split, training, against, drawing, embedders, classifier)
 
 
 def check_numbers(config: Namespace) -> None:
@@ -177,6 +184,30 @@ def read_data(configs: Sequence[str], arguments: Sequence[str], runs: Sequence[R
     except ValueError as error:
         raise UserError(str(innermost(error))) from error
     return data
+
+
+def load_classifier(config: Namespace, training: AudioDataModule | None) -> Classifier:
+    """The classifier of digits, with the training split read that its scores refer to.
+
+    Raises:
+        UserError: it cannot be read, or there is no SC09.
+    """
+    if not isinstance(training, SC09):
+        raise UserError(
+            f"--classifier {config.classifier}: its scores refer to the training split of SC09; give a run trained on it or a --config"
+        )
+    from lightning_modules import load_digit_classifier
+
+    classifier: Classifier = load_digit_classifier(config.classifier, device_of(config.device))
+    if training.sample_rate != classifier.rate:
+        raise UserError(f"--classifier {config.classifier}: hears {classifier.rate} Hz, the data has {training.sample_rate} Hz")
+    if config.clips < FEWEST_SELECTED:
+        raise UserError(
+            f"--clips must be at least {FEWEST_SELECTED} for the selection by likelihood of the SC09 scores, got {config.clips}"
+        )
+    training.prepare_data()
+    training.setup("fit")
+    return classifier
 
 
 def whole_folder(folder: Path, like: AudioDataModule) -> WholeFolder:

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -18,18 +19,20 @@ from callbacks.run_record import RunRecord
 from cli.evaluated import SHARDS, Drawn, chosen_examples, clips_folder, draw_clips
 from cli.gathered import FORMAT, Work
 from cli.subjects import Subject
-from datamodules import AudioDataModule
+from datamodules import SC09, AudioDataModule
 from errors import UserError
 from evaluation import FolderClips, SplitClips, measure_distance, measure_likelihood, reference_gaussian
+from evaluation.digits import MEASURES, accuracy_of, classify, score, training_reference, why_not_published
 from evaluation.likelihood import histogram
 from evaluation.page import Example, Heard
 from evaluation.published import COMPARED, published_rows
 from generation.detectors import Reference
-from metrics import Gaussian, shortage
+from metrics import DigitReference, Gaussian, select_by_likelihood, shortage
 from metrics.kept_statistics import default_cache
 from voices import Voice
 from voices.usual_sound import usual_sound
 
+SELECTION = "of a random half of the drawn clips, those from rank 0.40 to 0.95 by likelihood; all clips of folders and of real audio"
 Report = dict[str, Any]
 Advance = Callable[[int], None]
 
@@ -54,13 +57,16 @@ class _Measuring:
         self.work, self.out, self.bars = work, out, bars
         self.cache = default_cache() if work.config.cache is None else work.config.cache
         self.reference = work.reference(out / SHARDS)
+        self.digits: DigitReference | None = None
+        self.not_published: list[str] = []  # why the scores of SC09 are not set beside published ones
+        self.accuracy: float | None = None
         self.drawn: dict[int, tuple[Drawn, Drawn | None]] = {}  # of the models, by their place: generated and continued clips
         # To listen to: the numbers of clips of the split, and their beginnings.
         self.numbers, self.prompts = chosen_examples(work.data, work.split, work.config.examples) if work.data else ([], None)
 
     def report(self) -> tuple[Report, list[Example]]:
         work, record = self.work, RunRecord().record
-        references = self._references()
+        references, real = self._references(), self._real()
         subjects: list[Report] = [{} for _ in work.subjects]
         # Folders first: what is wrong with them is known before the long work.
         for i in sorted(range(len(subjects)), key=lambda i: work.voices[i] is not None):
@@ -68,7 +74,7 @@ class _Measuring:
         models = [subject for subject in subjects if "nll" in subject]
         self._histograms(models)
         measures = self._measures(bool(models))
-        published = published_rows(work.data, work.split, {measure["name"] for measure in measures}, [])
+        published = published_rows(work.data, work.split, {measure["name"] for measure in measures}, self.not_published)
         notes = [note for subject in subjects for note in subject["notes"]]
         notes += [
             f"FAD {embedder.name}: reference: {note}"
@@ -82,7 +88,7 @@ class _Measuring:
             "reference": self.reference.about,
             "measures": measures,
             "subjects": subjects,
-            "real": [],
+            "real": real,
             "published": published,
             "notes": notes,
             "settings": work.settings() | {"seed": work.config.seed, "examples": work.config.examples},
@@ -90,6 +96,7 @@ class _Measuring:
                 {"name": e.name, "rate": e.rate, "dimensions": e.dimensions, "weights": e.weights, "reference": int(of.size)}
                 for e, of in zip(work.embedders, references, strict=True)
             ],
+            "classifier": self._about_classifier(),
             **{key: record[key] for key in ("code", "python", "libraries")},
         }
         return report, self._examples()
@@ -103,6 +110,48 @@ class _Measuring:
                 found.append(reference_gaussian(clips, embedder, self.cache, advance))
         return found
 
+    def _real(self) -> list[Report]:
+        """The rows of the training split and of the split compared with, which only the scores of SC09 need."""
+        work, classifier = self.work, self.work.classifier
+        if classifier is None:
+            return []
+        assert isinstance(work.training, SC09)
+        training, seed = SplitClips(work.training, "train"), work.config.seed
+        with self._bar("Training split, digits", len(training)) as advance:
+            self.digits, scores = training_reference(training, classifier, self.cache, seed, advance)
+        rows = [{"name": training.about["name"], "clips": len(training), "values": _titled(scores)}]
+        with self._bar("Reference, digits", None) as advance:
+            classified = classify(self.reference, classifier, advance)
+        rows.append(
+            {
+                "name": self.reference.about["name"],
+                "clips": len(classified.features),
+                "values": _titled(score(classified, self.digits, seed)),
+            }
+        )
+        if isinstance(work.data, SC09):
+            self.accuracy = accuracy_of(classified, work.data, work.split)
+            self.not_published = why_not_published(classifier, self.accuracy, len(training), work.config.clips)
+        return rows
+
+    def _about_classifier(self) -> Report | None:
+        classifier = self.work.classifier
+        if classifier is None:
+            return None
+        own = {"name": classifier.name, "weights": classifier.weights, "accuracy_as_trained": classifier.accuracy}
+        return own | {"accuracy_here": self.accuracy, "selection": SELECTION}
+
+    def _digits(self, subject: Subject, clips: Iterable[Tensor]) -> Report:
+        """Scores of SC09."""
+        assert self.digits is not None
+        assert self.work.classifier is not None
+        with self._bar(f"{subject.name}: digits", None) as advance:
+            try:
+                scores = score(classify(clips, self.work.classifier, advance), self.digits, self.work.config.seed)
+            except UserError as error:
+                raise UserError(f"{subject.path}: scores of SC09: {error}") from error
+        return _titled(scores)
+
     def _subject(self, place: int, references: list[Gaussian]) -> Report:
         subject, voice, folder = self.work.subjects[place], self.work.voices[place], self.work.folders[place]
         row: Report = {"name": subject.name, "path": str(subject.path), "values": {}, "notes": []}
@@ -110,15 +159,20 @@ class _Measuring:
             assert folder is not None
             row |= {"kind": "folder of audio", "config": None, "provenance": folder.about | {"treated": folder.notes}}
             row["fad"] = self._distances(subject, folder, None, references)
+            scored: Iterable[Tensor] = folder
         else:
             row |= self._model(place, subject, voice)
             row["values"]["NLL"] = _value(row["nll"]["bits_per_sample"], row["nll"]["interval"])
-            row["fad"] = self._distances(subject, generated := self.drawn[place][0], len(generated), references)
+            generated, _ = self.drawn[place]
+            row["fad"] = self._distances(subject, generated, len(generated), references)
+            scored = self._selected(generated) if self.digits else ()
         for name, fad in row["fad"].items():
             row["values"][f"FAD {name}"] = _value(fad["distance"], fad["interval"], "; ".join(fad["notes"]))
             if "infinity" in fad:
                 row["values"][f"FAD∞ {name}"] = _value(fad["infinity"]["distance"])
             row["notes"] += [f"{subject.name}, FAD {name}: {note}" for note in fad["notes"] if not note.startswith("reference")]
+        if self.digits is not None:
+            row["values"] |= self._digits(subject, scored)
         row["clips"] = next(iter(row["fad"].values()))["clips"]
         return row
 
@@ -133,6 +187,8 @@ class _Measuring:
             notes.append(f"{subject.name}: {wrong} of {len(generated)} generated clips turn to noise or silence")
         with self._bar(f"{subject.name}: likelihood", work.data.clip_count(work.split)) as advance:
             likelihood = measure_likelihood(voice.net, work.data, work.split, advance)
+        if not np.isfinite(likelihood.nats).all():
+            raise UserError(f"{subject.path}: its likelihoods are not finite; its weights are of a training that went wrong")
         provenance = subject.provenance()
         config = subject.run.config.read_text() if subject.run.config.is_file() else None
         if config and (other := _trained_otherwise(config, work.training)):
@@ -169,6 +225,11 @@ class _Measuring:
                 continued = draw_clips(folder / "continued", subject, voice, settings, self.prompts, usual, advance)
         self.drawn[place] = generated, continued
 
+    def _selected(self, generated: Drawn) -> list[Tensor]:
+        """The clips that are scored, by their likelihood."""
+        chosen = select_by_likelihood(torch.tensor([-row["bits_per_sample"] for row in generated.rows]), self.work.config.seed)
+        return [generated.audio(number) for number in chosen.tolist()]
+
     def _distances(self, subject: Subject, clips: Iterable[Tensor], total: int | None, references: list[Gaussian]) -> Report:
         found = {}
         for embedder, reference in zip(self.work.embedders, references, strict=True):
@@ -204,6 +265,8 @@ class _Measuring:
             found.append((f"FAD {embedder.name}", f"FAD {embedder.name}", meaning))
             if self.work.config.extrapolate:
                 found.append((f"FAD∞ {embedder.name}", f"FAD∞ {embedder.name}", "the same, extrapolated to infinitely many clips"))
+        if self.digits is not None:
+            found += [(title, title, meaning) for title, meaning in MEASURES.values()]
         return [{"name": name, "title": title, "meaning": meaning} for name, title, meaning in found]
 
     def _examples(self) -> list[Example]:
@@ -243,6 +306,11 @@ class _Measuring:
 def _value(value: float, interval: list[float] | None = None, mark: str = "") -> Report:
     """A cell of the table; `mark` is what must stand beside the number."""
     return {"value": value, "interval": interval, "mark": mark}
+
+
+def _titled(scores: dict[str, Report]) -> Report:
+    """Scores of SC09 as cells of the table."""
+    return {MEASURES[name][0]: _value(of["value"], of["interval"]) for name, of in scores.items()}
 
 
 def _trained_otherwise(config: str, data: AudioDataModule | None) -> str:

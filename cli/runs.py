@@ -7,15 +7,6 @@ checkpoint are not runs: they were made by a training that stopped before its fi
 import fcntl
 import os
 import tempfile
-<<<<<<< HEAD
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-=======
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +14,10 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
->>>>>>> main
 
 from errors import UserError
 
 CHECKPOINTS = "checkpoints/*.ckpt"
-LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 
 
 @dataclass(frozen=True)
@@ -81,20 +70,6 @@ def any_runs(logs: Path) -> bool:
     return any(logs.rglob(CHECKPOINTS))
 
 
-<<<<<<< HEAD
-def log_folder(configs: Sequence[str]) -> Path:
-    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none."""
-    found = {"save_dir": LOGGER["save_dir"], "name": ""}
-    for path in configs:
-        try:
-            config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
-        except Exception as error:  # whatever the YAML library finds wrong
-            raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-        for key in found:
-            with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
-                found[key] = OmegaConf.select(config, f"trainer.logger.init_args.{key}", default=found[key])
-    return Path(found["save_dir"]) / found["name"]
-=======
 def new_folder(logger: TensorBoardLogger, is_set: bool) -> Path:
     """Makes the folder of a new run: of the version that was set, or of the first free number, which no other can take any more.
 
@@ -135,7 +110,6 @@ def sole_writer(folder: Path) -> Iterator[None]:
         except OSError as error:
             rank_zero_warn(f"{lock.name}: cannot be locked ({error.strerror}); see to it yourself that no other training writes there")
         yield
->>>>>>> main
 
 
 def check_writable(folder: Path) -> None:

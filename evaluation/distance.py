@@ -30,7 +30,7 @@ def reference_gaussian(
     key = clips.key(embedder)
     path = statistics_path(cache, key)
     if (found := read_statistics(path, key)) is not None:
-        return found
+        return Gaussian(**found)
     fit = GaussianFit(embedder.dimensions)
     for rows in _embedded(clips, embedder, progress):
         fit.update(rows)
@@ -38,7 +38,7 @@ def reference_gaussian(
         fitted: Gaussian = fit.compute()
     except UserError as error:
         raise UserError(f"{clips.about['name']}: {error}") from error
-    keep_statistics(path, key, fitted)
+    keep_statistics(path, key, fitted._asdict())
     return fitted
 
 

@@ -43,7 +43,7 @@ def _sc09(
     model: str, parameters: str, source: str, nll: float | None, fid: float, inception: float, modified: float, am: float
 ) -> Published:
     values = {} if nll is None else {"NLL": nll}
-    return Published(model, parameters, values | {"FID": fid, "IS": inception, "mIS": modified, "AM": am}, source)
+    return Published(model, parameters, values | {"FID": fid, "IS (tables)": inception, "mIS": modified, "AM": am}, source)
 
 
 PROTOCOLS = {
@@ -90,7 +90,7 @@ def published_rows(data: AudioDataModule | None, split: Split | None, shown: set
     Args:
         data: that was measured on; None for folders.
         split: of it.
-        shown: names of measures that the report has: NLL, FID, IS, mIS, AM.
+        shown: names of measures that the report has, of which NLL, FID, IS (tables), mIS and AM are published.
         classified: why the measures of a digit classifier cannot be compared; empty where they can.
 
     Returns:

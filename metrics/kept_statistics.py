@@ -1,9 +1,10 @@
-"""Gaussians of reference sets, fitted once and kept with what they depend on and a checksum."""
+"""Statistics of reference sets, computed once and kept with what they depend on and a checksum."""
 
 import hashlib
 import json
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,37 +34,33 @@ def statistics_path(cache: Path, key: dict[str, Any]) -> Path:
     return cache / f"reference_{key['embedding'].replace(' ', '_')}_{digest[:16]}.pt"
 
 
-def keep_statistics(path: Path, key: dict[str, Any], gaussian: Gaussian) -> None:
-    """Writes the statistics with what they depend on and their checksum; a folder that cannot be written is only warned of."""
+def keep_statistics(path: Path, key: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors with what they depend on and their checksum; a folder that cannot be written is only warned of."""
     try:
         with replacing(path) as file:
-            torch.save({"key": key, "checksum": _checksum(gaussian), **gaussian._asdict()}, file)
+            torch.save({"key": key, "checksum": _checksum(tensors), **tensors}, file)
     except OSError as error:
         warnings.warn(f"{path}: reference statistics cannot be kept there ({error.strerror}); they will be computed again", stacklevel=2)
 
 
-def read_statistics(path: Path, key: dict[str, Any]) -> Gaussian | None:
-    """What was kept; None where there is nothing, or, with a warning, where it is not what was written."""
+def read_statistics(path: Path, key: dict[str, Any], names: Sequence[str] = Gaussian._fields) -> dict[str, Tensor] | None:
+    """What was kept, by these names; None where there is nothing, or, with a warning, where it is not what was written."""
     if not path.is_file():
         return None
     try:
         kept = torch.load(path, weights_only=True)
-        gaussian = Gaussian(*(kept[name] for name in Gaussian._fields))
-        whole = kept["key"] == key and kept["checksum"] == _checksum(gaussian)
+        tensors = {name: kept[name] for name in names}
+        whole = kept["key"] == key and kept["checksum"] == _checksum(tensors)
     except Exception:  # whatever a damaged file makes the reader raise
         whole = False
     if not whole:
         warnings.warn(f"{path}: is damaged; the reference statistics are computed again", stacklevel=2)
         return None
-    return gaussian
+    return tensors
 
 
-def _checksum(gaussian: Gaussian) -> str:
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for tensor in gaussian:
-        digest.update(_bytes(tensor))
+    for tensor in tensors.values():
+        digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.contiguous().numpy().tobytes()
