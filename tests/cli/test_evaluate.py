@@ -16,10 +16,19 @@ import torch
 from cli import main
 from cli.generated import Generated
 from datamodules import SC09
-from metrics import GaussianFit, LogMel, frechet_distance, sample_nats
+from metrics import (
+    GaussianFit,
+    LogMel,
+    digit_reference,
+    digit_scores,
+    frechet_distance,
+    sample_nats,
+    select_by_likelihood,
+)
 from tests.audio_files import make_folder, make_sc09, tone
 from tests.cli.conftest import CONFIG
 from tests.cli.test_bad_input import expect_error
+from tests.evaluation.test_digits import Loudness
 from voices import load
 
 BEST = "logs/tiny/version_0/checkpoints/best.ckpt"
@@ -33,6 +42,7 @@ def trained(tmp_path_factory):
     make_sc09(folder / "data")
     make_folder(folder / "takes", 3, samples=1000, rate=8000)
     (folder / "tiny.yaml").write_text(CONFIG.format(root=folder / "data"))
+    (folder / "folder.yaml").write_text("data: {class_path: datamodules.AudioFolder, init_args: {root: takes}}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("sys.argv", ["train.py"])
@@ -232,6 +242,35 @@ def test_folders_against_a_folder(run, folder, tmp_path, capsys, monkeypatch):
     assert [s["clips"] for s in report["subjects"]] == [6, 8]
     assert report["published"] == []
     assert [column["name"] for column in report["measures"]] == ["FAD logmel"]
+
+
+def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lightning_modules.load_digit_classifier", lambda path, device: Loudness(), raising=False)
+    command = f"evaluate logs/tiny takes --examples 0 --cache {tmp_path} --out {tmp_path / 'out'} --classifier x.ckpt"
+    expect_error(run, capsys, f"{command} --clips 4", "--clips must be at least 8 for the selection by likelihood")
+    expect_error(run, capsys, f"{command} --clips 8 --against takes --config folder.yaml", "the training split of SC09")
+    assert run(f"{command} --clips 8") == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    names = ["FID", "IS", "IS (tables)", "mIS", "AM"]
+    assert [column["name"] for column in report["measures"]] == ["NLL", "FAD logmel", *names]
+    # Of a random half of the eight clips, those from rank 0.40 to 0.95 by likelihood.
+    folder_of_clips = tmp_path / "out/clips/0_tiny_version_0/generated"
+    rows = sorted(json.loads((folder_of_clips / "manifest.json").read_text())["clips"], key=lambda row: row["clip"])
+    chosen = select_by_likelihood(torch.tensor([-row["bits_per_sample"] for row in rows]), 0).tolist()
+    assert len(chosen) == 2
+    data = SC09(folder / "data", clip_samples=320, num_workers=0)
+    data.setup("fit")
+    decode = load(folder / BEST).quantiser.decode_centre
+    drawn = [decode(torch.from_numpy(np.load(folder_of_clips / rows[i]["classes"]))) for i in chosen]
+    classify = Loudness()
+    expected = digit_scores(classify(drawn), digit_reference(classify([data.audio("train", i) for i in range(20)])))
+    found = report["subjects"][0]["values"]
+    assert [found[name]["value"] for name in names] == pytest.approx(list(expected.values()), rel=1e-5)
+    assert [(row["name"], row["clips"]) for row in report["real"]] == [("SC09, train split", 20), ("SC09, test split", 2)]
+    row = next(row for row in report["published"] if row["model"] == "test data")
+    assert row["values"] == {"FID": 0.02, "IS (tables)": 8.33, "mIS": 257.6, "AM": 0.19}
+    assert row["reasons"]["FID"][0] == "another classifier"
+    assert report["classifier"]["weights"] == Loudness.weights
 
 
 def test_a_model_against_a_folder(run, folder, tmp_path):
