@@ -6,7 +6,8 @@ from datamodules.beethoven import Beethoven
 from datamodules.clips import Batch
 from datamodules.maestro import Maestro
 from datamodules.sc09 import SC09
+from datamodules.sc09_digits import SC09Digits
 from datamodules.synthetic import Synthetic
 from datamodules.youtube_mix import YouTubeMix
 
-__all__ = ["SC09", "AudioDataModule", "AudioFolder", "Batch", "Beethoven", "Maestro", "Synthetic", "YouTubeMix"]
+__all__ = ["SC09", "AudioDataModule", "AudioFolder", "Batch", "Beethoven", "Maestro", "SC09Digits", "Synthetic", "YouTubeMix"]
