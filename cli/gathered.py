@@ -17,6 +17,7 @@ from errors import UserError
 from evaluation import FolderClips, SplitClips, WholeFolder
 from evaluation.digits import Classifier
 from generation.clips import Settings
+from lightning_modules import load_digit_classifier
 from metrics import Embedder, make_embedder
 from voices import Voice, load
 
@@ -196,8 +197,6 @@ def load_classifier(config: Namespace, training: AudioDataModule | None) -> Clas
         raise UserError(
             f"--classifier {config.classifier}: its scores refer to the training split of SC09; give a run trained on it or a --config"
         )
-    from lightning_modules import load_digit_classifier
-
     classifier: Classifier = load_digit_classifier(config.classifier, device_of(config.device))
     if training.sample_rate != classifier.rate:
         raise UserError(f"--classifier {config.classifier}: hears {classifier.rate} Hz, the data has {training.sample_rate} Hz")

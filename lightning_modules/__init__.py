@@ -4,6 +4,8 @@ import torch
 
 from lightning_modules.autoregressive import AutoregressiveModule
 from lightning_modules.checkpoints import FORMAT, read_checkpoint
+from lightning_modules.digit_classifier import DigitClassifier, load_digit_classifier
+from lightning_modules.digits import DigitModule
 from lightning_modules.harmonic import HarmonicModule
 from lightning_modules.loading import load_module
 from lightning_modules.optimizer import OptimizerConfig
@@ -12,4 +14,14 @@ from models import LevelSpec
 # Checkpoints are loaded without running code; these two are plain records that a module built by hand keeps among its hyperparameters.
 torch.serialization.add_safe_globals([OptimizerConfig, LevelSpec])
 
-__all__ = ["FORMAT", "AutoregressiveModule", "HarmonicModule", "OptimizerConfig", "load_module", "read_checkpoint"]
+__all__ = [
+    "FORMAT",
+    "AutoregressiveModule",
+    "DigitClassifier",
+    "DigitModule",
+    "HarmonicModule",
+    "OptimizerConfig",
+    "load_digit_classifier",
+    "load_module",
+    "read_checkpoint",
+]

@@ -8,6 +8,7 @@ Training, chunked evaluation, prompts and single-step sampling are this one call
 
 from models.block import ResidualBlock
 from models.conv import CausalConv
+from models.digit_net import DigitNet
 from models.harmonic_rnn import HarmonicRNN, ModelState
 from models.mixing import MixesTime, set_slices, undivided
 from models.pooling import DownPool, UpPool
@@ -17,6 +18,7 @@ from models.state import State
 
 __all__ = [
     "CausalConv",
+    "DigitNet",
     "DownPool",
     "GatedRecurrence",
     "HarmonicRNN",

@@ -245,7 +245,7 @@ def test_folders_against_a_folder(run, folder, tmp_path, capsys, monkeypatch):
 
 
 def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("lightning_modules.load_digit_classifier", lambda path, device: Loudness(), raising=False)
+    monkeypatch.setattr("cli.gathered.load_digit_classifier", lambda path, device: Loudness())
     command = f"evaluate logs/tiny takes --examples 0 --cache {tmp_path} --out {tmp_path / 'out'} --classifier x.ckpt"
     expect_error(run, capsys, f"{command} --clips 4", "--clips must be at least 8 for the selection by likelihood")
     expect_error(run, capsys, f"{command} --clips 8 --against takes --config folder.yaml", "the training split of SC09")
