@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
 from models import GatedRecurrence, HarmonicRNN
 from ops import choose
-from parallel import context_size
+from parallel import context_size, on_first_rank
 from signals import ended_by_signals
 
 EVALUATIONS = ("validate", "test")
@@ -165,12 +166,6 @@ class HarmonicCLI(LightningCLI):
     def before_fit(self) -> None:
         check_ends(self.trainer)
         self._read_data("fit")
-        if rank_zero_only.rank == 0:
-            for state in self._loader_states:
-                self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
-            if not (self.run and self.run.goes_on_in_place):
-                is_set = self.config.fit.trainer.logger.init_args.version is not None
-                self.held.enter_context(sole_writer(new_folder(self.trainer.logger, is_set)))
 
     def before_validate(self) -> None:
         self._read_data("validate")
@@ -185,12 +180,20 @@ class HarmonicCLI(LightningCLI):
             announce_scan(self.model.net, self.trainer.strategy.root_device)
             # What needs no data is found by every rank, so that none waits for one that has ended.
             self.model.check_chunks(self.datamodule, context_size(self.trainer))
-        if rank_zero_only.rank == 0:
-            self.datamodule.prepare_data()
-            self.datamodule.setup(stage)
-            for callback in self.trainer.callbacks:
-                if isinstance(callback, FrechetAudioDistance):
-                    callback.check(self.datamodule)
+        on_first_rank(self.trainer, self.model, partial(self._read_data_alone, stage))
+
+    def _read_data_alone(self, stage: str) -> None:
+        self.datamodule.prepare_data()
+        self.datamodule.setup(stage)
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, FrechetAudioDistance):
+                callback.check(self.datamodule)
+        if stage == "fit":
+            for state in self._loader_states:
+                self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
+            if not (self.run and self.run.goes_on_in_place):
+                is_set = self.config.fit.trainer.logger.init_args.version is not None
+                self.held.enter_context(sole_writer(new_folder(self.trainer.logger, is_set)))
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
