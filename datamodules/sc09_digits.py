@@ -1,26 +1,13 @@
 """SC09 with its labels, for the classifier of digits."""
 
-from pathlib import Path
-
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.base import Split
 from datamodules.clips import Batch
-from datamodules.recordings import Recordings
-from datamodules.sc09 import DIGITS, SC09
+from datamodules.sc09 import SC09
 
 
 class SC09Digits(SC09):
     """Spoken digits and which they are; validation goes over the test split too, so that each checkpoint knows its accuracy there."""
-
-    def labels(self, split: Split) -> Tensor:
-        """The digit of each clip of a split, (clips,) int64, by the clip's number: the name of its recording's folder."""
-        source = self.datasets[split].source
-        assert isinstance(source, Recordings)
-        digits = [DIGITS.index(Path(entry.source).parent.name) for entry in source.entries]
-        return torch.tensor([digits[piece.recording] for piece in self._table(split)])
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

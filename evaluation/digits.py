@@ -11,7 +11,6 @@ from torch import Tensor
 
 from datamodules import SC09
 from datamodules.base import Split
-from datamodules.sc09 import DIGITS
 from evaluation.intervals import distance_interval, statistic_interval
 from evaluation.sources import SplitClips
 from metrics import Classified, DigitReference, Gaussian, digit_reference, digit_scores
@@ -113,11 +112,4 @@ def why_not_published(classifier: Classifier, accuracy: float, training_clips: i
 
 def accuracy_of(classified: Classified, data: SC09, split: Split) -> float:
     """The share of a split's clips whose digit the classifier says."""
-    return float((classified.log_probabilities.argmax(dim=1) == labels(data, split)).double().mean())
-
-
-def labels(data: SC09, split: Split) -> Tensor:
-    """The digit of each clip of a split (clips,), from the folders that its recordings lie in."""
-    entries: Any = data.datasets[split].source
-    digits = [DIGITS.index(Path(entry.source).parent.name) for entry in entries.entries]
-    return torch.tensor([digits[piece.recording] for piece in data._table(split)])
+    return float((classified.log_probabilities.argmax(dim=1) == data.labels(split)).double().mean())
