@@ -1,8 +1,10 @@
 """The signals that ask the program to stop, and what it does about them outside of training."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -26,6 +28,22 @@ def ended_by_signals() -> Iterator[list[int]]:
         yield received
     finally:
         restore(before)
+
+
+def leave_signals(worker: int = 0) -> None:
+    """For a process that helps another: leaves signals, which may be sent to all, to the main one, which may need it to finish what it
+    does; ends when that one asks with SIGTERM."""
+    main = os.getppid()
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN if signum != signal.SIGTERM else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def watch() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+            pass
+        os._exit(0)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def restore(handlers: dict[signal.Signals, Any]) -> None:

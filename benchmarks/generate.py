@@ -1,9 +1,10 @@
 """Samples per second of generation on the CPU, beside what reading the weights alone takes.
 
-    python -m benchmarks.generate [--samples N] [--repeats N] [--threads N] [--prompt N] [--plain N]
+    python -m benchmarks.generate [--samples N] [--repeats N] [--threads N] [--prompt N] [--plain N] [--ckpt_path FILE]
 
 Before the timing of a case, the engine is led through samples drawn from the model, and its logits are held against the parallel forward
-pass. What weights in fewer bits cost is measured on the same samples. The model is untrained: that of a trained one may differ.
+pass. What weights in fewer bits cost is measured on the same samples: of a trained model where its checkpoint is given. With `--repeats 0`
+nothing is timed. Generation on a GPU: `python -m benchmarks.gpu --only generation`.
 """
 
 import math
@@ -13,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -30,22 +32,26 @@ from generation.cpu.vector import view
 from generation.engine import PlainEngine
 from generation.sampler import PROMPT_CHUNK, read_prompt
 from models import HarmonicRNN, ModelState
+from voices import load
 
 BYTES = {columns.FULL: 4, columns.BFLOAT16: 2, columns.INT8: 1}
 
 
-def main(samples: int = 16_000, repeats: int = 7, threads: int = 2, prompt: int = 960_000, plain: int = 300) -> None:
-    """Checks and times the default model.
+def main(
+    samples: int = 16_000, repeats: int = 7, threads: int = 2, prompt: int = 960_000, plain: int = 300, ckpt_path: Path | None = None
+) -> None:
+    """Checks and times a model.
 
     Args:
         samples: Length of the check; each timing is of as many steps as give about a second.
-        repeats: Timings of each case.
+        repeats: Timings of each case; 0 for the checks alone.
         threads: That the engine uses.
         prompt: Length of the prompt.
         plain: Steps of the plain engine, for comparison.
+        ckpt_path: A trained model's checkpoint; null for the default model, untrained.
     """
     torch.manual_seed(0)
-    net = HarmonicRNN().eval()
+    net = HarmonicRNN().eval() if ckpt_path is None else load(ckpt_path).net
     print(f"device   {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
     print(f"versions torch {torch.__version__}, numba {version('numba')}, python {platform.python_version()}, commit {code_version()}")
     print(f"model    {sum(p.numel() for p in net.parameters()):,} parameters, {threads} threads, {repeats} repeats\n")
@@ -55,16 +61,19 @@ def main(samples: int = 16_000, repeats: int = 7, threads: int = 2, prompt: int 
     for stored, streams in (("full", 1), ("bfloat16", 1), ("int8", 1), ("full", 32), ("bfloat16", 32), ("int8", 32)):
         engine = CPUEngine(net, stored, threads)  # type: ignore[arg-type]
         check(net, engine, drawn, entropy, stored, streams)
+        if not repeats:
+            continue
         steps = max(160, 8000 // streams // 160 * 160)
         floor = [timed_floor(engine._tables, steps) for _ in range(repeats)]
         report(f"{streams} streams, {stored}", [streams * steps / timed_draw(engine, steps) for _ in range(repeats)], "samples/s")
         report("  floor: reading the weights at their rates", floor, "µs a step")
-    engine = PlainEngine(net)
-    engine.start(fresh(net, 1))
-    report("1 stream, plain engine", [plain / timed(lambda: engine.draw(torch.rand(1, plain), 1.0, 1.0))], "samples/s")
+    if not repeats:
+        return
+    slow = PlainEngine(net)
+    slow.start(fresh(net, 1))
+    report("1 stream, plain engine", [plain / timed(lambda: slow.draw(torch.rand(1, plain), 1.0, 1.0))], "samples/s")
     pieces = torch.randint(net.classes, (1, prompt)).split(PROMPT_CHUNK, dim=1)
     report(f"prompt of {prompt:,}", [prompt / timed(lambda: read_prompt(net, pieces))], "samples/s")
-    print("1 stream, GPU: not measured\n4,096 streams, GPU: not measured")
 
 
 @torch.inference_mode()
@@ -121,8 +130,8 @@ def reads_of(tables: Tables) -> list[tuple[int, int, int]]:
                 numbers |= {int(first) + group: periods[level + 1] for group in range(row[columns.GROUPS])}
         elif row[columns.KIND] == columns.BLOCK:
             heads = range(row[columns.RECURRENCE_GATES], row[columns.RECURRENCE_GATES] + row[columns.HEADS])
-            own = range(columns.OUTPUT, columns.MLP_OUTPUT + 1)
-            for number in (*heads, row[columns.INPUT], row[columns.GATE], *(row[c] for c in own)):
+            own = (columns.INPUTS, columns.OUTPUT, columns.MLP_INPUTS, columns.MLP_OUTPUT)
+            for number in (*heads, *(row[c] for c in own)):
                 numbers[int(number)] = periods[level]
     products = ((tables.products[number], period) for number, period in numbers.items())
     return [

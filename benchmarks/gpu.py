@@ -12,12 +12,14 @@ from typing import Literal
 import torch
 from jsonargparse import auto_cli
 
+from benchmarks.gpu_generation import STREAMS, generation_rows
+from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
 from benchmarks.gpu_recurrence import accelerated_scan_rows, associative_scan_rows, fused_rows, plain_rows
 from benchmarks.gpu_timing import UnequalError, header
 from benchmarks.gpu_training import MINUTE, STEPS, linearity_rows, training_rows
 
 Rows = Callable[[torch.device, int], Iterator[str]]
-Group = Literal["all", "recurrence", "training", "linearity"]
+Group = Literal["all", "recurrence", "neighbours", "training", "linearity", "generation"]
 SHAPES = ((1, MINUTE, 128), (16, 16_000, 128))
 
 GROUPS: dict[str, list[Rows]] = {
@@ -30,8 +32,13 @@ GROUPS: dict[str, list[Rows]] = {
         *(lambda device, n, rows=rows: rows(1, MINUTE, 128, device, n) for rows in (plain_rows, associative_scan_rows)),
         lambda device, n: accelerated_scan_rows(1, MINUTE, 64, device, n),
     ],
+    "neighbours": [partial(neighbour_rows, neighbour, MINUTE) for neighbour in NEIGHBOURS],
     "training": [partial(training_rows, step) for step in STEPS],
     "linearity": [linearity_rows],
+    "generation": [
+        *(partial(generation_rows, streams) for streams in STREAMS),
+        lambda device, n: generation_rows(max(STREAMS), device, n, precision="high"),
+    ],
 }
 
 
@@ -58,6 +65,8 @@ def report(groups: list[Rows], device: torch.device, repeats: int) -> None:
             print(f"no speed is reported: {error}", flush=True)
         except torch.OutOfMemoryError:
             print("out of memory: no speed is reported of the next of these cases", flush=True)
+        except Exception as error:  # whatever a compiler or a driver finds: the other cases are worth their time
+            print(f"no speed is reported of the next of these cases: {type(error).__name__}: {error}", flush=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -16,26 +16,31 @@ from models.harmonic_rnn import DEFAULT_LEVELS
 
 @dataclass(frozen=True)
 class Step:
-    """A training step: clips of so many samples, recomputed or not, within so many GB of the device's memory (None: all)."""
+    """A training step: clips of so many samples, recomputed or not, within so many GB of the device's memory (None: all), compiled by
+    torch or not."""
 
     batch: int
     samples: int
     goal: str
     recompute: bool = False
     memory: int | None = None
+    compiled: bool = False
 
     @property
     def name(self) -> str:
         kept = "recomputed" if self.recompute else "no recomputation"
-        return f"training step B={self.batch} T={self.samples:,} {kept}{f' in {self.memory} GB' if self.memory else ''}"
+        options = f"{f' in {self.memory} GB' if self.memory else ''}{', torch.compile' if self.compiled else ''}"
+        return f"training step B={self.batch} T={self.samples:,} {kept}{options}"
 
 
 MINUTE = 960_000
 STEPS = (
     Step(1, MINUTE, "150 ms"),
+    Step(1, MINUTE, "150 ms", compiled=True),
     Step(1, MINUTE, "200 ms", recompute=True, memory=24),
     Step(16, 16_000, "8,000,000 samples/s"),
-    Step(1, 8 * MINUTE, "runs in 141 GB", recompute=True),
+    Step(16, 16_000, "8,000,000 samples/s", compiled=True),
+    Step(1, 8_000_000, "runs in 141 GB", recompute=True),
 )
 
 
@@ -47,10 +52,12 @@ def training_rows(step: Step, device: torch.device, repeats: int, levels: tuple[
     check_gradients(net, levels, classes[:1, : 10 * net.pooling_product])
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=device.type == "cuda")
 
+    function = torch.compile(net) if step.compiled and device.type == "cuda" else net
+
     def run() -> Tensor:
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16):
-            logits, _ = net(classes)
+            logits, _ = function(classes)
             loss = sample_nats(logits, classes).mean()
         loss.backward()
         optimizer.step()

@@ -64,11 +64,12 @@ class AudioSamples(Callback):
         if self.sample_seconds is not None:
             return round(self.sample_seconds * sample_rate)
         budget = BUDGET * (time.perf_counter() - self._last_end)
-        generate(net, 1, seed=self.seed, engine=engine)  # the first sample may compile
+        generate(net, engine.period, seed=self.seed, engine=engine)  # the first samples may compile
+        steps = -(-TRIAL_STEPS // engine.period) * engine.period
         started = time.perf_counter()
-        generate(net, TRIAL_STEPS, seed=self.seed, engine=engine)
+        generate(net, steps, seed=self.seed, engine=engine)
         trial = time.perf_counter() - started
-        return min(clip_samples, max(0, int((budget - trial) / 2 / (trial / TRIAL_STEPS))))
+        return min(clip_samples, max(0, int((budget - trial) / 2 / (trial / steps))))
 
     def _show(self, trainer: L.Trainer, module: L.LightningModule, tag: str, classes: Tensor) -> None:
         step, rate = trainer.global_step, module.sample_rate

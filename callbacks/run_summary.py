@@ -1,5 +1,6 @@
 """What a run is about to cost, printed before it starts."""
 
+import math
 import time
 from typing import Any
 
@@ -10,6 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from typing_extensions import override
 
+from datamodules.base import MEMORY
+from errors import UserError
 from metrics import sample_nats
 from models import undivided
 
@@ -18,7 +21,10 @@ STATE_BYTES = 16  # for each parameter in float32: itself, its gradient and Adam
 
 
 class RunSummary(Callback):
-    """Prints the numbers of parameters and of samples a step, and estimates of memory and time from one short forward and backward pass."""
+    """Prints the numbers of parameters and of samples a step, and estimates of memory and time from one short forward and backward pass.
+
+    Raises UserError where a step would keep more for its backward pass than the device has.
+    """
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -31,10 +37,15 @@ class RunSummary(Callback):
         rank_zero_info(f"Step: {samples:,} samples ({rows} clips of {data.clip_samples:,})")
         steps = int(trainer.estimated_stepping_batches)
         with trainer.precision_plugin.train_step_context(), undivided(pl_module):
-            kept, seconds = probe(pl_module.net, min(PROBE_SAMPLES, data.clip_samples))  # type: ignore[arg-type]
+            kept, seconds = probe(pl_module.net, min(PROBE_SAMPLES, samples))  # type: ignore[arg-type]
         share = 1 / trainer.world_size
         memory = parameters * STATE_BYTES + kept * samples * share / trainer.accumulate_grad_batches
         rank_zero_info(f"Memory: about {memory / 2**30:.1f} GiB a device for weights, optimiser and activations")
+        if memory > (there := _memory(pl_module.device)):
+            raise UserError(
+                f"data.clip_samples ({data.clip_samples}), data.batch_size ({data.batch_size}): a step takes more than {memory / 2**30:,.1f} "
+                f"GiB a device, which has {there / 2**30:.1f}; lower them, set recompute: true in model.levels, or use more devices"
+            )
         hours = seconds * samples * share * steps / 3600
         rank_zero_info(f"Time: about {hours:.2f} h for {steps:,} steps at {1 / seconds / share:,.0f} samples/s, validation not counted")
 
@@ -59,6 +70,13 @@ def probe(net: nn.Module, samples: int) -> tuple[float, float]:
         torch.autograd.grad(loss, parameters)
         seconds = _now(classes) - started
     return sum(size for pointer, size in held.items() if pointer not in own) / samples, seconds / samples
+
+
+def _memory(device: torch.device) -> float:
+    """Bytes that the device has; without end where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return MEMORY if device.type == "cpu" else math.inf
 
 
 def _now(tensor: Any) -> float:

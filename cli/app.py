@@ -6,7 +6,8 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from callbacks import (
 )
 from cli.generate import generate
 from cli.prepare import innermost, prepare
-from cli.runs import Run, any_runs, check_writable, find_run
+from cli.runs import Run, any_runs, check_writable, find_run, new_folder, sole_writer
+from cli.shortage import shortage
 from datamodules import AudioDataModule
 from errors import UserError
 from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
@@ -46,7 +48,7 @@ from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
 from models import GatedRecurrence, HarmonicRNN
 from ops import choose
-from parallel import context_size
+from parallel import context_size, on_first_rank
 from signals import ended_by_signals
 
 EVALUATIONS = ("validate", "test")
@@ -72,9 +74,9 @@ class HarmonicCLI(LightningCLI):
     _loader_states: Sequence[dict[str, Any]] = ()
     """Where in the training data the run stopped that is to go on."""
 
-    def __init__(self, args: Sequence[str] | None = None) -> None:
+    def __init__(self, args: Sequence[str] | None, held: ExitStack) -> None:
         given = sys.argv[1:] if args is None else args
-        self.run = requested_run(given)
+        self.run, self.held = requested_run(given), held
         # A run's own config comes first, then what the user gives.
         own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
         # Settings of a model whose class is not named are HarmonicRNN's, without class_path and init_args around them.
@@ -149,12 +151,13 @@ class HarmonicCLI(LightningCLI):
         logger = config.trainer.logger
         if not isinstance(logger, Namespace) or not str(logger.class_path).endswith("TensorBoardLogger"):
             raise UserError("trainer.logger must be a TensorBoardLogger, which a run's folder, curves and samples come from: leave it out")
-        if self.run and self.run.at_its_end and self.run.config.is_file():
-            # Going on from its end, a run stays in its folder.
+        if self.run and self.run.goes_on_in_place:
             version = self.run.folder
             place = {"save_dir": str(version.parents[1]), "name": version.parent.name, "version": version.name}
             for key, value in place.items():
                 logger.init_args[key] = value
+            if rank_zero_only.rank == 0:
+                self.held.enter_context(sole_writer(version))
         check_writable(Path(logger.init_args.save_dir) / (logger.init_args.name or ""))
 
     def before_fit(self) -> None:
@@ -163,6 +166,9 @@ class HarmonicCLI(LightningCLI):
         if rank_zero_only.rank == 0:
             for state in self._loader_states:
                 self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
+            if not (self.run and self.run.goes_on_in_place):
+                is_set = self.config.fit.trainer.logger.init_args.version is not None
+                self.held.enter_context(sole_writer(new_folder(self.trainer.logger, is_set)))
 
     def before_validate(self) -> None:
         self._read_data("validate")
@@ -177,12 +183,14 @@ class HarmonicCLI(LightningCLI):
             announce_scan(self.model.net, self.trainer.strategy.root_device)
             # What needs no data is found by every rank, so that none waits for one that has ended.
             self.model.check_chunks(self.datamodule, context_size(self.trainer))
-        if rank_zero_only.rank == 0:
-            self.datamodule.prepare_data()
-            self.datamodule.setup(stage)
-            for callback in self.trainer.callbacks:
-                if isinstance(callback, FrechetAudioDistance):
-                    callback.check(self.datamodule)
+        on_first_rank(self.trainer, self.model, partial(self._read_data_alone, stage))
+
+    def _read_data_alone(self, stage: str) -> None:
+        self.datamodule.prepare_data()
+        self.datamodule.setup(stage)
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, FrechetAudioDistance):
+                callback.check(self.datamodule)
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
@@ -236,19 +244,16 @@ class HarmonicCLI(LightningCLI):
 
 
 def requested_run(args: Sequence[str]) -> Run | None:
-    """The run that the command line speaks of: of an evaluation or generation always one, of `fit` where it continues from a checkpoint."""
+    """The run that an evaluation or generation speaks of, whose config is needed to understand the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--ckpt_path")
     parser.add_argument("--config", "-c", action="append", default=[])
+    for key in ("save_dir", "name"):
+        parser.add_argument(f"--trainer.logger.init_args.{key}", f"--trainer.logger.{key}", dest=key)
     given, rest = parser.parse_known_args(args)
-    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in ("fit", *EVALUATIONS, "generate")):
+    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in (*EVALUATIONS, "generate")):
         return None
-    if rest[0] == "fit" and given.ckpt_path is None:
-        return None
-    logs = log_folder(given.config)
-    if rest[0] == "fit" and given.ckpt_path == "last" and not any_runs(logs):
-        return None
-    run = find_run(given.ckpt_path, logs)
+    run = find_run(given.ckpt_path, log_folder(given.config, {key: getattr(given, key) for key in ("save_dir", "name")}))
     if rest[0] in EVALUATIONS and not run.config.is_file() and not given.config:
         raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
     return run
@@ -283,12 +288,13 @@ def names_a_module(args: Sequence[str], configs: Sequence[str]) -> bool:
     return given.model is not None or any(keys_of(path, ["model.class_path"]) for path in [*configs, *given.config])
 
 
-def log_folder(configs: Sequence[str]) -> Path:
-    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none."""
+def log_folder(configs: Sequence[str], given: dict[str, str | None]) -> Path:
+    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none; as given on the command line."""
     place, keys = {"save_dir": LOGGER["save_dir"], "name": ""}, {key: f"trainer.logger.init_args.{key}" for key in ("save_dir", "name")}
     for path in configs:
         found = keys_of(path, list(keys.values()))
         place |= {key: found[name] for key, name in keys.items() if name in found}
+    place |= {key: value for key, value in given.items() if value is not None}
     return Path(place["save_dir"]) / place["name"]
 
 
@@ -309,6 +315,14 @@ def keys_of(path: str, keys: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+def check_configs(args: Sequence[str]) -> None:
+    """Raises UserError for a config file that is not YAML; jsonargparse does not name it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-c", action="append", default=[])
+    for path in parser.parse_known_args(args)[0].config:
+        keys_of(path, [])
+
+
 def brief(error: Exception) -> str:
     """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
     noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value")
@@ -324,14 +338,15 @@ def main(args: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     given = sys.argv[1:] if args is None else list(args)
-    with ended_by_signals() as received:
+    with ended_by_signals() as received, ExitStack() as held:
         try:
+            check_configs(given)
             if given[:1] == ["prepare"]:
                 prepare(given[1:])
             elif given[:1] == ["generate"]:
                 generate(given[1:], requested_run(given))
             else:
-                HarmonicCLI(args)
+                HarmonicCLI(args, held)
         except (UserError, argparse.ArgumentError, MisconfigurationException) as error:
             print(f"error: {brief(error)}", file=sys.stderr)
             return 2
@@ -344,6 +359,11 @@ def main(args: Sequence[str] | None = None) -> int:
                 raise
             print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
             return 128 + received[0]
+        except (RuntimeError, MemoryError) as error:
+            if (told := shortage(error)) is None:
+                raise
+            print(f"error: {told}", file=sys.stderr)
+            return 2
     return 0
 
 

@@ -45,13 +45,16 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
     """Prepare and print a table of the splits."""
     data.fetch()
     entries = list(data.prepare(processes, verify).values())
+    console = Console()
+    if not entries:
+        console.print(f"{type(data).__name__} reads no files: there is nothing to prepare")
+        return
     table = Table("split", "recordings", "skipped", "hours", "clipped samples")
     for split in dict.fromkeys(entry.split for entry in entries):
         good = [entry for entry in entries if entry.split == split and not entry.error]
         skipped = sum(entry.split == split for entry in entries) - len(good)
         hours = sum(entry.length for entry in good) / data.sample_rate / 3600
         table.add_row(split, f"{len(good):,}", f"{skipped:,}", f"{hours:.4f}", f"{sum(entry.overshoots for entry in good):,}")
-    console = Console()
     console.print(table)
     console.print(f"Prepared in {data.shards}", soft_wrap=True, highlight=False)
 

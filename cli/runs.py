@@ -4,10 +4,16 @@ A run is a folder `LOGS/NAME/version_N` with `config.yaml` and `checkpoints/` ho
 checkpoint are not runs: they were made by a training that stopped before its first one.
 """
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 
 from errors import UserError
 
@@ -27,10 +33,10 @@ class Run:
         return self.folder / "config.yaml"
 
     @property
-    def at_its_end(self) -> bool:
-        """Whether the checkpoint is the run's newest."""
+    def goes_on_in_place(self) -> bool:
+        """Whether training that goes on from here stays in the folder, as the checkpoint is the run's newest."""
         last = self.checkpoint.with_name("last.ckpt")
-        return self.checkpoint == last or not last.exists()
+        return self.config.is_file() and (self.checkpoint == last or not last.exists())
 
 
 def find_run(checkpoint: str | None, logs: Path) -> Run:
@@ -62,6 +68,48 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
 def any_runs(logs: Path) -> bool:
     """Whether a run with a checkpoint lies below `logs`."""
     return any(logs.rglob(CHECKPOINTS))
+
+
+def new_folder(logger: TensorBoardLogger, is_set: bool) -> Path:
+    """Makes the folder of a new run: of the version that was set, or of the first free number, which no other can take any more.
+
+    Raises:
+        UserError: the one that was set holds a run.
+    """
+    while True:
+        folder = Path(logger.log_dir)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if is_set and any(folder.glob(CHECKPOINTS)):
+                raise UserError(f"{folder}: holds a run already; go on with it (--ckpt_path last), or set another version") from None
+            if is_set:
+                return folder
+            logger._version = None  # another training that started at the same time was faster
+        else:
+            return folder
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keeps a run's folder to this process; the system ends that when the process does, however it ends.
+
+    Raises:
+        UserError: another process trains there, or nothing can be written there.
+    """
+    check_writable(folder)
+    with (folder / "lock").open("a") as lock:
+        try:
+            # Of this process alone: one that it forked, and that outlives it, would keep a lock of flock's.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f"{folder}: another training writes there; let it end, or begin a run of its own: without --ckpt_path, or from weights "
+                "with --model.init_from"
+            ) from error
+        except OSError as error:
+            rank_zero_warn(f"{lock.name}: cannot be locked ({error.strerror}); see to it yourself that no other training writes there")
+        yield
 
 
 def check_writable(folder: Path) -> None:

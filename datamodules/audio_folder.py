@@ -6,12 +6,12 @@ from natsort import natsorted
 
 from audio.reading import SUFFIXES
 from datamodules.base import AudioDataModule, Split
-from datamodules.splits import split_by_order
+from datamodules.splits import split_by_order, visible
 from errors import UserError
 
 
 class AudioFolder(AudioDataModule):
-    """WAV, FLAC and OGG files at any rate with 1 to 32 channels, in the folder or anywhere below it.
+    """WAV, FLAC and OGG files at any rate with 1 to 32 channels, in the folder or anywhere below it; hidden ones are left out.
 
     Sub-folders `train/`, `validation/` and `test/` are the splits where they are there; else the first 88 % of the files in natural order
     (`take2.wav` before `take10.wav`) are for training, the next 6 % for validation and the rest for testing.
@@ -39,4 +39,4 @@ class AudioFolder(AudioDataModule):
 
 
 def _recordings(folder: Path) -> list[Path]:
-    return natsorted((p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()), key=lambda p: p.as_posix())
+    return natsorted((p for p in visible(folder, "**/*") if p.suffix.lower() in SUFFIXES), key=lambda p: p.as_posix())

@@ -24,6 +24,9 @@ from parallel import ContextParallelStrategy
 
 Split = Literal["train", "validation", "test"]
 MAX_RATE = 768_000
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+"""Bytes that this machine has."""
+BATCH_BYTES = 3  # a sample: its class, and whether it counts
 
 
 class AudioDataModule(L.LightningDataModule):
@@ -39,7 +42,7 @@ class AudioDataModule(L.LightningDataModule):
         batch_size: Clips in a batch, over all data ranks.
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
         seed: Of the order of the clips.
-        shards: Folder of the prepared recordings; null for `shards_RATE` in root.
+        shards: Folder for the prepared recordings, which lie in `shards_RATE` in it; null for root.
         on_bad_file: What to do with a recording that cannot be read: error, or skip it and say so.
         order: Of training: clips at fixed positions, shuffled; crops at random positions; or sequential, where each lane of the batch walks
             through whole recordings and the model carries its state from chunk to chunk.
@@ -77,7 +80,7 @@ class AudioDataModule(L.LightningDataModule):
         self.root, self.sample_rate, self.clip_samples = Path(root), sample_rate, clip_samples
         self.bits, self.scaling, self.batch_size, self.num_workers, self.seed = bits, scaling, batch_size, num_workers, seed
         self.quantiser = Quantiser(bits, law)
-        self.shards = self.root / f"shards_{sample_rate}" if shards is None else Path(shards)
+        self.shards = (self.root if shards is None else Path(shards)) / f"shards_{sample_rate}"
         self.skip_bad = on_bad_file == "skip"
         self.order, self.eval_context = order, eval_context
         for key, carries in (("order", order == "sequential"), ("eval_context", eval_context == "file")):
@@ -133,9 +136,20 @@ class AudioDataModule(L.LightningDataModule):
         for split in wanted[stage]:
             if split not in self.datasets:
                 self.datasets[split] = self.make_dataset(split)
-        if stage == "fit" and not len(order := self.order_of("train")):
-            clips = len(self._table("train"))
-            raise UserError(f"data.batch_size ({order.batch_size}) is more than the training split's {clips} clips; choose a smaller one")
+            clips = self.clip_count(split)
+            if split == "train" and self.batch_size > clips:
+                raise UserError(
+                    f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose a smaller one"
+                )
+            self._check_memory(min(self.batch_size, clips))
+
+    def _check_memory(self, lanes: int) -> None:
+        needed = lanes * self.clip_samples * BATCH_BYTES
+        if needed > MEMORY:
+            raise UserError(
+                f"data.clip_samples ({self.clip_samples}): a batch of {lanes} clips alone takes {needed / 1e9:,.0f} GB, this machine has "
+                f"{MEMORY / 1e9:.0f} GB: choose shorter clips, or a smaller data.batch_size"
+            )
 
     def make_dataset(self, split: Split) -> ClipDataset:
         """The clips of a split."""
@@ -192,7 +206,8 @@ class AudioDataModule(L.LightningDataModule):
         """Which clip comes when."""
         train, lengths = split == "train", self.datasets[split].source.lengths
         if self.carries_state(split):
-            return Sequential(lengths, self.clip_samples, self.batch_size, self.seed, repeat=train)
+            lanes = self.batch_size if train else min(self.batch_size, len(lengths))  # more would never have anything to do
+            return Sequential(lengths, self.clip_samples, lanes, self.seed, repeat=train)
         table = self._table(split)
         if train and self.order == "crops":
             return Crops(lengths, self.clip_samples, len(table), self.batch_size, self.seed, self.keep_tails)

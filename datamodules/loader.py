@@ -1,11 +1,8 @@
 """Batches from an order, to this rank, continued exactly where a checkpoint was taken."""
 
-import os
-import signal
 from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
-from threading import Thread
 from typing import Any
 
 import torch
@@ -15,7 +12,7 @@ from datamodules.clips import Batch, ClipDataset, collate
 from datamodules.orders import Clips, Crops, Piece, Sequential
 from datamodules.recordings import Recordings
 from errors import UserError
-from signals import STOPPING
+from signals import leave_signals
 
 
 class RankBatches:
@@ -39,21 +36,6 @@ class RankBatches:
                 yield batch[self.rank * share : (self.rank + 1) * share]
 
 
-def leave_signals(worker: int) -> None:
-    """Leaves signals, which may be sent to all processes, to the main one, which needs its workers for its step; ends when that asks."""
-    main = os.getppid()
-    for signum in STOPPING:
-        signal.signal(signum, signal.SIG_IGN if signum != signal.SIGTERM else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-    def watch() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
-            pass
-        os._exit(0)
-
-    Thread(target=watch, daemon=True).start()
-
-
 class EvaluationLoader(DataLoader[Batch]):
     """All batches of an order, from the first one each time."""
 
@@ -70,6 +52,13 @@ class EvaluationLoader(DataLoader[Batch]):
             # Its own: preparing batches must not draw from the random numbers of training.
             generator=torch.Generator(),
         )
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            # Of a worker's, torch makes the message its whole traceback.
+            raise UserError(str(error).splitlines()[-1].removeprefix("errors.UserError: ")) from error
 
 
 class StreamLoader(EvaluationLoader):

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from errors import UserError
+
 FORMAT = 2
 BLOCK = 16_384
 """Samples in a block of the extremes."""
@@ -51,11 +53,22 @@ class Entry:
 
 
 def read_manifest(path: Path, settings: dict[str, Any]) -> dict[str, Entry]:
-    """Entries by source; none where there is no manifest or it was made with other settings. Later lines supersede earlier ones."""
+    """Entries by source; none where there is no manifest or it was made with other settings. Later lines supersede earlier ones.
+
+    Raises:
+        UserError: it is of other recordings, `settings["root"]`.
+    """
     if not path.is_file():
         return {}
     first, *lines = path.read_bytes().split(b"\n")
     if first != _text(settings).encode():
+        root, other = settings["root"], _root(first)
+        if other not in (None, root):
+            here, there = (path.parent.joinpath(folder).resolve() for folder in (root, other))
+            raise UserError(
+                f"{path.parent}: holds the shards of the recordings in {there}, not of those in {here}; name another folder with "
+                "--data.shards, or remove that one"
+            )
         return {}
     return {entry.source: entry for entry in map(_entry, lines) if entry}
 
@@ -69,6 +82,13 @@ def entry_line(entry: Entry) -> str:
     """An entry's line, with its end."""
     content = asdict(entry)
     return _text(content | {"crc32": _crc32(content)}) + "\n"
+
+
+def _root(settings: bytes) -> str | None:
+    try:
+        return json.loads(settings)["root"]
+    except (ValueError, TypeError, LookupError):
+        return None
 
 
 def _entry(line: bytes) -> Entry | None:

@@ -125,7 +125,7 @@ class Sequential:
     @cached_property
     def _batches(self) -> int:
         if self.repeat:
-            return max(1, sum(self._chunks) // self.batch_size)
+            return sum(self._chunks) // self.batch_size
         return sum(1 for _ in self._walk(iter(range(len(self.lengths))), 0))
 
     @cached_property

@@ -7,9 +7,9 @@ gets its name only when it is whole and on disk, and its line in the manifest on
 import fcntl
 import hashlib
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -28,16 +28,21 @@ from audio.reading import probe
 from datamodules.manifest import BLOCK, FORMAT, Entry, entry_line, manifest_lines, read_manifest
 from errors import UserError
 from files import remove_parts, replacing
-from signals import STOPPING
+from signals import leave_signals
 
 FULL_SCALE = 32768
 INLINE_BYTES = 32 << 20  # less than this is prepared before other processes would have started
 
 
-def settings_of(sample_rate: int) -> dict[str, Any]:
-    """What a shard's samples depend on beside its source."""
+def settings_of(root: Path, shards: Path, sample_rate: int) -> dict[str, Any]:
+    """What a shard's samples depend on beside its source's name, size and time.
+
+    The folder of the recordings is relative to the shards where these lie in it, so that both can be moved together.
+    """
+    root, shards = root.resolve(), shards.resolve()
+    home = os.path.relpath(root, shards) if shards.is_relative_to(root) else str(root)
     libraries = {name: version(name) for name in ("soxr", "soundfile")}
-    return {"format": FORMAT, "sample_rate": sample_rate, "block": BLOCK, "libraries": libraries}
+    return {"format": FORMAT, "root": home, "sample_rate": sample_rate, "block": BLOCK, "libraries": libraries}
 
 
 def shard_path(shards: Path, source: str) -> Path:
@@ -63,27 +68,30 @@ def prepare_shards(
         shards: folder of the shards.
         sample_rate: of the shards, in Hz.
         processes: that read and resample together.
-        skip_bad: leave out recordings that cannot be read, with their error in the manifest, instead of stopping at the first.
+        skip_bad: leave out recordings that cannot be read, with their error in the manifest, instead of stopping at the first. They are
+            not tried again before they are changed, or `verify` asks for it.
         verify: compare all shards with their checksums, and make those anew that differ. Done without asking after a crash.
 
     Returns:
         the manifest's entry of each source.
 
     Raises:
-        UserError: a recording cannot be read, or the shards cannot be written.
+        UserError: a recording cannot be read, the shards cannot be written or are of other recordings, a process was killed.
     """
-    settings = settings_of(sample_rate)
+    settings = settings_of(root, shards, sample_rate)
     wanted = [_describe(root, path, split) for split, paths in splits.items() for path in paths]
     working, manifest = shards / "working", shards / "manifest.jsonl"
     if not verify and not working.exists():
-        current, stale = _sort_out(wanted, read_manifest(manifest, settings), shards, verify=False)
+        current, stale, _ = _sort_out(wanted, read_manifest(manifest, settings), shards, skip_bad, verify=False)
         if not stale:
             return current
     with _sole_worker(shards):
-        crashed = working.exists()
+        known, crashed = read_manifest(manifest, settings), working.exists()
         remove_parts(shards)
         _write(working, "")
-        current, stale = _sort_out(wanted, read_manifest(manifest, settings), shards, verify or crashed)
+        current, stale, damaged = _sort_out(wanted, known, shards, skip_bad, verify or crashed)
+        if damaged:
+            rank_zero_warn(f"{len(damaged)} of {len(wanted)} shards are made anew: {'; '.join(damaged)}")
         # Rewritten before work begins, so that a line torn by a crash is not appended to.
         _write(manifest, manifest_lines(settings, current.values()))
         if stale:
@@ -98,16 +106,24 @@ def prepare_shards(
     return {entry.source: current[entry.source] for entry in wanted}
 
 
-def _sort_out(wanted: Sequence[Entry], known: dict[str, Entry], shards: Path, verify: bool) -> tuple[dict[str, Entry], list[Entry]]:
-    """The manifest's entries that still hold, and the recordings that have none."""
-    current, stale = {}, []
+def _sort_out(
+    wanted: Sequence[Entry], known: dict[str, Entry], shards: Path, skip_bad: bool, verify: bool
+) -> tuple[dict[str, Entry], list[Entry], list[str]]:
+    """The manifest's entries that still hold, the recordings that have none, and what is wrong with which shards of unchanged ones."""
+    current, stale, damaged = {}, [], []
     for entry in wanted:
         old = known.get(entry.source)
-        if old and not old.error and _is_current(old, entry, shards, verify):
+        holds = old is not None and (old.size, old.modified) == (entry.size, entry.modified)
+        if holds and old.error:
+            holds = skip_bad and not verify
+        elif holds and (damage := _damage(old, shards, verify)):
+            damaged.append(f"{shard_path(shards, old.source)} {damage}")
+            holds = False
+        if holds:
             current[entry.source] = replace(old, split=entry.split)
         else:
             stale.append(entry)
-    return current, stale
+    return current, stale, damaged
 
 
 def _prepare_all(
@@ -134,23 +150,29 @@ def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int,
         for entry in stale:
             yield prepare_file(root, entry, shards, sample_rate)
         return
+    others = active_children()
     # Children run numpy and libsndfile alone, none of torch's threads, which would not survive a fork.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=_follow_the_main_process)
+    pool = ProcessPoolExecutor(min(processes, len(stale)), mp_context=get_context("fork"), initializer=_follow_the_main_process)
     try:
         for future in as_completed([pool.submit(prepare_file, root, entry, shards, sample_rate) for entry in stale]):
             yield future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"{shards}: a process that prepares recordings was killed, by the system perhaps where memory is short; what was prepared is "
+            "kept: prepare the rest with fewer processes (prepare --processes 1)"
+        ) from error
     except KeyboardInterrupt:
         for child in active_children():
-            child.kill()
+            if child not in others:
+                child.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _follow_the_main_process() -> None:
-    """A worker leaves signals, which may be sent to all processes, to the main one, and ends when that does, however it ends."""
-    for signum in STOPPING:
-        signal.signal(signum, signal.SIG_IGN)
+    """A worker leaves signals to the main process, and ends when that does, however it ends."""
+    leave_signals()
     main = parent_process()
     assert main is not None
 
@@ -214,14 +236,17 @@ def _describe(root: Path, path: Path, split: str) -> Entry:
     return Entry(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns, 0, 0, split)
 
 
-def _is_current(old: Entry, now: Entry, shards: Path, verify: bool) -> bool:
-    path = shard_path(shards, old.source)
-    if (old.size, old.modified) != (now.size, now.modified) or not path.is_file() or path.stat().st_size != 2 * old.length:
-        return False
+def _damage(entry: Entry, shards: Path, verify: bool) -> str:
+    """What is wrong with a recording's shard; nothing where it is as it was made."""
+    path = shard_path(shards, entry.source)
+    if not path.is_file():
+        return "is missing"
+    if path.stat().st_size != 2 * entry.length:
+        return f"has {path.stat().st_size} bytes, was made with {2 * entry.length}"
     if not verify:
-        return True
+        return ""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == old.checksum
+        return "" if hashlib.file_digest(file, "sha256").hexdigest() == entry.checksum else "differs from its checksum"
 
 
 def _write(path: Path, text: str) -> None:

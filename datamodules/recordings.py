@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules.manifest import BLOCK, Entry
 from datamodules.preparation import FULL_SCALE, shard_path
+from errors import UserError
 
 OPEN_SHARDS = 512  # kept mapped in each process; a map costs no memory that is not used, but a file handle
 
@@ -61,8 +62,17 @@ class Recordings:
         return int(edges.min(initial=low)), int(edges.max(initial=high))
 
     def _map_shard(self, recording: int) -> mmap.mmap:
-        with shard_path(self.shards, self.entries[recording].source).open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        """Raises UserError where the shard is no longer what the entry says."""
+        entry = self.entries[recording]
+        path = shard_path(self.shards, entry.source)
+        try:
+            with path.open("rb") as file:
+                shard = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # the second of an empty file
+            raise UserError(f"{path}: was prepared and cannot be read any more: {error}") from error
+        if len(shard) != 2 * entry.length:
+            raise UserError(f"{path}: was changed while it was in use; go on when its recording is as it was, or start anew")
+        return shard
 
     def __getstate__(self) -> dict[str, object]:
         # Maps belong to the process that made them.

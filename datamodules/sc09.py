@@ -6,6 +6,7 @@ from typing import Any
 from datamodules.base import Split
 from datamodules.fetched import FetchedDataModule
 from datamodules.sources import WebArchive
+from datamodules.splits import visible
 from errors import UserError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -53,7 +54,7 @@ class SC09(FetchedDataModule):
                 if line.split("/")[0] in DIGITS:
                     listed[line] = split
         splits: dict[Split, list[Path]] = {"train": [], "validation": [], "test": []}
-        for path in sorted(path for digit in DIGITS for path in home.glob(f"{digit}/*.wav")):
+        for path in sorted(path for digit in DIGITS for path in visible(home, f"{digit}/*.wav")):
             splits[listed.pop(path.relative_to(home).as_posix(), "train")].append(path)
         if listed:
             raise UserError(f"{home}: {len(listed)} listed recordings are missing, the first {next(iter(listed))}; complete the dataset")

@@ -1,5 +1,6 @@
-"""Splitting recordings that come without lists, as the published tables do (the S4/SaShiMi repository)."""
+"""Which recordings there are, and splitting those that come without lists as the published tables do (the S4/SaShiMi repository)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from natsort import natsorted
@@ -8,6 +9,13 @@ from datamodules.base import Split
 from errors import UserError
 
 TRAIN_SHARE = 0.88
+
+
+def visible(folder: Path, pattern: str) -> Iterator[Path]:
+    """The files of a folder that match, without hidden ones and those in hidden folders: `._x.wav` is what macOS notes of an `x.wav`."""
+    for path in folder.glob(pattern):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file():
+            yield path
 
 
 def split_by_order(root: Path, paths: list[Path]) -> dict[Split, list[Path]]:
@@ -40,7 +48,7 @@ def split_wavs(root: Path, dataset: str) -> dict[Split, list[Path]]:
     Raises:
         UserError: there is no such folder, or it holds too few WAV files.
     """
-    paths = natsorted(root.glob("*.wav"), key=lambda path: path.name)
+    paths = natsorted(visible(root, "*.wav"), key=lambda path: path.name)
     if not paths:
         raise UserError(
             f"{root}: there are no WAV files there. Get them from the dataset {dataset} of the Hugging Face hub (accept its terms there "

@@ -11,9 +11,11 @@ from torch import Tensor
 from audio import Note, compose, extremes, render
 from datamodules.base import AudioDataModule, Split
 from datamodules.clips import ClipDataset
+from datamodules.manifest import Entry
 from errors import UserError
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+MAX_CLIPS = 10_000_000
 
 
 class Synthetic(AudioDataModule):
@@ -26,8 +28,8 @@ class Synthetic(AudioDataModule):
 
     def __init__(self, clips: int = 1024, **kwargs: Any) -> None:
         super().__init__(root=Path(), **kwargs)
-        if clips < 1:
-            raise UserError(f"data.clips must be at least 1, got {clips}")
+        if not 1 <= clips <= MAX_CLIPS:
+            raise UserError(f"data.clips must be at least 1 and at most {MAX_CLIPS}, got {clips}")
         if self.scaling == "file":
             raise UserError("data.scaling: file does not apply to Synthetic, whose clips belong to no file; use clip or none")
         self.clips = clips
@@ -36,8 +38,9 @@ class Synthetic(AudioDataModule):
         """None."""
         return {split: [] for split in SPLITS}
 
-    def prepare_data(self) -> None:
+    def prepare(self, processes: int | None = None, verify: bool = False) -> dict[str, Entry]:
         """Nothing to prepare."""
+        return {}
 
     def score(self, split: Split, index: int) -> list[Note]:
         """The notes of a clip."""

@@ -6,7 +6,7 @@ from typing import Any
 from datamodules.base import Split
 from datamodules.fetched import FetchedDataModule
 from datamodules.sources import HubArchive
-from datamodules.splits import split_wavs
+from datamodules.splits import split_wavs, visible
 
 
 class YouTubeMix(FetchedDataModule):
@@ -26,7 +26,7 @@ class YouTubeMix(FetchedDataModule):
 
     @staticmethod
     def holds_data(folder: Path) -> bool:
-        return any(folder.glob("*.wav"))
+        return any(visible(folder, "*.wav"))
 
     def files(self) -> dict[Split, list[Path]]:
         return split_wavs(self.root, "krandiash/youtubemix")

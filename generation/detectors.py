@@ -15,7 +15,7 @@ from torch import Tensor
 from audio import Quantiser
 
 FRAME_SECONDS = 0.25
-LEAST_SECONDS = 1.0  # what is shorter is left to the music
+LEAST_SECONDS = 1.5  # what is shorter is left to the music, or to a speaker who pauses
 LONGER = 1.5  # than the training data's own longest stretches
 TINY = 1e-12  # power that counts as none: -120 dB
 LEVEL, FLATNESS, ENTROPY = range(3)

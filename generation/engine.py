@@ -12,7 +12,12 @@ from models import HarmonicRNN, ModelState, undivided
 
 
 class Engine(Protocol):
-    """Steps a model one sample at a time, for B clips at once."""
+    """Steps a model one sample at a time, for B clips at once.
+
+    period: draws of a multiple of so many samples are the fastest.
+    """
+
+    period: int
 
     def start(self, state: ModelState) -> None:
         """Take up a state of B lanes as the forward pass gives it, at any phase of the pooling windows."""
@@ -51,6 +56,8 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
 
 class PlainEngine:
     """The model's ordinary forward pass with carried state, one sample a call: slow, for any model and device."""
+
+    period = 1
 
     def __init__(self, net: HarmonicRNN) -> None:
         self.net = net

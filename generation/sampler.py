@@ -9,7 +9,7 @@ from generation.engine import Engine
 from generation.fastest import make_engine
 from models import HarmonicRNN, ModelState, undivided
 
-CHUNK = 256  # samples drawn at a time: what is heard, written and held at once
+CHUNK = 256  # samples drawn at a time, or somewhat more in whole periods of the engine: what is heard, written and held at once
 PROMPT_CHUNK = 1 << 16  # samples of a prompt in one pass; bounds the memory that a long one takes
 
 
@@ -60,10 +60,15 @@ def draw(
         generators: of the random numbers, one a lane: what keeps clips apart from one another and from the device.
         temperature, top_p: as for the engine.
     """
-    for start in range(0, samples, CHUNK):
-        n = min(CHUNK, samples - start)
-        uniforms = torch.stack([torch.rand(n, generator=each) for each in generators])
-        yield engine.draw(uniforms.double(), temperature, top_p)
+    at_once = -(-CHUNK // engine.period) * engine.period
+    uniforms = torch.empty(len(generators), 0)
+    for start in range(0, samples, at_once):
+        n = min(at_once, samples - start)
+        # In pieces of one size, that a clip be the same from every engine and begin the same at every length.
+        while uniforms.shape[1] < n:
+            uniforms = torch.cat([uniforms, torch.stack([torch.rand(CHUNK, generator=each) for each in generators])], dim=1)
+        yield engine.draw(uniforms[:, :n].double(), temperature, top_p)
+        uniforms = uniforms[:, n:]
 
 
 @torch.inference_mode()

@@ -93,14 +93,16 @@ class AutoregressiveModule(L.LightningModule, ABC):
         sums, ranks = torch.stack([nats.detach().double(), batch.valid.sum().double()]), self.trainer.world_size
         if ranks > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        mean = sums[0] / sums[1]
+        counted = sums[1].clamp(min=1)  # a batch in which no sample counts, such as a chunk between two counted ones, teaches nothing
+        mean = sums[0] / counted
         if not mean.isfinite():
             where = "in another rank's share" if nats.isfinite() else first_non_finite(self, batch.classes)
             raise UserError(f"the loss is {mean.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
-        bits = (mean / math.log(2)).float()
-        self.log("train/bits", bits)
-        self.log("bits/sample", bits, prog_bar=True, logger=False)
-        return nats * (ranks / sums[1]).to(nats.dtype)  # gradients are averaged over the ranks
+        if sums[1] > 0:
+            bits = (mean / math.log(2)).float()
+            self.log("train/bits", bits)
+            self.log("bits/sample", bits, prog_bar=True, logger=False)
+        return nats * (ranks / counted).to(nats.dtype)  # gradients are averaged over the ranks
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])

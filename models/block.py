@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from models.conv import CausalConv, ConvState
 from models.recurrence import GatedRecurrence, RecurrenceState
 from models.state import State
-from ops import Implementation
+from ops import Implementation, gated_gelu
 
 Recurrence = Literal["complex", "real", "none"]
 
@@ -47,21 +47,18 @@ class RMSNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
-def gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
 class GatedMLP(nn.Module):
     """y = W_out (GELU(W_gate x) * W_in x), point-wise in time."""
 
-    def __init__(self, width: int, expansion: int, output_variance: float) -> None:
+    def __init__(self, width: int, expansion: int, output_variance: float, scan: Implementation = "auto") -> None:
         super().__init__()
+        self.scan: Implementation = scan
         self.gate = linear(width, expansion * width)
         self.input = linear(width, expansion * width)
         self.output = linear(expansion * width, width, output_variance)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(gelu(self.gate(x)) * self.input(x))
+        return self.output(gated_gelu(self.gate(x), self.input(x), self.scan))
 
 
 class ResidualBlock(nn.Module):
@@ -74,7 +71,7 @@ class ResidualBlock(nn.Module):
         heads: blocks of the recurrence's gates.
         conv_width: taps of the causal convolution.
         expansion: inner width of the MLP as a multiple of D.
-        scan: how the recurrence is computed; see `ops/choice.py`.
+        scan: how the recurrence, the convolution and the gated GELUs are computed; see `ops/choice.py`.
     """
 
     def __init__(
@@ -89,25 +86,26 @@ class ResidualBlock(nn.Module):
         scan: Implementation = "auto",
     ) -> None:
         super().__init__()
+        self.scan: Implementation = scan
         self.mixer_norm = RMSNorm(width)
         self.gate = linear(width, width)
         self.input = linear(width, width)
-        self.conv = CausalConv(width, conv_width)
+        self.conv = CausalConv(width, conv_width, scan)
         self.recurrence = None if recurrence == "none" else GatedRecurrence(width, heads, recurrence, scan)
         self.output = linear(width, width, 2 / blocks)
         self.mlp_norm = RMSNorm(width)
-        self.mlp = GatedMLP(width, expansion, 2 / blocks)
+        self.mlp = GatedMLP(width, expansion, 2 / blocks, scan)
 
     def forward(self, x: Tensor, state: BlockState | None = None) -> tuple[Tensor, BlockState]:
         """x and y (B, T, D)."""
         u = self.mixer_norm(x)
         halo = self.conv.begin_halo(self.input, u)
-        gate = gelu(self.gate(u))
+        gate = self.gate(u)
         mixed, conv_state = self.conv(self.input(u), state.conv if state else None, halo)
         recurrence_state = None
         if self.recurrence is not None:
             mixed, recurrence_state = self.recurrence(mixed, state.recurrence if state else None)
-        x = x + self.output(mixed * gate)
+        x = x + self.output(gated_gelu(gate, mixed, self.scan))
         return x + self.mlp(self.mlp_norm(x)), BlockState(conv_state, recurrence_state)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.mixing import MixesTime
 from models.state import State, after, state_dtype
+from ops import Implementation, causal_convolution
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,16 @@ class CausalConv(MixesTime):
     """y_t = bias + sum_k kernel_k x_{t - (width - 1) + k}, each channel for itself.
 
     The kernel starts with variance 0.01 / width (Griffin).
+
+    Args:
+        channels: D.
+        width: taps.
+        scan: how it is computed, like the recurrence; see `ops/choice.py`.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, scan: Implementation = "auto") -> None:
         super().__init__()
+        self.scan: Implementation = scan
         if width < 1:
             raise ValueError(f"conv_width must be at least 1, got {width}")
         self.width = width
@@ -43,14 +50,10 @@ class CausalConv(MixesTime):
         self, x: Tensor, state: ConvState | None = None, halo: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, ConvState]:
         """x and y (B, T, D); `halo` is what `begin_halo` gave."""
-        time = x.shape[1]
         before = state.window.to(x.dtype) if state else x.new_zeros(x.shape[0], self.width - 1, x.shape[2])
         if self.slices is not None:
             before = halo(before) if halo else self.slices.halo(x, before)
-        # Shifted sums beat the library's depthwise kernel on the CPU and need no transposes.
-        padded = torch.cat([before, x], dim=1)
-        kernel = self.kernel.to(x.dtype)
-        y = self.bias.to(x.dtype) + padded[:, :time] * kernel[0]
-        for k in range(1, self.width):
-            y = torch.addcmul(y, padded[:, k : k + time], kernel[k])
-        return y, ConvState(padded[:, time:].to(state_dtype(x)), after(self.fresh_lanes(x, state), x))
+        y = causal_convolution(x, before, self.kernel, self.bias, self.scan)
+        recent = x[:, max(0, x.shape[1] - before.shape[1]) :]
+        window = torch.cat([before, recent], dim=1)[:, recent.shape[1] :]
+        return y, ConvState(window.to(state_dtype(x)), after(self.fresh_lanes(x, state), x))

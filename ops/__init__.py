@@ -1,10 +1,11 @@
-"""The recurrence: what a linear RNN computes along time, and how.
+"""The recurrence: what a linear RNN computes along time, and how; and what surrounds it and is bound by memory too.
 
 Legend: B batch (lanes), T time, D width (channels), N units of the recurrence (D/2 complex or D real).
 """
 
 from ops.cg_lru import cg_lru, cg_lru_summary, decay_and_phase
 from ops.choice import Choice, Implementation, choose
+from ops.neighbours import causal_convolution, gated_gelu
 from ops.scan import linear_scan, linear_scan_summary
 from ops.slices import Slices
 
@@ -12,10 +13,12 @@ __all__ = [
     "Choice",
     "Implementation",
     "Slices",
+    "causal_convolution",
     "cg_lru",
     "cg_lru_summary",
     "choose",
     "decay_and_phase",
+    "gated_gelu",
     "linear_scan",
     "linear_scan_summary",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError
-from models import DownPool, GatedRecurrence, HarmonicRNN, MixesTime, UpPool, set_slices
+from models import DownPool, HarmonicRNN, MixesTime, UpPool, set_slices
 from models.block import RMSNorm
 from models.embedding import ClassEmbedding
 from parallel.simulated import simulated_groups
@@ -58,7 +58,7 @@ def first_difference(net: HarmonicRNN) -> str | None:
 
     for name, layer in net.named_modules():
         layer.register_forward_hook(watch(name))
-        if isinstance(layer, GatedRecurrence):
+        if hasattr(layer, "scan"):
             layer.scan = "auto"  # what is forced may not be there on the CPU
     set_slices(net, None)
     net(classes)

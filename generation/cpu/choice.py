@@ -1,55 +1,84 @@
-"""The choice of a class from its logits, as `generation.engine.choose` makes it, in compiled code."""
+"""The choice of a class from the logits, as `generation.engine.choose` makes it, in compiled code."""
 
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from generation.cpu.functions import exp_expm1
-from generation.cpu.vector import jit
+from generation.cpu.vector import PANEL, greater, jit
 
 
 @jit
 def choose(logits: Any, uniform: Any, temperature: Any, top_p: Any, weights: Any, order: Any) -> Any:
-    """The class drawn; `weights` (q,) float64 and `order` (q,) int64 are room to work in."""
-    top = most_likely(logits)
+    """The class drawn and its -ln p at temperature 1 and top_p 1; `weights` (q,) float64 and `order` (q,) int64 are room to work in."""
+    top = _greatest(logits)
+    total = _exponentials(logits, top, 1.0, weights)
+    logarithm = np.log(total)
     if temperature == 0:
-        return top
-    total = _exponentials(logits, logits[top], 1 / temperature, weights)
-    if top_p < 1:
-        total = _keep_most_likely(weights, order, top_p * total)
-    level, running = uniform * total, 0.0
-    for i in range(len(weights)):
-        running += weights[i]
-        if running > level:
-            return i
-    return _last_possible(weights)
+        drawn = _first(logits, top)
+    else:
+        if temperature != 1:
+            total = _exponentials(logits, top, 1 / temperature, weights)
+        if top_p < 1:
+            total = _keep_most_likely(weights, order, top_p * total)
+        drawn = _invert(weights, uniform * total)
+    return drawn, logarithm - (np.float64(logits[drawn]) - np.float64(top))
 
 
 @jit
 def nats(logits: Any, drawn: Any, weights: Any) -> Any:
     """-ln p(drawn); `weights` (q,) float64 is room to work in."""
-    top = logits[most_likely(logits)]
+    top = _greatest(logits)
     return np.log(_exponentials(logits, top, 1.0, weights)) - (np.float64(logits[drawn]) - np.float64(top))
 
 
 @jit
-def most_likely(logits: Any) -> Any:
-    """The first class of those with the greatest logit."""
-    top = 0
+def _greatest(logits: Any) -> Any:
+    top = logits[0]
     for i in range(1, len(logits)):
-        if logits[i] > logits[top]:
-            top = i
+        top = greater(top, logits[i])
     return top
+
+
+@jit
+def _first(logits: Any, value: Any) -> Any:
+    i = 0
+    while logits[i] != value:
+        i += 1
+    return i
 
 
 @jit
 def _exponentials(logits: Any, top: Any, factor: Any, weights: Any) -> Any:
     for i in range(len(weights)):
         weights[i] = exp_expm1((np.float64(logits[i]) - np.float64(top)) * factor)[0]
+    return _sum(weights)
+
+
+# Here the order of the sum may change, so that it can be taken in vectors.
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _sum(weights: Any) -> Any:
     total = 0.0
     for i in range(len(weights)):
         total += weights[i]
     return total
+
+
+@jit
+def _invert(weights: Any, level: Any) -> Any:
+    """The first class whose cumulative weight exceeds `level`; whole panels that do not reach it are passed by."""
+    running = 0.0
+    for start in range(0, len(weights), PANEL):
+        stop = min(start + PANEL, len(weights))
+        after = running + _sum(weights[start:stop])
+        if after > level:
+            for i in range(start, stop):
+                running += weights[i]
+                if running > level:
+                    return i
+        running = after
+    return _last_possible(weights)
 
 
 @jit

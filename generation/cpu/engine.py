@@ -34,6 +34,8 @@ class CPUEngine:
         ValueError: a model that is not on the CPU or in another type, or float64 with weights in fewer bits.
     """
 
+    period = 1
+
     def __init__(self, net: HarmonicRNN, stored: Stored = "full", threads: int | None = None) -> None:
         weight = net.head.weight
         if weight.device.type != "cpu" or weight.dtype not in _DTYPES:

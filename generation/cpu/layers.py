@@ -2,8 +2,8 @@
 
 A worker is one thread with the lanes and the rows of the weights that are its share. It walks through a table of operations, one row each,
 whose columns are named below; addresses in it lead to weights, states and room to work in, all made beforehand. Where several workers share
-each layer (a team), each holds x of its own; they exchange the input of the recurrence and their parts of what is added to x, and meet
-after each.
+each layer (a team), each holds x of its own; they exchange their parts of what is added to x, and meet twice in each block. A row of the
+convolution that several of them need is computed by each: that is less work than to wait for one another.
 """
 
 from typing import Any
@@ -12,19 +12,21 @@ import numpy as np
 from numba import njit, types
 
 from generation.cpu.functions import exp_expm1, gelu, like, sigmoid, sine_cosine
-from generation.cpu.vector import PANEL, TOGETHER, jit, observe, panels, publish, view, whole_panels
+from generation.cpu.vector import PANEL, TOGETHER, greater, group_size, jit, observe, panels, publish, view, whole_panels
 
 BLOCK, ENTER, LEAVE, MERGE = range(4)
 """Kinds of operation: a residual block; x into the pooling window; out of the level below; its result into x."""
 
 # Columns of all operations: x (lanes, STRIDE) of which WIDTH count.
 KIND, LEVEL, WIDTH, STRIDE, X = range(5)
-# Columns of a block. A worker's share: ROWS of the input from ROW on, UNITS units from UNIT on in HEADS heads, HIDDEN rows of the MLP.
-# INPUT and what follows are numbers of products.
+# Columns of a block. A worker's share: UNITS units from UNIT on (with PARTS parts, real and imaginary) in HEADS heads, the ROWS of the
+# convolution that these read, HIDDEN rows of the MLP. Among the rows, what the heads read begins at HEADS_AT, and the inputs of the units
+# at REAL_AT and IMAGINARY_AT. INPUTS and what follows are numbers of products; the first gives the rows and, from GATE_AT on, the gate;
+# that of the MLP the gate and, from HIDDEN_AT on, what it is multiplied with.
 (
-    ROW, ROWS, TAPS, KERNEL, CONV_BIAS, CONV_WINDOW, PARTS, UNIT, UNITS, ALL_UNITS, HEADS, HEAD_WIDTH, HEAD_UNITS, DECAY, ANGLE, H, FRESH,
-    HIDDEN, INPUT, GATE, RECURRENCE_GATES, OUTPUT, MLP_GATE, MLP_INPUT, MLP_OUTPUT,
-) = range(5, 30)  # fmt: skip
+    ROWS, TAPS, KERNEL, CONV_BIAS, CONV_WINDOW, PARTS, UNIT, UNITS, ALL_UNITS, HEADS, HEAD_WIDTH, HEAD_UNITS, HEADS_AT, REAL_AT,
+    IMAGINARY_AT, DECAY, ANGLE, H, FRESH, GATE_AT, HIDDEN, HIDDEN_AT, INPUTS, RECURRENCE_GATES, OUTPUT, MLP_INPUTS, MLP_OUTPUT,
+) = range(5, 32)  # fmt: skip
 # Columns of pooling: windows (lanes, GROUPS, FACTOR * GROUP_WIDTH), results (lanes, GROUPS, RAISED_STRIDE), and x of the level below.
 (
     FACTOR,
@@ -42,7 +44,7 @@ KIND, LEVEL, WIDTH, STRIDE, X = range(5)
     INNER_FRESH,
     AFTER,
 ) = range(5, 19)
-COLUMNS = 30
+COLUMNS = 32
 
 # Columns of the table of products.
 PRODUCT_WEIGHTS, PRODUCT_OUT, PRODUCT_INPUTS, PRODUCT_PANELS, PRODUCT_STORED = range(5)
@@ -52,10 +54,10 @@ FULL, BFLOAT16, INT8 = range(3)
 
 # What a worker knows: addresses of room of its own, (lanes, ROOM) each, and of what the team shares.
 (
-    LANES_HERE, RANK, RANKS, EPOCH, FLAGS, ROOM, U, V, W, GATES, SHARED, PARTIAL, PARTIAL_SIZE, PARTIAL_BYTES,
+    LANES_HERE, RANK, RANKS, EPOCH, FLAGS, ROOM, U, V, W, GATES, PARTIAL, PARTIAL_SIZE, PARTIAL_BYTES,
     FIRST_X, FIRST_STRIDE, FIRST_WIDTH, FIRST_FRESH, EMBEDDING, HEAD, LOGIT, LOGIT_COUNT, LOGITS, CLASSES, WHOLE, WHOLE_SCALES,
-) = range(26)  # fmt: skip
-KNOWLEDGE = 26
+) = range(25)  # fmt: skip
+KNOWLEDGE = 25
 
 EPSILON = 1e-6
 
@@ -104,36 +106,32 @@ def _whole_panels(products: Any, number: Any, x: Any, start: Any, ldx: Any, y: A
         products[number, PRODUCT_PANELS],
     )
     lanes, room, scales, tag = me[LANES_HERE], me[WHOLE], me[WHOLE_SCALES], np.float32(0)
-    ldw, pairs, most = me[ROOM], (k + 1) // 2, np.float32(min(32767, 2**31 // (128 * (k + 1))))
+    ldr, pairs, most = me[ROOM], (k + 1) // 2, np.float32(min(32767, 2**31 // (128 * (k + 1))))
     for lane in range(lanes):
         source = view(x, start + lane * ldx, k, tag)
-        greatest = max(_greatest(source), np.float32(1e-30))
+        greatest = greater(_greatest(source), np.float32(1e-30))
         view(scales, lane, 1, tag)[0] = greatest / most
-        _round(source, most / greatest, view(room, lane * ldw, 2 * pairs, np.int16(0)))
-    lane = 0
-    while lane < lanes:
-        i = 0
-        while i + TOGETHER <= count:
-            first = i * PANEL
-            whole_panels(
-                1, TOGETHER, w, first * 2 * pairs, room, lane * ldw, ldw, scales, lane, y, to + lane * ldy + first, ldy, out, first, pairs
-            )
-            i += TOGETHER
-        while i < count:
-            first = i * PANEL
-            whole_panels(
-                1, 1, w, first * 2 * pairs, room, lane * ldw, ldw, scales, lane, y, to + lane * ldy + first, ldy, out, first, pairs
-            )
-            i += 1
-        lane += 1
+        _round(source, most / greatest, view(room, lane * ldr, 2 * pairs, np.int16(0)))
+    i = 0
+    while i < count:
+        size, first = group_size(count - i), i * PANEL
+        start_w = first * 2 * pairs
+        for lane in range(lanes):
+            target = to + lane * ldy + first
+            if size == TOGETHER:
+                whole_panels(TOGETHER, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, pairs)
+            elif size == 2:
+                whole_panels(2, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, pairs)
+            else:
+                whole_panels(1, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, pairs)
+        i += size
 
 
-# Only without the care for NaN is the maximum taken in vectors.
-@njit(nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
+@jit
 def _greatest(x: Any) -> Any:
     greatest = np.float32(0)
     for i in range(len(x)):
-        greatest = max(greatest, abs(x[i]))
+        greatest = greater(greatest, abs(x[i]))
     return greatest
 
 
@@ -151,23 +149,27 @@ def _panels(tag: Any, kind: Any, products: Any, number: Any, x: Any, start: Any,
         products[number, PRODUCT_INPUTS],
         products[number, PRODUCT_PANELS],
     )
-    lane = 0
-    while lane + TOGETHER <= lanes:
-        for i in range(count):
-            first = i * PANEL
-            panels(TOGETHER, 1, tag, kind, w, first * k, x, start + lane * ldx, ldx, y, to + lane * ldy + first, ldy, out, first, k)
-        lane += TOGETHER
-    while lane < lanes:
-        i = 0
-        while i + TOGETHER <= count:
-            first = i * PANEL
-            panels(1, TOGETHER, tag, kind, w, first * k, x, start + lane * ldx, ldx, y, to + lane * ldy + first, ldy, out, first, k)
-            i += TOGETHER
-        while i < count:
-            first = i * PANEL
-            panels(1, 1, tag, kind, w, first * k, x, start + lane * ldx, ldx, y, to + lane * ldy + first, ldy, out, first, k)
-            i += 1
-        lane += 1
+    i = 0
+    while i < count:
+        size, first = group_size(count - i), i * PANEL
+        start_w, lane = first * k, 0
+        # As `weights._grouped` lays them out.
+        ldw, ldp = (PANEL, k * PANEL) if products[number, PRODUCT_STORED] == FULL else (size * PANEL, PANEL)
+        while lane + TOGETHER <= lanes:
+            for column in range(size):
+                own, own_w, output = start + lane * ldx, start_w + column * ldp, first + column * PANEL
+                panels(TOGETHER, 1, tag, kind, w, own_w, ldw, ldp, x, own, ldx, y, to + lane * ldy + output, ldy, out, output, k)
+            lane += TOGETHER
+        while lane < lanes:
+            own, target = start + lane * ldx, to + lane * ldy + first
+            if size == TOGETHER:
+                panels(1, TOGETHER, tag, kind, w, start_w, ldw, ldp, x, own, ldx, y, target, ldy, out, first, k)
+            elif size == 2:
+                panels(1, 2, tag, kind, w, start_w, ldw, ldp, x, own, ldx, y, target, ldy, out, first, k)
+            else:
+                panels(1, 1, tag, kind, w, start_w, ldw, ldp, x, own, ldx, y, target, ldy, out, first, k)
+            lane += 1
+        i += size
 
 
 # Here the order of a sum may change, so that it can be taken in vectors.
@@ -191,11 +193,11 @@ def normalise(tag: Any, x: Any, ldx: Any, u: Any, ldu: Any, width: Any, lanes: A
 
 @jit
 def _convolve(tag: Any, o: Any, i: Any, me: Any) -> None:
-    """The causal convolution of this worker's rows, from V into what the team shares; its window moves on."""
+    """The causal convolution of this worker's rows, from V into W; its window moves on."""
     rows, taps = o[i, ROWS], o[i, TAPS]
     bias, newest = view(o[i, CONV_BIAS], 0, rows, tag), view(o[i, KERNEL], (taps - 1) * rows, rows, tag)
     for lane in range(me[LANES_HERE]):
-        x, y = view(me[V], lane * me[ROOM], rows, tag), view(me[SHARED], lane * o[i, STRIDE] + o[i, ROW], rows, tag)
+        x, y = view(me[V], lane * me[ROOM], rows, tag), view(me[W], lane * me[ROOM], rows, tag)
         for j in range(rows):
             y[j] = bias[j] + newest[j] * x[j]
         before = lane * (taps - 1) * rows
@@ -211,7 +213,7 @@ def _convolve(tag: Any, o: Any, i: Any, me: Any) -> None:
 @jit
 def _recur(tag: Any, o: Any, i: Any, me: Any) -> None:
     """One step of this worker's units, whose gates stand in GATES; the loops are short of operands so that they become vector code."""
-    units, per_head, first = o[i, UNITS], o[i, HEAD_UNITS], o[i, UNIT]
+    units, per_head = o[i, UNITS], o[i, HEAD_UNITS]
     gate_stride = (2 * per_head + PANEL - 1) // PANEL * PANEL
     two = like(2, tag)
     decay, fresh = view(o[i, DECAY], 0, units, tag), view(o[i, FRESH], 0, me[LANES_HERE], tag)
@@ -234,12 +236,12 @@ def _recur(tag: Any, o: Any, i: Any, me: Any) -> None:
             for j in range(units):
                 modulus[j], less_one = exp_expm1(r[j] * decay[j])
                 gate[j] *= np.sqrt(-less_one * (less_one + two))
-        x, h = view(me[SHARED], lane * o[i, STRIDE] + first, units, tag), view(o[i, H], lane * o[i, PARTS] * units, units, tag)
+        x, h = view(me[W], room + o[i, REAL_AT], units, tag), view(o[i, H], lane * o[i, PARTS] * units, units, tag)
         if o[i, PARTS] == 1:
             for j in range(units):
                 h[j] = modulus[j] * h[j] + gate[j] * x[j]
             continue
-        angle, x_imaginary = view(o[i, ANGLE], 0, units, tag), view(me[SHARED], lane * o[i, STRIDE] + o[i, ALL_UNITS] + first, units, tag)
+        angle, x_imaginary = view(o[i, ANGLE], 0, units, tag), view(me[W], room + o[i, IMAGINARY_AT], units, tag)
         h_imaginary, imaginary = view(o[i, H], (2 * lane + 1) * units, units, tag), view(me[U], room + 3 * units, units, tag)
         for j in range(units):
             sine, cosine = sine_cosine(r[j] * angle[j])
@@ -256,10 +258,10 @@ def _recur(tag: Any, o: Any, i: Any, me: Any) -> None:
 
 
 @jit
-def _gated(tag: Any, gate: Any, ldg: Any, x: Any, ldx: Any, start: Any, size: Any, lanes: Any) -> None:
+def _gated(tag: Any, gate: Any, at: Any, ldg: Any, x: Any, start: Any, ldx: Any, size: Any, lanes: Any) -> None:
     """gate = GELU(gate) * x, for all lanes."""
     for lane in range(lanes):
-        g, values = view(gate, lane * ldg, size, tag), view(x, start + lane * ldx, size, tag)
+        g, values = view(gate, at + lane * ldg, size, tag), view(x, start + lane * ldx, size, tag)
         for j in range(size):
             g[j] = gelu(g[j]) * values[j]
 
@@ -282,29 +284,25 @@ def block(tag: Any, o: Any, i: Any, products: Any, me: Any) -> None:
     mixed, added = me[PARTIAL], me[PARTIAL] + me[PARTIAL_BYTES]
     own, zero = me[RANK] * me[PARTIAL_SIZE], np.int64(0)  # a plain 0 would have what it is given to compiled for it once more
     normalise(tag, o[i, X], stride, me[U], room, width, lanes)
-    product(tag, products, o[i, INPUT], me[U], zero, room, me[V], zero, room, me)
-    product(tag, products, o[i, GATE], me[U], zero, room, me[W], zero, room, me)
+    product(tag, products, o[i, INPUTS], me[U], zero, room, me[V], zero, room, me)
     _convolve(tag, o, i, me)
-    meet(me)
     if o[i, PARTS] == 0:
-        _gated(tag, me[W], room, me[SHARED], stride, o[i, UNIT], o[i, UNITS], lanes)
+        _gated(tag, me[V], o[i, GATE_AT], room, me[W], zero, room, o[i, UNITS], lanes)
     else:
-        first_head = o[i, UNIT] // o[i, HEAD_UNITS]
         gate_stride = (2 * o[i, HEAD_UNITS] + PANEL - 1) // PANEL * PANEL
         for head in range(o[i, HEADS]):
-            start = (first_head + head) * o[i, HEAD_WIDTH]
-            product(tag, products, o[i, RECURRENCE_GATES] + head, me[SHARED], start, stride, me[GATES], head * gate_stride, room, me)
+            start = o[i, HEADS_AT] + head * o[i, HEAD_WIDTH]
+            product(tag, products, o[i, RECURRENCE_GATES] + head, me[W], start, room, me[GATES], head * gate_stride, room, me)
         _recur(tag, o, i, me)
         size = o[i, PARTS] * o[i, UNITS]
-        _gated(tag, me[W], room, o[i, H], size, zero, size, lanes)
-    product(tag, products, o[i, OUTPUT], me[W], zero, room, mixed, own, stride, me)
+        _gated(tag, me[V], o[i, GATE_AT], room, o[i, H], zero, size, size, lanes)
+    product(tag, products, o[i, OUTPUT], me[V], o[i, GATE_AT], room, mixed, own, stride, me)
     meet(me)
     _add_parts(tag, o, i, me, mixed)
     normalise(tag, o[i, X], stride, me[U], room, width, lanes)
-    product(tag, products, o[i, MLP_GATE], me[U], zero, room, me[W], zero, room, me)
-    product(tag, products, o[i, MLP_INPUT], me[U], zero, room, me[V], zero, room, me)
-    _gated(tag, me[W], room, me[V], room, zero, o[i, HIDDEN], lanes)
-    product(tag, products, o[i, MLP_OUTPUT], me[W], zero, room, added, own, stride, me)
+    product(tag, products, o[i, MLP_INPUTS], me[U], zero, room, me[V], zero, room, me)
+    _gated(tag, me[V], zero, room, me[V], o[i, HIDDEN_AT], room, o[i, HIDDEN], lanes)
+    product(tag, products, o[i, MLP_OUTPUT], me[V], zero, room, added, own, stride, me)
     meet(me)
     _add_parts(tag, o, i, me, added)
 

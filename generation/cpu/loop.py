@@ -97,10 +97,11 @@ def _entry(sources: str) -> Any:
             _head(tag, products, me)
             for lane in range(lanes):
                 logits = view(me[layers.LOGITS], lane * q, q, tag)
-                drawn = classes[lane, t] if forced else choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
-                likelihoods[lane, t] = nats(logits, drawn, weights)
-                classes[lane, t] = drawn
-                last[lane] = drawn
+                if forced:
+                    likelihoods[lane, t] = nats(logits, classes[lane, t], weights)
+                else:
+                    classes[lane, t], likelihoods[lane, t] = choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
+                last[lane] = classes[lane, t]
                 if kept.shape[1]:
                     for c in range(q):
                         kept[lane, t, c] = logits[c]

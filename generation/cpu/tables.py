@@ -23,6 +23,7 @@ class Tables:
     products: (products, 5) int64.
     room: numbers of room that a lane needs in each buffer of a worker.
     head: the number of the product for the logits, of which `logits` are this worker's.
+    rows: the channels that the convolution of each block, by its operation, is computed for.
     """
 
     rank: int
@@ -34,6 +35,7 @@ class Tables:
     logits: slice
     embedding: np.ndarray
     weights: Products
+    rows: dict[int, Tensor]
     kept: list[np.ndarray] = field(repr=False)
 
 
@@ -46,7 +48,8 @@ def tables(net: HarmonicRNN, dtype: np.dtype, stored: Stored, rank: int, ranks: 
     head = builder.product(weight[:, logits], bias[logits])
     embedding = net.embedding(torch.arange(net.classes)).detach().numpy().astype(dtype)
     operations = np.array(builder.rows, dtype=np.int64)
-    return Tables(rank, ranks, operations, builder.weights.lay_out(), builder.room, head, logits, embedding, builder.weights, builder.kept)
+    products = builder.weights.lay_out()
+    return Tables(rank, ranks, operations, products, builder.room, head, logits, embedding, builder.weights, builder.channels, builder.kept)
 
 
 def _normed(layer: torch.nn.Linear, norm: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,11 +57,19 @@ def _normed(layer: torch.nn.Linear, norm: Tensor) -> tuple[Tensor, Tensor]:
     return layer.weight.detach().double().T * norm.detach().double()[:, None], layer.bias.detach().double()
 
 
+def _side_by_side(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, int]:
+    """One matrix (inputs, outputs) and bias of two with the same inputs, and where the second's outputs begin: with a panel."""
+    begin = padded(len(first[1]))
+    gap = begin - len(first[1])
+    return torch.cat([F.pad(first[0], (0, gap)), second[0]], dim=1), torch.cat([F.pad(first[1], (0, gap)), second[1]]), begin
+
+
 class _Builder:
     def __init__(self, dtype: np.dtype, stored: Stored, rank: int, ranks: int) -> None:
         self.dtype, self.rank, self.ranks = dtype, rank, ranks
         self.weights = Products(dtype, stored)
         self.rows: list[list[int]] = []
+        self.channels: dict[int, Tensor] = {}
         self.kept: list[np.ndarray] = []
         self.room = 0
 
@@ -121,48 +132,51 @@ class _Builder:
 
     def block(self, module: ResidualBlock, level: int) -> None:
         width, recurrence = module.input.in_features, module.recurrence
-        rows = share(width, self.rank, self.ranks, PANEL)
         hidden = share(module.mlp.input.out_features, self.rank, self.ranks, PANEL)
-        values, channels = self.recurrence(module)
+        values, rows, channels = self.recurrence(module)
         mixer_norm, mlp_norm, first = module.mixer_norm.weight, module.mlp_norm.weight, self.rank == 0
         inputs, inputs_bias = _normed(module.input, mixer_norm)
         gate, gate_bias = _normed(module.gate, mixer_norm)
         mlp_gate, mlp_gate_bias = _normed(module.mlp.gate, mlp_norm)
         mlp_input, mlp_input_bias = _normed(module.mlp.input, mlp_norm)
         # In the order in which they are used, as memory is fastest to read.
-        values |= {
-            columns.INPUT: self.product(inputs[:, rows], inputs_bias[rows]),
-            columns.GATE: self.product(gate[:, channels], gate_bias[channels]),
-        }
+        *both, gate_at = _side_by_side((inputs[:, rows], inputs_bias[rows]), (gate[:, channels], gate_bias[channels]))
+        values |= {columns.INPUTS: self.product(*both), columns.GATE_AT: gate_at}
         if recurrence is not None:
             heads = range(values[columns.UNIT] // values[columns.HEAD_UNITS], recurrence.heads)[: values[columns.HEADS]]
             gates = [self.product(recurrence.gate_weight[head], recurrence.gate_bias[head]) for head in heads]
             values[columns.RECURRENCE_GATES] = gates[0] if gates else 0
+        *both, hidden_at = _side_by_side((mlp_gate[:, hidden], mlp_gate_bias[hidden]), (mlp_input[:, hidden], mlp_input_bias[hidden]))
         values |= {
             columns.OUTPUT: self.product(module.output.weight.T[channels], module.output.bias if first else None),
-            columns.MLP_GATE: self.product(mlp_gate[:, hidden], mlp_gate_bias[hidden]),
-            columns.MLP_INPUT: self.product(mlp_input[:, hidden], mlp_input_bias[hidden]),
+            columns.MLP_INPUTS: self.product(*both),
             columns.MLP_OUTPUT: self.product(module.mlp.output.weight.T[hidden], module.mlp.output.bias if first else None),
             columns.WIDTH: width,
             columns.STRIDE: padded(width),
-            columns.ROW: rows.start,
-            columns.ROWS: rows.stop - rows.start,
+            columns.ROWS: len(rows),
             columns.HIDDEN: hidden.stop - hidden.start,
+            columns.HIDDEN_AT: hidden_at,
             columns.TAPS: module.conv.width,
             columns.KERNEL: self.numbers(module.conv.kernel[:, rows]),
             columns.CONV_BIAS: self.numbers(module.conv.bias[rows]),
         }
+        self.channels[len(self.rows)] = rows
         self.row(columns.BLOCK, level, values)
 
-    def recurrence(self, module: ResidualBlock) -> tuple[dict[int, int], Tensor]:
-        """The columns of a block's recurrence, and the channels of this worker's units, real parts first."""
+    def recurrence(self, module: ResidualBlock) -> tuple[dict[int, int], Tensor, Tensor]:
+        """The columns of a block's recurrence, the channels that this worker's part of it reads in rising order, and those of its units,
+        real parts first."""
         layer, width = module.recurrence, module.input.in_features
         if layer is None:
             own = share(width, self.rank, self.ranks, PANEL)
-            return {columns.UNIT: own.start, columns.UNITS: own.stop - own.start}, torch.arange(own.start, own.stop)
+            channels = torch.arange(own.start, own.stop)
+            return {columns.UNIT: own.start, columns.UNITS: len(channels)}, channels, channels
         heads, per_head = share(layer.heads, self.rank, self.ranks), layer.units // layer.heads
         own = slice(heads.start * per_head, heads.stop * per_head)
         units = torch.arange(own.start, own.stop)
+        channels = units if layer.phase is None else torch.cat([units, units + layer.units])
+        head_width = width // layer.heads
+        rows = torch.cat([torch.arange(heads.start * head_width, heads.stop * head_width), channels]).unique()
         self.room = max(self.room, 4 * len(units), layer.heads * padded(2 * per_head))
         values = {
             columns.PARTS: 1 if layer.phase is None else 2,
@@ -170,10 +184,13 @@ class _Builder:
             columns.UNITS: len(units),
             columns.ALL_UNITS: layer.units,
             columns.HEADS: heads.stop - heads.start,
-            columns.HEAD_WIDTH: width // layer.heads,
+            columns.HEAD_WIDTH: head_width,
             columns.HEAD_UNITS: per_head,
+            columns.HEADS_AT: int((rows < heads.start * head_width).sum()),
+            columns.REAL_AT: int((rows < own.start).sum()),
+            columns.IMAGINARY_AT: int((rows < own.start + layer.units).sum()),
             columns.DECAY: self.numbers(-C * F.softplus(layer.decay.detach().double()[own])),
         }
-        if layer.phase is None:
-            return values, units
-        return values | {columns.ANGLE: self.numbers(layer.phase[own])}, torch.cat([units, units + layer.units])
+        if layer.phase is not None:
+            values[columns.ANGLE] = self.numbers(layer.phase[own])
+        return values, rows, channels

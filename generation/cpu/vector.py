@@ -18,8 +18,13 @@ PANEL = 16
 TOGETHER = 4
 """Lanes, or panels of one lane, that are computed together: additions wait for those before them, so several sums go side by side."""
 
+AHEAD = 4096
+"""Bytes before their use that weights in fewer bits are asked for: they lie in the order of use, also across products."""
+
 # "contract" allows fused multiply-adds and nothing else.
 jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
+
+LINE = 64  # bytes of a cache line
 
 _INT64 = ir.IntType(64)
 _INT32 = ir.IntType(32)
@@ -49,6 +54,16 @@ def _splat(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_INT32, PANEL), [0] * PANEL))
 
 
+def _ask_for(builder: Any, address: Any, element: ir.Type, index: Any, size: int) -> None:
+    """Have `size` bytes brought into the cache, AHEAD of an element."""
+    byte = ir.IntType(8)
+    kinds = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), _INT32, _INT32, _INT32])
+    prefetch = cgutils.get_or_insert_function(builder.module, kinds, "llvm.prefetch.p0")
+    here = builder.bitcast(_at(builder, address, element, index), byte.as_pointer())
+    for offset in range(0, size, LINE):
+        builder.call(prefetch, [builder.gep(here, [_INT64(AHEAD + offset)], source_etype=byte), _INT32(0), _INT32(3), _INT32(1)])
+
+
 def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
 
@@ -61,21 +76,28 @@ def _widen(builder: Any, weights: Any, kind: Any, number: ir.Type) -> Any:
     return weights
 
 
+@jit
+def group_size(panels: Any) -> Any:
+    """How many of the panels that are left lie side by side and are computed together."""
+    return TOGETHER if panels >= TOGETHER else 2 if panels >= 2 else panels
+
+
 @intrinsic(prefer_literal=True)
 def panels(
-    typing: Any, lanes: Any, count: Any, tag: Any, kind: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any, ldy: Any,
-    out: Any, oi: Any, k: Any,
+    typing: Any, lanes: Any, count: Any, tag: Any, kind: Any, w: Any, wi: Any, ldw: Any, ldp: Any, x: Any, xi: Any, ldx: Any, y: Any,
+    yi: Any, ldy: Any, out: Any, oi: Any, k: Any,
 ) -> Any:  # fmt: skip
-    """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for so many lanes l and consecutive panels (both literals).
+    """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for so many lanes l and panels (both literals).
 
     Each sum is taken in the order of k, so that results do not depend on the lanes and panels that are computed together.
 
     `tag` and `kind` are any numbers of the types of the activations and of the stored weights. w, x, y and out are addresses, wi, xi, yi
-    and oi where to begin there, ldx and ldy the distances of lanes, all counted in numbers; out[oi] are pairs of 16 biases and 16 scales.
+    and oi where to begin there, ldw and ldp the distances of inputs and of panels in w, ldx and ldy those of lanes, all counted in numbers;
+    out[oi] are pairs of 16 biases and 16 scales.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 11)
+        kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 13)
         name = f"panels_{lanes.literal_value}_{count.literal_value}_{tag}_{kind}"
         function = cgutils.get_or_insert_function(builder.module, kinds, name)
         if function.is_declaration:
@@ -88,16 +110,15 @@ def panels(
         builder.call(function, arguments[4:])
         return context.get_dummy_value()
 
-    return types.void(lanes, count, tag, kind, *(types.int64,) * 11), generate
+    return types.void(lanes, count, tag, kind, *(types.int64,) * 13), generate
 
 
 def _generate_panels(
-    builder: Any, lanes: int, count: int, number: ir.Type, kind: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, y: Any, yi: Any, ldy: Any,
-    out: Any, oi: Any, k: Any,
+    builder: Any, lanes: int, count: int, number: ir.Type, kind: Any, w: Any, wi: Any, ldw: Any, ldp: Any, x: Any, xi: Any, ldx: Any,
+    y: Any, yi: Any, ldy: Any, out: Any, oi: Any, k: Any,
 ) -> None:  # fmt: skip
     stored = number if isinstance(kind, types.Float) else ir.IntType(kind.bitwidth)
-    panel_size = builder.mul(k, _INT64(PANEL))
-    starts = [builder.add(wi, builder.mul(panel_size, _INT64(c))) for c in range(count)]
+    starts = [builder.add(wi, builder.mul(ldp, _INT64(c))) for c in range(count)]
     inputs = [_at(builder, x, number, builder.add(xi, builder.mul(ldx, _INT64(lane)))) for lane in range(lanes)]
     before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
     builder.branch(head)
@@ -107,7 +128,9 @@ def _generate_panels(
     builder.cbranch(builder.icmp_signed("<", index, k), body, after)
 
     builder.position_at_end(body)
-    row = builder.mul(index, _INT64(PANEL))
+    row = builder.mul(index, ldw)
+    if lanes == 1 and stored != number:
+        _ask_for(builder, w, stored, builder.add(wi, row), count * PANEL * (kind.bitwidth // 8))
     weights = [_widen(builder, _load_vector(builder, w, stored, builder.add(start, row)), kind, number) for start in starts]
     values = [_splat(builder, builder.load(builder.gep(i, [index], source_etype=number), typ=number)) for i in inputs]
     pairs = [(weight, value) for value in values for weight in weights]
@@ -130,63 +153,58 @@ def _generate_panels(
 
 @intrinsic(prefer_literal=True)
 def whole_panels(
-    typing: Any, lanes: Any, count: Any, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, x_scales: Any, si: Any, y: Any, yi: Any,
-    ldy: Any, out: Any, oi: Any, pairs: Any,
+    typing: Any, count: Any, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any, oi: Any, pairs: Any,
 ) -> Any:  # fmt: skip
-    """As `panels`, in whole numbers: weights int8 (k / 2, 16, 2), x int16 with a float32 scale for each lane, y float32; `pairs` is k / 2.
+    """As `panels` of one lane, in whole numbers: weights int8 (k / 2, count, 16, 2), x int16 with a float32 scale, y float32; `pairs` is
+    k / 2.
 
     The sums are int32, which they must not exceed.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 13)
-        name = f"whole_panels_{lanes.literal_value}_{count.literal_value}"
+        kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 11)
+        name = f"whole_panels_{count.literal_value}"
         function = cgutils.get_or_insert_function(builder.module, kinds, name)
         if function.is_declaration:
             function.linkage = "linkonce_odr"
             function.attributes.add("noinline")
             inside = ir.IRBuilder(function.append_basic_block("entry"))
-            _generate_whole_panels(inside, lanes.literal_value, count.literal_value, *function.args)
+            _generate_whole_panels(inside, count.literal_value, *function.args)
             inside.ret_void()
-        builder.call(function, arguments[2:])
+        builder.call(function, arguments[1:])
         return context.get_dummy_value()
 
-    return types.void(lanes, count, *(types.int64,) * 13), generate
+    return types.void(count, *(types.int64,) * 11), generate
 
 
 def _generate_whole_panels(
-    builder: Any, lanes: int, count: int, w: Any, wi: Any, x: Any, xi: Any, ldx: Any, x_scales: Any, si: Any, y: Any, yi: Any,
-    ldy: Any, out: Any, oi: Any, pairs: Any,
+    builder: Any, count: int, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any, oi: Any, pairs: Any,
 ) -> None:  # fmt: skip
     number, byte, half = ir.FloatType(), ir.IntType(8), ir.IntType(16)
     eight = ir.VectorType(_INT32, PANEL // 2)
-    panel_size = builder.mul(pairs, _INT64(2 * PANEL))
-    starts = [builder.add(wi, builder.mul(panel_size, _INT64(c))) for c in range(count)]
-    inputs = [_at(builder, x, half, builder.add(xi, builder.mul(ldx, _INT64(lane)))) for lane in range(lanes)]
+    inputs = _at(builder, x, half, xi)
     before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
     builder.branch(head)
 
     builder.position_at_end(head)
-    index, sums = builder.phi(_INT64), [builder.phi(eight) for _ in range(2 * lanes * count)]
+    index, sums = builder.phi(_INT64), [builder.phi(eight) for _ in range(2 * count)]
     builder.cbranch(builder.icmp_signed("<", index, pairs), body, after)
 
     builder.position_at_end(body)
-    row = builder.mul(index, _INT64(2 * PANEL))
+    row = builder.add(wi, builder.mul(index, _INT64(2 * count * PANEL)))
+    _ask_for(builder, w, byte, row, 2 * count * PANEL)
     weights = []
-    for start in starts:
-        for part in range(2):
-            place = _at(builder, w, byte, builder.add(builder.add(start, row), _INT64(part * PANEL)))
-            loaded = builder.load(builder.bitcast(place, _vector(byte).as_pointer()), align=1, typ=_vector(byte))
-            weights.append(builder.sext(loaded, _vector(half)))
-    updated = []
-    for i in inputs:
-        pair = builder.load(
-            builder.bitcast(builder.gep(i, [builder.mul(index, _INT64(2))], source_etype=half), _INT32.as_pointer()), align=4, typ=_INT32
-        )
-        spread = builder.insert_element(ir.Constant(eight, ir.Undefined), pair, ir.Constant(_INT32, 0))
-        spread = builder.shuffle_vector(spread, spread, ir.Constant(eight, [0] * (PANEL // 2)))
-        values = builder.bitcast(spread, _vector(half))
-        updated += [_multiply_pairs(builder, weight, values) for weight in weights]
+    for part in range(2 * count):
+        place = _at(builder, w, byte, builder.add(row, _INT64(part * PANEL)))
+        loaded = builder.load(builder.bitcast(place, _vector(byte).as_pointer()), align=1, typ=_vector(byte))
+        weights.append(builder.sext(loaded, _vector(half)))
+    pair = builder.load(
+        builder.bitcast(builder.gep(inputs, [builder.mul(index, _INT64(2))], source_etype=half), _INT32.as_pointer()), align=4, typ=_INT32
+    )
+    spread = builder.insert_element(ir.Constant(eight, ir.Undefined), pair, ir.Constant(_INT32, 0))
+    spread = builder.shuffle_vector(spread, spread, ir.Constant(eight, [0] * (PANEL // 2)))
+    values = builder.bitcast(spread, _vector(half))
+    updated = [_multiply_pairs(builder, weight, values) for weight in weights]
     updated = [builder.add(total, value) for total, value in zip(sums, updated, strict=True)]
     index.add_incoming(_INT64(0), before)
     index.add_incoming(builder.add(index, _INT64(1)), body)
@@ -196,14 +214,13 @@ def _generate_whole_panels(
     builder.branch(head)
 
     builder.position_at_end(after)
-    for place in range(lanes * count):
-        lane, column = divmod(place, count)
-        joined = builder.shuffle_vector(sums[2 * place], sums[2 * place + 1], ir.Constant(_vector(_INT32), list(range(PANEL))))
-        x_scale = _splat(builder, builder.load(_at(builder, x_scales, number, builder.add(si, _INT64(lane))), typ=number))
+    x_scale = _splat(builder, builder.load(_at(builder, x_scales, number, si), typ=number))
+    for column in range(count):
+        joined = builder.shuffle_vector(sums[2 * column], sums[2 * column + 1], ir.Constant(_vector(_INT32), list(range(PANEL))))
         first = builder.mul(builder.add(oi, _INT64(column * PANEL)), _INT64(2))
         bias, scale = _load_vector(builder, out, number, first), _load_vector(builder, out, number, builder.add(first, _INT64(PANEL)))
         total = builder.fmul(builder.sitofp(joined, _vector(number)), x_scale)
-        target = _at(builder, y, number, builder.add(builder.add(yi, _INT64(column * PANEL)), builder.mul(ldy, _INT64(lane))))
+        target = _at(builder, y, number, builder.add(yi, _INT64(column * PANEL)))
         builder.store(_multiply_add(builder, total, scale, bias), builder.bitcast(target, _vector(number).as_pointer()), align=1)
 
 
@@ -233,6 +250,19 @@ def _pointer(typing: Any, address: Any, start: Any, tag: Any) -> Any:
 def view(address: Any, start: Any, size: Any, tag: Any) -> Any:
     """The `size` numbers of the type of `tag` that begin `start` numbers after an address."""
     return carray(_pointer(address, start, tag), size)
+
+
+@intrinsic
+def greater(typing: Any, a: Any, b: Any) -> Any:
+    """The greater of two numbers, neither of them NaN: without care for NaN the greatest of many is taken in vectors."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = _number(a)
+        name = f"llvm.maxnum.{'f64' if a == types.float64 else 'f32'}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(number, [number, number]), name)
+        return builder.call(function, arguments, fastmath=("nnan", "nsz"))
+
+    return a(a, a), generate
 
 
 @intrinsic

@@ -1,5 +1,6 @@
 """The weights of a model as the compiled code reads them: in the order in which it does, laid out once."""
 
+import mmap
 from typing import Literal
 
 import numpy as np
@@ -7,15 +8,13 @@ import torch
 from torch import Tensor
 
 from generation.cpu.layers import BFLOAT16, FULL, INT8
-from generation.cpu.vector import PANEL
+from generation.cpu.vector import LINE, PANEL, group_size
 
 Stored = Literal["full", "bfloat16", "int8"]
 """How the weights of products are kept: as the activations are, or in fewer bits; sums and states are as the activations in any case."""
 
 MIN_INT8 = 64
 """Inputs below which weights are kept in bfloat16 instead of int8: rounding x to whole numbers would cost more than it saves."""
-
-ALIGNMENT = 64  # bytes of a cache line
 
 
 def padded(size: int) -> int:
@@ -26,8 +25,8 @@ def padded(size: int) -> int:
 def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Zeros that begin with a cache line and have a panel more behind them, so that whole panels may be read and written."""
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(size + PANEL * 8 + ALIGNMENT, dtype=np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
+    memory = np.zeros(size + PANEL * 8 + LINE, dtype=np.uint8)
+    start = -memory.ctypes.data % LINE
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
@@ -46,7 +45,7 @@ class Products:
 
     def __init__(self, dtype: np.dtype, stored: Stored) -> None:
         self.dtype, self.stored = dtype, stored
-        self._weights: list[np.ndarray] = []  # (panels, inputs, PANEL) each, or int8 (panels, pairs of inputs, PANEL, 2)
+        self._weights: list[np.ndarray] = []  # bytes of each, as `_grouped` gives them
         self._rows: list[tuple[int, int, int]] = []  # inputs, panels and the code of how they are stored
         self._outs: list[np.ndarray] = []  # (panels, 2, PANEL) each: biases and scales
 
@@ -67,20 +66,41 @@ class Products:
         else:
             kept = wide.astype(self.dtype) if code == FULL else torch.from_numpy(wide).bfloat16().view(torch.int16).numpy()
             panels = kept.reshape(inputs, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2)
-        self._weights.append(np.ascontiguousarray(panels))
+        self._weights.append(_grouped(panels, 1 if code == FULL else None))
         self._outs.append(np.ascontiguousarray(out.reshape(2, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2), dtype=self.dtype))
         self._rows.append((inputs, padded(outputs) // PANEL, code))
         return len(self._rows) - 1
 
     def lay_out(self) -> np.ndarray:
         """The table of products, (products, 5) int64; what it leads to lives as long as this object."""
-        sizes = [-(-weights.nbytes // ALIGNMENT) * ALIGNMENT for weights in self._weights]
-        self.memory = aligned(sum(sizes), np.dtype(np.uint8))
+        sizes = [-(-weights.nbytes // LINE) * LINE for weights in self._weights]
+        self.memory = _large_pages(sum(sizes))
         table, start = [], 0
         for weights, out, row, size in zip(self._weights, self._outs, self._rows, sizes, strict=True):
             place = self.memory[start : start + weights.nbytes]
-            place[:] = weights.reshape(-1).view(np.uint8)
+            place[:] = weights
             table.append((address(place), address(out), *row))
             start += size
         self._weights.clear()
         return np.array(table, dtype=np.int64)
+
+
+def _large_pages(size: int) -> np.ndarray:
+    """So many bytes, in pages of 2 MB where the system has them: they are looked up less often."""
+    memory = mmap.mmap(-1, size + PANEL * 8, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype=np.uint8)
+
+
+def _grouped(panels: np.ndarray, together: int | None) -> np.ndarray:
+    """The bytes of panels (panels, inputs, ...), so many of them side by side for each input; None for those that are computed together.
+
+    Weights in fewer bits are read fastest as one stream, asked for ahead; full ones as several, which the processor itself reads ahead.
+    """
+    pieces, start = [np.empty(0, dtype=np.uint8)], 0
+    while start < len(panels):
+        size = together or group_size(len(panels) - start)
+        pieces.append(np.ascontiguousarray(panels[start : start + size].swapaxes(0, 1)).reshape(-1).view(np.uint8))
+        start += size
+    return np.concatenate(pieces)

@@ -10,7 +10,8 @@ from torch import Tensor
 from generation.cpu import layers as columns
 from generation.cpu.loop import run
 from generation.cpu.tables import Tables
-from generation.cpu.weights import ALIGNMENT, address, aligned, padded
+from generation.cpu.vector import LINE
+from generation.cpu.weights import address, aligned, padded
 from models import ModelState, State
 from models.block import BlockState
 from models.skip_block import SkipState
@@ -22,8 +23,7 @@ class Shared:
     def __init__(self, each: list[Tables], lanes: int) -> None:
         dtype, classes = each[0].embedding.dtype, len(each[0].embedding)
         widest = int(each[0].operations[:, columns.STRIDE].max())
-        self.flags = aligned(len(each) * ALIGNMENT // 8, np.dtype(np.int64))
-        self.mixed = aligned(lanes * widest, dtype)
+        self.flags = aligned(len(each) * LINE // 8, np.dtype(np.int64))
         self.parts = aligned((2, len(each), lanes * widest), dtype)
         self.logits = aligned((lanes, classes), dtype)
 
@@ -57,7 +57,6 @@ class Worker:
             columns.RANKS: tables.ranks,
             columns.FLAGS: address(shared.flags),
             columns.ROOM: tables.room,
-            columns.SHARED: address(shared.mixed),
             columns.PARTIAL: address(shared.parts),
             columns.PARTIAL_SIZE: shared.parts.shape[2],
             columns.PARTIAL_BYTES: shared.parts[0].nbytes,
@@ -94,7 +93,8 @@ class Worker:
         """Take up this worker's part of a state."""
         first = torch.where(state.fresh, len(self.tables.embedding) // 2, state.last)
         self.last[:] = first.numpy()
-        for row, arrays, layer in self._walk(state):
+        for i, arrays, layer in self._walk(state):
+            row = self.operations[i]
             level = row[columns.LEVEL]
             self._fresh[level][:] = layer.fresh.numpy()
             if isinstance(layer, SkipState):
@@ -102,14 +102,15 @@ class Worker:
                 for steps, values in self._pooling(row, arrays, layer):
                     steps[...] = values.numpy()
             else:
-                for part, values in self._block(row, arrays, layer):
-                    part[...] = values.numpy()
+                for part, values, which in self._block(i, arrays, layer):
+                    part[...] = values[..., which].numpy()
 
     def store(self, state: ModelState) -> None:
         """Write this worker's part of its state into the tensors of `state`, all but the phases, which are as they will be."""
         state.last[:] = torch.from_numpy(self.last)
         state.fresh[:] = self._is_fresh(0)
-        for row, arrays, layer in self._walk(state):
+        for i, arrays, layer in self._walk(state):
+            row = self.operations[i]
             fresh = self._is_fresh(row[columns.LEVEL])
             if isinstance(layer, SkipState):
                 layer.fresh[:] = fresh
@@ -119,8 +120,8 @@ class Worker:
                 layer.conv.fresh[:] = fresh
                 if layer.recurrence is not None:
                     layer.recurrence.fresh[:] = fresh
-                for part, values in self._block(row, arrays, layer):
-                    values.copy_(torch.from_numpy(part))
+                for part, values, which in self._block(i, arrays, layer):
+                    values[..., which] = torch.from_numpy(part)
 
     def _zeros(self, *shape: int) -> np.ndarray:
         return aligned(shape, self.dtype)
@@ -153,20 +154,21 @@ class Worker:
                         pooling[columns.INNER_X] = address(self._x[level + 1])
                         pooling[columns.INNER_FRESH] = address(self._fresh[level + 1])
 
-    def _walk(self, state: ModelState) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Any]]:
-        """The blocks and pooling levels in the order of the operations: the row, this worker's arrays, and the layer's state."""
-        for i, arrays, layer in zip(self._rows, self._states, _layers(state.levels), strict=True):
-            yield self.operations[i], arrays, layer
+    def _walk(self, state: ModelState) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray], Any]]:
+        """The blocks and pooling levels in the order of the operations: its number, this worker's arrays, and the layer's state."""
+        yield from zip(self._rows, self._states, _layers(state.levels), strict=True)
 
-    def _block(self, row: np.ndarray, arrays: tuple[np.ndarray, np.ndarray], state: BlockState) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """This worker's parts of a block's state: as they stand here, and in the state."""
-        rows = slice(row[columns.ROW], row[columns.ROW] + row[columns.ROWS])
-        yield arrays[0], state.conv.window[:, :, rows]
+    def _block(
+        self, i: int, arrays: tuple[np.ndarray, np.ndarray], state: BlockState
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor | slice]]:
+        """This worker's parts of a block's state: as they stand here, the state, and which of its channels they are."""
+        row = self.operations[i]
+        yield arrays[0], state.conv.window, self.tables.rows[i]
         if state.recurrence is not None:
             units = int(row[columns.UNITS])
             for part in range(row[columns.PARTS]):
                 start = row[columns.UNIT] + part * row[columns.ALL_UNITS]
-                yield arrays[1][:, part * units : (part + 1) * units], state.recurrence.h[:, start : start + units]
+                yield arrays[1][:, part * units : (part + 1) * units], state.recurrence.h, slice(start, start + units)
 
     def _pooling(self, row: np.ndarray, arrays: tuple[np.ndarray, np.ndarray], state: SkipState) -> Iterator[tuple[np.ndarray, Tensor]]:
         """What counts of a pooling level's window, and of its results that are not yet due: as they stand here, and in the state."""

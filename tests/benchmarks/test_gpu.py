@@ -1,13 +1,17 @@
 """The GPU's benchmarks on tiny sizes on the CPU: that they run, and print nothing of what is not equal. Their numbers mean nothing here."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
 from benchmarks import gpu, gpu_recurrence
+from benchmarks.gpu_generation import generation_rows
+from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
 from benchmarks.gpu_training import Step, linearity_rows, training_rows
 from models import LevelSpec
+from tests.models.test_harmonic_rnn import make_model
 
 LEVELS = (LevelSpec(16, 1, 4), LevelSpec(16, 1))
 
@@ -35,14 +39,42 @@ def test_recurrence_rows(capsys):
     assert "accelerated-scan" in out
 
 
+def test_neighbour_rows(capsys):
+    gpu.report([partial(neighbour_rows, neighbour, 50) for neighbour in NEIGHBOURS], torch.device("cpu"), 2)
+    out = capsys.readouterr().out
+    assert "no speed is reported" not in out
+    assert out.count(" ms (") == 5 * 2 * 2
+
+
 def test_training_rows(capsys):
-    steps = (Step(2, 80, "fast"), Step(1, 80, "small", recompute=True, memory=24))
+    steps = (Step(2, 80, "fast"), Step(2, 80, "compiled", compiled=True), Step(1, 80, "small", recompute=True, memory=24))
     cases = [partial(training_rows, step, levels=LEVELS) for step in steps]
     cases.append(partial(linearity_rows, exponents=range(6, 8), levels=LEVELS))
     gpu.report(cases, torch.device("cpu"), 2)
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
-    assert out.count("samples/s") == 4
+    assert out.count("samples/s") == 5
+
+
+def test_a_case_that_fails_is_named_and_the_others_go_on(capsys):
+    def broken(device, repeats):
+        raise RuntimeError("the driver is too old")
+        yield ""
+
+    gpu.report([broken, lambda device, n: ["next"]], torch.device("cpu"), 2)
+    assert capsys.readouterr().out.endswith("RuntimeError: the driver is too old\nnext\n")
+
+
+def test_generation_rows(capsys, monkeypatch):
+    net = make_model(levels=LEVELS, dtype=torch.float32)
+    case = partial(generation_rows, 3, net=net)
+    gpu.report([case], torch.device("cpu"), 2)
+    out = capsys.readouterr().out
+    assert "no speed is reported" not in out
+    assert out.count("samples/s") == 1
+    monkeypatch.setattr("generation.gpu.fused.EPSILON", 0.1)
+    gpu.report([case], torch.device("cpu"), 2)
+    assert "no speed is reported: generation, 3 streams" in capsys.readouterr().out
 
 
 def test_no_speed_of_what_is_not_equal(capsys, monkeypatch):
@@ -56,4 +88,9 @@ def test_no_speed_of_what_is_not_equal(capsys, monkeypatch):
     gpu.report([lambda device, n: gpu_recurrence.fused_rows(1, 50, 8, torch.float32, device, n)], torch.device("cpu"), 2)
     out = capsys.readouterr().out
     assert "no speed is reported: fused CG-LRU B=1" in out
+    assert " ms (" not in out
+    wrong_gelu = replace(NEIGHBOURS[0], used=lambda gate, x: NEIGHBOURS[0].used(gate, x) * 1.05)
+    gpu.report([partial(neighbour_rows, wrong_gelu, 50)], torch.device("cpu"), 2)
+    out = capsys.readouterr().out
+    assert "no speed is reported: gated GELU, as the model has it" in out
     assert " ms (" not in out

@@ -94,6 +94,7 @@ def test_files(run, folder, capsys, make, message):
         ("--config not_there.yaml", ["not_there.yaml"]),
         ("--data.batch_size 21", ["batch_size (21)", "20 clips"]),
         ("--data.batch_size 0", ["data.batch_size", "0"]),
+        ("--data.clip_samples 9000000000000", ["data.clip_samples (9000000000000)", "a batch of 4 clips alone takes", "this machine has"]),
         ("--model.optimizer.lr 0", ["lr (0"]),
         ("--ema.decay 1.5", ["ema.decay", "1.5"]),
         ("--samples.sample_seconds -1", ["samples.sample_seconds"]),
@@ -107,6 +108,7 @@ def test_files(run, folder, capsys, make, message):
         ("--trainer.accelerator gpu", ["gpu"]),
         ("--trainer.val_check_interval 0", ["trainer.val_check_interval must be above 0"]),
         ("--config broken.yaml --ckpt_path last", ["broken.yaml", "is not YAML"]),
+        ("--config broken.yaml", ["broken.yaml", "is not YAML"]),
         ("--config goes_on.yaml", ["nothing.ckpt", "no such file"]),
         ("--model.init_from nothing.ckpt", ["nothing.ckpt", "no such checkpoint"]),
     ],
@@ -119,6 +121,13 @@ def test_settings(run, folder, capsys, arguments, parts):
     (folder / "unknown_key.yaml").write_text("model: {hedas: 2}\n")
     expect_error(run, capsys, f"{FIT} {arguments}", *parts)
     assert not list(folder.glob("logs/**/*.tfevents*"))
+
+
+def test_a_step_that_does_not_fit_into_memory(run, folder, capsys):
+    expect_error(
+        run, capsys, f"{FIT} --data.clip_samples 200000000", "data.clip_samples (200000000)", "a step takes more than", "recompute"
+    )
+    assert not list(folder.glob("logs/**/*.ckpt"))
 
 
 def test_a_file_without_a_run_around_it(run, folder, capsys):

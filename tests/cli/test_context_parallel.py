@@ -1,18 +1,50 @@
 """One waveform over two processes, as a user starts it."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.cli.conftest import as_program
+from tests.cli.conftest import REPOSITORY, as_program
+from tests.helpers import relative_error
+
+SPLIT = "--trainer.strategy context_parallel --trainer.accelerator cpu"
+FIT = f"fit --config tiny.yaml --trainer.max_steps 2 --samples.sample_seconds 0.001 {SPLIT}"
+
+
+def by_torchrun(folder, command):
+    """How the program ended and what it complained of."""
+    arguments = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", REPOSITORY / "train.py"]
+    done = subprocess.run([*arguments, *command.split(), "--trainer.devices", "2"], cwd=folder, capture_output=True, text=True, timeout=250)
+    return [(done.returncode, done.stderr)]
+
+
+def by_slurm(folder, command):
+    """As SLURM starts one task on each of two nodes; how each ended and what it complained of."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    common = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train"}
+    common |= {"SLURM_NODELIST": "localhost,elsewhere", "SLURM_LOCALID": "0", "MASTER_PORT": str(port)}
+    arguments = [sys.executable, REPOSITORY / "train.py", *command.split(), "--trainer.devices", "1", "--trainer.num_nodes", "2"]
+    settings = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    tasks = [
+        subprocess.Popen(arguments, env=os.environ | common | {"SLURM_PROCID": rank, "SLURM_NODEID": rank}, **settings)
+        for rank in ("0", "1")
+    ]
+    told = [task.communicate(timeout=250)[1] for task in tasks]
+    return [(task.returncode, lines) for task, lines in zip(tasks, told, strict=True)]
 
 
 @pytest.mark.slow
 def test_fit_and_test_over_two_processes(folder, run):
-    """Four programs that import everything take their time. Splits of other shapes are tested in tests/parallel."""
-    split = "--trainer.strategy context_parallel --trainer.devices 2 --trainer.accelerator cpu"
-    fitted = as_program(folder, f"fit --config tiny.yaml --trainer.max_steps 2 --samples.sample_seconds 0.001 {split}")
+    """Eight programs that import everything take their time. Splits of other shapes are tested in tests/parallel."""
+    fitted = as_program(folder, f"{FIT} --trainer.devices 2")
     assert fitted.returncode == 0, fitted.stderr
     tested = as_program(folder, "test")  # by the run's own config, on two processes again
     assert tested.returncode == 0, tested.stderr
@@ -23,9 +55,28 @@ def test_fit_and_test_over_two_processes(folder, run):
     assert measured["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-5)  # float32
     assert (measured["samples"], measured["clips"]) == (alone["samples"], alone["clips"])
 
+    for version, launch in enumerate((by_torchrun, by_slurm), 1):
+        for status, complaint in launch(folder, FIT):
+            assert status == 0, complaint
+        trained, expected = (
+            torch.load(f"logs/tiny/version_{i}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for i in (version, 0)
+        )
+        for name, weight in expected.items():
+            assert relative_error(trained[name], weight) < 1e-5, (launch, name)
+
+
+@pytest.mark.slow
+def test_bad_data_ends_all_tasks_of_a_job(folder):
+    """The first task alone looks at the data; the second would wait for it."""
+    next(Path("data").glob("zero/*.wav")).write_bytes(b"no audio")
+    ends = by_slurm(folder, FIT)
+    assert [status for status, _ in ends] == [2, 2], ends
+    assert all("nohash_0.wav" in complaint for _, complaint in ends), ends
+    assert not Path("logs").exists()
+
 
 def test_what_cannot_be_split_is_said_before_training(folder, run, capsys):
-    split = "--trainer.strategy context_parallel --trainer.devices 2 --trainer.accelerator cpu"
+    split = f"{SPLIT} --trainer.devices 2"
     assert run(f"fit --config tiny.yaml {split} --data.clip_samples 3") == 2
     assert "data.clip_samples (3) must be at least 4" in capsys.readouterr().err
     wrong = "--trainer.strategy parallel.ContextParallelStrategy --trainer.strategy.context_size 3 --trainer.strategy.timeout 0:00:20"

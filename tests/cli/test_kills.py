@@ -29,6 +29,21 @@ def records(folder):
     return rows
 
 
+def steps_made(folder):
+    return sum(map(len, records(folder).values()))
+
+
+def let_work(folder, pid, rng):
+    """Waits for a random moment of a training's life: of its start, or, twice as often, of its steps, of which each writes a checkpoint."""
+    moment = time.monotonic() + rng.uniform(0, 4)
+    if rng.random() < 2 / 3:
+        goal = steps_made(folder) + rng.randrange(9)
+        while steps_made(folder) < goal and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.01)
+        moment = time.monotonic() + rng.uniform(0, 0.1)
+    time.sleep(max(0, moment - time.monotonic()))
+
+
 def start_anew(folder):
     shutil.rmtree(folder / "logs", ignore_errors=True)
     (folder / "record_0.jsonl").unlink(missing_ok=True)
@@ -57,7 +72,7 @@ def test_killed_at_random_again_and_again(folder):
         pid = in_child(lambda workers=workers: main([*FIT.split(), f"--data.num_workers={workers}"]), output)
         signum = signal.Signals[name]
         if kills < KILLS:
-            time.sleep(rng.uniform(0.5, 4))
+            let_work(folder, pid, rng)
             # As `kill` does, or as terminals and clusters do, with the processes that read the data.
             rng.choice([os.kill, os.killpg])(pid, signum)
         status = status_of(pid)

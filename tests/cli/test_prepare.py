@@ -25,10 +25,17 @@ def test_makes_the_shards_of_a_config_and_no_model(run, folder, capsys, monkeypa
 
 def test_training_makes_them_where_they_are_missing_and_then_takes_them(run, folder, monkeypatch):
     assert run("fit --config tiny.yaml --data.shards elsewhere") == 0
-    assert (folder / "elsewhere/manifest.jsonl").is_file()
+    assert (folder / "elsewhere/shards_16000/manifest.jsonl").is_file()
     assert not (folder / "data/shards_16000").exists()
     monkeypatch.setattr("datamodules.preparation.prepare_file", lambda *_: pytest.fail("prepared again"))
     assert run("test --data.shards elsewhere") == 0
+
+
+def test_made_up_music_has_nothing_to_prepare(run, folder, capsys):
+    before = set(folder.rglob("*"))
+    assert run("prepare --data Synthetic --verify true") == 0
+    assert capsys.readouterr().out == "Synthetic reads no files: there is nothing to prepare\n"
+    assert set(folder.rglob("*")) == before
 
 
 def test_what_is_skipped_is_counted(run, folder, capsys):
@@ -50,10 +57,12 @@ def test_what_is_skipped_is_counted(run, folder, capsys):
         ("--config tiny.yaml --data.root nowhere", "nowhere: there is no such folder"),
         ("--config tiny.yaml --data.rooot x", "rooot"),
         ("--config nothing.yaml", "nothing.yaml"),
+        ("--config broken.yaml", "broken.yaml: is not YAML"),
         ("", "data"),
     ],
 )
-def test_bad_arguments(run, capsys, arguments, part):
+def test_bad_arguments(run, folder, capsys, arguments, part):
+    (folder / "broken.yaml").write_text("data: {root: [\n")
     assert run(f"prepare {arguments}") == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")

@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from audio import Quantiser, extremes, read_mono, scale
-from datamodules import SC09, AudioFolder, Synthetic
+from datamodules import SC09, AudioFolder, Synthetic, YouTubeMix
 from datamodules.orders import Piece, clip_table
 from errors import UserError
 from tests.audio_files import make_folder, make_sc09, tone
@@ -73,6 +73,11 @@ class TestSC09:
             (tmp_path / name).write_bytes((signature + newline.join(lines)).encode())
         assert SC09(tmp_path).files() == expected
 
+    def test_hidden_files_are_left_out(self, tmp_path):
+        expected = SC09(make_sc09(tmp_path)).files()
+        (tmp_path / "four/._x.wav").touch()
+        assert SC09(tmp_path).files() == expected
+
     @pytest.mark.parametrize("name", ["validation_list.txt", "testing_list.txt"])
     def test_a_recording_that_is_listed_twice(self, tmp_path, name):
         line = (make_sc09(tmp_path) / "testing_list.txt").read_text().split()[0]
@@ -111,6 +116,15 @@ class TestAudioFolder:
     def test_too_few_files(self, tmp_path, files):
         with pytest.raises(UserError, match=r"files in it or below it" if not files else f"{files} recordings are too few"):
             AudioFolder(make_folder(tmp_path / "x", files)).setup("fit")
+
+    def test_hidden_files_are_left_out(self, tmp_path):
+        expected = AudioFolder(make_folder(tmp_path, 9)).files()
+        for name in ("._take0.wav", ".trash/old.wav", "__MACOSX/._take1.wav"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"\0\5\x16\7")
+        assert AudioFolder(tmp_path).files() == expected
+        assert YouTubeMix(tmp_path).files() == expected
+        assert not YouTubeMix.holds_data(tmp_path / "__MACOSX")
 
     def test_an_empty_split_folder(self, tmp_path):
         make_folder(tmp_path / "train", 2)
@@ -196,8 +210,50 @@ def test_batch_sizes_that_do_not_fit():
 
 @pytest.mark.parametrize("key", ["sample_rate", "clip_samples", "batch_size", "clips"])
 def test_numbers_out_of_range(key):
-    with pytest.raises(UserError, match=f"data.{key} must be at least 1, got 0"):
+    with pytest.raises(UserError, match=f"data.{key} must be at least 1.*, got 0"):
         Synthetic(**{key: 0})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clip_samples": 10**13}, r"data\.clip_samples \(10000000000000\): a batch of 2 clips alone takes 60,000 GB, this machine has"),
+        ({"batch_size": 10**13}, r"data\.batch_size \(10000000000000\) is more than the training split's 5 clips"),
+        ({"batch_size": 10**13, "order": "sequential"}, r"batch_size \(10000000000000\) is more than the training split's 5 clips"),
+    ],
+    ids=["clip", "batch", "lanes"],
+)
+def test_sizes_that_no_machine_has(tmp_path, settings, message):
+    for split, count in (("train", 5), ("validation", 1), ("test", 1)):
+        make_folder(tmp_path / split, count)
+    with pytest.raises(UserError, match=message):
+        AudioFolder(tmp_path, **{"clip_samples": 1000, "batch_size": 2, "scaling": "file"} | settings).setup("fit")
+
+
+def test_too_many_made_up_clips():
+    with pytest.raises(UserError, match=r"data\.clips must be at least 1 and at most"):
+        Synthetic(clips=10**12)
+
+
+def test_whole_files_are_evaluated_in_no_more_lanes_than_there_are(tmp_path):
+    make_folder(tmp_path, 30)
+    data = ready(AudioFolder(tmp_path, batch_size=10**9, clip_samples=300, num_workers=0, scaling="none", eval_context="file"), "test")
+    assert [len(batch.clip) for batch in batches(data, "test")] == [2] * 4
+
+
+def test_what_is_wrong_with_shards_in_use_is_told_by_workers_in_a_line(tmp_path):
+    """Takes the time of starting a worker."""
+    data = ready(AudioFolder(make_folder(tmp_path, 30), batch_size=2, clip_samples=500, num_workers=1), "fit")
+    source = data.datasets["train"].source
+    source.__init__(source.shards, source.entries)  # nothing is open
+    path = tmp_path / "shards_16000/take3.wav.pcm"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(UserError, match=rf"^{path}: was changed while it was in use[^\n]*$"):
+        list(data.train_dataloader())
+    data.num_workers = 0
+    path.unlink()
+    with pytest.raises(UserError, match=rf"^{path}: was prepared and cannot be read any more: [^\n]*$"):
+        list(data.train_dataloader())
 
 
 def test_worker_processes_give_the_same_batches():

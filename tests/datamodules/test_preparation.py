@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import time
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def check_whole(root, entries):
         expected = np.clip(np.rint(read_mono(root / source, RATE) * 32768), -32768, 32767).astype(np.int16)
         assert np.array_equal(np.fromfile(shard_path(root / "shards", source), "<i2"), expected)
         assert entry.length == len(expected)
-    assert read_manifest(root / "shards/manifest.jsonl", settings_of(RATE)) == entries
+    assert read_manifest(root / "shards/manifest.jsonl", settings_of(root, root / "shards", RATE)) == entries
     names = {p.name for p in (root / "shards").rglob("*") if p.is_file()}
     assert names == {f"{Path(source).name}.pcm" for source in entries} | {"manifest.jsonl", "lock"}
 
@@ -127,8 +128,35 @@ def test_a_recording_that_moves_to_another_split_is_not_read_again(root, counted
     assert not counted
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
-def test_damaged_shards_are_made_anew(root, counted, damage):
+def test_shards_are_of_one_folder_of_recordings(tmp_path):
+    """Two datasets with files of the same names, sizes and times."""
+    first, second = (make_folder(tmp_path / name, 3) for name in ("one", "two"))
+    for path in first.iterdir():
+        soundfile.write(second / path.name, tone(1000, 50), RATE)
+        os.utime(second / path.name, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    prepare(first, tmp_path / "shards")
+    before = {path: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+    for options in ({}, {"verify": True}):
+        with pytest.raises(UserError, match=rf"recordings in {first}, not of those in {second}; name another folder with --data\.shards"):
+            prepare(second, tmp_path / "shards", **options)
+    assert {path: path.read_bytes() for path in (tmp_path / "shards").iterdir()} == before
+    with pytest.raises(UserError, match=f"recordings in {first}, not of those in {second}"):
+        prepare(second, prepare(first) and first / "shards")
+
+
+def test_recordings_can_be_moved_with_the_shards_among_them(root, counted):
+    entries = prepare(root)
+    counted.clear()
+    moved = root.rename(root.with_name("moved"))
+    assert prepare(moved) == entries
+    assert not counted
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [("cut", "has 49150 bytes, was made with 49152"), ("flipped", "differs from its checksum"), ("missing", "is missing")],
+)
+def test_damaged_shards_are_named_and_made_anew(root, counted, damage, told):
     prepare(root)
     counted.clear()
     path = shard_path(root / "shards", "take1.wav")
@@ -140,7 +168,8 @@ def test_damaged_shards_are_made_anew(root, counted, damage):
     else:
         content[77] ^= 1
         path.write_bytes(content)
-    check_whole(root, prepare(root, verify=damage == "flipped"))
+    with pytest.warns(UserWarning, match=rf"1 of 5 shards are made anew: {path} {told}"):
+        check_whole(root, prepare(root, verify=damage == "flipped"))
     assert counted == ["take1.wav"]
 
 
@@ -253,6 +282,42 @@ def test_several_processes_make_the_same(root, monkeypatch):
     check_whole(root, prepare(root, processes=3))
 
 
+def test_an_interruption_ends_no_process_but_its_own(root, monkeypatch):
+    def interrupted(futures):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
+    monkeypatch.setattr(preparation, "as_completed", interrupted)
+    others = set(active_children())
+    bystander = get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    bystander.start()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(root, processes=2)
+    assert set(active_children()) == others | {bystander}
+    bystander.kill()
+    bystander.join()
+
+
+def test_a_killed_process_is_told_and_the_others_end_with_it(root, monkeypatch):
+    """As by the system where memory is short, while others wait for work: what is done stays done."""
+    others = set(active_children())
+    monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
+    back = slowly(monkeypatch)
+    original = preparation.stream_mono
+
+    def killed(path, rate):
+        if path.name == "take1.wav":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(path, rate)
+
+    monkeypatch.setattr(preparation, "stream_mono", killed)
+    with pytest.raises(UserError, match=r"was killed.*what was prepared is kept.*--processes 1"):
+        prepare(root, processes=2)
+    assert set(active_children()) == others
+    back()
+    check_whole(root, prepare(root))
+
+
 def test_a_full_disk_leaves_no_half_shard(root, monkeypatch):
     original = os.fsync
 
@@ -278,6 +343,13 @@ def test_a_bad_recording_stops_the_work_or_is_skipped(root, counted):
         entries = prepare(root, skip_bad=True)
     assert [source for source, entry in entries.items() if entry.error] == ["take1.wav"]
     assert counted.count("take0.wav") == 1
+    counted.clear()
+    assert prepare(root, skip_bad=True) == entries
+    assert not counted
+    with pytest.raises(UserError, match=r"take1\.wav: cannot be read as audio"):
+        prepare(root)
+    with pytest.warns(UserWarning, match=r"skipped: .*take1\.wav"):
+        assert prepare(root, skip_bad=True, verify=True) == entries
     soundfile.write(root / "take1.wav", tone(2000, 99), RATE)
     check_whole(root, prepare(root))
 

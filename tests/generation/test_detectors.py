@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -14,24 +16,39 @@ def encode(samples):
     return QUANTISER.encode(scale(samples, extremes(samples)))
 
 
+@cache
 def music(seed, seconds=SECONDS):
     return render(compose(seconds, np.random.default_rng(seed)), seconds * RATE, RATE)
 
 
-def clean(seed):
-    return encode(music(seed))
+@cache
+def words(seed, seconds=SECONDS):
+    """A word a second, of voice and hiss, at any place in it: pauses of up to a second, with hardly a background."""
+    rng, t = np.random.default_rng(seed), np.arange(RATE) / RATE
+    spoken = []
+    for _ in range(seconds):
+        start, voiced, hiss = rng.uniform(0, 0.5), rng.uniform(0.2, 0.4), rng.uniform(0, 0.1)
+        pitch, shape = rng.uniform(90, 220), np.clip(np.sin(np.pi * np.clip((t - start) / voiced, 0, 1)), 0, 1)
+        voice = shape * sum(np.sin(2 * np.pi * pitch * n * t) / n for n in range(1, 12))
+        after = (t > start + voiced) & (t < start + voiced + hiss)
+        spoken.append(rng.uniform(0.3, 1) * voice + 0.3 * after * rng.normal(size=RATE) + 1e-4 * rng.normal(size=RATE))
+    return np.concatenate(spoken)
 
 
-def turning_to_noise(seed):
-    samples, rng = music(seed), np.random.default_rng(seed)
-    # From noise of half the music's level to noise that fills the range.
+def clean(seed, make=music):
+    return encode(make(seed))
+
+
+def turning_to_noise(seed, make=music):
+    samples, rng = make(seed) / np.abs(make(seed)).max(), np.random.default_rng(seed)
+    # From noise of half the level before it to noise that fills the range.
     level = rng.uniform(0.5, 3) * samples.std()
     samples[BREAK * RATE :] = rng.normal(0, level, len(samples) - BREAK * RATE).clip(-0.8, 0.8)
     return encode(samples)
 
 
-def turning_silent(seed):
-    classes, rng = clean(seed).clone(), np.random.default_rng(seed)
+def turning_silent(seed, make=music):
+    classes, rng = clean(seed, make).clone(), np.random.default_rng(seed)
     rest = len(classes) - BREAK * RATE
     # Nothing at all, or what is left of a model's doubt around the zero level.
     classes[BREAK * RATE :] = 128 if seed % 2 else torch.from_numpy(rng.integers(127, 130, rest))
@@ -44,28 +61,38 @@ def findings(classes, reference):
     return reference.findings(watch.frames)
 
 
+def last_sound(samples):
+    """Seconds at which what comes before the break was last to be heard."""
+    return np.flatnonzero(np.abs(samples[: BREAK * RATE]) > 0.05 * np.abs(samples).max())[-1] / RATE
+
+
 @pytest.fixture(scope="module", params=["training data", "defaults"])
-def reference(request):
+def references(request):
+    """What is usual in music and in strings of words."""
     if request.param == "defaults":
-        return Reference.defaults(QUANTISER)
-    return Reference.of([encode(music(1000 + i)) for i in range(20)], QUANTISER, RATE, "music")
+        return dict.fromkeys((music, words), Reference.defaults(QUANTISER))
+    return {make: Reference.of([encode(make(1000 + i)) for i in range(20)], QUANTISER, RATE, "made") for make in (music, words)}
 
 
-@pytest.mark.parametrize(("make", "kind"), [(clean, None), (turning_to_noise, "noise"), (turning_silent, "silence")])
-def test_made_clips_are_told_apart(make, kind, reference):
+@pytest.mark.parametrize("make", [music, words])
+@pytest.mark.parametrize(("spoil", "kind"), [(clean, None), (turning_to_noise, "noise"), (turning_silent, "silence")])
+def test_made_clips_are_told_apart(spoil, kind, make, references):
     right = 0
     for seed in range(CLIPS):
-        found = findings(make(seed), reference)
+        found = findings(spoil(seed, make), references[make])
         if kind is None:
             right += not found
-        else:
-            right += [f.kind for f in found] == [kind] and abs(found[0].start - BREAK) <= FRAME_SECONDS and found[0].seconds >= 2.5
+            continue
+        # A collapse to silence begins with the pause that it lengthens.
+        earliest = last_sound(make(seed)) if kind == "silence" else BREAK
+        in_place = found and earliest - FRAME_SECONDS <= found[0].start <= BREAK + FRAME_SECONDS
+        right += [f.kind for f in found] == [kind] and in_place and found[0].start + found[0].seconds == SECONDS
     assert right >= 19
 
 
 def test_a_pause_is_no_collapse():
     reference = Reference.of([encode(music(1000 + i)) for i in range(5)], QUANTISER, RATE, "music")
-    samples = music(0)
+    samples = music(0).copy()
     samples[RATE : RATE + RATE // 2] = 0
     assert not findings(encode(samples), reference)
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from generation import generate
+from generation import PlainEngine, generate
+from models import LevelSpec
 from tests.models.test_harmonic_rnn import make_model
 
 
@@ -29,3 +30,19 @@ def test_a_clip_is_a_function_of_seed_and_number():
     assert torch.equal(together, generate(net, 12, 3, seed=4))
     assert not torch.equal(together[0], together[1])
     assert not torch.equal(alone, generate(net, 12, 1, seed=5))
+
+
+@pytest.mark.parametrize("period", [100, 257])
+def test_a_clip_is_the_same_whatever_is_drawn_at_once(period):
+    class Periodic(PlainEngine):
+        def draw(self, uniforms, temperature, top_p):
+            lengths.append(uniforms.shape[1])
+            return super().draw(uniforms, temperature, top_p)
+
+    net, lengths = make_model(levels=(LevelSpec(8, 1),), dtype=torch.float32), []
+    engine = Periodic(net)
+    engine.period = period
+    clip = generate(net, 600, 1, seed=4, engine=engine)
+    assert all(length % period == 0 for length in lengths[:-1])
+    assert torch.equal(clip, generate(net, 600, 1, seed=4, engine=PlainEngine(net)))
+    assert torch.equal(clip[:, :70], generate(net, 70, 1, seed=4, engine=engine))

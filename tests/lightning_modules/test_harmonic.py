@@ -35,6 +35,15 @@ def test_the_loss_is_the_mean_over_valid_samples_whatever_the_padding_holds(monk
     assert relative_error(gradient, torch.autograd.grad(expected, module.net.head.weight)[0]) < 1e-6
 
 
+def test_a_batch_in_which_no_sample_counts_teaches_nothing(monkeypatch):
+    module, logged = make_module(), []
+    monkeypatch.setattr(module, "log", lambda name, *args, **kwargs: logged.append(name))
+    module.trainer = L.Trainer(logger=False, enable_checkpointing=False, max_steps=1, accelerator="cpu")
+    module.training_step(Batch(torch.randint(32, (2, 8)), torch.zeros(2, 8, dtype=torch.bool), torch.arange(2))).backward()
+    assert not logged
+    assert all(not p.grad.any() for p in module.parameters() if p.grad is not None)
+
+
 def test_a_checkpoint_of_a_module_built_by_hand_loads_without_running_code(tmp_path):
     module = make_module(law="linear", sample_rate=8000)
     trainer = L.Trainer(logger=False, enable_checkpointing=False, max_steps=1, accelerator="cpu", default_root_dir=tmp_path)

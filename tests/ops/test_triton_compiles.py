@@ -8,16 +8,20 @@ import triton.language as tl  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from ops.triton import backward, kernels  # noqa: E402
+from ops.triton import backward, kernels, neighbours  # noqa: E402
 
-INTEGERS = ("time", "chunk", "chunks", "units", "part")
+INTEGERS = ("time", "chunk", "chunks", "units", "part", "count", "parts", "channels")
 STATES = ("rates", "phases", "products", "lasts", "carries", "starts", "last", "h0", "grad_h0", "grad_rates", "grad_phases")
+STATES += ("kernel", "bias", "grad_weights")
 SHARED = [kernels.summary_kernel, kernels.forward_kernel, kernels.adjoint_kernel]
 FUSED = [(kernel, True) for kernel in (*SHARED, backward.gated_backward_kernel)]
 PLAIN = [(kernel, False) for kernel in (*SHARED, backward.scan_backward_kernel)]
+NEIGHBOURS = [neighbours.gated_gelu_kernel, neighbours.gated_gelu_backward_kernel]
+NEIGHBOURS += [neighbours.convolution_kernel, neighbours.convolution_backward_kernel]
 CASES = [(*case, True, "fp32", False) for case in (*FUSED, *PLAIN)]
 CASES += [(*case, False, "fp64", False) for case in (*FUSED, *PLAIN)]
 CASES += [(*case, True, "bf16", True) for case in FUSED]
+CASES += [(kernel, False, True, *case) for kernel in NEIGHBOURS for case in (("fp32", False), ("fp64", False), ("bf16", True))]
 
 
 @pytest.mark.parametrize(("kernel", "fused", "complex_", "dtype", "ones"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
@@ -31,6 +35,10 @@ def test_compiles(kernel, fused, complex_, dtype, ones):
         "ACC": tl.float64 if dtype == "fp64" else tl.float32,
         "BLOCK": 1 if ones else 64,
         "MAX_SQRT_DERIVATIVE": 1000.0,
+        "TAPS": 1 if ones else 4,
+        "SUMS": 2 if ones else 8,
+        "STEPS": neighbours.STEPS,
+        "ROWS": neighbours.ROWS,
     }
     if ones:
         constants |= dict.fromkeys(INTEGERS, 1)

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from models import HarmonicRNN, LevelSpec
-from ops import cg_lru, cg_lru_summary
+from ops import causal_convolution, cg_lru, cg_lru_summary, gated_gelu
 from ops.doubling import DOUBLING
 from ops.scan import scan_with
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 from tests.ops.interpreted.conftest import poisoned_memory  # noqa: F401 - a fixture that all tests here use
+from tests.ops.test_neighbours import convolution_inputs, gelu_inputs, outcome
 from tests.ops.test_scan import make_inputs, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: the Triton kernels on a GPU are not tested")
@@ -78,6 +79,49 @@ def test_extreme_gates_are_finite_in_bfloat16(gate):
         assert all(value.isfinite().all() for value in values)
 
 
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+def test_moduli_of_exactly_zero_and_next_to_one(dtype):
+    """Half of the units forget all, the others hardly anything."""
+    inputs, fresh = gated_inputs(2, 1000, 64, dtype)
+    inputs[3] = torch.tensor([3000.0, -12.0], device="cuda", dtype=inputs[3].dtype).repeat(32).requires_grad_()
+    wide = [t if t is None else t.detach().double().requires_grad_() for t in inputs]
+    outputs, gradients = gradients_of(inputs, fresh, "triton")
+    expected, expected_gradients = gradients_of(wide, fresh, "reference")
+    for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
+        assert relative_error(value.double(), reference) < LIMITS[dtype][1]
+
+
+@pytest.mark.slow
+def test_offsets_of_more_than_32_bits():
+    """2^31 numbers and some in one tensor: the last steps equal those from a state carried to them. About 20 GB."""
+    time, units = 2**24 + 1000, 64
+    (x, r, i, decay, phase, h0), fresh = gated_inputs(1, time, units, torch.bfloat16)
+    with torch.no_grad():
+        y, last = cg_lru(x, r, i, decay, phase, h0, fresh, implementation="triton")
+        late = slice(time - 500, None)
+        _, middle = cg_lru(x[:, : time - 500], r[:, : time - 500], i[:, : time - 500], decay, phase, h0, fresh, implementation="triton")
+        end, end_last = cg_lru(
+            x[:, late], r[:, late], i[:, late], decay, phase, middle, torch.zeros_like(fresh), implementation="reference"
+        )
+    assert relative_error(y[:, late].float(), end.float()) < LIMITS[torch.bfloat16][0]
+    assert relative_error(last, end_last) < F32_GRADIENT
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("time", LENGTHS)
+def test_neighbours_equal_float64(time, dtype):
+    cases = [(gated_gelu, gelu_inputs((2, time, 3), dtype))]
+    cases += [(causal_convolution, convolution_inputs(2, time, 70, taps, dtype)) for taps in (1, 4)]
+    for function, inputs in cases:
+        inputs = [t.detach().to("cuda").requires_grad_() for t in inputs]
+        wide = [t.detach().double().requires_grad_() for t in inputs]
+        y, gradients = outcome(partial(function, implementation="triton"), inputs)
+        expected, expected_gradients = outcome(partial(function, implementation="reference"), wide)
+        assert relative_error(y.double(), expected) < LIMITS[dtype][0]
+        for value, reference in zip(gradients, expected_gradients, strict=True):
+            assert relative_error(value.double(), reference) < LIMITS[dtype][1]
+
+
 def test_slices_by_summary_equal_one_pass():
     inputs, fresh = gated_inputs(2, 3000, 64, torch.float64)
     y, last = cg_lru(*inputs, fresh, implementation="triton")
@@ -92,7 +136,8 @@ def test_slices_by_summary_equal_one_pass():
 
 
 def test_runs_repeat_bit_by_bit():
-    """Forward and gradients, 50 times, beside work on another stream that delays programs at random."""
+    """Forward and gradients, 50 times, beside work on another stream that delays programs at random: none waits for another, so that none
+    may see what is not yet written."""
     inputs, fresh = gated_inputs(2, 20_000, 64, torch.float32)
     first = gradients_of(inputs, fresh, "triton")
     other, noise = torch.cuda.Stream(), torch.randn(2048, 2048, device="cuda")

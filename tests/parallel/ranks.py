@@ -83,9 +83,9 @@ def _serve(pipe: Any) -> None:
         try:
             dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=timedelta(seconds=60))
             torch.manual_seed(0)
-            pipe.send(("returned", function(*args)))
+            answer = ("returned", function(*args))
         except BaseException:
-            pipe.send(("raised", traceback.format_exc()))
-        finally:
-            if dist.is_initialized():
-                dist.destroy_process_group()
+            answer = ("raised", traceback.format_exc())
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        pipe.send(answer)  # at last, so that what ends a rank falls into its own test

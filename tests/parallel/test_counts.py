@@ -1,12 +1,12 @@
-"""What is exchanged does not grow with the length."""
+"""What is exchanged does not grow with the length, and halos are under way while other work goes on."""
 
 import torch
 import torch.distributed as dist
 
 from benchmarks.context_exchanges import Count, CountedGroup, count_step
 from metrics import sample_nats
-from models import HarmonicRNN, LevelSpec, set_slices
-from parallel import ContextGroup, ProcessGroup
+from models import HarmonicRNN, LevelSpec, ResidualBlock, set_slices
+from parallel import ContextGroup, ProcessGroup, simulated_groups
 
 LEVELS = (LevelSpec(8, 1, 2), LevelSpec(8, 2, 3), LevelSpec(8, 2))
 BLOCKS, LEVEL_BORDERS = 2 + 4 + 2, 2
@@ -45,3 +45,45 @@ def test_calls_over_processes(ranks):
     assert short == long
     # The first of two ranks sends in every shift forward and receives in every one backward.
     assert len(short) == count.calls == 2 * (2 * BLOCKS + LEVEL_BORDERS), short
+
+
+class Recorded:
+    """A transport that notes when shifts begin and when they are waited for."""
+
+    def __init__(self, transport, events):
+        self.transport, self.rank, self.size, self.events = transport, transport.rank, transport.size, events
+
+    def gather(self, x):
+        return self.transport.gather(x)
+
+    def shift(self, x, step):
+        self.events.append("begin")
+        received, wait = self.transport.shift(x, step)
+
+        def waited():
+            self.events.append("wait")
+            wait()
+
+        return received, waited
+
+
+def test_work_lies_between_begin_and_wait():
+    """Both projections of the whole slice; the first of `input` alone is of the steps that are sent."""
+    torch.manual_seed(0)
+    block, passes = ResidualBlock(8, blocks=1, heads=2), []
+    for name in ("gate", "input"):
+        layer = getattr(block, name)
+        layer.register_forward_hook(lambda *call, name=name: events.append(name))
+        layer.register_full_backward_hook(lambda *call, name=name: events.append(name))
+    for group in simulated_groups(2):
+        events = []
+        set_slices(block, ContextGroup(Recorded(group.transport, events)))
+        y, _ = block(torch.randn(1, 20, 8, requires_grad=True))
+        assert events == ["input", "begin", "gate", "input", "wait"]
+        passes.append((y, events))
+    for y, events in reversed(passes):
+        events.clear()
+        y.sum().backward()
+        begin, wait = events.index("begin"), events.index("wait")
+        assert sorted(events[begin + 1 : wait]) == ["gate", "input"]
+        assert events[wait + 1 :] == ["input"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from errors import UserError
-from parallel import ContextParallelStrategy
+from parallel import ContextParallelStrategy, on_first_rank
 from tests.parallel.fits import Recorded, make_data, make_trainer
 from tests.parallel.ranks import Ranks
 
@@ -105,3 +105,29 @@ def test_all_ranks_stop_at_what_is_not_a_number(ranks, folder):
     first, second = ranks.run(2, fit_poisoned, folder)
     assert "the loss is nan at step 2; not finite first: in another rank's share" in first
     assert "the loss is nan at step 2; not finite first: the loss itself" in second
+
+
+def work_alone(folder, fails):
+    """What a rank is told of work that the first one does, and whether it did it itself."""
+    trainer, done = make_trainer(folder, 2), []
+
+    def work():
+        done.append(True)
+        if fails:
+            raise OSError("noise.wav: is no audio")
+
+    try:
+        on_first_rank(trainer, Recorded(False, False), work)
+    except Exception as error:
+        return type(error), str(error), done
+    trainer.fit(Recorded(False, False), datamodule=make_data(folder))
+    return None, "", done
+
+
+def test_an_error_of_the_first_rank_alone_ends_all(ranks, folder):
+    """Bad data, say, which it looks at before training; without one, all go on to train."""
+    assert ranks.run(2, work_alone, folder, True) == [
+        (OSError, "noise.wav: is no audio", [True]),
+        (UserError, "noise.wav: is no audio", []),
+    ]
+    assert ranks.run(2, work_alone, folder, False) == [(None, "", [True]), (None, "", [])]

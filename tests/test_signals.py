@@ -2,7 +2,7 @@ import os
 import signal
 import time
 
-from datamodules.loader import leave_signals
+from signals import leave_signals
 from tests.forking import in_child, status_of
 
 

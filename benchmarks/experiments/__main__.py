@@ -1,0 +1,74 @@
+"""Runs experiments and reports what they found.
+
+    python -m benchmarks.experiments --list
+    python -m benchmarks.experiments --run memory
+    python -m benchmarks.experiments --report memory --docs docs/results/memory
+
+Finished runs are not run again, and one that was interrupted goes on, as long as neither what it is told nor the code has changed.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
+
+from benchmarks.experiments.registry import EXPERIMENTS
+from errors import UserError
+
+
+def make_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m benchmarks.experiments", description=__doc__.split("\n\n", maxsplit=1)[0])
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="Name the experiments and their runs.")
+    what.add_argument("--run", metavar="NAME", help="Run an experiment, as far as it has not been run, and report on it.")
+    what.add_argument("--report", metavar="NAME", help="Make tables and plots of the results that there are.")
+    parser.add_argument("--seeds", type=PositiveInt | None, help="Seeds of each run, from 0 on; null for the experiment's own number.")
+    parser.add_argument("--device", type=Literal["cpu", "cuda"] | None, help="Null for a GPU where there is one.")
+    parser.add_argument("--quick", action="store_true", help="A trial of minutes, which shows that the experiment runs and nothing else.")
+    parser.add_argument("--any_code", action="store_true", help="Keep results that were made by other code.")
+    parser.add_argument("--out", type=Path | None, help="Folder of runs and results; null for logs/experiments/NAME.")
+    parser.add_argument("--docs", type=Path | None, help="Folder of tables and plots, with a copy of the results; null for the same one.")
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Does what it is told and returns the exit status."""
+    given = make_parser().parse_args(args)
+    if given.list:
+        show()
+        return 0
+    try:
+        name = given.run or given.report
+        if name not in EXPERIMENTS:
+            raise UserError(f"there is no experiment {name}: choose among {', '.join(EXPERIMENTS)}")
+        experiment = EXPERIMENTS[name]()
+        out = given.out or Path("logs/experiments") / (f"{name}_quick" if given.quick else name)
+        if given.run:
+            from benchmarks.experiments.runner import Runner
+
+            device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+            Runner(experiment, out, device, given.quick, given.any_code).run(given.seeds or experiment.seeds)
+        from benchmarks.experiments.report import report
+
+        print(f"Written to {report(experiment, out / 'results', given.docs or out)}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def show() -> None:
+    """Prints the experiments and their runs."""
+    for name, build in EXPERIMENTS.items():
+        experiment = build()
+        print(f"{name}: {experiment.question} {len(experiment.runs)} runs, {experiment.seeds} seeds")
+        for run in experiment.runs:
+            print(f"    {run.name}" + (f" (after {run.after})" if run.after else ""))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

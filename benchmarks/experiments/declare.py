@@ -1,0 +1,65 @@
+"""What an experiment is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+Settings = Mapping[str, Any]
+"""Dotted keys of the command line and their values, such as {"model.recurrence": "real", "trainer.max_steps": 100}."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and what is measured of it, apart from its seed.
+
+    Args:
+        name: Its folder's name, unique in the experiment.
+        config: File that `fit` is given, relative to the repository.
+        settings: What is set over the config.
+        labels: What tells it from the others, in the table's first columns.
+        after: The run whose best weights it begins with (of the same seed); None for new ones.
+        tests: Evaluations of its best checkpoint, and what is set for each over what it was trained with.
+        sampled: Samples drawn to measure the speed of generation; 0 measures none.
+    """
+
+    name: str
+    config: str
+    settings: Settings = field(default_factory=dict)
+    labels: Mapping[str, str | int | float] = field(default_factory=dict)
+    after: str | None = None
+    tests: Mapping[str, Settings] = field(default_factory=lambda: {"test": {}})
+    sampled: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question, and the runs that answer it.
+
+    Args:
+        name: What `--run` calls it.
+        question: One sentence.
+        runs: In an order in which each comes after the one that it begins with.
+        seeds: How many of each run there are unless `--seeds` says otherwise: 0, 1, ...
+        quick: What is set over all runs for a trial of minutes (`--quick`), which shows that the experiment runs and nothing else.
+        curve: Label along the horizontal axis of a plot of the NLL, where there is to be one; the other labels tell its lines apart.
+    """
+
+    name: str
+    question: str
+    runs: tuple[Run, ...]
+    seeds: int = 1
+    quick: Settings = field(default_factory=dict)
+    curve: str | None = None
+
+    def __post_init__(self) -> None:
+        names: set[str] = set()
+        for run in self.runs:
+            if run.name in names:
+                raise ValueError(f"{self.name}: there are two runs {run.name}")
+            if run.after is not None and run.after not in names:
+                raise ValueError(f"{self.name}: {run.name} begins with {run.after}, which does not come before it")
+            if not (ROOT / run.config).is_file():
+                raise ValueError(f"{self.name}: {run.name}: there is no {run.config}")
+            names.add(run.name)

@@ -1,0 +1,136 @@
+"""One run in a process of its own: what it took."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from benchmarks.experiments.declare import ROOT
+
+
+def in_child(function: Callable[[], int], log: Path) -> int:
+    """The exit status of `function` in a forked process, which has imported everything already and its memory to itself.
+
+    `log` takes what it prints. Signals that ask this process to stop are passed on to it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _print_into(log)
+            status = function()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    before = {each: signal.signal(each, lambda signum, _: _pass_on(pid, signum)) for each in (signal.SIGTERM, signal.SIGUSR1)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, _nothing)  # a terminal sends it to both
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _print_into(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.argv[1:] = []  # Lightning warns of arguments beside those that it is handed
+
+
+def _pass_on(pid: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+def _nothing(signum: int, frame: FrameType | None) -> None:
+    pass
+
+
+def train(args: Sequence[str], ranks: int, measured: Path) -> int:
+    """`fit` with these arguments; its exit status. Where it ends well, `measured` holds seconds and peak memory (bytes; null if not known).
+
+    Several ranks are processes that Lightning starts by the program's own name, so that program is started.
+    """
+    started = time.perf_counter()
+    peak: int | None = None
+    if ranks > 1:
+        status = subprocess.run([sys.executable, str(ROOT / "train.py"), *args], check=False).returncode
+    else:
+        from cli import main
+
+        before = _reset_peak()
+        status = main(args)
+        peak = None if before is None else _peak() - before
+        if torch.cuda.is_initialized():
+            peak = torch.cuda.max_memory_allocated()
+    if status == 0:
+        measured.write_text(json.dumps({"seconds": time.perf_counter() - started, "peak_memory": peak}))
+    return status
+
+
+def _reset_peak() -> int | None:
+    """Resident bytes now, from which on the peak is measured; None where the system does not tell."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    except OSError:
+        return None
+
+
+def _peak() -> int:
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+def evaluate(checkpoint: Path, args: Sequence[str]) -> int:
+    """`test` of a checkpoint, by one process; its exit status."""
+    from cli import main
+
+    alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
+    return main(["test", "--ckpt_path", str(checkpoint), "--trainer.enable_progress_bar", "false", *alone, *args])
+
+
+def sample(checkpoint: Path, samples: int, measured: Path) -> int:
+    """Draws from a model, and writes how many samples a second it makes; the first ones, for which code is compiled, do not count."""
+    from generation import generate
+    from lightning_modules import HarmonicModule
+
+    module = HarmonicModule.load_from_checkpoint(checkpoint, map_location="cuda" if torch.cuda.is_available() else "cpu").eval()
+    generate(module.net, min(samples, 256), seed=0)
+    started = time.perf_counter()
+    generate(module.net, samples, seed=1)
+    measured.write_text(json.dumps({"samples_per_second": samples / (time.perf_counter() - started)}))
+    return 0
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard was told in training: of each tag the (step, value) pairs in order, the last of each step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    wanted = ("train/bits", "val/bits", "train/samples_per_second")
+    found: dict[str, Any] = {tag: events.Scalars(tag) if tag in events.Tags()["scalars"] else [] for tag in wanted}
+    return {tag: sorted({event.step: event.value for event in scalars}.items()) for tag, scalars in found.items()}

@@ -1,0 +1,9 @@
+"""The experiments that there are."""
+
+from collections.abc import Callable
+
+from benchmarks.experiments.declare import Experiment
+from benchmarks.experiments.memory import memory
+
+EXPERIMENTS: dict[str, Callable[[], Experiment]] = {"memory": memory}
+"""By name; each builds its declaration when it is asked for."""

@@ -1,0 +1,123 @@
+"""Tables and plots of an experiment's results."""
+
+import shutil
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.experiments.declare import Experiment
+from benchmarks.experiments.results import Result, read
+from errors import UserError
+
+
+def report(experiment: Experiment, results: Path, folder: Path) -> Path:
+    """Writes `README.md` with the table, and the plots, into the folder; returns the file.
+
+    Raises:
+        UserError: there are no results.
+    """
+    found = read(results)
+    if not found:
+        raise UserError(f"{results}: no results of {experiment.name} yet: run it with --run {experiment.name}")
+    if folder.resolve() != results.resolve().parent:
+        shutil.copytree(results, folder / "results", dirs_exist_ok=True)
+    plots = {"learning": learning_figure(found)}
+    if experiment.curve:
+        plots |= {f"nll_{test}": curve_figure(found, experiment.curve, test) for test in tests_of(found)}
+    for name, figure in plots.items():
+        figure.savefig(folder / f"{name}.svg")
+    path = folder / "README.md"
+    images = "\n".join(f"![{name}]({name}.svg)" for name in plots)
+    path.write_text(f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{images}\n\n{made_by(found)}\n")
+    return path
+
+
+def by_run(results: Iterable[Result]) -> list[list[Result]]:
+    """The results of each run, of all its seeds."""
+    groups: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        groups[result["run"]].append(result)
+    return list(groups.values())
+
+
+def tests_of(results: Iterable[Result]) -> list[str]:
+    """Names of the evaluations, in their first order."""
+    return list(dict.fromkeys(test for result in results for test in result["tests"]))
+
+
+def spread(values: Sequence[float | None], digits: int) -> str:
+    """Mean ± standard deviation of several values, one value alone, "-" where one is missing."""
+    if any(value is None for value in values):
+        return "-"
+    known = [value for value in values if value is not None]
+    mean = f"{statistics.mean(known):,.{digits}f}"
+    return f"{mean} ± {statistics.stdev(known):,.{digits}f}" if len(known) > 1 else mean
+
+
+def table(results: Sequence[Result]) -> str:
+    """A row a run in Markdown: labels, bits/sample of each test as mean ± standard deviation over the seeds, and what the run took."""
+    labels = list(dict.fromkeys(label for result in results for label in result["labels"]))
+    tests = tests_of(results)
+    head = [*labels, *(f"{test}, bits/sample" for test in tests), "parameters", "samples seen", "samples/s trained", "samples/s drawn"]
+    rows = [[*head, "memory, MB", "seconds", "seeds"]]
+    for group in by_run(results):
+        first = group[0]
+        bits = [spread([r["tests"].get(test, {}).get("bits_per_sample") for r in group], 3) for test in tests]
+        memory = spread([r["peak_memory"] and r["peak_memory"] / 1e6 for r in group], 0)
+        speeds = [spread([r[key] for r in group], 0) for key in ("samples_per_second", "sampled_per_second")]
+        counts = [f"{first[key]:,}" for key in ("parameters", "samples_seen")]
+        cells = [str(first["labels"].get(label, "")) for label in labels]
+        rows.append([*cells, *bits, *counts, *speeds, memory, spread([r["seconds"] for r in group], 0), str(len(group))])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def made_by(results: Sequence[Result]) -> str:
+    """The command, and on which machines, when and by which commits."""
+    machines = {f"{r['machine']['processor']}, {r['machine']['threads']} threads, {r['machine']['device']}" for r in results}
+    commits, dates = sorted({r["commit"] for r in results}), sorted(r["machine"]["date"][:10] for r in results)
+    seeds = max(len(group) for group in by_run(results))
+    command = f"`python -m benchmarks.experiments --run {results[0]['experiment']} --seeds {seeds}`"
+    took = sum(r["seconds"] for r in results) / 60
+    where, when = "; ".join(sorted(machines)), f"{dates[0]} to {dates[-1]}"
+    return f"Made by {command} in {took:.0f} minutes of training on {where}, {when}, commits {', '.join(commits)}."
+
+
+def learning_figure(results: Sequence[Result]) -> Figure:
+    """Validation likelihood over samples seen, a line a run, the mean of its seeds."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="samples seen", ylabel="validation, bits/sample")
+    for group in by_run(results):
+        values: dict[int, list[float]] = defaultdict(list)
+        for result in group:
+            for step, bits in result["curves"]["val/bits"]:
+                values[step].append(bits)
+        batch = group[0]["samples_seen"] / group[0]["steps"]
+        points = sorted((step * batch, statistics.mean(bits)) for step, bits in values.items())
+        axes.plot(*zip(*points, strict=True), marker=".", label=group[0]["run"])
+    _legend(axes)
+    return figure
+
+
+def curve_figure(results: Sequence[Result], label: str, test: str) -> Figure:
+    """The likelihood of one test over a label's values, a line for each combination of the other labels."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel=label, ylabel=f"{test}, bits/sample", xscale="log")
+    lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for group in by_run(results):
+        if test in group[0]["tests"]:
+            others = ", ".join(str(value) for key, value in group[0]["labels"].items() if key != label)
+            lines[others].append((group[0]["labels"][label], statistics.mean(r["tests"][test]["bits_per_sample"] for r in group)))
+    for name, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
+    _legend(axes)
+    return figure
+
+
+def _legend(axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -1,0 +1,81 @@
+"""What is kept of a run: one JSON, and what it follows from."""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
+from benchmarks.training_speed import processor
+from files import replacing
+
+CODE = ("audio", "callbacks", "datamodules", "lightning_modules", "metrics", "models", "ops", "parallel")
+"""Folders whose code may change a result."""
+
+Result = dict[str, Any]
+
+
+def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings) -> str:
+    """Of all that a run is told: its config's content, settings, tests and seed, and the same of the runs that it goes on from."""
+    runs, chain = {each.name: each for each in experiment.runs}, []
+    current: Run | None = run
+    while current is not None:
+        chain.append([(ROOT / current.config).read_text(), dict(current.settings), {k: dict(v) for k, v in current.tests.items()}])
+        current = runs[current.after] if current.after else None
+    return _digest(json.dumps([chain, seed, dict(extra), run.sampled], sort_keys=True))
+
+
+def code_hash() -> str:
+    """Of the code that results follow from, without comments, docstrings and layout, which change none."""
+    parts = []
+    for folder in CODE:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                    node.value = ast.Constant(None)
+            parts.append(f"{path.relative_to(ROOT)} {ast.dump(tree)}")
+    return _digest("\n".join(parts))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def machine(device: str) -> Mapping[str, Any]:
+    """Where a run was made."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "lightning", "numba", "numpy")},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def training_rate(curves: Mapping[str, list[tuple[int, float]]]) -> float | None:
+    """The median of the training's samples per second; None where it logged none."""
+    rates = [value for _, value in curves["train/samples_per_second"]]
+    return statistics.median(rates) if rates else None
+
+
+def write(path: Path, result: Result) -> None:
+    with replacing(path) as file:
+        file.write((json.dumps(result, indent=1) + "\n").encode())
+
+
+def read(folder: Path) -> list[Result]:
+    """All results in a folder, by run and seed as they were declared."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return sorted(found, key=lambda result: (result["number"], result["seed"]))

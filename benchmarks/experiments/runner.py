@@ -1,0 +1,160 @@
+"""Runs an experiment, as far as it has not been run already.
+
+Below the output folder, of each run and seed: `runs/NAME/version_0`, as `fit` and `test` leave it, `runs/NAME/log.txt` with what they
+printed, and `results/NAME.json`.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
+from benchmarks.experiments.measured import curves, evaluate, in_child, sample, train
+from benchmarks.experiments.results import Result, code_hash, config_hash, machine, training_rate, write
+from callbacks.run_record import code_version
+from callbacks.stopping import TRY_AGAIN
+from errors import UserError
+from files import replacing
+from lightning_modules import read_checkpoint
+from ops import linear_scan
+
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu"}
+
+
+def arguments(settings: Settings) -> list[str]:
+    """Settings as the command line takes them."""
+    return [part for key, value in settings.items() for part in (f"--{key}", value if isinstance(value, str) else json.dumps(value))]
+
+
+class Runner:
+    """Runs what is not finished.
+
+    Args:
+        experiment: what to run.
+        out: the output folder.
+        device: "cpu" or "cuda".
+        quick: make the experiment's trial of minutes.
+        any_code: take results of other code for finished.
+    """
+
+    def __init__(self, experiment: Experiment, out: Path, device: str, quick: bool = False, any_code: bool = False) -> None:
+        self.experiment, self.out, self.device, self.any_code = experiment, out, device, any_code
+        self.extra: Settings = experiment.quick if quick else {}
+        self.code = code_hash()
+
+    def run(self, seeds: int) -> list[Path]:
+        """Results of all runs under seeds 0 .. seeds - 1.
+
+        Raises:
+            UserError: a run failed, or was asked to stop; those before it are kept.
+        """
+        warm_up()
+        done = []
+        for seed in range(seeds):
+            for run in self.experiment.runs:
+                path = self._result(run, seed)
+                if self._is_finished(run, seed):
+                    print(f"{path.stem}: finished before", flush=True)
+                else:
+                    self._run(run, seed)
+                done.append(path)
+        return done
+
+    def _result(self, run: Run, seed: int) -> Path:
+        return self.out / "results" / f"{run.name}_seed{seed}.json"
+
+    def _folder(self, run: Run, seed: int) -> Path:
+        return self.out / "runs" / f"{run.name}_seed{seed}"
+
+    def _stamp(self, run: Run, seed: int) -> dict[str, str]:
+        return {"config": config_hash(self.experiment, run, seed, self.extra), "code": self.code}
+
+    def _same(self, stamp: dict[str, str], run: Run, seed: int) -> bool:
+        mine = self._stamp(run, seed)
+        return stamp["config"] == mine["config"] and (self.any_code or stamp["code"] == mine["code"])
+
+    def _is_finished(self, run: Run, seed: int) -> bool:
+        path = self._result(run, seed)
+        return path.is_file() and self._same(json.loads(path.read_text())["hash"], run, seed)
+
+    def _run(self, run: Run, seed: int) -> None:
+        folder = self._folder(run, seed)
+        begun = folder / "begun.json"
+        if not begun.is_file() or not self._same(json.loads(begun.read_text()), run, seed):
+            shutil.rmtree(folder, ignore_errors=True)  # of other settings or other code
+            with replacing(begun) as file:
+                file.write(json.dumps(self._stamp(run, seed)).encode())
+        fitted, log = folder / "fitted.json", folder / "log.txt"
+        goes_on = any(folder.rglob("last.ckpt"))
+        ranks = int(run.settings.get("trainer.devices", 1))
+        if not fitted.is_file():
+            args = self._fit_arguments(run, seed)
+            self._step(f"{folder.name}: fit", in_child(lambda: train(args, ranks, fitted), log), log)
+        version = folder / "version_0"
+        checkpoint = next(path for name in ("best", "last") if (path := version / "checkpoints" / f"{name}.ckpt").is_file())
+        tests = {}
+        for name, settings in run.tests.items():
+            status = in_child(lambda settings=settings: evaluate(checkpoint, arguments(settings)), log)
+            self._step(f"{folder.name}: test {name}", status, log)
+            tests[name] = json.loads((version / "nll_test.json").read_text())
+        speed = None
+        if run.sampled:
+            drawn = folder / "sampled.json"
+            self._step(f"{folder.name}: sample", in_child(lambda: sample(checkpoint, run.sampled, drawn), log), log)
+            speed = json.loads(drawn.read_text())["samples_per_second"]
+        result = self._described(run, seed, version) | json.loads(fitted.read_text())
+        write(self._result(run, seed), result | {"went_on": goes_on, "tests": tests, "sampled_per_second": speed})
+        bits = ", ".join(f"{name} {test['bits_per_sample']:.4f}" for name, test in tests.items())
+        print(f"{folder.name}: {bits} bits/sample, trained in {result['seconds']:.0f} s", flush=True)
+
+    def _fit_arguments(self, run: Run, seed: int) -> Sequence[str]:
+        folder = self._folder(run, seed)
+        where = folder / "where.yaml"  # as a config, for where `last` is looked for
+        where.write_text(json.dumps({"trainer": {"logger": {"init_args": {"save_dir": str(folder.parent), "name": folder.name}}}}))
+        before = next((each for each in self.experiment.runs if each.name == run.after), None)
+        begins = {} if before is None else {"model.init_from": str(self._folder(before, seed) / "version_0/checkpoints/best.ckpt")}
+        common = {"seed_everything": seed, "trainer.accelerator": ACCELERATORS[self.device], "trainer.devices": 1}
+        quiet = {"trainer.enable_progress_bar": False, "ckpt_path": "last"}
+        configs = ["--config", str(ROOT / run.config), "--config", str(where)]
+        return ["fit", *configs, *arguments({**common, **quiet, **begins, **run.settings, **self.extra})]
+
+    def _step(self, what: str, status: int, log: Path) -> None:
+        if status == 0:
+            return
+        if status == TRY_AGAIN:
+            raise UserError(f"{what}: asked to stop; the same command goes on from there")
+        last = "\n".join(log.read_text().splitlines()[-5:])
+        raise UserError(f"{what}: ended with status {status}; {log} says why:\n{last}")
+
+    def _described(self, run: Run, seed: int, version: Path) -> Result:
+        found = curves(version)
+        checkpoint = read_checkpoint(version / "checkpoints/last.ckpt")
+        (loader,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+        batch = loader["of"]["batch_size"] * loader["of"]["clip_samples"]
+        return {
+            "experiment": self.experiment.name,
+            "run": run.name,
+            "number": self.experiment.runs.index(run),
+            "seed": seed,
+            "labels": dict(run.labels),
+            "hash": self._stamp(run, seed),
+            "commit": code_version(),
+            "machine": machine(self.device),
+            "parameters": sum(tensor.numel() for tensor in checkpoint["state_dict"].values()),
+            "steps": checkpoint["global_step"],
+            "samples_seen": checkpoint["global_step"] * batch,
+            "samples_per_second": training_rate(found),
+            "curves": {tag: pairs for tag, pairs in found.items() if tag.endswith("bits")},
+        }
+
+
+def warm_up() -> None:
+    """Imports the command line and compiles the recurrence, once for all runs, which are forks of this process."""
+    import cli  # noqa: F401
+
+    for dtype in (torch.float32, torch.complex64):
+        a, x = (torch.ones(1, 2, 2, dtype=dtype, requires_grad=True) for _ in range(2))
+        linear_scan(a, x)[0].sum().abs().backward()

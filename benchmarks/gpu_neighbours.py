@@ -1,0 +1,119 @@
+"""Rows of `benchmarks.gpu`: what surrounds the recurrence, as the model calls it and as torch.compile makes it of ordinary operations."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.gpu_timing import check, copy_bandwidth, row, seconds_of
+from metrics import sample_nats
+from ops import causal_convolution, gated_gelu
+
+LIMITS = (1e-2, 2e-2)  # outputs and gradients in bfloat16, of which torch's own operations round each intermediate
+WIDTH, EXPANSION, TAPS, CLASSES = 128, 3, 4, 256
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One of them: a function of tensors as the model calls it, the same in ordinary operations, and its inputs for so many steps."""
+
+    name: str
+    used: Callable[..., Tensor]
+    plain: Callable[..., Tensor]
+    inputs: Callable[[int, torch.device], tuple[Tensor, ...]]
+
+
+def numbers(*shape: int, device: torch.device) -> Tensor:
+    return torch.randn(*shape, device=device, dtype=torch.bfloat16)
+
+
+def classes(time: int, device: torch.device) -> Tensor:
+    return torch.randint(CLASSES, (1, time), device=device)
+
+
+def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return F.rms_norm(x, (WIDTH,), weight, 1e-6)
+
+
+def plain_nats(logits: Tensor, given: Tensor) -> Tensor:
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(wide.flatten(0, 1), given.flatten(), reduction="none").view_as(given)
+
+
+NEIGHBOURS = (
+    Neighbour(
+        "gated GELU",
+        gated_gelu,
+        partial(gated_gelu, implementation="reference"),
+        lambda time, device: tuple(numbers(1, time, EXPANSION * WIDTH, device=device) for _ in range(2)),
+    ),
+    Neighbour(
+        "causal convolution",
+        causal_convolution,
+        partial(causal_convolution, implementation="reference"),
+        lambda time, device: (
+            *(numbers(1, steps, WIDTH, device=device) for steps in (time, TAPS - 1)),
+            *(torch.randn(*shape, device=device) for shape in ((TAPS, WIDTH), (WIDTH,))),
+        ),
+    ),
+    Neighbour(
+        "RMSNorm",
+        rms_norm,
+        rms_norm,
+        lambda time, device: (numbers(1, time, WIDTH, device=device), numbers(WIDTH, device=device)),
+    ),
+    Neighbour(
+        "embedding of 256 values",
+        F.embedding,
+        F.embedding,
+        lambda time, device: (classes(time, device), numbers(CLASSES, WIDTH, device=device)),
+    ),
+    Neighbour(
+        "cross entropy over 256 classes",
+        sample_nats,
+        plain_nats,
+        lambda time, device: (numbers(1, time, CLASSES, device=device), classes(time, device)),
+    ),
+)
+
+
+def neighbour_rows(neighbour: Neighbour, time: int, device: torch.device, repeats: int) -> Iterator[str]:
+    """Forward and forward + backward in bfloat16, in bytes needed against the copy of as many; both are held against float64 first."""
+    torch.manual_seed(0)
+    inputs = tuple(t.requires_grad_() if t.is_floating_point() else t for t in neighbour.inputs(time, device))
+    wide = tuple(t.detach().double().requires_grad_() if t.is_floating_point() else t for t in inputs)
+    y = neighbour.plain(*wide)
+    weights = torch.randn_like(y).bfloat16()
+    expected = (y, *gradients(y, wide, weights.double()))
+    compiled = torch.compile(neighbour.plain) if device.type == "cuda" else neighbour.plain
+    ways = {"as the model has it": neighbour.used, "torch.compile": compiled}
+    for way, function in ways.items():
+        y = function(*inputs)
+        found = [t.double() for t in (y, *gradients(y, inputs, weights))]
+        check(f"{neighbour.name}, {way}", found, expected, [LIMITS[0], *[LIMITS[1]] * (len(found) - 1)])
+    del y, found, expected, wide
+
+    with torch.no_grad():
+        output = neighbour.used(*inputs).nbytes
+    given = sum(t.nbytes for t in inputs)
+    size = given + output + given + output + sum(t.nbytes for t in inputs if t.is_floating_point())
+    copy = copy_bandwidth(device, size // 2, repeats)
+    for way, function in ways.items():
+
+        def both(function: Callable[..., Tensor] = function) -> None:
+            y = function(*inputs)
+            gradients(y, inputs, weights)
+
+        with torch.no_grad():
+            forward = seconds_of(partial(function, *inputs), device, repeats)
+        for what, seconds, needed in (("forward", forward, given + output), ("both ways", seconds_of(both, device, repeats), size)):
+            rate = needed / statistics.median(seconds)
+            yield row(f"{neighbour.name}, {way}, {what}", seconds, f"{rate / 1e9:,.0f} GB/s of needed bytes, {rate / copy:.1%} of the copy")
+
+
+def gradients(y: Tensor, inputs: tuple[Tensor, ...], weights: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(y, [t for t in inputs if t.requires_grad], weights.to(y.dtype))

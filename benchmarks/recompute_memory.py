@@ -1,0 +1,77 @@
+"""Peak memory and time of a training step with levels recomputed in the backward pass, and with none.
+
+    python -m benchmarks.recompute_memory [--samples N]
+
+The default model in float32 with AdamW on one waveform. Each case runs in a process of its own, and its loss and gradients are compared
+with those of the case without recomputation before anything is printed. Counted is the peak of the resident memory above what was
+resident before the step.
+"""
+
+import multiprocessing
+import platform
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+
+from benchmarks.context_memory import measured
+from benchmarks.training_speed import processor
+from callbacks.run_record import code_version
+from models import HarmonicRNN
+from models.harmonic_rnn import DEFAULT_LEVELS
+
+CASES = {"none": (), "outermost level": (0,), "all levels": tuple(range(len(DEFAULT_LEVELS)))}
+
+
+def step(recomputed: tuple[int, ...], samples: int, pipe: Any) -> None:
+    """The step of one case, after one on few samples; sends what is compared and measured."""
+    torch.manual_seed(0)
+    levels = [replace(level, recompute=i in recomputed) for i, level in enumerate(DEFAULT_LEVELS)]
+    started = time.perf_counter()
+
+    def cut(classes: torch.Tensor) -> tuple[torch.Tensor, None]:
+        nonlocal started
+        started = time.perf_counter()  # the last call is that of the step measured
+        return classes, None
+
+    result = measured(HarmonicRNN(levels), cut, samples, 1)
+    pipe.send(result | {"seconds": time.perf_counter() - started})
+
+
+def main(samples: int = 16_000) -> None:
+    """Measures all cases, and prints their ratios.
+
+    Args:
+        samples: Of the waveform.
+    """
+    context = multiprocessing.get_context("spawn")
+    results = []
+    for recomputed in CASES.values():
+        here, there = context.Pipe()
+        process = context.Process(target=step, args=(recomputed, samples, there))
+        process.start()
+        there.close()
+        results.append(here.recv())
+        process.join()
+    reference = results[0]
+    pairs = [(a, b) for result in results[1:] for a, b in zip(result["gradients"], reference["gradients"], strict=True)]
+    losses = [abs(result["loss"] / reference["loss"] - 1) for result in results]
+    error = max(*losses, *(float(abs(a - b).max() / abs(b).max()) for a, b in pairs))
+    if not error < 1e-4:
+        raise SystemExit(f"with recomputation and without differ by {error:.1e}: nothing is reported")
+    print(f"device   {processor()}, {torch.get_num_threads()} threads")
+    print(f"versions torch {torch.__version__}, python {platform.python_version()}, commit {code_version()}")
+    print(f"model    {sum(p.numel() for p in HarmonicRNN().parameters()):,} parameters, 1 x {samples:,} samples, float32, AdamW")
+    print(f"equal    loss and gradients to {error:.1e}")
+    for name, result in zip(CASES, results, strict=True):
+        memory, seconds = (result[key] / reference[key] for key in ("bytes", "seconds"))
+        of = (
+            f"{memory:.2f} of the memory and {seconds:.2f} of the time without" if result is not reference else "kept for the backward pass"
+        )
+        print(f"{name:16s} {result['bytes'] / 2**30:6.2f} GiB, {result['seconds']:6.1f} s: {of}")
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,20 @@
+"""Telling of a machine that gave out, which torch does in words of its own."""
+
+import re
+
+import torch
+
+
+def shortage(error: BaseException) -> str | None:
+    """What to tell where memory ran out or the system killed a process; None of any other error."""
+    if re.search(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):
+        return (
+            "a process that reads the data was killed, by the system perhaps where memory is short; go on from the last checkpoint with "
+            "--ckpt_path last, and fewer data.num_workers"
+        )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return (
+            "memory ran out: use shorter clips (data.clip_samples), a smaller batch (data.batch_size), recompute: true in model.levels, "
+            "or more devices"
+        )
+    return None

@@ -1,0 +1,47 @@
+"""What surrounds the recurrence and is bound by memory like it: one pass over memory each way on a GPU, ordinary operations elsewhere.
+
+Under torch.compile they are ordinary operations on a GPU too, which its compiler then joins itself.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ops.choice import Implementation, choose
+
+
+def gated_gelu(gate: Tensor, x: Tensor, implementation: Implementation = "auto") -> Tensor:
+    """GELU(gate) x, with GELU(v) = v/2 (1 + tanh(sqrt(2/pi) (v + 0.044715 v^3))); shapes alike. See `ops/choice.py` for implementations."""
+    if _by_kernel(implementation, x.device):
+        from ops.triton.neighbours import fused_gated_gelu  # here, so that triton is loaded only where it computes
+
+        return fused_gated_gelu(gate, x)
+    return F.gelu(gate, approximate="tanh") * x
+
+
+def causal_convolution(x: Tensor, before: Tensor, kernel: Tensor, bias: Tensor, implementation: Implementation = "auto") -> Tensor:
+    """y_t = bias + sum_k kernel_k x_{t - (W - 1) + k}, each channel for itself.
+
+    Args:
+        x: (B, T, D).
+        before: (B, W - 1, D), what precedes it, in the same dtype.
+        kernel, bias: (W, D) and (D,).
+        implementation: see `ops/choice.py`.
+
+    Returns:
+        y (B, T, D), in the dtype of x.
+    """
+    if _by_kernel(implementation, x.device):
+        from ops.triton.neighbours import fused_causal_convolution
+
+        return fused_causal_convolution(x, before, kernel, bias)
+    # Shifted sums beat the library's depthwise kernel on the CPU and need no transposes.
+    time, padded, kernel = x.shape[1], torch.cat([before, x], dim=1), kernel.to(x.dtype)
+    y = bias.to(x.dtype) + padded[:, :time] * kernel[0]
+    for k in range(1, kernel.shape[0]):
+        y = torch.addcmul(y, padded[:, k : k + time], kernel[k])
+    return y
+
+
+def _by_kernel(implementation: Implementation, device: torch.device) -> bool:
+    return choose(implementation, device).name == "triton" and not torch.compiler.is_compiling()

@@ -1,0 +1,79 @@
+"""Which folder a run is written to, and by whom."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from cli.runs import new_folder, sole_writer
+from errors import UserError
+from tests.forking import in_child, status_of
+
+FIT = "fit --config tiny.yaml --samples.sample_seconds 0 --trainer.limit_val_batches 1"
+
+
+def held_by_a_child(folder):
+    """Number of a process that keeps a run's folder to itself, and has a child of its own that outlives it."""
+
+    def hold():
+        with sole_writer(folder):
+            in_child(lambda: time.sleep(3))
+            (folder / "held").touch()
+            time.sleep(20)
+
+    pid = in_child(hold)
+    while not (folder / "held").exists():
+        time.sleep(0.01)
+    return pid
+
+
+def test_a_folder_has_one_writer_and_a_killed_one_leaves_it_free(tmp_path):
+    pid = held_by_a_child(tmp_path)
+    with pytest.raises(UserError, match="another training writes there"), sole_writer(tmp_path):
+        pass
+    os.kill(pid, signal.SIGKILL)
+    assert status_of(pid) == -signal.SIGKILL
+    with sole_writer(tmp_path):
+        pass
+
+
+def test_new_runs_that_start_together_have_folders_of_their_own(tmp_path):
+    first, second = (TensorBoardLogger(tmp_path, "run") for _ in range(2))
+    assert first.version == second.version == 0
+    folders = [new_folder(logger, is_set=False) for logger in (first, second)]
+    assert [folder.name for folder in folders] == ["version_0", "version_1"]
+    assert [logger.log_dir for logger in (first, second)] == [str(folder) for folder in folders]
+
+
+def test_a_run_is_not_written_over(tmp_path):
+    set_to = TensorBoardLogger(tmp_path, "run", version=3)
+    assert new_folder(set_to, is_set=True) == new_folder(set_to, is_set=True) == tmp_path / "run/version_3"
+    (tmp_path / "run/version_3/checkpoints").mkdir()
+    (tmp_path / "run/version_3/checkpoints/last.ckpt").touch()
+    with pytest.raises(UserError, match="version_3: holds a run already"):
+        new_folder(set_to, is_set=True)
+
+
+def test_a_run_goes_on_once_at_a_time_and_is_found_where_the_command_line_puts_it(run, folder, capsys):
+    place = "--trainer.logger.init_args.save_dir elsewhere --trainer.logger.init_args.name other"
+    assert run(f"{FIT} {place} --trainer.max_steps 2") == 0
+    version = folder / "elsewhere/other/version_0"
+    before = {path: path.read_bytes() for path in version.rglob("*") if path.is_file()}
+    pid = held_by_a_child(version)
+    assert run(f"{FIT} {place} --ckpt_path last") == 2
+    assert "another training writes there" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    os.kill(pid, signal.SIGKILL)
+    status_of(pid)
+    assert run(f"{FIT} {place} --ckpt_path last") == 0
+    assert [path.name for path in version.parent.iterdir()] == ["version_0"]
+    assert run(f"test --config tiny.yaml {place.replace('.init_args', '')}") == 0
+    assert (version / "nll_test.json").is_file()
+    shutil.rmtree(folder / "elsewhere")
+    capsys.readouterr()
+    assert run(f"test --config tiny.yaml {place}") == 2
+    assert "elsewhere/other: no run with a checkpoint" in capsys.readouterr().err
+    assert not (folder / "logs").exists()

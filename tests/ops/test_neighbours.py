@@ -1,0 +1,63 @@
+from functools import partial
+
+import pytest
+import torch
+
+from ops import causal_convolution, gated_gelu
+from tests.helpers import F32, F32_GRADIENT, F64, relative_error
+
+
+def restated_gelu(gate, x):
+    return gate / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (gate + 0.044715 * gate**3))) * x
+
+
+def restated_convolution(x, before, kernel, bias):
+    """Step by step, as it is defined."""
+    taps, ys = kernel.shape[0], []
+    for t in range(x.shape[1]):
+        y = bias.expand(x.shape[0], -1)
+        for k in range(taps):
+            s = t - (taps - 1) + k
+            y = y + kernel[k] * (x[:, s] if s >= 0 else before[:, s])
+        ys.append(y)
+    return torch.stack(ys, dim=1)
+
+
+def gelu_inputs(shape, dtype):
+    g = torch.Generator().manual_seed(0)
+    gate, x = (torch.randn(shape, generator=g) for _ in range(2))
+    return [t.to(dtype).requires_grad_() for t in (3 * gate, x)]
+
+
+def convolution_inputs(batch, time, channels, taps, dtype):
+    """x and what precedes it; kernel and bias in the dtype of parameters."""
+    g, wide = torch.Generator().manual_seed(0), torch.promote_types(dtype, torch.float32)
+    x, before = (torch.randn(batch, steps, channels, generator=g).to(dtype) for steps in (time, taps - 1))
+    kernel, bias = torch.randn(taps, channels, generator=g).to(wide), torch.randn(channels, generator=g).to(wide)
+    return [t.requires_grad_() for t in (x, before, kernel, bias)]
+
+
+def outcome(function, inputs):
+    """y, and the gradients of a random linear functional of it, the same numbers in all dtypes."""
+    y = function(*inputs)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).bfloat16().to(y)
+    return y, torch.autograd.grad(y, inputs, weights, materialize_grads=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("implementation", ["auto", "reference"])
+def test_equal_their_definitions(implementation, dtype):
+    convolutions = [convolution_inputs(2, time, 3, taps, dtype) for time, taps in ((1, 4), (2, 4), (9, 4), (5, 1))]
+    cases = [(gated_gelu, restated_gelu, gelu_inputs((2, 9, 3), dtype))]
+    cases += [(causal_convolution, restated_convolution, inputs) for inputs in convolutions]
+    for function, restated, inputs in cases:
+        y, gradients = outcome(partial(function, implementation=implementation), inputs)
+        expected, expected_gradients = outcome(restated, [t.detach().double().requires_grad_() for t in inputs])
+        assert relative_error(y.double(), expected) < (F64 if dtype == torch.float64 else F32)
+        for value, reference in zip(gradients, expected_gradients, strict=True):
+            assert relative_error(value.double(), reference) < (F64 if dtype == torch.float64 else F32_GRADIENT)
+
+
+def test_kernels_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="needs a CUDA device"):
+        gated_gelu(torch.zeros(1), torch.zeros(1), implementation="triton")
