@@ -18,7 +18,7 @@ from errors import UserError
 from lightning_modules.checkpoints import UNSEEN
 from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 from models import DigitNet
-from models.digit_net import RATE
+from models.digit_net import CLASSES, RATE
 
 ACCURACY = "digit_accuracy"
 """Where a checkpoint holds the accuracy of its weights on the validation and the test split."""
@@ -70,7 +70,7 @@ class DigitModule(L.LightningModule):
         self.save_hyperparameters()
         self.optimizer, self.quantiser = optimizer, Quantiser(bits, law)
         self.net = DigitNet(stem, widths, blocks, cardinality, group_width, hidden)
-        self.accuracy = torch.nn.ModuleDict({split: MulticlassAccuracy(10, average="micro", ignore_index=NOTHING) for split in SPLITS})
+        self.accuracy = torch.nn.ModuleDict({split: MulticlassAccuracy(CLASSES, average="micro", ignore_index=NOTHING) for split in SPLITS})
         self.loss = torch.nn.ModuleDict({split: MeanMetric() for split in SPLITS})
         self.measured: dict[str, float] = {}
 
