@@ -120,6 +120,8 @@ class AudioDataModule(L.LightningDataModule):
             verify: compare all shards with their checksums.
         """
         files = {str(split): paths for split, paths in self.files().items()}
+        if not any(files.values()):
+            raise UserError(f"{self.root}: holds no recordings of this dataset")
         processes = processes or os.cpu_count() or 1
         return prepare_shards(self.root, files, self.shards, self.sample_rate, processes=processes, skip_bad=self.skip_bad, verify=verify)
 
@@ -138,9 +140,7 @@ class AudioDataModule(L.LightningDataModule):
                 self.datasets[split] = self.make_dataset(split)
             clips = self.clip_count(split)
             if split == "train" and self.batch_size > clips:
-                raise UserError(
-                    f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose a smaller one"
-                )
+                raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose less")
             self._check_memory(min(self.batch_size, clips))
 
     def _check_memory(self, lanes: int) -> None:

@@ -124,9 +124,8 @@ def test_settings(run, folder, capsys, arguments, parts):
 
 
 def test_a_step_that_does_not_fit_into_memory(run, folder, capsys):
-    expect_error(
-        run, capsys, f"{FIT} --data.clip_samples 200000000", "data.clip_samples (200000000)", "a step takes more than", "recompute"
-    )
+    long = f"{FIT} --data.clip_samples 200000000"
+    expect_error(run, capsys, long, "data.clip_samples (200000000)", "a step takes more than", "recompute")
     assert not list(folder.glob("logs/**/*.ckpt"))
 
 

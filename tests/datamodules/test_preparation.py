@@ -144,6 +144,13 @@ def test_shards_are_of_one_folder_of_recordings(tmp_path):
         prepare(second, prepare(first) and first / "shards")
 
 
+def test_names_of_other_encodings_and_with_line_breaks(root):
+    for i, name in enumerate([b"r\xe9.wav", b"two\nlines.wav"]):
+        (root / f"take{i}.wav").rename(root / os.fsdecode(name))
+    check_whole(root, prepare(root))
+    assert prepare(root) == prepare(root, verify=True)
+
+
 def test_recordings_can_be_moved_with_the_shards_among_them(root, counted):
     entries = prepare(root)
     counted.clear()
