@@ -1,5 +1,6 @@
 """Recordings of any rate and channel count as mono at one rate, refused where they are not whole."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,8 @@ def probe(path: Path) -> Source:
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
-        with soundfile.SoundFile(path) as file:
+        # As bytes, for soundfile itself cannot encode names that are not UTF-8.
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             _check_header(path, file)
             yield file
     except soundfile.SoundFileError as error:

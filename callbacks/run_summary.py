@@ -43,8 +43,9 @@ class RunSummary(Callback):
         rank_zero_info(f"Memory: about {memory / 2**30:.1f} GiB a device for weights, optimiser and activations")
         if memory > (there := _memory(pl_module.device)):
             raise UserError(
-                f"data.clip_samples ({data.clip_samples}), data.batch_size ({data.batch_size}): a step takes more than {memory / 2**30:,.1f} "
-                f"GiB a device, which has {there / 2**30:.1f}; lower them, set recompute: true in model.levels, or use more devices"
+                f"data.clip_samples ({data.clip_samples}), data.batch_size ({data.batch_size}): a step takes more than "
+                f"{memory / 2**30:,.1f} GiB a device, which has {there / 2**30:.1f}; lower them, set recompute: true in model.levels, or "
+                "use more devices"
             )
         hours = seconds * samples * share * steps / 3600
         rank_zero_info(f"Time: about {hours:.2f} h for {steps:,} steps at {1 / seconds / share:,.0f} samples/s, validation not counted")

@@ -163,12 +163,6 @@ class HarmonicCLI(LightningCLI):
     def before_fit(self) -> None:
         check_ends(self.trainer)
         self._read_data("fit")
-        if rank_zero_only.rank == 0:
-            for state in self._loader_states:
-                self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
-            if not (self.run and self.run.goes_on_in_place):
-                is_set = self.config.fit.trainer.logger.init_args.version is not None
-                self.held.enter_context(sole_writer(new_folder(self.trainer.logger, is_set)))
 
     def before_validate(self) -> None:
         self._read_data("validate")
@@ -191,6 +185,12 @@ class HarmonicCLI(LightningCLI):
         for callback in self.trainer.callbacks:
             if isinstance(callback, FrechetAudioDistance):
                 callback.check(self.datamodule)
+        if stage == "fit":
+            for state in self._loader_states:
+                self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
+            if not (self.run and self.run.goes_on_in_place):
+                is_set = self.config.fit.trainer.logger.init_args.version is not None
+                self.held.enter_context(sole_writer(new_folder(self.trainer.logger, is_set)))
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS

@@ -43,11 +43,14 @@ class Generated:
             UserError: it cannot be written, or the disk is too full for what is to come.
         """
         with writing(self.folder):
+            made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             before = [path for pattern in OURS for path in self.folder.glob(pattern)]
             free = shutil.disk_usage(self.folder).free + sum(path.stat().st_size for path in before)
         needed = bytes_needed(settings, sample_rate, quantiser.bits) + (0 if prompts is None else 4 * prompts.numel())
         if needed > free:
+            if made:
+                self.folder.rmdir()
             raise UserError(f"{self.folder}: {needed / 1e9:.3f} GB are needed there, {free / 1e9:.3f} GB are free")
         with writing(self.folder):
             for path in before:

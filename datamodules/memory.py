@@ -24,6 +24,7 @@ from torch import Tensor
 from audio import extremes
 from datamodules.base import AudioDataModule, Split
 from datamodules.clips import Batch, ClipDataset
+from datamodules.manifest import Entry
 from datamodules.orders import Piece
 from datamodules.synthetic import SPLITS
 from errors import UserError
@@ -84,8 +85,9 @@ class Memory(AudioDataModule):
         """None."""
         return {split: [] for split in SPLITS}
 
-    def prepare_data(self) -> None:
+    def prepare(self, processes: int | None = None, verify: bool = False) -> dict[str, Entry]:
         """Nothing to prepare."""
+        return {}
 
     def make_dataset(self, split: Split) -> ClipDataset:
         count = self.recordings if split == "train" else max(1, self.recordings // 8)

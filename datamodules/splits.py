@@ -14,7 +14,9 @@ TRAIN_SHARE = 0.88
 def visible(folder: Path, pattern: str) -> Iterator[Path]:
     """The files of a folder that match, without hidden ones and those in hidden folders: `._x.wav` is what macOS notes of an `x.wav`."""
     for path in folder.glob(pattern):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file():
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        # A link that leads nowhere is a recording that is missing, not one less.
+        if not hidden and (path.is_file() or (path.is_symlink() and not path.is_dir())):
             yield path
 
 

@@ -10,7 +10,7 @@ from generation.fastest import make_engine
 from models import HarmonicRNN, ModelState, undivided
 
 CHUNK = 256  # samples drawn at a time, or somewhat more in whole periods of the engine: what is heard, written and held at once
-PROMPT_CHUNK = 1 << 16  # samples of a prompt in one pass; bounds the memory that a long one takes
+PROMPT_CHUNK = 1 << 14  # samples of a prompt in one pass: bounds its memory, and longer passes are slower where caches are small
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from lightning_modules import load_module
 from metrics import sample_nats
 from models import HarmonicRNN, undivided
 
-CHUNK = 1 << 15  # samples of a recording in one pass
+CHUNK = 1 << 14  # samples of a recording in one pass
 
 
 @dataclass(frozen=True)

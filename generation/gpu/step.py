@@ -97,7 +97,7 @@ class _LevelStep:
         self.up_bias = module.up.bias.detach().repeat(p)
 
     def __call__(self, x: Tensor, state: Level) -> tuple[Tensor, Level]:
-        begun = state.fresh.new_zeros(()).expand_as(state.fresh)
+        begun = torch.zeros_like(state.fresh)
         if self.inner is None or state.inner is None:
             x, blocks = _through(self.blocks, x, state.blocks, state.fresh)
             return x, Level(blocks, begun)

@@ -78,6 +78,13 @@ def test_pictures(run):
             assert pixels.std() > 0.02
 
 
+def test_likelihood_by_position(run):
+    _, events = run
+    images = events.Images("val/bits_by_position")
+    assert len(images) == 2
+    assert matplotlib.image.imread(io.BytesIO(images[-1].encoded_image_string), format="png").std() > 0.02
+
+
 def test_histograms(run):
     _, events = run
     for level in (0, 1):

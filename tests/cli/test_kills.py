@@ -1,5 +1,6 @@
 """Training that is killed at any moment, again and again, is the training that was not."""
 
+import itertools
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import torch
 from cli import main
 from tests.forking import in_child, status_of
 
-KILLS = 100
+FEW, MANY = 3, 100
 STEPS = 40
 # A checkpoint after every step, so that many kills fall into the writing of one.
 FIT = f"fit --config tiny.yaml --trainer.max_steps {STEPS} --trainer.val_check_interval 6 --checkpoint.minutes 1e-9 --ema.decay 0.9"
@@ -33,10 +34,10 @@ def steps_made(folder):
     return sum(map(len, records(folder).values()))
 
 
-def let_work(folder, pid, rng):
-    """Waits for a random moment of a training's life: of its start, or, twice as often, of its steps, of which each writes a checkpoint."""
+def let_work(folder, pid, rng, in_a_step):
+    """Waits for a random moment of a training's start, or of one of its steps, of which each writes a checkpoint."""
     moment = time.monotonic() + rng.uniform(0, 4)
-    if rng.random() < 2 / 3:
+    if in_a_step:
         goal = steps_made(folder) + rng.randrange(9)
         while steps_made(folder) < goal and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             time.sleep(0.01)
@@ -54,9 +55,9 @@ def weights(folder):
     return [*checkpoint["state_dict"].values(), *checkpoint["current_model_state"].values()]
 
 
-@pytest.mark.slow  # about 7 minutes: 4 s a kill, most of them for starting
-@pytest.mark.timeout(1500)
-def test_killed_at_random_again_and_again(folder):
+# Takes 4 s a kill, most of them for starting.
+@pytest.mark.parametrize("wanted", [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
+def test_killed_at_random_again_and_again(folder, wanted):
     """SIGTERM, SIGINT and SIGKILL at a random time of preparing, starting, training, writing and evaluating."""
     output = folder / "output.txt"
     assert main(FIT.split()) == 0  # in this process, so that its children find everything imported and compiled
@@ -64,15 +65,16 @@ def test_killed_at_random_again_and_again(folder):
     start_anew(folder)
     rng = random.Random(0)
     ends, kills, again = {}, 0, 0
-    while kills < KILLS or records(folder):  # the last run is let go to its end
+    names = itertools.cycle(["SIGKILL", "SIGTERM", "SIGKILL", "SIGINT"])
+    while kills < wanted or records(folder):  # the last run is let go to its end
         if rng.random() < 0.25:
             shutil.rmtree(folder / "data/shards_16000", ignore_errors=True)
-        workers, name = rng.choice([0, 0, 1]), rng.choice(["SIGTERM", "SIGKILL", "SIGKILL", "SIGINT"])
+        workers, name = rng.choice([0, 0, 1]), next(names)
         output.unlink(missing_ok=True)
         pid = in_child(lambda workers=workers: main([*FIT.split(), f"--data.num_workers={workers}"]), output)
         signum = signal.Signals[name]
-        if kills < KILLS:
-            let_work(folder, pid, rng)
+        if kills < wanted:
+            let_work(folder, pid, rng, in_a_step=wanted == FEW or rng.random() < 2 / 3)
             # As `kill` does, or as terminals and clusters do, with the processes that read the data.
             rng.choice([os.kill, os.killpg])(pid, signum)
         status = status_of(pid)

@@ -31,10 +31,11 @@ def test_training_makes_them_where_they_are_missing_and_then_takes_them(run, fol
     assert run("test --data.shards elsewhere") == 0
 
 
-def test_made_up_music_has_nothing_to_prepare(run, folder, capsys):
+@pytest.mark.parametrize("name", ["Synthetic", "Memory"])
+def test_what_is_made_up_has_nothing_to_prepare(run, folder, capsys, name):
     before = set(folder.rglob("*"))
-    assert run("prepare --data Synthetic --verify true") == 0
-    assert capsys.readouterr().out == "Synthetic reads no files: there is nothing to prepare\n"
+    assert run(f"prepare --data {name} --verify true") == 0
+    assert capsys.readouterr().out == f"{name} reads no files: there is nothing to prepare\n"
     assert set(folder.rglob("*")) == before
 
 

@@ -8,7 +8,7 @@ import triton.language as tl  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from ops.triton import backward, kernels, neighbours  # noqa: E402
+from ops.triton import backward, kernels, neighbour_kernels, neighbours  # noqa: E402
 
 INTEGERS = ("time", "chunk", "chunks", "units", "part", "count", "parts", "channels")
 STATES = ("rates", "phases", "products", "lasts", "carries", "starts", "last", "h0", "grad_h0", "grad_rates", "grad_phases")
@@ -16,8 +16,8 @@ STATES += ("kernel", "bias", "grad_weights")
 SHARED = [kernels.summary_kernel, kernels.forward_kernel, kernels.adjoint_kernel]
 FUSED = [(kernel, True) for kernel in (*SHARED, backward.gated_backward_kernel)]
 PLAIN = [(kernel, False) for kernel in (*SHARED, backward.scan_backward_kernel)]
-NEIGHBOURS = [neighbours.gated_gelu_kernel, neighbours.gated_gelu_backward_kernel]
-NEIGHBOURS += [neighbours.convolution_kernel, neighbours.convolution_backward_kernel]
+NEIGHBOURS = [neighbour_kernels.gated_gelu_kernel, neighbour_kernels.gated_gelu_backward_kernel]
+NEIGHBOURS += [neighbour_kernels.convolution_kernel, neighbour_kernels.convolution_backward_kernel]
 CASES = [(*case, True, "fp32", False) for case in (*FUSED, *PLAIN)]
 CASES += [(*case, False, "fp64", False) for case in (*FUSED, *PLAIN)]
 CASES += [(*case, True, "bf16", True) for case in FUSED]

@@ -47,6 +47,11 @@ def fit_on_a_rank(folder, context, options):
     return fit(folder, context, **options)
 
 
+def test_one_rank_is_no_strategy(ranks, folder):
+    alone, under = (ranks.run(1, fit_on_a_rank, folder, context, {})[0] for context in (None, 1))
+    compare([under], alone, 1e-300, 1e-300)
+
+
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_odd_batches(ranks, folder, batch_size):
     options = {"data": {"batch_size": batch_size}}
