@@ -31,7 +31,7 @@ ONLY_SHOWN = "is_s4"
 
 
 def main(
-    root: Path, shards: Path | None = None, seeds: Sequence[int] = (0, 1, 2, 3, 4), steps: int = 240, classifier: Path | None = None
+    root: Path, shards: Path | None = None, seeds: Sequence[int] = (0, 1, 2, 3, 4), steps: int = 500, classifier: Path | None = None
 ) -> None:
     """Measures and prints a table.
 

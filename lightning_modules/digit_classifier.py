@@ -14,7 +14,8 @@ from lightning_modules.checkpoints import KEY, read_checkpoint
 from lightning_modules.digits import ACCURACY, DigitModule
 from metrics import Classified
 from models import DigitNet
-from models.digit_net import RATE, SAMPLES
+from models.digit_net import CLASSES, RATE, SAMPLES
+from models.resnext import ResNeXt
 
 TOGETHER = 64  # clips that are classified at once
 TOLERANCE = 0.005  # of the accuracy by which the published classifier is known
@@ -52,7 +53,7 @@ class DigitClassifier:
             if not clip.numel() or not clip.isfinite().all():
                 raise UserError(f"clip {i} of {len(clips)} has {'samples that are not finite' if clip.numel() else 'no samples'}")
         device = next(self.net.parameters()).device
-        features, log_probabilities = [torch.empty(0, self.dimensions)], [torch.empty(0, 10, dtype=torch.float64)]
+        features, log_probabilities = [torch.empty(0, self.dimensions)], [torch.empty(0, CLASSES, dtype=torch.float64)]
         for start in range(0, len(clips), TOGETHER):
             audio = torch.stack([F.pad(clip, (0, SAMPLES - len(clip))) for clip in clips[start : start + TOGETHER]])
             seen, logits = self.net(audio.to(device))
@@ -88,10 +89,11 @@ def load_digit_classifier(path: Path, device: torch.device | str = "cpu") -> Dig
         module = DigitModule.load_from_checkpoint(path, map_location="cpu")
         return DigitClassifier(module.net.to(device), path, checkpoint[ACCURACY].get("test"), published=False)
     weights = s4_classifier.weights_of(content, path)
-    net = DigitNet(**s4_classifier.ARCHITECTURE)
-    own = net.resnext.state_dict()
+    with torch.device("meta"):  # its shapes alone
+        own = ResNeXt(CLASSES, **s4_classifier.ARCHITECTURE).state_dict()
     for name in (*own, *weights):
         if name not in weights or name not in own or weights[name].shape != own[name].shape:
             raise UserError(f"{path}: {name} is not as in the ResNeXt-29 (8 x 64d) that the published scores are of; take its resnext.pth")
+    net = DigitNet(**s4_classifier.ARCHITECTURE)
     net.resnext.load_state_dict(weights)
     return DigitClassifier(net.to(device), path, s4_classifier.TEST_ACCURACY, published=True)

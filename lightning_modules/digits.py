@@ -18,7 +18,7 @@ from errors import UserError
 from lightning_modules.checkpoints import UNSEEN
 from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 from models import DigitNet
-from models.digit_net import RATE
+from models.digit_net import CLASSES, RATE
 
 ACCURACY = "digit_accuracy"
 """Where a checkpoint holds the accuracy of its weights on the validation and the test split."""
@@ -70,7 +70,7 @@ class DigitModule(L.LightningModule):
         self.save_hyperparameters()
         self.optimizer, self.quantiser = optimizer, Quantiser(bits, law)
         self.net = DigitNet(stem, widths, blocks, cardinality, group_width, hidden)
-        self.accuracy = torch.nn.ModuleDict({split: MulticlassAccuracy(10, average="micro", ignore_index=NOTHING) for split in SPLITS})
+        self.accuracy = torch.nn.ModuleDict({split: MulticlassAccuracy(CLASSES, average="micro", ignore_index=NOTHING) for split in SPLITS})
         self.loss = torch.nn.ModuleDict({split: MeanMetric() for split in SPLITS})
         self.measured: dict[str, float] = {}
 
@@ -151,7 +151,7 @@ def augmented(audio: Tensor) -> Tensor:
 def in_noise(audio: Tensor) -> Tensor:
     """Clips (B, T), three of ten with white noise 15 to 0 dB below their power.
 
-    Without it a classifier is sure of the wrong digit where it should be in doubt, and scores do not fall as noise rises.
+    Without them a classifier was so sure of wrong digits at 10 dB that the AM score was worse there than at 0 dB.
     """
     lanes, device = len(audio), audio.device
     ratio = torch.rand(lanes, 1, device=device) * (QUIETEST_NOISE - LOUDEST_NOISE) + LOUDEST_NOISE

@@ -9,6 +9,7 @@ from torchaudio.transforms import MelSpectrogram
 
 from models.resnext import ResNeXt
 
+CLASSES = 10
 RATE = 16_000
 SAMPLES = 16_000
 BANDS = 32
@@ -44,7 +45,7 @@ class DigitNet(nn.Module):
     def __init__(self, stem: int, widths: Sequence[int], blocks: int, cardinality: int, group_width: int, hidden: int | None) -> None:
         super().__init__()
         self.spectrogram = LogMelSpectrogram()
-        self.resnext = ResNeXt(10, stem, widths, blocks, cardinality, group_width, hidden)
+        self.resnext = ResNeXt(CLASSES, stem, widths, blocks, cardinality, group_width, hidden)
         self.dimensions = self.resnext.classifier.in_features
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
