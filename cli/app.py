@@ -37,6 +37,7 @@ from callbacks import (
     Throughput,
     WholeCheckpointIO,
 )
+from cli.evaluate import evaluate
 from cli.generate import generate
 from cli.prepare import innermost, prepare
 from cli.runs import Run, any_runs, check_writable, find_run, new_folder, sole_writer
@@ -52,7 +53,9 @@ from parallel import context_size, on_first_rank
 from signals import ended_by_signals
 
 EVALUATIONS = ("validate", "test")
-DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate (see prepare --help)."
+DESCRIPTION = (
+    "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate, evaluate (see prepare --help)."
+)
 LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
 
@@ -345,6 +348,8 @@ def main(args: Sequence[str] | None = None) -> int:
                 prepare(given[1:])
             elif given[:1] == ["generate"]:
                 generate(given[1:], requested_run(given))
+            elif given[:1] == ["evaluate"]:
+                evaluate(given[1:], lambda configs: log_folder(configs, {}))
             else:
                 HarmonicCLI(args, held)
         except (UserError, argparse.ArgumentError, MisconfigurationException) as error:

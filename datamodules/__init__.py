@@ -7,7 +7,19 @@ from datamodules.clips import Batch
 from datamodules.maestro import Maestro
 from datamodules.memory import Memory
 from datamodules.sc09 import SC09
+from datamodules.sc09_digits import SC09Digits
 from datamodules.synthetic import Synthetic
 from datamodules.youtube_mix import YouTubeMix
 
-__all__ = ["SC09", "AudioDataModule", "AudioFolder", "Batch", "Beethoven", "Maestro", "Memory", "Synthetic", "YouTubeMix"]
+__all__ = [
+    "SC09",
+    "AudioDataModule",
+    "AudioFolder",
+    "Batch",
+    "Beethoven",
+    "Maestro",
+    "Memory",
+    "SC09Digits",
+    "Synthetic",
+    "YouTubeMix",
+]

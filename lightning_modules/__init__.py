@@ -5,6 +5,8 @@ import torch
 from lightning_modules.autoregressive import AutoregressiveModule
 from lightning_modules.baselines import CountsModule, WaveNetModule
 from lightning_modules.checkpoints import FORMAT, read_checkpoint
+from lightning_modules.digit_classifier import DigitClassifier, load_digit_classifier
+from lightning_modules.digits import DigitModule
 from lightning_modules.harmonic import HarmonicModule
 from lightning_modules.loading import load_module
 from lightning_modules.optimizer import OptimizerConfig
@@ -17,9 +19,12 @@ __all__ = [
     "FORMAT",
     "AutoregressiveModule",
     "CountsModule",
+    "DigitClassifier",
+    "DigitModule",
     "HarmonicModule",
     "OptimizerConfig",
     "WaveNetModule",
+    "load_digit_classifier",
     "load_module",
     "read_checkpoint",
 ]

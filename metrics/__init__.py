@@ -1,5 +1,6 @@
 """What is measured, as torchmetrics that are right under any number of ranks."""
 
+from metrics.digits import Classified, ClassifiedClips, DigitReference, digit_reference, digit_scores, select_by_likelihood
 from metrics.embedder import Embedder
 from metrics.embeddings import EmbeddingName, make_embedder
 from metrics.frechet import FrechetExtrapolation, Gaussian, GaussianFit, frechet_distance, shortage
@@ -8,6 +9,9 @@ from metrics.nll import NegativeLogLikelihood, sample_nats
 from metrics.nll_by_position import NLLByPosition
 
 __all__ = [
+    "Classified",
+    "ClassifiedClips",
+    "DigitReference",
     "Embedder",
     "EmbeddingName",
     "FrechetExtrapolation",
@@ -16,8 +20,11 @@ __all__ = [
     "LogMel",
     "NLLByPosition",
     "NegativeLogLikelihood",
+    "digit_reference",
+    "digit_scores",
     "frechet_distance",
     "make_embedder",
     "sample_nats",
+    "select_by_likelihood",
     "shortage",
 ]

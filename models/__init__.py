@@ -11,6 +11,7 @@ from models.block import ResidualBlock
 from models.conv import CausalConv
 from models.counts import ContextCounts
 from models.diagonal import DiagonalRecurrence
+from models.digit_net import DigitNet
 from models.harmonic_rnn import HarmonicRNN
 from models.mixing import MixesTime, set_slices, undivided
 from models.pooling import DownPool, UpPool
@@ -24,6 +25,7 @@ __all__ = [
     "CausalConv",
     "ContextCounts",
     "DiagonalRecurrence",
+    "DigitNet",
     "DownPool",
     "GatedRecurrence",
     "HarmonicRNN",

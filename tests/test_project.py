@@ -47,6 +47,7 @@ def test_every_config_is_accepted_by_the_command_line(path, command, monkeypatch
     """Parsed and built by the real CLI, up to the point where the trainer would start."""
     from cli import app, main
     from cli.runs import Run
+    from lightning_modules import AutoregressiveModule
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py"])
@@ -57,7 +58,9 @@ def test_every_config_is_accepted_by_the_command_line(path, command, monkeypatch
     monkeypatch.setattr(app, "check_fits", lambda *_: None)
     assert main([command, "--config", str(path)]) == 0
     ((module, data),) = reached
-    assert (module.net.bits, module.sample_rate, module.quantiser) == (data.bits, data.sample_rate, data.quantiser)
+    assert module.quantiser == data.quantiser
+    if isinstance(module, AutoregressiveModule):
+        assert (module.net.bits, module.sample_rate) == (data.bits, data.sample_rate)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -81,7 +84,7 @@ def test_every_key_of_a_config_has_a_comment(path):
 
 def test_nothing_is_imported_against_the_flow_of_knowledge():
     order = ["ops", "audio", "models", "metrics", "generation", "parallel", "datamodules", "lightning_modules"]
-    order += ["voices", "callbacks", "cli"]
+    order += ["voices", "callbacks", "evaluation", "cli"]
     allowed = {"ops": set(), "audio": set(), "models": {"ops"}, "metrics": {"audio"}, "generation": {"models", "audio", "ops"}}
     for i, folder in enumerate(order):
         below = allowed.get(folder, set(order[:i]))

@@ -1,0 +1,18 @@
+"""SC09 with its labels, for the classifier of digits."""
+
+from torch.utils.data import DataLoader
+
+from datamodules.clips import Batch
+from datamodules.sc09 import SC09
+
+
+class SC09Digits(SC09):
+    """Spoken digits and which they are; validation goes over the test split too, so that each checkpoint knows its accuracy there."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        super().setup("test")
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:  # type: ignore[override]
+        """Of the validation split, and of the test split."""
+        return [super().val_dataloader(), self.test_dataloader()]
