@@ -1,6 +1,7 @@
 """SC09 with its labels, for the classifier of digits."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +11,20 @@ from datamodules.base import Split
 from datamodules.clips import Batch
 from datamodules.recordings import Recordings
 from datamodules.sc09 import DIGITS, SC09
+from errors import UserError
 
 
 class SC09Digits(SC09):
-    """Spoken digits and which they are; validation goes over the test split too, so that each checkpoint knows its accuracy there."""
+    """Spoken digits and which they are; validation goes over the test split too, so that each checkpoint knows its accuracy there.
+
+    Args:
+        kwargs: As for SC09.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.order != "clips":
+            raise UserError(f"data.order must be clips where clips have labels, got {self.order}")
 
     def labels(self, split: Split) -> Tensor:
         """The digit of each clip of a split, (clips,) int64, by the clip's number: the name of its recording's folder."""
