@@ -1,4 +1,4 @@
-.PHONY: demo test test-all lint environment
+.PHONY: demo test test-all lint environment browser
 SHELL := /bin/bash
 
 environment:
@@ -18,6 +18,11 @@ test: environment
 
 test-all: environment
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m ""
+
+# Debian's Chromium, in which a test opens the page of a report.
+browser:
+	apt-get update
+	apt-get install -y --no-install-recommends chromium
 
 lint: environment
 	.venv/bin/ruff check .

@@ -91,15 +91,22 @@ def waveform_figure(samples: Tensor, sample_rate: int) -> Figure:
     return figure
 
 
-def mel_figure(samples: Tensor, sample_rate: int) -> Figure:
-    """The mel-spectrogram (dB under its peak) of a waveform (T,)."""
+def mel_decibels(samples: Tensor, sample_rate: int) -> Tensor:
+    """The mel-spectrogram of a waveform (T,) in dB under its peak, down to -80: (64, frames)."""
     window = 1024
     padded = torch.nn.functional.pad(samples, (0, max(0, window - len(samples))))
     mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=window, hop_length=window // 4, n_mels=64)(padded)
     decibels = torchaudio.functional.amplitude_to_DB(mel, 10.0, 1e-10, 0.0, top_db=80.0)
+    return decibels - decibels.max()
+
+
+def mel_figure(samples: Tensor, sample_rate: int) -> Figure:
+    """The mel-spectrogram (dB under its peak) of a waveform (T,)."""
+    mel = mel_decibels(samples, sample_rate)
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.add_subplot(xlabel="seconds", ylabel="mel band")
-    extent = (0, len(padded) / sample_rate, 0, mel.shape[0])
-    image = axes.imshow(decibels - decibels.max(), origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0)
+    image = axes.imshow(
+        mel, origin="lower", aspect="auto", extent=(0, max(len(samples), 1024) / sample_rate, 0, mel.shape[0]), vmin=-80, vmax=0
+    )
     figure.colorbar(image, label="dB")
     return figure

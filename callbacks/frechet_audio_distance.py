@@ -12,13 +12,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from callbacks.reference_statistics import default_cache, reference_key, reference_statistics
+from callbacks.reference_statistics import reference_key, reference_statistics
 from callbacks.run_directory import run_directory
 from datamodules import AudioDataModule
 from errors import UserError
 from files import replacing
 from generation import generate
 from metrics import Embedder, EmbeddingName, FrechetExtrapolation, Gaussian, GaussianFit, frechet_distance, make_embedder, shortage
+from metrics.kept_statistics import default_cache
 
 
 class FrechetAudioDistance(Callback):

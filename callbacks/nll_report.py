@@ -33,7 +33,7 @@ class NLLReport(Callback):
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
         measured = {name: value.item() for name, value in self.metric.compute().items()}
         pl_module.log(tag, measured["bits_per_sample"], prog_bar=True, sync_dist=True)
-        curve = _curve(self.by_position)
+        curve = position_curve(self.by_position)
         if trainer.state.fn == "fit" and trainer.logger is not None and trainer.is_global_zero and not trainer.sanity_checking:
             writer = trainer.logger.experiment  # type: ignore[attr-defined]
             writer.add_figure(f"{tag}_by_position", position_figure(curve), trainer.global_step)
@@ -89,7 +89,7 @@ class NLLReport(Callback):
         self.by_position.update(nats, batch.valid, batch.context, batch.start)
 
 
-def _curve(metric: NLLByPosition) -> list[dict[str, float]]:
+def position_curve(metric: NLLByPosition) -> list[dict[str, float]]:
     """Bins that hold samples: the first position of each, its bits per sample, and how many samples it holds."""
     measured, edges = metric.compute(), [0, *NLLByPosition.edges().tolist()]
     rows = zip(edges, measured["bits_per_sample"].tolist(), measured["samples"].tolist(), strict=True)

@@ -1,43 +1,25 @@
-"""What generated clips are compared with: the embeddings of a split, fitted once and kept."""
+"""What generated clips are compared with in training: the embeddings of a split, fitted once and kept."""
 
-import hashlib
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules import AudioDataModule
 from datamodules.base import Split
 from errors import UserError
-from files import replacing
 from metrics import Embedder, Gaussian, GaussianFit
+from metrics.kept_statistics import embedding_key, keep_statistics, read_statistics, statistics_path
 
-FORMAT = 1
 GROUP = 64  # clips that are read and embedded at a time
-
-
-def default_cache() -> Path:
-    """The user's own cache: what is kept there depends on the data's content, and not on where the data lies."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harmonicrnn"
 
 
 def reference_key(data: AudioDataModule, split: Split, embedder: Embedder) -> dict[str, Any]:
     """All that the statistics of a split depend on."""
-    return {
-        "format": FORMAT,
-        "split": split,
-        "data": data.checksum(split),
-        "protocol": data.protocol,
-        "clips": data.clip_count(split),
-        "embedding": embedder.name,
-        "embedding_rate": embedder.rate,
-        "weights": embedder.weights,
-    }
+    of_data = {"split": split, "data": data.checksum(split), "protocol": data.protocol, "clips": data.clip_count(split)}
+    return embedding_key(embedder) | of_data
 
 
 def reference_statistics(
@@ -48,10 +30,10 @@ def reference_statistics(
     Read from the cache, or computed by all ranks together and kept there. Called by all ranks.
     """
     key = reference_key(data, split, embedder)
-    path = cache / f"reference_{embedder.name.replace(' ', '_')}_{_digest(key)[:16]}.pt"
+    path = statistics_path(cache, key)
     found = trainer.strategy.broadcast(read_statistics(path, key) if trainer.is_global_zero else None)
     if found is not None:
-        return found
+        return Gaussian(**found)
     clips = data.clip_count(split)
     rank_zero_info(f"FAD: {embedder.name} embeddings of the {clips} clips of the {split} split, kept in {path}")
     fit = GaussianFit(embedder.dimensions).to(device)
@@ -63,45 +45,5 @@ def reference_statistics(
     except UserError as error:
         raise UserError(f"fad: the {split} split of {data.root}: {error}") from error
     if trainer.is_global_zero:
-        try:
-            write_statistics(path, key, fitted)
-        except OSError as error:
-            rank_zero_warn(f"{path}: reference statistics cannot be kept there ({error.strerror}); they will be computed again")
+        keep_statistics(path, key, fitted._asdict())
     return fitted
-
-
-def write_statistics(path: Path, key: dict[str, Any], gaussian: Gaussian) -> None:
-    """Keeps the statistics with what they depend on and their checksum."""
-    with replacing(path) as file:
-        torch.save({"key": key, "checksum": _checksum(gaussian), **gaussian._asdict()}, file)
-
-
-def read_statistics(path: Path, key: dict[str, Any]) -> Gaussian | None:
-    """What was kept; None where there is nothing, or, with a warning, where it is not what was written."""
-    if not path.is_file():
-        return None
-    try:
-        kept = torch.load(path, weights_only=True)
-        gaussian = Gaussian(*(kept[name] for name in Gaussian._fields))
-        whole = kept["key"] == key and kept["checksum"] == _checksum(gaussian)
-    except Exception:  # whatever a damaged file makes the reader raise
-        whole = False
-    if not whole:
-        rank_zero_warn(f"{path}: is damaged; the reference statistics are computed again")
-        return None
-    return gaussian
-
-
-def _digest(key: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-
-
-def _checksum(gaussian: Gaussian) -> str:
-    digest = hashlib.sha256()
-    for tensor in gaussian:
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.contiguous().numpy().tobytes()

@@ -37,6 +37,7 @@ from callbacks import (
     Throughput,
     WholeCheckpointIO,
 )
+from cli.evaluate import evaluate
 from cli.generate import generate
 from cli.prepare import innermost, prepare
 from cli.runs import Run, any_runs, check_writable, find_run, new_folder, sole_writer
@@ -46,13 +47,15 @@ from errors import UserError
 from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
-from models import GatedRecurrence, HarmonicRNN
+from models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
 from ops import choose
 from parallel import context_size, on_first_rank
 from signals import ended_by_signals
 
 EVALUATIONS = ("validate", "test")
-DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate (see prepare --help)."
+DESCRIPTION = (
+    "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate, evaluate (see prepare --help)."
+)
 LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
 
@@ -259,13 +262,13 @@ def requested_run(args: Sequence[str]) -> Run | None:
     return run
 
 
-def announce_scan(net: HarmonicRNN, device: torch.device) -> None:
+def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
     """Prints how the recurrence, if there is one, will be computed, and why; raises UserError where the one set is not available."""
     try:
         choice = choose(net.scan, device)
     except ValueError as error:
         raise UserError(f"model.{error}") from error
-    if any(isinstance(module, GatedRecurrence) for module in net.modules()):
+    if any(isinstance(module, (GatedRecurrence, DiagonalRecurrence)) for module in net.modules()):
         rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
 
 
@@ -345,6 +348,8 @@ def main(args: Sequence[str] | None = None) -> int:
                 prepare(given[1:])
             elif given[:1] == ["generate"]:
                 generate(given[1:], requested_run(given))
+            elif given[:1] == ["evaluate"]:
+                evaluate(given[1:], lambda configs: log_folder(configs, {}))
             else:
                 HarmonicCLI(args, held)
         except (UserError, argparse.ArgumentError, MisconfigurationException) as error:

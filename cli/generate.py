@@ -72,7 +72,7 @@ def generate(args: Sequence[str], run: Run | None) -> None:
             generated = Generated(folder, about_run(run, voice, config, settings, prompts) | {"usual": asdict(reference)})
             generated.begin(settings, voice.sample_rate, voice.quantiser, prompts)
             for finished in writer.write(folder, settings):
-                generated.add(finished, voice.sample_rate)
+                generated.add([finished], voice.sample_rate)
             generated.finish()
     if folder is not None:
         report(generated, reference.source)

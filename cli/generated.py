@@ -3,10 +3,12 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from audio import Quantiser
@@ -63,9 +65,26 @@ class Generated:
                 files.write(piece)
             files.close()
 
-    def add(self, clip: Clip, sample_rate: int) -> None:
-        """A clip is finished."""
-        self.clips.append(
+    def go_on(self) -> set[int]:
+        """Take up the folder of a making that was cut short: the numbers of its finished clips, whose files are whole. None where there is
+        no such folder, or its clips come from elsewhere."""
+        try:
+            before = json.loads(self.manifest.read_text())
+            same = all(json.loads(json.dumps(self.about[key])) == before[key] for key in ("checkpoint", "settings", "audio", "prompt"))
+            self.clips = [row for row in before["clips"] if same and self._whole(row)]
+        except (OSError, ValueError, KeyError):
+            self.clips = []
+        return {row["clip"] for row in self.clips}
+
+    def _whole(self, row: dict[str, Any]) -> bool:
+        try:
+            return bool(len(np.load(self.folder / row["classes"])) == row["samples"] and (self.folder / row["file"]).is_file())
+        except (OSError, ValueError, EOFError):
+            return False
+
+    def add(self, clips: Sequence[Clip], sample_rate: int) -> None:
+        """Clips are finished."""
+        self.clips += [
             {
                 "clip": clip.number,
                 "file": f"{clip.stem}.{self._format}",
@@ -76,7 +95,8 @@ class Generated:
                 "findings": [asdict(finding) for finding in clip.findings],
                 "redraws": clip.redraws,
             }
-        )
+            for clip in clips
+        ]
         self.clips.sort(key=lambda row: row["bits_per_sample"])
         self._write(complete=False)
 

@@ -21,7 +21,7 @@ class AudioFolder(AudioDataModule):
         if not self.root.is_dir():
             raise UserError(f"{self.root}: there is no such folder; name the one with your recordings with --data.root")
         splits: tuple[Split, ...] = ("train", "validation", "test")
-        by_folder = {split: _recordings(self.root / split) for split in splits}
+        by_folder = {split: find_recordings(self.root / split) for split in splits}
         if any((self.root / split).is_dir() for split in splits):
             for split, paths in by_folder.items():
                 if not paths:
@@ -29,7 +29,7 @@ class AudioFolder(AudioDataModule):
                         f"{self.root / split}: no {', '.join(SUFFIXES)} files; each of train/, validation/ and test/ needs some"
                     )
             return by_folder
-        paths = _recordings(self.root)
+        paths = find_recordings(self.root)
         if not paths:
             raise UserError(f"{self.root}: no {', '.join(SUFFIXES)} files in it or below it")
         try:
@@ -38,5 +38,6 @@ class AudioFolder(AudioDataModule):
             raise UserError(f"{error}: cut them into more files, or sort them into train/, validation/ and test/") from error
 
 
-def _recordings(folder: Path) -> list[Path]:
+def find_recordings(folder: Path) -> list[Path]:
+    """The audio files in a folder, at any depth, in natural order of their names."""
     return natsorted((p for p in visible(folder, "**/*") if p.suffix.lower() in SUFFIXES), key=lambda p: p.as_posix())

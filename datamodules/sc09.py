@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from datamodules.base import Split
 from datamodules.fetched import FetchedDataModule
+from datamodules.recordings import Recordings
 from datamodules.sources import WebArchive
 from datamodules.splits import visible
 from errors import UserError
@@ -61,3 +65,10 @@ class SC09(FetchedDataModule):
         if not splits["train"]:
             raise UserError(f"{home}: no recordings in {DIGITS[0]}/ to {DIGITS[-1]}/ beside the listed ones")
         return splits
+
+    def labels(self, split: Split) -> Tensor:
+        """The digit of each clip of a split, (clips,) int64, by the clip's number: the name of its recording's folder."""
+        source = self.datasets[split].source
+        assert isinstance(source, Recordings)
+        digits = [DIGITS.index(Path(entry.source).parent.name) for entry in source.entries]
+        return torch.tensor([digits[piece.recording] for piece in self._table(split)])

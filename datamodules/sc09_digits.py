@@ -1,16 +1,11 @@
 """SC09 with its labels, for the classifier of digits."""
 
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.base import Split
 from datamodules.clips import Batch
-from datamodules.recordings import Recordings
-from datamodules.sc09 import DIGITS, SC09
+from datamodules.sc09 import SC09
 from errors import UserError
 
 
@@ -25,13 +20,6 @@ class SC09Digits(SC09):
         super().__init__(*args, **kwargs)
         if self.order != "clips":
             raise UserError(f"data.order must be clips where clips have labels, got {self.order}")
-
-    def labels(self, split: Split) -> Tensor:
-        """The digit of each clip of a split, (clips,) int64, by the clip's number: the name of its recording's folder."""
-        source = self.datasets[split].source
-        assert isinstance(source, Recordings)
-        digits = [DIGITS.index(Path(entry.source).parent.name) for entry in source.entries]
-        return torch.tensor([digits[piece.recording] for piece in self._table(split)])
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

@@ -2,7 +2,7 @@
 
 import math
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,14 +126,14 @@ class ClipWriter:
         self.engine, self.state, self.quantiser, self.sample_rate = engine, state, quantiser, sample_rate
         self.reference, self.progress = reference, progress
 
-    def write(self, folder: Path, settings: Settings) -> Iterator[Clip]:
+    def write(self, folder: Path, settings: Settings, finished: Container[int] = ()) -> Iterator[Clip]:
         """Draws clips into a folder, batch by batch: `clip_0000.wav` (or .flac) and its classes, `clip_0000.npy`, which can be used at any
-        time while they grow. Yields clips as they are finished.
+        time while they grow. Yields clips as they are finished; those whose numbers are in `finished` are left as they are.
 
         Raises:
             UserError: a file cannot be written.
         """
-        waiting = [(number, 0) for number in range(settings.clips)]
+        waiting = [(number, 0) for number in range(settings.clips) if number not in finished]
         while waiting:
             batch, waiting = waiting[: settings.batch], waiting[settings.batch :]
             for clip in self._batch(folder, settings, batch):

@@ -28,7 +28,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: holds more than numbers and names, or is no checkpoint; it is not loaded") from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # whatever a damaged file makes the reader raise
         raise UserError(f"{path}: is cut short or damaged; take another checkpoint of the run") from error
     record = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if record is None or "state_dict" not in checkpoint:

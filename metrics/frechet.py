@@ -76,12 +76,12 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     first, second = (Gaussian(*(tensor.cpu() for tensor in gaussian)) for gaussian in (first, second))
     shift = (first.mean - second.mean).double().square().sum()
     traces = sum(torch.atleast_2d(gaussian.covariance).double().trace() for gaussian in (first, second))
-    cross = torch.linalg.svdvals(_factor(first).T @ _factor(second)).sum()
+    cross = torch.linalg.svdvals(factor(first).T @ factor(second)).sum()
     # Rounding alone can take it below 0.
     return max(0.0, (shift + traces - 2 * cross).item())
 
 
-def _factor(gaussian: Gaussian) -> Tensor:
+def factor(gaussian: Gaussian) -> Tensor:
     """F (d, r) with F F^T the covariance; eigenvalues within rounding of 0 are left out."""
     covariance, mean = torch.atleast_2d(gaussian.covariance).double(), gaussian.mean.double()
     values, vectors = torch.linalg.eigh(covariance)

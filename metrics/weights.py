@@ -28,7 +28,7 @@ def find_weights(name: str, folder: Path | None, needed: tuple[Needed, ...]) -> 
         if not (folder / file.path).is_file():
             raise UserError(
                 f"{folder / file.path}: is missing, which the embedding {name} needs. Get it from {file.source} and put it there, "
-                "or give the folder that holds it as fad.weights"
+                "or give the folder that holds it: fad.weights, or --weights of evaluate"
             )
     return folder
 

@@ -153,12 +153,13 @@ class Code:
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "cut short or damaged"),
         (lambda path: path.write_bytes(b""), "cut short or damaged"),
+        (lambda path: path.write_bytes(b"broken"), "cut short or damaged"),
         (lambda path: torch.save({"state_dict": Code()}, path), "more than numbers and names"),
         (lambda path: path.write_bytes(pickle.dumps(Code())), "more than numbers and names"),
         (lambda path: torch.save({"state_dict": {}}, path), "is not a checkpoint of this project"),
         (lambda path: torch.save({"state_dict": {}, "harmonicrnn": {"format": 2}}, path), "has format 2"),
     ],
-    ids=["truncated", "empty", "code", "pickle", "foreign", "newer_format"],
+    ids=["truncated", "empty", "garbage", "code", "pickle", "foreign", "newer_format"],
 )
 def test_checkpoints(run, folder, capsys, checkpoint, damage, message):
     damage(checkpoint)

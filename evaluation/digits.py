@@ -1,0 +1,115 @@
+"""The scores of SC09 (`metrics.digits`) of sets of clips, with intervals, by a classifier of digits."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules import SC09
+from datamodules.base import Split
+from evaluation.intervals import distance_interval, statistic_interval
+from evaluation.sources import SplitClips
+from metrics import Classified, DigitReference, Gaussian, digit_reference, digit_scores
+from metrics.digits import am_score, inception_score, inception_score_s4, modified_inception_score
+from metrics.kept_statistics import keep_statistics, read_statistics, statistics_path
+
+GROUP = 64  # clips that are read and classified at a time
+RESAMPLES = 200
+PUBLISHED_CLIPS = 10_240  # that were drawn for the published scores
+TRAINING_CLIPS = 31_158  # of SC09
+MEASURES = {
+    "fid": ("FID", "Fréchet distance of the classifier's features from the training split's, lower is better"),
+    "is": ("IS", "Inception Score by its definition, higher is better"),
+    "is_s4": ("IS (tables)", "Inception Score as the published tables have it, higher is better"),
+    "mis": ("mIS", "modified Inception Score, higher is better"),
+    "am": ("AM", "AM score against the training split, lower is better"),
+}
+"""Titles and meanings of the scores."""
+
+KEPT = (*Gaussian._fields, "probabilities", "scores")
+
+Progress = Callable[[int], None]
+Scores = dict[str, dict[str, Any]]
+
+
+class Classifier(Protocol):
+    """A trained classifier of digits, as `lightning_modules.load_digit_classifier` gives it: its name, the rate in Hz that it takes, the
+    SHA-256 of its weights by their file's name, and its accuracy as its checkpoint says; None where that does not."""
+
+    name: str
+    rate: int
+    weights: dict[str, str]
+    accuracy: float | None
+
+    def __call__(self, clips: Sequence[Tensor]) -> Classified:
+        """Of clips (T,) in [-1, 1]."""
+
+    def why_not_beside_the_tables(self, accuracy: float) -> str | None:
+        """Why its scores may not stand beside the published ones, given its accuracy on the test split; None where they may."""
+
+
+def classify(clips: Iterable[Tensor], classifier: Classifier, progress: Progress = lambda clips: None) -> Classified:
+    """All clips as the classifier sees them, in their order."""
+    parts, remaining = [], iter(clips)
+    while group := list(islice(remaining, GROUP)):
+        parts.append(classifier(group))
+        progress(len(group))
+    return Classified(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def score(classified: Classified, reference: DigitReference, seed: int = 0) -> Scores:
+    """Of each score its value and its 95 % interval [low, high], the reference staying as it is."""
+    values, clips = digit_scores(classified, reference), len(classified.features)
+    log_p = classified.log_probabilities
+    of_probabilities: dict[str, Callable[[Tensor], float]] = {
+        "is": inception_score,
+        "is_s4": inception_score_s4,
+        "mis": modified_inception_score,
+        "am": lambda rows: am_score(rows, reference.probabilities),
+    }
+    intervals = {"fid": distance_interval(reference.features, classified.features, torch.arange(clips), values["fid"], seed, RESAMPLES)}
+    for name, of in of_probabilities.items():
+        intervals[name] = statistic_interval(
+            lambda drawn, of=of: of(log_p[np.repeat(np.arange(clips), drawn)]),  # type: ignore[misc]
+            clips,
+            seed,
+            RESAMPLES,
+        )
+    return {name: {"value": value, "interval": list(intervals[name])} for name, value in values.items()}
+
+
+def training_reference(
+    clips: SplitClips, classifier: Classifier, cache: Path, seed: int, progress: Progress = lambda clips: None
+) -> tuple[DigitReference, Scores]:
+    """What clips are scored against, of the training split, and its own scores; from the cache, or computed and kept there."""
+    key = {"embedding": f"digits {classifier.name}", "weights": classifier.weights, "seed": seed}
+    key |= {"split": clips.split, "data": clips.about["checksum"], "protocol": clips.about["protocol"], "clips": len(clips)}
+    path = statistics_path(cache, key)
+    if (kept := read_statistics(path, key, KEPT)) is None:
+        classified = classify(clips, classifier, progress)
+        reference = digit_reference(classified)
+        rows = [[of["value"], *of["interval"]] for of in score(classified, reference, seed).values()]
+        kept = {**reference.features._asdict(), "probabilities": reference.probabilities, "scores": torch.tensor(rows).double()}
+        keep_statistics(path, key, kept)
+    scores = {
+        name: {"value": value, "interval": [low, high]} for name, (value, low, high) in zip(MEASURES, kept["scores"].tolist(), strict=True)
+    }
+    return DigitReference(Gaussian(*(kept[name] for name in Gaussian._fields)), kept["probabilities"]), scores
+
+
+def why_not_published(classifier: Classifier, accuracy: float, training_clips: int, drawn: int) -> list[str]:
+    """Why scores may not stand beside the published ones; none where they may."""
+    found = [why] if (why := classifier.why_not_beside_the_tables(accuracy)) else []
+    for what, theirs, ours in (("clips drawn", PUBLISHED_CLIPS, drawn), ("training clips", TRAINING_CLIPS, training_clips)):
+        if ours != theirs:
+            found.append(f"{theirs} {what} there, {ours} here")
+    return found
+
+
+def accuracy_of(classified: Classified, data: SC09, split: Split) -> float:
+    """The share of a split's clips whose digit the classifier says."""
+    return float((classified.log_probabilities.argmax(dim=1) == data.labels(split)).double().mean())
