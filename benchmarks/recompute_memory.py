@@ -1,4 +1,4 @@
-"""Peak memory and time of a training step with levels recomputed in the backward pass, and with none.
+"""Peak memory of a training step with levels recomputed in the backward pass, and with none.
 
     python -m benchmarks.recompute_memory [--samples N]
 
@@ -9,7 +9,6 @@ resident before the step.
 
 import multiprocessing
 import platform
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -29,15 +28,7 @@ def step(recomputed: tuple[int, ...], samples: int, pipe: Any) -> None:
     """The step of one case, after one on few samples; sends what is compared and measured."""
     torch.manual_seed(0)
     levels = [replace(level, recompute=i in recomputed) for i, level in enumerate(DEFAULT_LEVELS)]
-    started = time.perf_counter()
-
-    def cut(classes: torch.Tensor) -> tuple[torch.Tensor, None]:
-        nonlocal started
-        started = time.perf_counter()  # the last call is that of the step measured
-        return classes, None
-
-    result = measured(HarmonicRNN(levels), cut, samples, 1)
-    pipe.send(result | {"seconds": time.perf_counter() - started})
+    pipe.send(measured(HarmonicRNN(levels), lambda classes: (classes, None), samples, 1))
 
 
 def main(samples: int = 16_000) -> None:
@@ -66,11 +57,8 @@ def main(samples: int = 16_000) -> None:
     print(f"model    {sum(p.numel() for p in HarmonicRNN().parameters()):,} parameters, 1 x {samples:,} samples, float32, AdamW")
     print(f"equal    loss and gradients to {error:.1e}")
     for name, result in zip(CASES, results, strict=True):
-        memory, seconds = (result[key] / reference[key] for key in ("bytes", "seconds"))
-        of = (
-            f"{memory:.2f} of the memory and {seconds:.2f} of the time without" if result is not reference else "kept for the backward pass"
-        )
-        print(f"{name:16s} {result['bytes'] / 2**30:6.2f} GiB, {result['seconds']:6.1f} s: {of}")
+        share = result["bytes"] / reference["bytes"]
+        print(f"{name:16s} {result['bytes'] / 2**30:6.2f} GiB, {share:.2f} of that without recomputation")
 
 
 if __name__ == "__main__":

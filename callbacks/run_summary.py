@@ -68,7 +68,8 @@ def probe(net: nn.Module, samples: int) -> tuple[float, float]:
         started = _now(classes)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = sample_nats(net(classes)[0], classes).mean()
-        torch.autograd.grad(loss, parameters)
+        if parameters:
+            torch.autograd.grad(loss, parameters)
         seconds = _now(classes) - started
     return sum(size for pointer, size in held.items() if pointer not in own) / samples, seconds / samples
 

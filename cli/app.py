@@ -47,7 +47,7 @@ from errors import UserError
 from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
 from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
-from models import GatedRecurrence, HarmonicRNN
+from models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
 from ops import choose
 from parallel import context_size, on_first_rank
 from signals import ended_by_signals
@@ -262,13 +262,13 @@ def requested_run(args: Sequence[str]) -> Run | None:
     return run
 
 
-def announce_scan(net: HarmonicRNN, device: torch.device) -> None:
+def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
     """Prints how the recurrence, if there is one, will be computed, and why; raises UserError where the one set is not available."""
     try:
         choice = choose(net.scan, device)
     except ValueError as error:
         raise UserError(f"model.{error}") from error
-    if any(isinstance(module, GatedRecurrence) for module in net.modules()):
+    if any(isinstance(module, (GatedRecurrence, DiagonalRecurrence)) for module in net.modules()):
         rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
 
 

@@ -16,7 +16,7 @@ class Batch(NamedTuple):
     """A batch of B lanes; without the leading B, one lane.
 
     classes (B, T) int16: undelayed.
-    valid (B, T) bool: false on padding, which never counts.
+    valid (B, T) bool: true on what losses and likelihoods count, never on padding.
     clip (B,) int64: the clip's number in its split; -1 for a lane that rests.
     context (B,) int64: samples of its recording that a lane has seen before and carries in its state, 0 where it begins anew; None where no
         state is carried and every clip begins anew.

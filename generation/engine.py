@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 
-from models import HarmonicRNN, ModelState, undivided
+from models import AutoregressiveNet, HarmonicRNN, ModelState, undivided
 
 
 class Engine(Protocol):
@@ -54,12 +54,17 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
     return drawn.clamp(max=logits.shape[-1] - 1)
 
 
+def knows_layers(net: AutoregressiveNet) -> TypeGuard[HarmonicRNN]:
+    """Whether the engines that have code of their own for each layer have it for this model's."""
+    return isinstance(net, HarmonicRNN) and net.recurrence in ("complex", "real", "none")
+
+
 class PlainEngine:
     """The model's ordinary forward pass with carried state, one sample a call: slow, for any model and device."""
 
     period = 1
 
-    def __init__(self, net: HarmonicRNN) -> None:
+    def __init__(self, net: AutoregressiveNet) -> None:
         self.net = net
         self._state: ModelState | None = None
 

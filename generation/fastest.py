@@ -1,13 +1,15 @@
 """The fastest engine that there is for a model."""
 
-from generation.engine import Engine, PlainEngine
+from generation.engine import Engine, PlainEngine, knows_layers
 from generation.gpu import GraphEngine
-from models import HarmonicRNN
+from models import AutoregressiveNet
 
 
-def make_engine(net: HarmonicRNN) -> Engine:
-    """Compiled code for models on the CPU, graphs on a GPU, the plain one elsewhere."""
-    device = net.head.weight.device.type
+def make_engine(net: AutoregressiveNet) -> Engine:
+    """Compiled code for models on the CPU, graphs on a GPU, the plain one elsewhere and for models whose layers those do not know."""
+    device = next(net.parameters()).device.type
+    if not knows_layers(net):
+        return PlainEngine(net)
     if device == "cpu":
         from generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
 

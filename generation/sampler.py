@@ -7,7 +7,7 @@ from torch import Tensor
 
 from generation.engine import Engine
 from generation.fastest import make_engine
-from models import HarmonicRNN, ModelState, undivided
+from models import AutoregressiveNet, ModelState, undivided
 
 CHUNK = 256  # samples drawn at a time, or somewhat more in whole periods of the engine: what is heard, written and held at once
 PROMPT_CHUNK = 1 << 14  # samples of a prompt in one pass: bounds its memory, and longer passes are slower where caches are small
@@ -15,7 +15,7 @@ PROMPT_CHUNK = 1 << 14  # samples of a prompt in one pass: bounds its memory, an
 
 @torch.inference_mode()
 def generate(
-    net: HarmonicRNN,
+    net: AutoregressiveNet,
     samples: int,
     clips: int = 1,
     *,
@@ -72,7 +72,7 @@ def draw(
 
 
 @torch.inference_mode()
-def read_prompt(net: HarmonicRNN, pieces: Iterator[Tensor] | Sequence[Tensor]) -> ModelState:
+def read_prompt(net: AutoregressiveNet, pieces: Iterator[Tensor] | Sequence[Tensor]) -> ModelState:
     """The state after a prompt, given in consecutive pieces (B, n) of classes, each one parallel pass; after none, one fresh lane."""
     device, state = next(net.parameters()).device, None
     with undivided(net):

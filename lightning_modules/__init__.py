@@ -3,6 +3,7 @@
 import torch
 
 from lightning_modules.autoregressive import AutoregressiveModule
+from lightning_modules.baselines import CountsModule, WaveNetModule
 from lightning_modules.checkpoints import FORMAT, read_checkpoint
 from lightning_modules.digit_classifier import DigitClassifier, load_digit_classifier
 from lightning_modules.digits import DigitModule
@@ -17,10 +18,12 @@ torch.serialization.add_safe_globals([OptimizerConfig, LevelSpec])
 __all__ = [
     "FORMAT",
     "AutoregressiveModule",
+    "CountsModule",
     "DigitClassifier",
     "DigitModule",
     "HarmonicModule",
     "OptimizerConfig",
+    "WaveNetModule",
     "load_digit_classifier",
     "load_module",
     "read_checkpoint",

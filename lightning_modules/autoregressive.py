@@ -20,7 +20,7 @@ from lightning_modules.checkpoints import UNSEEN, check_fits, read_checkpoint
 from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 from metrics import sample_nats
-from models import HarmonicRNN, ModelState
+from models import AutoregressiveNet, ModelState
 from parallel import context_size
 
 CARRIED = "carried_states"
@@ -43,7 +43,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
     """What is logged at validation that says which checkpoint is the best: the lowest or the highest."""
 
     @abstractmethod
-    def __init__(self, net: HarmonicRNN, optimizer: OptimizerConfig, init_from: Path | None, sample_rate: int, law: Law) -> None:
+    def __init__(self, net: AutoregressiveNet, optimizer: OptimizerConfig, init_from: Path | None, sample_rate: int, law: Law) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["net", "init_from"])
         self.net, self.optimizer, self.sample_rate = net, optimizer, sample_rate
@@ -57,10 +57,10 @@ class AutoregressiveModule(L.LightningModule, ABC):
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:
         """Settings that a checkpoint's weights depend on and do not show."""
-        return {"shift": self.net.shift, "law": self.quantiser.law, "sample_rate": self.sample_rate}
+        return {**self.net.unseen_in_weights, "law": self.quantiser.law, "sample_rate": self.sample_rate}
 
     def forward(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
-        """Logits of each sample given those before it, and the state after the last: as `HarmonicRNN.forward`."""
+        """Logits of each sample given those before it, and the state after the last: as `models.AutoregressiveNet.forward`."""
         return self.net(classes, state, before)
 
     def setup(self, stage: str) -> None:
@@ -99,10 +99,13 @@ class AutoregressiveModule(L.LightningModule, ABC):
             where = "in another rank's share" if nats.isfinite() else first_non_finite(self, batch.classes)
             raise UserError(f"the loss is {mean.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
         if sums[1] > 0:
-            bits = (mean / math.log(2)).float()
-            self.log("train/bits", bits)
-            self.log("bits/sample", bits, prog_bar=True, logger=False)
+            self._log_bits(mean)
         return nats * (ranks / counted).to(nats.dtype)  # gradients are averaged over the ranks
+
+    def _log_bits(self, nats: Tensor) -> None:
+        bits = (nats / math.log(2)).float()
+        self.log("train/bits", bits)
+        self.log("bits/sample", bits, prog_bar=True, logger=False)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])

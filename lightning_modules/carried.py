@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from errors import UserError
-from models import HarmonicRNN, ModelState, undivided
+from models import AutoregressiveNet, ModelState, undivided
 from parallel import ContextGroup
 
 
@@ -21,7 +21,7 @@ class CarriedStates:
         self._saved: list[Tensor] = []
         self._rank = 0
 
-    def take(self, stream: str, context: Tensor, net: HarmonicRNN) -> ModelState | None:
+    def take(self, stream: str, context: Tensor, net: AutoregressiveNet) -> ModelState | None:
         """The state that a batch begins with, given how much its lanes (B,) have seen before; None where all begin anew.
 
         Raises:
@@ -54,7 +54,7 @@ class CarriedStates:
         self._states.clear()
         self._saved, self._rank = saved, rank
 
-    def _rebuilt(self, net: HarmonicRNN, context: Tensor) -> ModelState:
+    def _rebuilt(self, net: AutoregressiveNet, context: Tensor) -> ModelState:
         lanes = len(context)
         mine = iter(tensor[self._rank * lanes : (self._rank + 1) * lanes].to(context.device) for tensor in self._saved)
         # At a chunk's border every pooling window is closed, as it is in a state that has seen nothing.

@@ -6,18 +6,25 @@ Everything that keeps the time resolution is `forward(x, state=None) -> (y, stat
 Training, chunked evaluation, prompts and single-step sampling are this one call with different x and state.
 """
 
+from models.autoregressive import AutoregressiveNet, ModelState
 from models.block import ResidualBlock
 from models.conv import CausalConv
+from models.counts import ContextCounts
+from models.diagonal import DiagonalRecurrence
 from models.digit_net import DigitNet
-from models.harmonic_rnn import HarmonicRNN, ModelState
+from models.harmonic_rnn import HarmonicRNN
 from models.mixing import MixesTime, set_slices, undivided
 from models.pooling import DownPool, UpPool
 from models.recurrence import GatedRecurrence
 from models.skip_block import LevelSpec, SkipBlock
 from models.state import State
+from models.wavenet import WaveNet
 
 __all__ = [
+    "AutoregressiveNet",
     "CausalConv",
+    "ContextCounts",
+    "DiagonalRecurrence",
     "DigitNet",
     "DownPool",
     "GatedRecurrence",
@@ -29,6 +36,7 @@ __all__ = [
     "SkipBlock",
     "State",
     "UpPool",
+    "WaveNet",
     "set_slices",
     "undivided",
 ]

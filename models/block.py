@@ -9,11 +9,24 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.conv import CausalConv, ConvState
-from models.recurrence import GatedRecurrence, RecurrenceState
+from models.diagonal import DiagonalRecurrence
+from models.gru import GRURecurrence
+from models.recurrence import GatedRecurrence
 from models.state import State
 from ops import Implementation, gated_gelu
 
-Recurrence = Literal["complex", "real", "none"]
+Recurrence = Literal["complex", "real", "none", "lti", "gru"]
+
+
+def make_recurrence(kind: Recurrence, width: int, heads: int, scan: Implementation) -> nn.Module | None:
+    """A layer that is `forward(x, state=None) -> (y, state)`; None for none."""
+    if kind == "none":
+        return None
+    if kind == "lti":
+        return DiagonalRecurrence(width, scan)
+    if kind == "gru":
+        return GRURecurrence(width)
+    return GatedRecurrence(width, heads, kind, scan)
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,7 @@ class BlockState(State):
     """The states of a block's two layers that mix time; no recurrence state where the block has none."""
 
     conv: ConvState
-    recurrence: RecurrenceState | None
+    recurrence: State | None
 
     @property
     def fresh(self) -> Tensor:
@@ -67,7 +80,7 @@ class ResidualBlock(nn.Module):
     Args:
         width: D.
         blocks: number of residual blocks in the whole model; output projections start with variance 2 / blocks / fan_in.
-        recurrence: "complex" (CG-LRU), "real" (RG-LRU) or "none" (the convolution alone mixes time).
+        recurrence: "complex" (CG-LRU), "real" (RG-LRU), "none" (the convolution alone mixes time), "lti" (S4D) or "gru".
         heads: blocks of the recurrence's gates.
         conv_width: taps of the causal convolution.
         expansion: inner width of the MLP as a multiple of D.
@@ -91,7 +104,7 @@ class ResidualBlock(nn.Module):
         self.gate = linear(width, width)
         self.input = linear(width, width)
         self.conv = CausalConv(width, conv_width, scan)
-        self.recurrence = None if recurrence == "none" else GatedRecurrence(width, heads, recurrence, scan)
+        self.recurrence = make_recurrence(recurrence, width, heads, scan)
         self.output = linear(width, width, 2 / blocks)
         self.mlp_norm = RMSNorm(width)
         self.mlp = GatedMLP(width, expansion, 2 / blocks, scan)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError
-from models import DownPool, HarmonicRNN, MixesTime, UpPool, set_slices
+from models import AutoregressiveNet, DownPool, MixesTime, UpPool, set_slices
 from models.block import RMSNorm
 from models.embedding import ClassEmbedding
 from parallel.simulated import simulated_groups
@@ -16,13 +16,14 @@ from parallel.simulated import simulated_groups
 POINT_WISE = (nn.Linear, nn.Embedding, nn.Identity, nn.Dropout, nn.GELU, nn.SiLU, nn.ReLU, nn.Sigmoid, nn.Tanh)
 POINT_WISE_HERE = (RMSNorm, ClassEmbedding, DownPool, UpPool)  # pooling mixes whole windows, between which slices are cut
 TOLERANCE = 1e-9
+LEAST = 16  # samples in a slice that is tried
 
 
-def check_knows_slices(net: HarmonicRNN) -> None:
+def check_knows_slices(net: AutoregressiveNet) -> None:
     """Refuse a model of which some layer mixes time and does not know of slices.
 
     Every innermost layer must be a `MixesTime`, be known to be point-wise in time, or say so by an attribute `point_wise_in_time = True`.
-    What is done without a layer (a cumulative sum, say) is found by running the model in float64 over two pooling products, whole and in
+    What is done without a layer (a cumulative sum, say) is found by running the model in float64 over some pooling windows, whole and in
     two simulated slices.
 
     Raises:
@@ -44,9 +45,10 @@ def check_knows_slices(net: HarmonicRNN) -> None:
 
 
 @torch.no_grad()
-def first_difference(net: HarmonicRNN) -> str | None:
+def first_difference(net: AutoregressiveNet) -> str | None:
     """The name of the first layer to end whose output on two slices differs from that on the whole ("" for the model); None of none."""
-    classes = torch.randint(net.classes, (1, 2 * net.pooling_product), generator=torch.Generator().manual_seed(0))
+    windows = -(-LEAST // net.pooling_product)
+    classes = torch.randint(net.classes, (1, 2 * windows * net.pooling_product), generator=torch.Generator().manual_seed(0))
     halves = classes.chunk(2, dim=1)
     outputs: dict[str, list[Tensor]] = defaultdict(list)
 

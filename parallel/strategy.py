@@ -12,7 +12,7 @@ from torch.distributed.constants import default_pg_timeout
 from typing_extensions import override
 
 from errors import UserError
-from models import HarmonicRNN, set_slices
+from models import AutoregressiveNet, set_slices
 from parallel.exchange import ContextGroup
 from parallel.faults import Faults
 from parallel.process_group import ProcessGroup
@@ -62,10 +62,10 @@ class ContextParallelStrategy(DDPStrategy):
         return size
 
     @property
-    def _net(self) -> HarmonicRNN:
+    def _net(self) -> AutoregressiveNet:
         """Raises UserError where the module that is trained has no net whose layers know of slices."""
         net = getattr(self.lightning_module, "net", None)
-        if not isinstance(net, HarmonicRNN):
+        if not isinstance(net, AutoregressiveNet):
             kind = type(self.lightning_module).__name__
             raise UserError(f"trainer.strategy: context_parallel splits the waveforms of autoregressive models, which {kind} is not")
         return net

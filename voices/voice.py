@@ -16,7 +16,7 @@ from generation.cpu import CPUEngine
 from generation.prompts import Audio, classes_of
 from lightning_modules import load_module
 from metrics import sample_nats
-from models import HarmonicRNN, undivided
+from models import AutoregressiveNet, undivided
 
 CHUNK = 1 << 14  # samples of a recording in one pass
 
@@ -31,7 +31,7 @@ class Voice:
     checkpoint: where it came from.
     """
 
-    net: HarmonicRNN
+    net: AutoregressiveNet
     quantiser: Quantiser
     sample_rate: int
     scaling: Scaling | None

@@ -43,6 +43,7 @@ class Experiment:
         runs: In an order in which each comes after the one that it begins with.
         seeds: How many of each run there are unless `--seeds` says otherwise: 0, 1, ...
         quick: What is set over all runs for a trial of minutes (`--quick`), which shows that the experiment runs and nothing else.
+        trial: Names of the runs that the trial makes, where not all of them.
         curve: Label along the horizontal axis of a plot of the NLL, where there is to be one; the other labels tell its lines apart.
     """
 
@@ -51,6 +52,7 @@ class Experiment:
     runs: tuple[Run, ...]
     seeds: int = 1
     quick: Settings = field(default_factory=dict)
+    trial: tuple[str, ...] = ()
     curve: str | None = None
 
     def __post_init__(self) -> None:
@@ -63,3 +65,5 @@ class Experiment:
             if not (ROOT / run.config).is_file():
                 raise ValueError(f"{self.name}: {run.name}: there is no {run.config}")
             names.add(run.name)
+        if unknown := set(self.trial) - names:
+            raise ValueError(f"{self.name}: the trial names runs that there are not: {', '.join(sorted(unknown))}")

@@ -116,9 +116,9 @@ def evaluate(checkpoint: Path, args: Sequence[str]) -> int:
 def sample(checkpoint: Path, samples: int, measured: Path) -> int:
     """Draws from a model, and writes how many samples a second it makes; the first ones, for which code is compiled, do not count."""
     from generation import generate
-    from lightning_modules import HarmonicModule
+    from lightning_modules import load_module
 
-    module = HarmonicModule.load_from_checkpoint(checkpoint, map_location="cuda" if torch.cuda.is_available() else "cpu").eval()
+    module = load_module(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu").eval()
     generate(module.net, min(samples, 256), seed=0)
     started = time.perf_counter()
     generate(module.net, samples, seed=1)
@@ -127,10 +127,10 @@ def sample(checkpoint: Path, samples: int, measured: Path) -> int:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard was told in training: of each tag the (step, value) pairs in order, the last of each step."""
+    """What TensorBoard was told in training: of each tag the (steps made, value) pairs in order, the last of each."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     wanted = ("train/bits", "val/bits", "train/samples_per_second")
     found: dict[str, Any] = {tag: events.Scalars(tag) if tag in events.Tags()["scalars"] else [] for tag in wanted}
-    return {tag: sorted({event.step: event.value for event in scalars}.items()) for tag, scalars in found.items()}
+    return {tag: sorted({event.step + 1: event.value for event in scalars}.items()) for tag, scalars in found.items()}

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from benchmarks.experiments.ablations import ablations
+from benchmarks.experiments.baselines import baselines, rates
 from benchmarks.experiments.declare import Experiment
 from benchmarks.experiments.memory import memory
 
-EXPERIMENTS: dict[str, Callable[[], Experiment]] = {"memory": memory}
+EXPERIMENTS: dict[str, Callable[[], Experiment]] = {"memory": memory, "ablations": ablations, "rates": rates, "baselines": baselines}
 """By name; each builds its declaration when it is asked for."""

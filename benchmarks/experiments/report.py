@@ -59,17 +59,18 @@ def spread(values: Sequence[float | None], digits: int) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A row a run in Markdown: labels, bits/sample of each test as mean ± standard deviation over the seeds, and what the run took."""
+    """A row a run in Markdown: labels, bits/sample of each test and of the best validation, and what it took, over its seeds."""
     labels = list(dict.fromkeys(label for result in results for label in result["labels"]))
     tests = tests_of(results)
-    head = [*labels, *(f"{test}, bits/sample" for test in tests), "parameters", "samples seen", "samples/s trained", "samples/s drawn"]
-    rows = [[*head, "memory, MB", "seconds", "seeds"]]
+    head = [*labels, *(f"{test}, bits/sample" for test in tests), "best validation", "parameters", "samples seen", "samples/s trained"]
+    rows = [[*head, "samples/s drawn", "memory, MB", "seconds", "seeds"]]
     for group in by_run(results):
         first = group[0]
         bits = [spread([r["tests"].get(test, {}).get("bits_per_sample") for r in group], 3) for test in tests]
         memory = spread([r["peak_memory"] and r["peak_memory"] / 1e6 for r in group], 0)
         speeds = [spread([r[key] for r in group], 0) for key in ("samples_per_second", "sampled_per_second")]
         counts = [f"{first[key]:,}" for key in ("parameters", "samples_seen")]
+        bits.append(spread([min((value for _, value in r["curves"]["val/bits"]), default=None) for r in group], 3))
         cells = [str(first["labels"].get(label, "")) for label in labels]
         rows.append([*cells, *bits, *counts, *speeds, memory, spread([r["seconds"] for r in group], 0), str(len(group))])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
@@ -98,7 +99,8 @@ def learning_figure(results: Sequence[Result]) -> Figure:
                 values[step].append(bits)
         batch = group[0]["samples_seen"] / group[0]["steps"]
         points = sorted((step * batch, statistics.mean(bits)) for step, bits in values.items())
-        axes.plot(*zip(*points, strict=True), marker=".", label=group[0]["run"])
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=group[0]["run"])
     _legend(axes)
     return figure
 

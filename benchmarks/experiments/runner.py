@@ -43,6 +43,7 @@ class Runner:
     def __init__(self, experiment: Experiment, out: Path, device: str, quick: bool = False, any_code: bool = False) -> None:
         self.experiment, self.out, self.device, self.any_code = experiment, out, device, any_code
         self.extra: Settings = experiment.quick if quick else {}
+        self.runs = [run for run in experiment.runs if run.name in experiment.trial or not (quick and experiment.trial)]
         self.code = code_hash()
 
     def run(self, seeds: int) -> list[Path]:
@@ -54,7 +55,7 @@ class Runner:
         warm_up()
         done = []
         for seed in range(seeds):
-            for run in self.experiment.runs:
+            for run in self.runs:
                 path = self._result(run, seed)
                 if self._is_finished(run, seed):
                     print(f"{path.stem}: finished before", flush=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 from generation.cpu.tables import tables
 from generation.cpu.weights import Stored
 from generation.cpu.worker import Shared, Worker
-from models import HarmonicRNN, ModelState, State
+from generation.engine import knows_layers
+from models import AutoregressiveNet, ModelState, State
 from models.skip_block import SkipState
 
 MAX_THREADS = 4
@@ -31,12 +32,14 @@ class CPUEngine:
         threads: how many to use; None for as many as torch uses, at most MAX_THREADS.
 
     Raises:
-        ValueError: a model that is not on the CPU or in another type, or float64 with weights in fewer bits.
+        ValueError: a model that there is no code for, is not on the CPU or in another type, or float64 with weights in fewer bits.
     """
 
     period = 1
 
-    def __init__(self, net: HarmonicRNN, stored: Stored = "full", threads: int | None = None) -> None:
+    def __init__(self, net: AutoregressiveNet, stored: Stored = "full", threads: int | None = None) -> None:
+        if not knows_layers(net):
+            raise ValueError(f"there is no compiled code for {type(net).__name__} with recurrence {getattr(net, 'recurrence', 'none')}")
         weight = net.head.weight
         if weight.device.type != "cpu" or weight.dtype not in _DTYPES:
             raise ValueError(f"the CPU engine steps models in float32 or float64 on the CPU, not in {weight.dtype} on {weight.device}")

@@ -1,6 +1,7 @@
 """Experiments on tiny models, each run a fork of this process."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +9,12 @@ from benchmarks.experiments import __main__ as program
 from benchmarks.experiments.declare import Experiment, Run
 from benchmarks.experiments.registry import EXPERIMENTS
 from benchmarks.experiments.report import spread
+from generation.engine import PlainEngine
 
 TINY = {
     "model.levels": [{"width": 8, "depth": 1, "factor": 4}, {"width": 8, "depth": 1}],
     "data.distance": 32,
+    "data.min_distance": None,
     "data.pairs": 2,
     "data.recordings": 16,
     "trainer.max_steps": 4,
@@ -20,22 +23,19 @@ TINY = {
 }
 
 
-def declare(**changes):
-    first = Run(
-        "first", "configs/memory.yaml", TINY, {"k": 32, "what": "a"}, tests={"repeat": {}, "cut": {"data.clip_samples": 48}}, sampled=8
-    )
-    second = Run("second", "configs/memory.yaml", TINY | changes, {"k": 64, "what": "a"}, after="first")
-    return Experiment("tiny", "Does it run?", (first, second), curve="k")
+def make_run(name="a", after=None, tests=None, sampled=0, k=32, **changes):
+    return Run(name, "configs/memory.yaml", TINY | changes, {"k": k, "model": "tiny"}, after, tests or {"repeat": {}}, sampled)
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs the experiment `tiny`, as declared with these changes, and returns the exit status."""
+    """Makes an experiment `tiny` of some runs, runs it, and returns the exit status."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("generation.sampler.make_engine", PlainEngine)  # the other is compiled first, which takes long
 
-    def call(*args, **changes):
-        monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: declare(**changes))
-        return program.main(["--run", "tiny", "--device", "cpu", "--out", "out", *args])
+    def call(*runs):
+        monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: Experiment("tiny", "Does it run?", runs, curve="k"))
+        return program.main(["--run", "tiny", "--device", "cpu", "--out", "out"])
 
     return call
 
@@ -45,47 +45,44 @@ def results(folder):
 
 
 def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, tmp_path, capsys):
-    """Five trainings of four steps."""
-    assert run() == 0
+    """Three trainings of four steps, with what is measured after each."""
+    a = make_run(tests={"repeat": {}, "cut": {"data.clip_samples": 48}}, sampled=8)
+    assert run(a, make_run("b", "a", k=64)) == 0
     found = results(tmp_path)
-    first, second = found["first_seed0"], found["second_seed0"]
-    assert first["samples_seen"] == first["steps"] * 4 * (2 * (32 + 16) + 16)
+    first = found["a_seed0"]
+    assert first["samples_seen"] == 4 * 8 * (2 * (32 + 16) + 16)
     assert [step for step, _ in first["curves"]["val/bits"]] == [2, 4]
     assert first["tests"]["repeat"]["samples"] == first["tests"]["cut"]["samples"] == 2 * 2 * 4
     assert min(first["peak_memory"], first["samples_per_second"], first["sampled_per_second"], first["seconds"]) > 0
-    begun = (tmp_path / "out/runs/second_seed0/version_0/config.yaml").read_text()
-    assert "runs/first_seed0/version_0/checkpoints/best.ckpt" in begun
+    assert "a_seed0/version_0/checkpoints/best.ckpt" in (tmp_path / "out/runs/b_seed0/version_0/config.yaml").read_text()
     table = (tmp_path / "out/README.md").read_text()
-    bits = first["tests"]["cut"]["bits_per_sample"]
-    assert f"| 32 | a | {first['tests']['repeat']['bits_per_sample']:.3f} | {bits:.3f} |" in table
+    repeat, cut = (first["tests"][test]["bits_per_sample"] for test in ("repeat", "cut"))
+    assert f"| 32 | tiny | {repeat:.3f} | {cut:.3f} |" in table
     assert (tmp_path / "out/nll_cut.svg").stat().st_size > 0
     capsys.readouterr()
-    assert run() == 0
-    assert capsys.readouterr().out.count("finished before") == 2
-    assert results(tmp_path) == found
-    assert run("--seeds", "2", **{"model.optimizer.lr": 1e-3}) == 0
+    assert run(a, make_run("b", "a", k=64, **{"model.optimizer.lr": 1e-3})) == 0
+    assert capsys.readouterr().out.count("finished before") == 1
     after = results(tmp_path)
-    assert after["first_seed0"] == first
-    assert after["second_seed0"]["hash"] != second["hash"]
-    assert after["first_seed1"]["tests"] != first["tests"]
-    assert " ± " in (tmp_path / "out/README.md").read_text()
+    assert after["a_seed0"] == first
+    assert after["b_seed0"]["hash"]["config"] != found["b_seed0"]["hash"]["config"]
+    assert after["b_seed0"]["tests"] != found["b_seed0"]["tests"]
 
 
 def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
-    """Four trainings of four steps."""
-    stop = {"trainer.callbacks": [{"class_path": "tests.cli.signalled.SignalAt", "init_args": {"step": 3}}]}
-    assert run(**stop) == 2
-    assert "second_seed0: fit: asked to stop; the same command goes on from there" in capsys.readouterr().err
-    assert list(results(tmp_path)) == ["first_seed0"]
-    assert run(**stop) == 0
-    second = results(tmp_path)["second_seed0"]
-    assert (second["steps"], second["went_on"]) == (4, True)
+    """Four steps, one of them after a signal."""
+    stop = {"trainer.callbacks": [{"class_path": "tests.cli.signalled.SignalAt", "init_args": {"step": 2}}]}
+    assert run(make_run(**stop)) == 2
+    assert "a_seed0: fit: asked to stop; the same command goes on from there" in capsys.readouterr().err
+    assert not results(tmp_path)
+    assert run(make_run(**stop)) == 0
+    result = results(tmp_path)["a_seed0"]
+    assert (result["steps"], result["went_on"]) == (4, True)
 
 
 def test_a_run_that_fails_says_why(run, tmp_path, capsys):
-    assert run(**{"data.distance": 33}) == 2
+    assert run(make_run(**{"data.distance": 33})) == 2
     assert "data.distance (33) must be a multiple of data.grid (16)" in capsys.readouterr().err
-    assert list(results(tmp_path)) == ["first_seed0"]
+    assert not results(tmp_path)
 
 
 def test_list_names_the_runs(capsys):
@@ -121,3 +118,15 @@ def test_spread():
     assert spread([1.0, 2.0, 3.0], 2) == "2.00 ± 1.00"
     assert spread([1234.5], 0) == "1,234"
     assert spread([1.0, None], 1) == "-"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_trial_of_every_experiment(name, tmp_path, monkeypatch):
+    """About two minutes each: dozens of trainings of a few steps."""
+    monkeypatch.chdir(tmp_path)
+    assert program.main(["--run", name, "--quick", "--seeds", "1", "--device", "cpu"]) == 0
+    experiment = EXPERIMENTS[name]()
+    table = Path(f"logs/experiments/{name}_quick/README.md").read_text()
+    assert table.count("\n| ") == 1 + len(experiment.trial or experiment.runs)

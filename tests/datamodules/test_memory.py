@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -39,24 +41,45 @@ def test_repeats_are_their_motifs_k_samples_later():
         assert ((classes == 0) | (classes == 15)).sum() == 2 * 3
 
 
-def test_noise_and_motifs_are_uniform_and_independent_of_one_another():
-    """Of b - 1 bits a sample, which is what a repeat costs where its motif is forgotten."""
+def test_nothing_but_the_motif_tells_of_the_repeat():
+    data = ready(recordings=400)
+    classes = torch.stack([torch.from_numpy(data.classes("train", i)) for i in range(400)])
+    first = int(data.is_repeat(torch.arange(classes.shape[1])).nonzero()[0, 0])
+    centred, deviations = classes - classes.double().mean(0), classes.double().std(0)
+    correlation = (centred * centred[:, first, None]).mean(0) / (deviations * deviations[first])
+    # Of samples that vary, all but one of 400 lie within 5 standard errors of no correlation.
+    assert (correlation.nan_to_num().abs() > 5 / 400**0.5).nonzero()[:, 0].tolist() == [first - 32, first]
+
+
+def test_the_bits_of_noise_and_motifs():
+    """Noise is of 1 bit; a motif of b - 1 bits a sample, which is what a repeat costs where its motif is forgotten."""
     data = ready(recordings=400)
     classes = torch.stack([torch.from_numpy(data.classes("train", i)) for i in range(400)])
     repeat = data.is_repeat(torch.arange(classes.shape[1]))
+    motif = torch.zeros_like(repeat)
+    motif[repeat.nonzero()[:, 0] - 32] = True
     marker = (classes[0] == 0) | (classes[0] == 15)
-    shares = torch.bincount(classes[:, ~marker & ~repeat].flatten(), minlength=16) / classes[:, ~marker & ~repeat].numel()
-    assert shares[4:12].tolist() == pytest.approx([1 / 8] * 8, abs=0.01)
-    assert shares.sum() == pytest.approx(shares[4:12].sum())
-    # Apart from the motif itself no sample tells of the repeat: all but one of 400 are correlated by less than 5 standard errors.
-    centred = classes - classes.double().mean(0)
-    first = repeat.nonzero()[0, 0]
-    deviations = centred.std(0)
-    free = deviations > 0
-    correlation = (centred * centred[:, first, None]).mean(0)[free] / (deviations[free] * deviations[first])
-    assert (correlation.abs() > 5 / 400**0.5).nonzero()[:, 0].tolist() == [
-        i for i, position in enumerate(free.nonzero()[:, 0].tolist()) if position in (first, first - 32)
-    ]
+    for subset, bits in ((motif, 3), (~motif & ~repeat & ~marker, 1)):
+        values = classes[:, subset].flatten()
+        shares = torch.bincount(values, minlength=16) / len(values)
+        assert -(shares * shares.log2()).nansum().item() == pytest.approx(bits, abs=0.01)
+        assert (shares > 0).sum() == 2**bits
+
+
+def test_distances_of_each_pair_its_own():
+    data = ready(distance=64, min_distance=8, pairs=200, motif=3)
+    found = []
+    for index in range(5):
+        classes = torch.from_numpy(data.classes("train", index))
+        starts, backs = ((classes == marker).nonzero()[:, 0] for marker in (0, 15))
+        found.append(backs - starts)
+        for i in range(1, 4):
+            assert torch.equal(classes[starts + i], classes[backs + i])
+    counts = torch.bincount(torch.cat(found) // 8)
+    assert counts[0] == 0
+    assert len(counts) == 9
+    expected = [1000 * math.log((i + 1) / i) / math.log(9) for i in range(1, 9)]
+    assert counts[1:].tolist() == pytest.approx(expected, abs=60)
 
 
 def test_is_a_function_of_seed_split_and_index():
@@ -80,6 +103,7 @@ def test_what_counts_is_the_same_in_clips_chunks_and_slices():
         data.datasets["validation"] = dataset
         slices |= counted(data)
     assert slices == whole
+    assert "after 32, counted: repeats" in data.protocol
     data = ready(counted="all")
     assert len(counted(data)) == data.recording_samples
 
@@ -92,7 +116,9 @@ def test_short_clips_cut_every_repeat_off_from_its_motif():
 
 def test_classes_survive_the_quantiser():
     data = ready()
-    assert torch.equal(data.clip("train", 1).classes.long(), torch.from_numpy(data.classes("train", 1)))
+    classes = torch.from_numpy(data.classes("train", 1))
+    assert torch.equal(data.clip("train", 1).classes.long(), classes)
+    assert torch.equal(data.audio("train", 1), data.quantiser.decode_centre(classes))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +127,8 @@ def test_classes_survive_the_quantiser():
         ({"distance": 36}, r"data.distance \(36\) must be a multiple of data.grid \(8\)"),
         ({"distance": 0}, r"data.distance \(0\) must be a multiple"),
         ({"motif": 8}, r"data.grid \(8\) must be more than data.motif \(8\)"),
+        ({"min_distance": 12}, r"data.min_distance \(12\) must be a multiple of data.grid \(8\), at most data.distance \(32\)"),
+        ({"min_distance": 40}, r"data.min_distance \(40\) must be"),
         ({"pairs": 0}, "data.pairs must be at least 1"),
         ({"recordings": 0}, "data.recordings must be at least 1"),
     ],

@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 
 def test_in_the_interpreter():
-    """About 40 s: the interpreter takes milliseconds a step."""
+    """About 40 s on two cores: the interpreter takes milliseconds a step."""
     files = sorted((HERE / "interpreted").glob("check_*.py"))
     assert len(files) == 3
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from errors import UserError
-from models import HarmonicRNN, LevelSpec
+from models import ContextCounts, HarmonicRNN, LevelSpec, WaveNet
 from parallel.refusal import check_knows_slices
 from tests.parallel.fits import Recorded, make_data, make_trainer
 from tests.parallel.test_slices import VARIANTS, make_net
@@ -100,6 +100,25 @@ def test_what_says_truly_that_it_is_point_wise_is_let_through():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_models_here_pass(variant):
     check_knows_slices(make_net(**VARIANTS[variant]))
+
+
+def test_a_stack_of_convolutions_passes():
+    """Its dilations reach over several slices."""
+    check_knows_slices(WaveNet(width=4, skip=4, cycle=5, cycles=2, bits=5))
+
+
+@pytest.mark.parametrize(
+    ("net", "name"),
+    [
+        (make_net(recurrence="gru"), "levels.pre.blocks.0.recurrence.gru (GRU)"),
+        (ContextCounts(bits=4), "counts (ParameterList)"),
+    ],
+    ids=["gru", "counts"],
+)
+def test_baselines_that_cannot_be_split(net, name):
+    with pytest.raises(UserError) as error:
+        check_knows_slices(net)
+    assert str(error.value).startswith(name)
 
 
 def test_leaves_the_model_and_the_random_numbers_as_they_were():

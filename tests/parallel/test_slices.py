@@ -69,6 +69,7 @@ VARIANTS = {
     "default": {},
     "real": {"recurrence": "real"},
     "none": {"recurrence": "none"},
+    "lti": {"recurrence": "lti"},
     "frame": {"shift": "frame"},
     "wide convolution": {"conv_width": 9},
     "no convolution": {"conv_width": 1},

@@ -1,0 +1,39 @@
+"""The ablations and baselines: what they are, and that they run."""
+
+import json
+
+import pytest
+
+from benchmarks.experiments.ablations import ablations
+from benchmarks.experiments.baselines import baselines, rates
+from benchmarks.experiments.declare import ROOT
+from benchmarks.experiments.runner import Runner
+
+
+@pytest.mark.parametrize("build", [ablations, rates, baselines])
+def test_every_run_sees_the_same_clips_and_as_many(build):
+    """Those of configs/ablations/base.yaml; but for the one that is given equal time instead."""
+
+    def data_and_steps(config):
+        text = (ROOT / config).read_text()
+        return text[text.index("data:") : text.index("  logger:")]
+
+    experiment = build()
+    assert len({data_and_steps(run.config) for run in experiment.runs}) == 1
+    shorter = [run.name for run in experiment.runs if any(key.startswith(("data.", "trainer.")) for key in run.settings)]
+    assert shorter == (["unpooled_time"] if build is ablations else [])
+    assert experiment.seeds == (1 if build is rates else 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("build", [ablations, rates, baselines])
+def test_a_trial_of_four_steps(build, tmp_path):
+    """Up to fifteen trainings."""
+    experiment = build()
+    paths = Runner(experiment, tmp_path, "cpu", quick=True).run(1)
+    assert len(paths) == len(experiment.runs)
+    for path in paths:
+        result = json.loads(path.read_text())
+        assert result["steps"] == 4
+        assert len(result["curves"]["val/bits"]) == 2

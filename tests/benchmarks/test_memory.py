@@ -1,0 +1,52 @@
+"""The memory task measures memory: who cannot remember cannot solve it, and who can does."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks.experiments.declare import Experiment
+from benchmarks.experiments.memory import POOLED, UNPOOLED, memory
+from benchmarks.experiments.runner import Runner
+from datamodules import Memory
+from models import HarmonicRNN, LevelSpec
+
+K = 128  # samples; without recurrence the pooled model reaches back 64 and a few, the other 6
+
+
+def at_repeat(net, data, motif_from, state_cut=False):
+    """Logits of a recording's repeat, its motif that of another recording."""
+    classes, other = (torch.from_numpy(data.classes("train", i))[None] for i in (0, motif_from))
+    repeat = data.is_repeat(torch.arange(classes.shape[1]))
+    motif = repeat.roll(-K)
+    classes[:, motif] = other[:, motif]
+    if state_cut:
+        return net(classes[:, data.period :])[0][:, repeat[data.period :]]
+    return net(classes)[0][:, repeat]
+
+
+@pytest.mark.parametrize("levels", [POOLED, UNPOOLED], ids=["pooled", "unpooled"])
+@pytest.mark.parametrize("recurrence", ["complex", "real", "none"])
+def test_only_a_recurrence_whose_state_is_not_cut_tells_motifs_apart(levels, recurrence):
+    """Logits of a repeat that do not depend on its motif are of 3 bits a sample at the least, by the motif's entropy."""
+    torch.manual_seed(0)
+    net = HarmonicRNN([LevelSpec(**level) for level in levels], bits=4, recurrence=recurrence, heads=4).double()
+    data = Memory(distance=K, grid=16, pairs=1)
+    with torch.no_grad():
+        own, others = (at_repeat(net, data, i) for i in (0, 1))
+        assert torch.equal(own, others) == (recurrence == "none")
+        assert torch.equal(*(at_repeat(net, data, i, state_cut=True) for i in (0, 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_memory_is_learned_and_its_lack_is_not(tmp_path):
+    """Two trainings of a minute."""
+    runs = {run.name: run for run in memory().runs}
+    learns, cannot = runs["complex_k64"], runs["none_unpooled_k64"]
+    paths = Runner(Experiment("memory", "?", (learns, cannot)), tmp_path, "cpu").run(1)
+    remembered, forgotten = (
+        {name: test["bits_per_sample"] for name, test in json.loads(path.read_text())["tests"].items()} for path in paths
+    )
+    assert remembered["repeat"] < remembered["cut"] - 1
+    assert min(forgotten["repeat"], forgotten["cut"], remembered["cut"]) > 3 - 0.05

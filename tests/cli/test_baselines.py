@@ -1,0 +1,63 @@
+"""What HarmonicRNN is compared with goes through the same training, likelihood and generation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lightning_modules import CountsModule, HarmonicModule, WaveNetModule, load_module
+from models import LevelSpec
+from voices import load
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SETTINGS = {
+    "WaveNetModule": "--model.width 8 --model.skip 8 --model.cycle 3",
+    "CountsModule": "--model.order 1",
+    "HarmonicModule": "--model.recurrence lti",
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_from_fit_to_generate(run, folder, name):
+    assert run(f"fit --config tiny.yaml --model lightning_modules.{name} {SETTINGS[name]} --data.bits 5") == 0
+    version = folder / "logs/tiny/version_0"
+    module = load_module(version / "checkpoints/last.ckpt")
+    assert type(module).__name__ == name
+    assert torch.load(version / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    assert (version / "samples").is_dir()
+    if name == "CountsModule":  # four steps of four clips of 320, some of them shorter
+        assert 15 * 320 <= module.net.counts[0].sum() <= 16 * 320
+    assert run("test") == 0
+    report = json.loads((version / "nll_test.json").read_text())
+    assert 0 < report["bits_per_sample"] < 6
+    assert load(version).nll(np.zeros(100, dtype=np.float32), 16_000) > 0
+    assert run("generate --seconds 0.002 --clips 1 --out clips") == 0
+    assert np.load(folder / "clips/clip_0000.npy").shape == (32,)
+
+
+def test_counts_are_neither_averaged_nor_trained_on_several_devices(run, capsys):
+    assert run("fit --config tiny.yaml --model lightning_modules.CountsModule --ema.decay 0.9") == 2
+    assert "counts have no moving average" in capsys.readouterr().err
+
+
+def test_equal_parameters_within_five_percent():
+    """Of each baseline's config and the one it is compared with."""
+
+    def parameters(path):
+        model = yaml.safe_load(path.read_text())["model"]
+        settings = dict(model.get("init_args", model))
+        settings.pop("optimizer", None)
+        if "levels" in settings:
+            settings["levels"] = [LevelSpec(**level) for level in settings["levels"]]
+        modules = {"lightning_modules.WaveNetModule": WaveNetModule, "lightning_modules.CountsModule": CountsModule}
+        module = modules.get(model.get("class_path"), HarmonicModule)(**settings)
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    base = parameters(CONFIGS / "ablations/base.yaml")
+    paths = sorted((CONFIGS / "baselines").glob("*.yaml"))
+    assert len(paths) == 4
+    for path in paths:
+        assert abs(parameters(path) / base - 1) < 0.05, path
