@@ -16,7 +16,7 @@ from errors import UserError
 from evaluation.intervals import ratio_interval
 from lightning_modules.carried import CarriedStates
 from metrics import NLLByPosition, sample_nats
-from models import HarmonicRNN
+from models import AutoregressiveNet
 
 BINS = 30  # of histograms
 
@@ -45,7 +45,7 @@ class Likelihood:
 
 @torch.inference_mode()
 def measure_likelihood(
-    net: HarmonicRNN, data: AudioDataModule, split: Split, progress: Callable[[int], None] = lambda clips: None
+    net: AutoregressiveNet, data: AudioDataModule, split: Split, progress: Callable[[int], None] = lambda clips: None
 ) -> Likelihood:
     """All samples of a split, each once, as `test` measures them.
 

@@ -62,10 +62,23 @@ def write_page(path: Path, report: dict[str, Any], examples: Sequence[Example]) 
         histograms=histogram_plot([(subject["name"], subject["histogram"]) for subject in models]),
         models=models,
         made_with=made_with,
+        reasons=_reasons(report["published"]),
         examples=[{"title": example.title, "clips": [clip.shown() for clip in example.clips]} for example in examples],
     )
     with replacing(path) as file:
         file.write(page.encode())
+
+
+def _reasons(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Why published rows cannot be compared, and the measures that each reason is of."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for name, why in row["reasons"].items():
+            names = found.setdefault("; ".join(why), [])
+            if name not in names:
+                names.append(name)
+    found.pop("", None)
+    return found
 
 
 def number(value: float) -> str:

@@ -112,7 +112,7 @@ def test_no_environment_is_committed():
     assert not listed.stdout
 
 
-def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch):
+def test_the_python_example_on_checkpoints_runs(tmp_path, monkeypatch):
     """Word for word, on the checkpoint of a tiny run."""
     import torch
 
@@ -120,7 +120,7 @@ def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch):
     from tests.audio_files import make_sc09
     from tests.cli.conftest import CONFIG
 
-    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    example = re.search(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)[1]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py"])
     make_sc09(tmp_path / "data")
