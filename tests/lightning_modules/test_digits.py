@@ -128,8 +128,9 @@ def test_data_without_labels_or_at_another_rate_is_refused(trained, monkeypatch,
     monkeypatch.setattr("sys.argv", ["train.py"])
     assert main(["fit", "--config", "digits.yaml", "--data.class_path", "datamodules.SC09"]) == 2
     assert "must be datamodules.SC09Digits" in capsys.readouterr().err
-    assert main(["fit", "--config", "digits.yaml", "--data.sample_rate", "8000"]) == 2
-    assert "must be 16000" in capsys.readouterr().err
+    for setting, value, message in (("sample_rate", "8000", "must be 16000"), ("order", "crops", "must be clips where clips have labels")):
+        assert main(["fit", "--config", "digits.yaml", f"--data.{setting}", value]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_lanes_that_rest_count_for_nothing(trained):
