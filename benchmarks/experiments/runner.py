@@ -81,42 +81,48 @@ class Runner:
         path = self._result(run, seed)
         return path.is_file() and self._same(json.loads(path.read_text())["hash"], run, seed)
 
+    def _checkpoint(self, run: Run, seed: int) -> Path:
+        """The best one, or the last where training did not validate."""
+        folder = self._folder(run, seed) / "version_0/checkpoints"
+        return next(path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file())
+
     def _run(self, run: Run, seed: int) -> None:
         folder = self._folder(run, seed)
-        begun = folder / "begun.json"
+        begun, fitted, log = folder / "begun.json", folder / "fitted.json", folder / "log.txt"
         if not begun.is_file() or not self._same(json.loads(begun.read_text()), run, seed):
             shutil.rmtree(folder, ignore_errors=True)  # of other settings or other code
             with replacing(begun) as file:
                 file.write(json.dumps(self._stamp(run, seed)).encode())
-        fitted, log = folder / "fitted.json", folder / "log.txt"
         goes_on = any(folder.rglob("last.ckpt"))
         ranks = int(run.settings.get("trainer.devices", 1))
         if not fitted.is_file():
             args = self._fit_arguments(run, seed)
             self._step(f"{folder.name}: fit", in_child(lambda: train(args, ranks, fitted), log), log)
-        version = folder / "version_0"
-        checkpoint = next(path for name in ("best", "last") if (path := version / "checkpoints" / f"{name}.ckpt").is_file())
-        tests = {}
+        measured = json.loads(fitted.read_text()) | {"went_on": goes_on} | self._measure(run, seed, log)
+        write(self._result(run, seed), self._described(run, seed) | measured)
+        bits = ", ".join(f"{name} {test['bits_per_sample']:.4f}" for name, test in measured["tests"].items())
+        print(f"{folder.name}: {bits} bits/sample, trained in {measured['seconds']:.0f} s", flush=True)
+
+    def _measure(self, run: Run, seed: int, log: Path) -> Result:
+        """The run's tests, and its speed of generation (null if not asked for)."""
+        folder, checkpoint = self._folder(run, seed), self._checkpoint(run, seed)
+        tests, speed = {}, None
         for name, settings in run.tests.items():
             status = in_child(lambda settings=settings: evaluate(checkpoint, arguments(settings)), log)
             self._step(f"{folder.name}: test {name}", status, log)
-            tests[name] = json.loads((version / "nll_test.json").read_text())
-        speed = None
+            tests[name] = json.loads((folder / "version_0/nll_test.json").read_text())
         if run.sampled:
             drawn = folder / "sampled.json"
             self._step(f"{folder.name}: sample", in_child(lambda: sample(checkpoint, run.sampled, drawn), log), log)
             speed = json.loads(drawn.read_text())["samples_per_second"]
-        result = self._described(run, seed, version) | json.loads(fitted.read_text())
-        write(self._result(run, seed), result | {"went_on": goes_on, "tests": tests, "sampled_per_second": speed})
-        bits = ", ".join(f"{name} {test['bits_per_sample']:.4f}" for name, test in tests.items())
-        print(f"{folder.name}: {bits} bits/sample, trained in {result['seconds']:.0f} s", flush=True)
+        return {"tests": tests, "sampled_per_second": speed}
 
     def _fit_arguments(self, run: Run, seed: int) -> Sequence[str]:
         folder = self._folder(run, seed)
         where = folder / "where.yaml"  # as a config, for where `last` is looked for
         where.write_text(json.dumps({"trainer": {"logger": {"init_args": {"save_dir": str(folder.parent), "name": folder.name}}}}))
         before = next((each for each in self.experiment.runs if each.name == run.after), None)
-        begins = {} if before is None else {"model.init_from": str(self._folder(before, seed) / "version_0/checkpoints/best.ckpt")}
+        begins = {} if before is None else {"model.init_from": str(self._checkpoint(before, seed))}
         common = {"seed_everything": seed, "trainer.accelerator": ACCELERATORS[self.device], "trainer.devices": 1}
         quiet = {"trainer.enable_progress_bar": False, "ckpt_path": "last"}
         configs = ["--config", str(ROOT / run.config), "--config", str(where)]
@@ -130,7 +136,8 @@ class Runner:
         last = "\n".join(log.read_text().splitlines()[-5:])
         raise UserError(f"{what}: ended with status {status}; {log} says why:\n{last}")
 
-    def _described(self, run: Run, seed: int, version: Path) -> Result:
+    def _described(self, run: Run, seed: int) -> Result:
+        version = self._folder(run, seed) / "version_0"
         found = curves(version)
         checkpoint = read_checkpoint(version / "checkpoints/last.ckpt")
         (loader,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]

@@ -48,5 +48,5 @@ def test_memory_is_learned_and_its_lack_is_not(tmp_path):
     remembered, forgotten = (
         {name: test["bits_per_sample"] for name, test in json.loads(path.read_text())["tests"].items()} for path in paths
     )
-    assert remembered["repeat"] < remembered["cut"] - 1
+    assert remembered["repeat"] < min(3, remembered["cut"]) - 1
     assert min(forgotten["repeat"], forgotten["cut"], remembered["cut"]) > 3 - 0.05
