@@ -102,7 +102,7 @@ def test_bad_clips_are_drawn_again_so_often_and_counted(tmp_path):
     clips = list(writer_for(net, reference=Never()).write(tmp_path, settings))
     assert [(clip.redraws, len(clip.findings)) for clip in clips] == [(2, 1)] * 3
     # Each draw has random numbers of its own.
-    draws = {tuple(torch.rand(3, generator=generator(1, clip, redraw)).tolist()) for clip in range(4) for redraw in range(4)}
+    draws = {tuple(generator(1, clip, redraw).random(3).tolist()) for clip in range(4) for redraw in range(4)}
     assert len(draws) == 16
 
 
@@ -125,6 +125,7 @@ def test_a_disk_that_fills_up_is_an_error_that_names_the_file(tmp_path):
     [
         ({"seconds": 0}, "--seconds must be above 0, got 0"),
         ({"seconds": -1.0}, "--seconds must be above 0"),
+        ({"seed": -1}, "--seed must be 0 or more"),
         ({"seconds": math.inf}, "--seconds must be above 0"),
         ({"seconds": math.nan}, "--seconds must be above 0"),
         ({"clips": 0}, "--clips must be at least 1"),
