@@ -61,16 +61,16 @@ class Settings:
                 f"--batch ({self.batch}): each clip drawn needs two open files, and this shell allows {open_files}: at most {most}"
             )
 
-    def samples(self, sample_rate: int) -> int:
+    def samples(self, sample_rate: int, to_file: bool = True) -> int:
         """In each clip.
 
         Raises:
-            UserError: none, or more than a WAV holds.
+            UserError: none, or where they go to a file more than a WAV holds.
         """
         samples = round(self.seconds * sample_rate)
         if not samples:
             raise UserError(f"--seconds ({self.seconds}) is less than one sample at {sample_rate} Hz")
-        if self.format == "wav" and 2 * samples > LARGEST_WAV:
+        if to_file and self.format == "wav" and 2 * samples > LARGEST_WAV:
             raise UserError(f"--seconds ({self.seconds}) is more than a WAV can hold at {sample_rate} Hz; use --format flac")
         return samples
 
@@ -139,7 +139,7 @@ class ClipWriter:
     def play(self, settings: Settings, hear: Callable[[Tensor], None]) -> Clip:
         """Draws the first clip without files, handing on its classes (n,) as they are made."""
         self.engine.start(self.state([0]))
-        watch, nats, samples = Watch(self.quantiser, self.sample_rate), 0.0, settings.samples(self.sample_rate)
+        watch, nats, samples = Watch(self.quantiser, self.sample_rate), 0.0, settings.samples(self.sample_rate, to_file=False)
         for classes, of_each in draw(self.engine, samples, [generator(settings.seed, 0)], settings.temperature, settings.top_p):
             hear(classes[0])
             watch.feed(classes[0])

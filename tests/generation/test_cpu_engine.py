@@ -104,17 +104,19 @@ def test_draws_what_the_plain_engine_draws(temperature, top_p):
         state = engine.state()
 
 
-def test_a_lane_is_the_same_to_the_bit_whatever_the_others():
-    net = make_model(levels=DEEP, dtype=torch.float32)
-    engine = CPUEngine(net, threads=1)
+@pytest.mark.parametrize("stored", ["full", "bfloat16", "int8"])
+def test_a_lane_is_the_same_to_the_bit_whatever_the_others(stored):
+    net = make_model(levels=[LevelSpec(64, 1, spec.factor) for spec in DEEP], dtype=torch.float32)
+    engine = CPUEngine(net, stored, threads=1)
     classes = make_classes(6, 200)
     with torch.inference_mode():
         _, fresh = net(classes[:, :0])
     engine.start(fresh)
     together, _ = engine.follow(classes)
-    engine.start(fresh.map(lambda t: t[5:]))
-    alone, _ = engine.follow(classes[5:])
-    assert torch.equal(together[5:], alone)
+    for lane in range(6):
+        own = slice(lane, lane + 1)
+        engine.start(fresh.map(lambda t, own=own: t[own]))
+        assert torch.equal(together[own], engine.follow(classes[own])[0])
 
 
 def test_lanes_that_are_reset_begin_anew():
