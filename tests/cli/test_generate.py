@@ -98,7 +98,8 @@ def test_without_arguments_folders_are_numbered_in_the_newest_run(run, folder):
     assert soundfile.info(folder / "logs/tiny/version_0/generated_2/clip_0000.flac").frames == 16
 
 
-def test_one_prompt_has_many_continuations(run, folder, out, tmp_path, capsys):
+def test_one_prompt_has_many_continuations(run, folder, out, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cli.generate.PROMPT_CHUNK", 300)
     stereo = np.stack([tone(4410, 0), tone(4410, 1)], axis=1)
     soundfile.write(tmp_path / "prompt.wav", stereo, 44_100)
     command = f"generate --prompt {tmp_path}/prompt.wav --seconds 0.003 --clips 2 --seed 1 --prompt_seconds 0.05"

@@ -1,10 +1,13 @@
 import copy
+import errno
+import mmap
 
 import pytest
 import torch
 from torch import nn
 
 from generation.cpu import CPUEngine
+from generation.cpu.weights import _large_pages
 from generation.engine import PlainEngine
 from models import DownPool, GatedRecurrence, LevelSpec, UpPool
 from tests.helpers import F64, relative_error
@@ -156,6 +159,15 @@ def test_weights_in_fewer_bits_are_the_rounded_ones(stored, width, limit):
     # With int8 the inputs of products are rounded too, to 16 bits.
     assert max(follow(CPUEngine(net, stored, threads=1), rounded_net, classes, 161)) < limit
     assert relative_error(rounded_net(classes)[0], net(classes)[0]) > 2 * limit
+
+
+def test_weights_are_laid_out_where_there_are_no_large_pages(monkeypatch):
+    class Refusing(mmap.mmap):
+        def madvise(self, *_):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("generation.cpu.weights.mmap.mmap", Refusing)
+    assert len(_large_pages(100)) >= 100
 
 
 def test_refuses_what_it_cannot_step():

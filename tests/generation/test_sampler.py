@@ -22,7 +22,8 @@ def naive_greedy(net, prompt, samples):
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 12])
-def test_greedy_equals_recomputation(length):
+def test_greedy_equals_recomputation(length, monkeypatch):
+    monkeypatch.setattr("generation.sampler.PROMPT_CHUNK", 5)
     net = make_model()
     prompt = torch.randint(32, (2, length))
     assert torch.equal(generate(net, 20, 2, prompt=prompt, temperature=0), naive_greedy(net, prompt, 20))
