@@ -3,8 +3,8 @@
     python -m benchmarks.generate [--samples N] [--repeats N] [--threads N] [--prompt N] [--plain N] [--ckpt_path FILE]
 
 Before the timing of a case, the engine is led through samples drawn from the model, and its logits are held against the parallel forward
-pass. What weights in fewer bits cost is measured on the same samples: of a trained model where its checkpoint is given. With `--repeats 0`
-nothing is timed. Generation on a GPU: `python -m benchmarks.gpu --only generation`.
+pass with weights rounded alike. What weights in fewer bits cost is measured on the same samples: of a trained model where its checkpoint is
+given. With `--repeats 0` nothing is timed. Generation on a GPU: `python -m benchmarks.gpu --only generation`.
 """
 
 import math
@@ -23,6 +23,7 @@ import torch
 from jsonargparse import auto_cli
 from numba import njit
 
+from benchmarks.rounded_weights import as_stored
 from benchmarks.training_speed import processor
 from callbacks.run_record import code_version
 from generation.cpu import CPUEngine
@@ -34,6 +35,8 @@ from generation.sampler import PROMPT_CHUNK, read_prompt
 from models import HarmonicRNN, ModelState
 from voices import load
 
+PIECE = 1600  # samples that are compared at once
+LIMITS = {"full": 1e-4, "bfloat16": 1e-4, "int8": 1e-3}  # relative; with int8 the inputs of products are rounded too, to 16 bits
 BYTES = {columns.FULL: 4, columns.BFLOAT16: 2, columns.INT8: 1}
 
 
@@ -56,24 +59,31 @@ def main(
     print(f"versions torch {torch.__version__}, numba {version('numba')}, python {platform.python_version()}, commit {code_version()}")
     print(f"model    {sum(p.numel() for p in net.parameters()):,} parameters, {threads} threads, {repeats} repeats\n")
     reference = CPUEngine(net, threads=threads)
-    reference.start(fresh(net, 1))
-    drawn, _ = reference.draw(torch.rand(1, samples, dtype=torch.float64), 1.0, 1.0)
+    reference.start(fresh(net, 32))
+    drawn, _ = reference.draw(torch.rand(32, samples, dtype=torch.float64), 1.0, 1.0)
     for stored, streams in (("full", 1), ("bfloat16", 1), ("int8", 1), ("full", 32), ("bfloat16", 32), ("int8", 32)):
         engine = CPUEngine(net, stored, threads)  # type: ignore[arg-type]
-        check(net, engine, drawn, stored, streams)
+        check(net, engine, drawn[:streams], stored)
         if not repeats:
             continue
         steps = max(160, 8000 // streams // 160 * 160)
         floor = [timed_floor(engine._tables, steps) for _ in range(repeats)]
         report(f"{streams} streams, {stored}", [streams * steps / timed_draw(engine, steps) for _ in range(repeats)], "samples/s")
         report("  floor: reading the weights at their rates", floor, "µs a step")
+    classes = torch.randint(net.classes, (1, prompt))
+    slow = PlainEngine(net)
+    check_plain(net, slow, plain)
+    check_prompt(net, classes)
     if not repeats:
         return
-    slow = PlainEngine(net)
-    slow.start(fresh(net, 1))
-    report("1 stream, plain engine", [plain / timed(lambda: slow.draw(torch.rand(1, plain), 1.0, 1.0))], "samples/s")
-    pieces = torch.randint(net.classes, (1, prompt)).split(PROMPT_CHUNK, dim=1)
-    report(f"prompt of {prompt:,}", [prompt / timed(lambda: read_prompt(net, pieces))], "samples/s")
+    report(
+        "1 stream, plain engine", [plain / timed(lambda: slow.draw(torch.rand(1, plain), 1.0, 1.0)) for _ in range(repeats)], "samples/s"
+    )
+    pieces = classes.split(PROMPT_CHUNK, dim=1)
+    report(f"prompt of {prompt:,}", [prompt / timed(lambda: read_prompt(net, pieces)) for _ in range(repeats)], "samples/s")
+    with torch.inference_mode():
+        rates = [pieces[0].shape[1] / timed(lambda: net(pieces[0])) for _ in range(repeats)]
+    report(f"  forward pass over {pieces[0].shape[1]:,} without carried state", rates, "samples/s")
 
 
 @torch.inference_mode()
@@ -82,22 +92,58 @@ def fresh(net: HarmonicRNN, streams: int) -> ModelState:
 
 
 @torch.inference_mode()
-def check(net: HarmonicRNN, engine: CPUEngine, drawn: torch.Tensor, stored: str, streams: int) -> None:
-    """Raises where the engine's logits differ from those of the forward pass; says what weights in fewer bits cost: by how much they raise
-    the expected NLL of what the model itself may draw next, which is the divergence of the two distributions."""
-    engine.start(fresh(net, streams))
-    expected, _ = net(drawn)
-    worst, divergence = 0.0, 0.0
-    for start in range(0, drawn.shape[1], 1600):
-        part = slice(start, start + 1600)
-        logits, _ = engine.follow(drawn[:, part].repeat(streams, 1))
-        ours, theirs = (torch.log_softmax(each.double(), dim=-1) for each in (logits[:1], expected[:, part]))
+def check(net: HarmonicRNN, engine: CPUEngine, drawn: torch.Tensor, stored: str) -> None:
+    """Raises where the engine's logits differ from those of the forward pass with weights rounded as the engine's; says what the rounding
+    costs: by how much it raises the expected NLL of what the model itself may draw next, which is the divergence of the two
+    distributions.
+
+    Args:
+        net: the model, its weights as they are.
+        engine: with weights kept as `stored` says.
+        drawn: (streams, T) classes, others in each stream.
+    """
+    engine.start(fresh(net, len(drawn)))
+    rounded_net = as_stored(net, stored)
+    exact, state = fresh(net, len(drawn)), fresh(rounded_net, len(drawn))
+    difference, largest, divergence = 0.0, 0.0, 0.0
+    for part in drawn.split(PIECE, dim=1):
+        logits, _ = engine.follow(part)
+        (expected, exact), (rounded, state) = net(part, exact), rounded_net(part, state)
+        ours, theirs = (torch.log_softmax(each.double(), dim=-1) for each in (logits, expected))
         divergence += (theirs.exp() * (theirs - ours)).sum().item()
-        worst = max(worst, ((logits - expected[:, part]).abs().max() / expected.abs().max()).item())
-    if stored == "full" and not worst < 1e-4:
-        raise SystemExit(f"the engine differs from the forward pass by {worst:.1e}: no speed is reported")
-    cost = divergence / drawn.shape[1] / math.log(2)
-    print(f"{streams} streams, {stored}: logits differ by {worst:.1e} over {drawn.shape[1]:,} samples, NLL by {cost:.1e} bits/sample")
+        difference = max(difference, (logits - rounded).abs().max().item())
+        largest = max(largest, rounded.abs().max().item())
+    require(difference / largest, LIMITS[stored], f"the engine with weights in {stored}")
+    cost = divergence / drawn.numel() / math.log(2)
+    print(
+        f"{len(drawn)} streams, {stored}: logits differ by {difference / largest:.1e} from the forward pass with such weights over "
+        f"{drawn.shape[1]:,} samples each, the weights cost {cost:.1e} bits/sample"
+    )
+
+
+@torch.inference_mode()
+def check_plain(net: HarmonicRNN, engine: PlainEngine, samples: int) -> None:
+    """Raises where the likelihoods that the plain engine gives its own draws differ from those of the forward pass."""
+    engine.start(fresh(net, 1))
+    classes, nats = engine.draw(torch.rand(1, samples, dtype=torch.float64), 1.0, 1.0)
+    expected = -torch.log_softmax(net(classes)[0].double(), dim=-1).gather(2, classes[..., None])[..., 0]
+    require(((nats - expected).abs().max() / expected.abs().max()).item(), LIMITS["full"], "the plain engine")
+
+
+@torch.inference_mode()
+def check_prompt(net: HarmonicRNN, classes: torch.Tensor) -> None:
+    """Raises where what follows a prompt read in pieces differs from what follows in one pass over prompt and continuation."""
+    after = min(classes.shape[1] // 4, PIECE)
+    classes = classes[:, : PROMPT_CHUNK + 2 * after]
+    expected = net(classes)[0][:, -after:]
+    heard = classes[:, :-after]
+    logits, _ = net(classes[:, -after:], read_prompt(net, heard.split(max(1, heard.shape[1] * 2 // 3), dim=1)))
+    require(((logits - expected).abs().max() / expected.abs().max()).item(), LIMITS["full"], "what follows the prompt")
+
+
+def require(difference: float, limit: float, what: str) -> None:
+    if not difference < limit:
+        raise SystemExit(f"{what} differs from the forward pass by {difference:.1e}, not less than {limit:g}: no speed is reported")
 
 
 def timed_draw(engine: CPUEngine, steps: int) -> float:

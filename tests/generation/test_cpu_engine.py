@@ -1,4 +1,3 @@
-import copy
 import errno
 import mmap
 
@@ -6,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.rounded_weights import as_stored
 from generation.cpu import CPUEngine
 from generation.cpu.weights import _large_pages
 from generation.engine import PlainEngine
-from models import DownPool, GatedRecurrence, LevelSpec, UpPool
+from models import LevelSpec
 from tests.helpers import F64, relative_error
 from tests.models.test_harmonic_rnn import make_classes, make_model
 
@@ -130,26 +130,6 @@ def test_lanes_that_are_reset_begin_anew():
         state = state.reset(torch.tensor([True, False]))
         engine.start(state)
         assert relative_error(engine.follow(classes[:, 12:])[0], net(classes[:, 12:], state)[0]) < F64
-
-
-def as_stored(net, stored):
-    """The model with the weights of its products as the engine stores them."""
-    net = copy.deepcopy(net)
-    for module in net.modules():
-        if isinstance(module, nn.Linear) and module is not net.embedding.projection:
-            module.weight.data = rounded(module.weight.data.T, stored).T
-        elif isinstance(module, DownPool | UpPool):
-            module.weight.data = rounded(module.weight.data, stored)
-        elif isinstance(module, GatedRecurrence):
-            module.gate_weight.data = rounded(module.gate_weight.data, stored)
-    return net
-
-
-def rounded(weights, stored):
-    if stored == "bfloat16" or weights.shape[-2] < 64:
-        return weights.bfloat16().float()
-    scale = weights.abs().amax(dim=-2, keepdim=True) / 127
-    return (weights / scale).round() * scale
 
 
 @pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 1e-3)])
