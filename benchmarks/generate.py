@@ -35,6 +35,7 @@ from generation.sampler import PROMPT_CHUNK, read_prompt
 from models import HarmonicRNN, ModelState
 from voices import load
 
+STEPS = 8000  # of one stream that are timed at once, about a second
 PIECE = 1600  # samples that are compared at once
 LIMITS = {"full": 1e-4, "bfloat16": 1e-4, "int8": 1e-3}  # relative; with int8 the inputs of products are rounded too, to 16 bits
 BYTES = {columns.FULL: 4, columns.BFLOAT16: 2, columns.INT8: 1}
@@ -66,7 +67,7 @@ def main(
         check(net, engine, drawn[:streams], stored)
         if not repeats:
             continue
-        steps = max(160, 8000 // streams // 160 * 160)
+        steps = max(160, STEPS // streams // 160 * 160)
         floor = [timed_floor(engine._tables, steps) for _ in range(repeats)]
         report(f"{streams} streams, {stored}", [streams * steps / timed_draw(engine, steps) for _ in range(repeats)], "samples/s")
         report("  floor: reading the weights at their rates", floor, "µs a step")

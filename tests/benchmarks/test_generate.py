@@ -15,6 +15,7 @@ def tiny(monkeypatch):
     net = make_model(levels=(LevelSpec(64, 1, 2), LevelSpec(64, 1)), dtype=torch.float32)
     monkeypatch.setattr(generate, "HarmonicRNN", lambda: net)
     monkeypatch.setattr(generate, "PROMPT_CHUNK", 64)
+    monkeypatch.setattr(generate, "STEPS", 160)
     return net
 
 
