@@ -156,6 +156,7 @@ def test_a_run_goes_on_with_the_same_samples_or_not_at_all(recordings, capsys, o
     refused("--data.batch_size 3", "data.batch_size was 2", "is 3 now")
     refused("--data.clip_samples 320", "data.clip_samples was 160", "is 320 now")
     refused("--data.seed 7", "data.seed was 0", "is 7 now")
+    refused("--data.scaling none", "data.scaling was file", "is none now")
     refused("--data.order crops", f"data.order was {order}", "is crops now")
     train = recordings / "music/train"
     soundfile.write(train / "more.wav", tone(200, 9), 16_000)
