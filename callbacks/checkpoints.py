@@ -89,12 +89,9 @@ class LastCheckpoint(OneFile):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         self._signals = StopSignals()
+        self._signals.ignore_after(trainer._signal_connector)
         if trainer.is_global_zero and self.dirpath:
             remove_parts(Path(self.dirpath))
-
-    @override
-    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._signals.ignore()
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -7,6 +7,7 @@ from types import FrameType
 
 import lightning as L
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from signals import STOPPING, restore
 
@@ -43,9 +44,16 @@ class StopSignals:
         self.received = 0
         self._outside = {signum: signal.getsignal(signum) for signum in STOPPING}
 
-    def ignore(self) -> None:
-        """Signals do again what they did when this was made: until there is a step to finish, that is to end the program."""
-        restore(self._outside)
+    def ignore_after(self, connector: _SignalConnector) -> None:
+        """Once Lightning has registered its handlers, signals do again what they did when this was made: until there is a step to finish,
+        that is to end the program. There is no hook between that and the first step that every training calls."""
+        register = type(connector).register_signal_handlers
+
+        def register_and_restore() -> None:
+            register(connector)
+            restore(self._outside)
+
+        connector.register_signal_handlers = register_and_restore  # type: ignore[method-assign]
 
     def watch(self) -> None:
         """From now on signals are noted."""

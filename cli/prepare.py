@@ -1,6 +1,7 @@
 """`python train.py prepare`: the data of a config alone, ahead of training."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules import AudioDataModule
+from datamodules.preparation import shard_path
 from errors import UserError
 
 NOT_DATA = ("seed_everything", "model", "ema", "samples", "fad", "checkpoint", "trainer", "ckpt_path", "weights_only")
@@ -56,6 +58,16 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
         hours = sum(entry.length for entry in good) / data.sample_rate / 3600
         table.add_row(split, f"{len(good):,}", f"{skipped:,}", f"{hours:.4f}", f"{sum(entry.overshoots for entry in good):,}")
     console.print(table)
+    listed = {shard_path(data.shards, entry.source) for entry in entries}
+    # Not removed, as another training, or another dataset on the same folder, may be reading them.
+    others = [path.stat().st_size for path in data.shards.rglob(shard_path(Path(), "*").name) if path not in listed]
+    if others:
+        console.print(
+            f"{len(others)} other shards there ({sum(others) / 1e9:.3f} GB) are of recordings that this dataset does not list: removed or "
+            "renamed ones, say; if nothing else uses them, they may be deleted",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(f"Prepared in {data.shards}", soft_wrap=True, highlight=False)
 
 

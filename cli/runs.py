@@ -8,7 +8,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,12 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
         path = Path(str(checkpoint))
         if not path.is_file():
             raise UserError(f"--ckpt_path {checkpoint}: there is no such file; give a checkpoint, best or last")
-        return Run(path.resolve().parents[1] if path.resolve().parent.name == "checkpoints" else path.resolve().parent, path)
-    found = sorted(logs.rglob(CHECKPOINTS), key=lambda path: path.stat().st_mtime)
+        path = path.resolve()  # a link to a run's checkpoint is that checkpoint
+        return Run(path.parents[1] if path.parent.name == "checkpoints" else path.parent, path)
+    found = _checkpoints(logs)
     if not found:
         raise UserError(f"{logs}: no run with a checkpoint; train first (python train.py fit --config ...), or give --ckpt_path FILE")
-    folder = found[-1].parent
+    folder = max(found, key=lambda path: found[path]).parent
     for name in {"best": ["best"], "last": ["last", "best"]}.get(str(checkpoint), ["best", "last"]):
         if (folder / f"{name}.ckpt").is_file():
             return Run(folder.parent, folder / f"{name}.ckpt")
@@ -67,7 +68,17 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
 
 def any_runs(logs: Path) -> bool:
     """Whether a run with a checkpoint lies below `logs`."""
-    return any(logs.rglob(CHECKPOINTS))
+    return bool(_checkpoints(logs))
+
+
+def _checkpoints(logs: Path) -> dict[Path, float]:
+    """Those below `logs`, and when each was changed; links to nothing, and those that vanish while being looked at, are none."""
+    found = {}
+    for path in logs.rglob(CHECKPOINTS):
+        with suppress(OSError):
+            if path.is_file():
+                found[path] = path.stat().st_mtime
+    return found
 
 
 def new_folder(logger: TensorBoardLogger, is_set: bool) -> Path:

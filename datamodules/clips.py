@@ -65,6 +65,11 @@ class ClipDataset(Dataset[Batch]):
         self.source, self.clip_samples, self.quantiser, self.scaling = source, clip_samples, quantiser, scaling
         self._slice: tuple[int, int] | None = None
 
+    @property
+    def settings(self) -> dict[str, str | int | None]:
+        """What the samples of a clip follow from beside the recordings' names and lengths, by the settings' names."""
+        return {"scaling": self.scaling, "law": self.quantiser.law}
+
     def sliced(self, start: int, length: int) -> Self:
         """The same dataset, of each clip only `length` samples from `start` on, and the one sample before them."""
         part = copy(self)

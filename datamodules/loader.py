@@ -78,7 +78,7 @@ class StreamLoader(EvaluationLoader):
             yield batch
 
     @cached_property
-    def fingerprint(self) -> dict[str, str | int]:
+    def fingerprint(self) -> dict[str, str | int | None]:
         """What the samples of a batch follow from, by the settings' names: equal here, equal samples in each batch of that number."""
         return fingerprint(self.batches.order, self.dataset)  # type: ignore[arg-type]
 
@@ -86,17 +86,18 @@ class StreamLoader(EvaluationLoader):
         return {"given": self.given, "of": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises UserError, naming the first difference, where the state is of another order; of old checkpoints that is not known."""
+        """Raises UserError, naming the first difference, where the state is of another order; of old checkpoints that is not known,
+        or not all."""
         for key, value in state.get("of", self.fingerprint).items():
-            if self.fingerprint[key] != value:
+            if (now := self.fingerprint.get(key)) != value:
                 raise UserError(
-                    f"data.{key} was {value} in the training that is to go on, and is {self.fingerprint[key]} now, which gives lanes other "
+                    f"data.{key} was {value} in the training that is to go on, and is {now} now, which gives lanes other "
                     "samples: set it back, or start anew from the weights with --model.init_from FILE"
                 )
         self.given = state["given"]
 
 
-def fingerprint(order: Clips | Crops | Sequential, dataset: ClipDataset) -> dict[str, str | int]:
+def fingerprint(order: Clips | Crops | Sequential, dataset: ClipDataset) -> dict[str, str | int | None]:
     """What the samples of each batch follow from; of the recordings a summary of their number, names and lengths."""
     source = dataset.source
     names = [entry.source for entry in source.entries] if isinstance(source, Recordings) else []
@@ -107,4 +108,4 @@ def fingerprint(order: Clips | Crops | Sequential, dataset: ClipDataset) -> dict
         "clip_samples": dataset.clip_samples,
         "seed": order.seed,
         "root": f"{len(source.lengths)} training recordings of {sum(source.lengths)} samples (names and lengths: {digest})",
-    }
+    } | dataset.settings

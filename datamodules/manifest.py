@@ -32,7 +32,8 @@ class Entry:
         split: The split it belongs to when it was prepared.
         length: Samples in the shard.
         checksum: SHA-256 of the shard.
-        overshoots: Samples that did not fit into 16 bits and were clipped.
+        overshoots: Samples that lay outside [-1, 1] once rounded to steps of 2^-15, and were clipped. 1 itself, which becomes the highest
+            16-bit number, one step below, is not counted.
         low: The lowest sample of each block of the shard.
         high: The highest.
         error: Why it could not be prepared; then the fields after `split` are empty.

@@ -165,6 +165,11 @@ class _Counted(ClipDataset):
 
     source: _Made
 
+    @property
+    def settings(self) -> dict[str, str | int | None]:
+        own = ("distance", "min_distance", "motif", "grid", "pairs", "counted")
+        return super().settings | {key: getattr(self.source.data, key) for key in own}
+
     def __getitem__(self, piece: Piece) -> Batch:
         batch, data = super().__getitem__(piece), self.source.data
         if data.counted == "all":

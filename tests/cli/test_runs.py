@@ -8,7 +8,7 @@ import time
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cli.runs import new_folder, sole_writer
+from cli.runs import any_runs, find_run, new_folder, sole_writer
 from errors import UserError
 from tests.forking import in_child, status_of
 
@@ -55,6 +55,26 @@ def test_a_run_is_not_written_over(tmp_path):
     (tmp_path / "run/version_3/checkpoints/last.ckpt").touch()
     with pytest.raises(UserError, match="version_3: holds a run already"):
         new_folder(set_to, is_set=True)
+
+
+def test_links_to_checkpoints(tmp_path):
+    """One is the checkpoint that it leads to, wherever it lies; one that leads nowhere is none."""
+    checkpoints = tmp_path / "logs/run/version_0/checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "none.ckpt").symlink_to(tmp_path / "gone.ckpt")
+    assert not any_runs(tmp_path / "logs")
+    with pytest.raises(UserError, match="no run with a checkpoint"):
+        find_run("last", tmp_path / "logs")
+    for name in ("best.ckpt", "last.ckpt"):
+        (checkpoints / name).touch()
+    (checkpoints.parent / "config.yaml").touch()
+    assert find_run("last", tmp_path / "logs").goes_on_in_place
+    other = tmp_path / "logs/run/version_1/checkpoints/last.ckpt"
+    other.parent.mkdir(parents=True)
+    (other.parents[1] / "config.yaml").touch()
+    other.symlink_to(checkpoints / "best.ckpt")
+    run = find_run(str(other), tmp_path)
+    assert (run.folder, run.checkpoint, run.goes_on_in_place) == (checkpoints.parent, checkpoints / "best.ckpt", False)
 
 
 def test_a_run_goes_on_once_at_a_time_and_is_found_where_the_command_line_puts_it(run, folder, capsys):

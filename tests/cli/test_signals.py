@@ -90,6 +90,13 @@ def test_before_the_first_step_a_signal_ends_the_program(folder, capsys, hook, n
     assert not list(folder.rglob("*.ckpt"))
 
 
+def test_a_signal_between_going_on_and_the_first_step_ends_the_program(folder, capsys):
+    """Where Lightning makes no validation before training."""
+    plan = f"--trainer.num_sanity_val_steps 0 {at(0, hook='on_train_start')}"
+    assert fit(plan) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.splitlines()[-1] == "ended by SIGTERM"
+
+
 def test_a_signal_in_the_last_step_changes_nothing(folder):
     assert fit(f"--trainer.max_steps 3 --trainer.val_check_interval 2 {at(2)}") == 0
     assert last(folder)["global_step"] == 3

@@ -93,8 +93,10 @@ def test_training_carries_the_state_from_chunk_to_chunk(recordings):
     assert recorded == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("order", ["sequential", "clips", "crops"])
-@pytest.mark.parametrize("stop", [3, 8])
+STOPS = [("sequential", 3), ("sequential", 8), ("clips", 3), ("clips", 8), ("crops", 8), pytest.param("crops", 3, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("order", "stop"), STOPS)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, order, stop):
     """The same clips, and the same losses to 1e-6 in float64, from a checkpoint in or after an epoch, with other workers."""
     common = f"--data.order {order} --trainer.precision 64-true --ema.decay 0.9 --trainer.max_steps 12 --trainer.val_check_interval 1"
@@ -154,6 +156,7 @@ def test_a_run_goes_on_with_the_same_samples_or_not_at_all(recordings, capsys, o
     refused("--data.batch_size 3", "data.batch_size was 2", "is 3 now")
     refused("--data.clip_samples 320", "data.clip_samples was 160", "is 320 now")
     refused("--data.seed 7", "data.seed was 0", "is 7 now")
+    refused("--data.scaling none", "data.scaling was file", "is none now")
     refused("--data.order crops", f"data.order was {order}", "is crops now")
     train = recordings / "music/train"
     soundfile.write(train / "more.wav", tone(200, 9), 16_000)

@@ -136,3 +136,12 @@ def test_classes_survive_the_quantiser():
 def test_what_does_not_fit(settings, message):
     with pytest.raises(UserError, match=message):
         Memory(**SMALL | settings)
+
+
+@pytest.mark.parametrize(("key", "other"), [("counted", "all"), ("min_distance", 8), ("motif", 2)])
+def test_training_does_not_go_on_with_other_motifs(key, other):
+    """Though names and lengths of the recordings are the same."""
+    state = ready().train_dataloader().state_dict()
+    ready().train_dataloader().load_state_dict(state)
+    with pytest.raises(UserError, match=rf"data\.{key} was {SMALL.get(key, '')}.*is {other} now"):
+        ready(**{key: other}).train_dataloader().load_state_dict(state)
