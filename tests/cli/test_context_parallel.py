@@ -79,7 +79,9 @@ def test_what_cannot_be_split_is_said_before_training(folder, run, capsys):
     split = f"{SPLIT} --trainer.devices 2"
     assert run(f"fit --config tiny.yaml {split} --data.clip_samples 3") == 2
     assert "data.clip_samples (3) must be at least 4" in capsys.readouterr().err
-    wrong = "--trainer.strategy parallel.ContextParallelStrategy --trainer.strategy.context_size 3 --trainer.strategy.timeout 0:00:20"
+    assert run(f"fit --config tiny.yaml {split} --trainer.strategy.context_size 1 --data.batch_size 3") == 2
+    assert "data.batch_size (3) must be divisible by the number of data ranks (2)" in capsys.readouterr().err
+    wrong = "--trainer.strategy=context_parallel --trainer.strategy.context_size 3 --trainer.strategy.timeout 0:00:20"
     wrong += " --trainer.strategy.process_group_backend gloo"
     assert run(f"fit --config tiny.yaml --trainer.devices 2 --trainer.accelerator cpu {wrong}") == 2
     assert "context_size (3) must divide the number of ranks (2" in capsys.readouterr().err
