@@ -1,5 +1,6 @@
 """`python train.py generate`: audio from a trained model."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from audio.writing import pcm16
+from audio.writing import pcm16, writing
 from cli.generated import Generated, free_folder, sha256
 from cli.prepare import innermost
 from cli.runs import Run
@@ -59,8 +60,10 @@ def generate(args: Sequence[str], run: Run | None) -> None:
     folder = None if config.stdout else free_folder(config.out, run.folder, config.overwrite)
     console = Console(stderr=True)
     voice = load(run.checkpoint, data.scaling if data else None, device_of(config.device))
-    samples = settings.samples(voice.sample_rate)
-    prompts = read_prompts(config, settings, voice, data, console)
+    if data is not None:
+        check_same_classes(data, voice)
+    samples = settings.samples(voice.sample_rate, to_file=folder is not None)
+    prompts = read_prompts(config, settings, voice, data, run, console)
     start = starting_states(voice, prompts)
     console.print(f"Checkpoint {run.checkpoint} of run {run.folder}", soft_wrap=True, highlight=False)
     reference = usual_sound(data, voice.quantiser, run.folder / "usual_sound.json" if run.config.is_file() else None)
@@ -139,7 +142,21 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def read_prompts(config: Namespace, settings: Settings, voice: Voice, data: AudioDataModule | None, console: Console) -> Tensor | None:
+def check_same_classes(data: AudioDataModule, voice: Voice) -> None:
+    """Raises UserError where the classes of the data do not mean what the model's do."""
+    if (data.quantiser, data.sample_rate) != (voice.quantiser, voice.sample_rate):
+        ours, theirs = (
+            f"{q.law} {q.bits} bit, {rate} Hz" for q, rate in ((voice.quantiser, voice.sample_rate), (data.quantiser, data.sample_rate))
+        )
+        raise UserError(
+            f"the data is {theirs}, the model of {voice.checkpoint} was trained on {ours}: leave data.law, data.bits and data.sample_rate "
+            "as they were"
+        )
+
+
+def read_prompts(
+    config: Namespace, settings: Settings, voice: Voice, data: AudioDataModule | None, run: Run, console: Console
+) -> Tensor | None:
     """Classes of what is continued, (1, T) or (clips, T); None for nothing.
 
     Raises:
@@ -150,13 +167,11 @@ def read_prompts(config: Namespace, settings: Settings, voice: Voice, data: Audi
         if seconds is not None:
             raise UserError(f"--prompt_seconds ({seconds:g}) needs a --prompt")
         return None
-    if seconds is not None and round(seconds * voice.sample_rate) < 1:
-        raise UserError(f"--prompt_seconds ({seconds:g}) must be above 0, one sample at least")
+    if seconds is not None and not (math.isfinite(seconds) and round(seconds * voice.sample_rate) >= 1):
+        raise UserError(f"--prompt_seconds ({seconds:g}) must be above 0, one sample at least, and finite")
     if config.prompt in SPLITS:
         if data is None:
-            raise UserError(
-                f"--prompt {config.prompt}: there is no {voice.checkpoint.parents[1]}/config.yaml that names the data; give --config"
-            )
+            raise UserError(f"--prompt {config.prompt}: there is no {run.config} that names the data; give --config")
         return split_prompts(data, config.prompt, voice, seconds, settings.clips)
     path = Path(config.prompt)
     if not path.is_file():
@@ -170,13 +185,8 @@ def split_prompts(data: AudioDataModule, split: Any, voice: Voice, seconds: floa
     """The beginnings of a split's first clips, (clips, T); those that are long enough, and the first again where there are too few.
 
     Raises:
-        UserError: the data is not the model's, or has no clip that is long enough.
+        UserError: the data has no clip that is long enough.
     """
-    if (data.quantiser, data.sample_rate) != (voice.quantiser, voice.sample_rate):
-        ours, theirs = (
-            f"{q.law} {q.bits} bit, {rate} Hz" for q, rate in ((voice.quantiser, voice.sample_rate), (data.quantiser, data.sample_rate))
-        )
-        raise UserError(f"--prompt {split}: the data is {theirs}, the model of {voice.checkpoint} was trained on {ours}")
     length = data.clip_samples // 2 if seconds is None else round(seconds * voice.sample_rate)
     data.setup(SPLITS[split])
     found: list[Tensor] = []
@@ -220,16 +230,20 @@ def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
         sys.stdout.buffer.flush()
 
     try:
-        return writer.play(settings, hear)
-    except BrokenPipeError:
-        # What is left in the buffer goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return None
+        with writing(Path("standard output")):
+            return writer.play(settings, hear)
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            # What is left in the buffer goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error.__cause__, BrokenPipeError):
+            return None
+        raise
 
 
 @contextmanager
 def progress_bar(console: Console, samples: int, sample_rate: int) -> Iterator[Callable[[int], None]]:
-    """What is told how many samples were drawn, of so many and those that are drawn again."""
+    """What is told how many samples were drawn, of so many and those that are drawn again; at the end it says how fast that was."""
     columns = (TextColumn("Generating"), BarColumn(), RealTime(sample_rate), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=samples)
@@ -239,6 +253,8 @@ def progress_bar(console: Console, samples: int, sample_rate: int) -> Iterator[C
             bar.update(task, completed=done, total=max(done, bar.tasks[task].total or 0))
 
         yield advance
+        drawn, seconds = bar.tasks[task].completed / sample_rate, bar.tasks[task].elapsed or 1
+    console.print(f"{drawn:.3g} s of audio in {seconds:.3g} s: {drawn / seconds:.3g} x real time", highlight=False)
 
 
 def report(generated: Generated, usual: str) -> None:

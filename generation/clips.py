@@ -16,7 +16,7 @@ from audio.writing import GROWING, LARGEST_WAV, Format, Growing, GrowingArray
 from errors import UserError
 from generation.detectors import Finding, Reference, Watch
 from generation.engine import Engine
-from generation.sampler import draw, generator
+from generation.sampler import check_arguments, draw, generator
 from models import ModelState
 
 SPARE_FILES = 64  # that the process has open beside the clips
@@ -47,15 +47,9 @@ class Settings:
     format: Format = "wav"
 
     def __post_init__(self) -> None:
-        if not 0 < self.seconds < math.inf:
-            raise UserError(f"--seconds must be above 0, got {self.seconds}")
-        for name in ("clips", "batch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"--temperature must be 0 or more, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"--top_p must be above 0 and at most 1, got {self.top_p}")
+        check_arguments(self.clips, self.seed, self.temperature, self.top_p, self.seconds, option="--")
+        if self.batch < 1:
+            raise UserError(f"--batch must be at least 1, got {self.batch}")
         if self.reject < 0:
             raise UserError(f"--reject must be 0 or more, got {self.reject}")
         if self.reject and self.temperature == 0:
@@ -67,16 +61,16 @@ class Settings:
                 f"--batch ({self.batch}): each clip drawn needs two open files, and this shell allows {open_files}: at most {most}"
             )
 
-    def samples(self, sample_rate: int) -> int:
+    def samples(self, sample_rate: int, to_file: bool = True) -> int:
         """In each clip.
 
         Raises:
-            UserError: none, or more than a WAV holds.
+            UserError: none, or where they go to a file more than a WAV holds.
         """
         samples = round(self.seconds * sample_rate)
         if not samples:
             raise UserError(f"--seconds ({self.seconds}) is less than one sample at {sample_rate} Hz")
-        if self.format == "wav" and 2 * samples > LARGEST_WAV:
+        if to_file and self.format == "wav" and 2 * samples > LARGEST_WAV:
             raise UserError(f"--seconds ({self.seconds}) is more than a WAV can hold at {sample_rate} Hz; use --format flac")
         return samples
 
@@ -131,7 +125,7 @@ class ClipWriter:
         time while they grow. Yields clips as they are finished; those whose numbers are in `finished` are left as they are.
 
         Raises:
-            UserError: a file cannot be written.
+            UserError: a file cannot be written, or the model's logits are not finite.
         """
         waiting = [(number, 0) for number in range(settings.clips) if number not in finished]
         while waiting:
@@ -145,7 +139,7 @@ class ClipWriter:
     def play(self, settings: Settings, hear: Callable[[Tensor], None]) -> Clip:
         """Draws the first clip without files, handing on its classes (n,) as they are made."""
         self.engine.start(self.state([0]))
-        watch, nats, samples = Watch(self.quantiser, self.sample_rate), 0.0, settings.samples(self.sample_rate)
+        watch, nats, samples = Watch(self.quantiser, self.sample_rate), 0.0, settings.samples(self.sample_rate, to_file=False)
         for classes, of_each in draw(self.engine, samples, [generator(settings.seed, 0)], settings.temperature, settings.top_p):
             hear(classes[0])
             watch.feed(classes[0])
@@ -165,7 +159,7 @@ class ClipWriter:
                 for n in numbers
             ]
             generators = [generator(settings.seed, *clip) for clip in batch]
-            for classes, of_each in draw(self.engine, samples, generators, settings.temperature, settings.top_p):
+            for classes, of_each in draw(self.engine, samples, generators, settings.temperature, settings.top_p, numbers):
                 nats += of_each.sum(dim=1)
                 for lane, file, watch in zip(classes, files, watches, strict=True):
                     file.write(lane)

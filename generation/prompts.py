@@ -12,6 +12,7 @@ from audio import Quantiser, Scaling, scale, stream_mono
 from audio.reading import probe
 from errors import UserError
 
+MOST_CHANNELS = 32  # of samples in memory; more are taken for a time axis in the wrong place
 Audio = Path | str | np.ndarray | Tensor
 
 
@@ -63,7 +64,10 @@ def _reader(audio: Audio, own_rate: int, rate: int) -> Callable[[], Iterator[np.
     """What reads the audio from its beginning, as often as it is called: float32 (n,) at the model's rate."""
     if isinstance(audio, Path | str):
         return lambda: stream_mono(Path(audio), rate)
-    samples = np.atleast_2d(np.asarray(audio, dtype=np.float32)).mean(axis=0, dtype=np.float32)
+    samples = np.atleast_2d(np.asarray(audio, dtype=np.float32))
+    if samples.ndim > 2 or len(samples) > MOST_CHANNELS:
+        raise UserError(f"the audio has the shape {samples.shape}, not (T,) or (channels, T) with at most {MOST_CHANNELS} channels")
+    samples = samples.mean(axis=0, dtype=np.float32)
     if own_rate < 1:
         raise UserError(f"the sample rate must be at least 1 Hz, got {own_rate}")
     if not samples.size:
@@ -71,5 +75,8 @@ def _reader(audio: Audio, own_rate: int, rate: int) -> Callable[[], Iterator[np.
     if not np.isfinite(samples).all():
         raise UserError("the audio holds NaN or infinite samples")
     if own_rate != rate:
+        frames = len(samples)
         samples = soxr.resample(samples, own_rate, rate, quality="HQ")
+        if not len(samples):
+            raise UserError(f"the audio's {frames} samples at {own_rate} Hz are less than one sample at {rate} Hz")
     return lambda: iter([samples])

@@ -1,10 +1,13 @@
 """Clips drawn from a model, over any engine."""
 
+import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from errors import UserError
 from generation.engine import Engine
 from generation.fastest import make_engine
 from models import AutoregressiveNet, ModelState, undivided
@@ -41,7 +44,13 @@ def generate(
 
     Returns:
         (B, samples) int64 on the CPU, without the prompt.
+
+    Raises:
+        UserError: an argument is out of range, or the model's logits are not finite.
     """
+    check_arguments(clips, seed, temperature, top_p)
+    if samples < 0:
+        raise UserError(f"samples must be 0 or more, got {samples}")
     prompt = torch.empty(1, 0, dtype=torch.long) if prompt is None else torch.atleast_2d(prompt)
     engine = make_engine(net) if engine is None else engine
     engine.start(spread(read_prompt(net, prompt.split(PROMPT_CHUNK, dim=1)), clips))
@@ -49,8 +58,26 @@ def generate(
     return torch.cat([torch.empty(clips, 0, dtype=torch.long), *(classes for classes, _ in pieces)], dim=1)
 
 
+def check_arguments(clips: int, seed: int, temperature: float, top_p: float, seconds: float = 1.0, option: str = "") -> None:
+    """Raises UserError where one of them is out of range; `option` is what the user writes before their names."""
+    for wrong, name, value, bounds in (
+        (not 0 < seconds < math.inf, "seconds", seconds, "above 0"),
+        (clips < 1, "clips", clips, "at least 1"),
+        (seed < 0, "seed", seed, "0 or more"),
+        (not 0 <= temperature < math.inf, "temperature", temperature, "0 or more"),
+        (not 0 < top_p <= 1, "top_p", top_p, "above 0 and at most 1"),
+    ):
+        if wrong:
+            raise UserError(f"{option}{name} must be {bounds}, got {value}")
+
+
 def draw(
-    engine: Engine, samples: int, generators: Sequence[torch.Generator], temperature: float = 1.0, top_p: float = 1.0
+    engine: Engine,
+    samples: int,
+    generators: Sequence[np.random.Generator],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The next samples of a started engine, as they are made: classes (B, n) and nats (B, n) as `Engine.draw` gives them.
 
@@ -59,15 +86,24 @@ def draw(
         samples: how many in all.
         generators: of the random numbers, one a lane: what keeps clips apart from one another and from the device.
         temperature, top_p: as for the engine.
+        numbers: of the clips, a lane each, for messages; None for those of the lanes.
+
+    Raises:
+        UserError: the model's logits are not finite.
     """
     at_once = -(-CHUNK // engine.period) * engine.period
-    uniforms = torch.empty(len(generators), 0)
+    uniforms = torch.empty(len(generators), 0, dtype=torch.float64)
     for start in range(0, samples, at_once):
         n = min(at_once, samples - start)
         # In pieces of one size, that a clip be the same from every engine and begin the same at every length.
         while uniforms.shape[1] < n:
-            uniforms = torch.cat([uniforms, torch.stack([torch.rand(CHUNK, generator=each) for each in generators])], dim=1)
-        yield engine.draw(uniforms[:, :n].double(), temperature, top_p)
+            uniforms = torch.cat([uniforms, torch.from_numpy(np.stack([each.random(CHUNK) for each in generators]))], dim=1)
+        classes, nats = engine.draw(uniforms[:, :n], temperature, top_p)
+        if not nats.isfinite().all():
+            step, lane = (~nats.isfinite().T).nonzero()[0].tolist()
+            clip = lane if numbers is None else numbers[lane]
+            raise UserError(f"sample {start + step} of clip {clip}: the model's logits are not finite; take an earlier checkpoint")
+        yield classes, nats
         uniforms = uniforms[:, n:]
 
 
@@ -94,8 +130,6 @@ def spread(state: ModelState, clips: int) -> ModelState:
     return state.map(lambda tensor: tensor.expand(clips, *tensor.shape[1:]).contiguous())
 
 
-def generator(seed: int, clip: int, redraw: int = 0) -> torch.Generator:
-    """The random numbers of a clip; others each time that it is drawn again."""
-    # Mixed, since generators with neighbouring seeds are not independent.
-    mixed = (seed * 0x9E3779B97F4A7C15 + clip * 0xBF58476D1CE4E5B9 + redraw * 0x94D049BB133111EB) % 2**63
-    return torch.Generator().manual_seed(mixed)
+def generator(seed: int, clip: int, redraw: int = 0) -> np.random.Generator:
+    """The random numbers of a clip; others each time that it is drawn again. Of a seed all bits count; torch's own for the CPU takes 32."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(clip, redraw)))

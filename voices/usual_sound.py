@@ -8,6 +8,7 @@ from pathlib import Path
 from audio import Quantiser
 from datamodules import AudioDataModule
 from errors import UserError
+from files import replacing
 from generation.detectors import Reference
 
 CLIPS = 256  # of the training split, evenly spread
@@ -23,11 +24,8 @@ def usual_sound(data: AudioDataModule | None, quantiser: Quantiser, kept: Path |
     """
     if data is None:
         return Reference.defaults(quantiser)
-    if kept is not None and kept.is_file():
-        values = json.loads(kept.read_text())
-        reference = Reference(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-        if reference.source == data.protocol:
-            return reference
+    if kept is not None and (reference := _read(kept)) is not None and reference.source == data.protocol:
+        return reference
     try:
         data.setup("fit")
     except UserError:
@@ -36,6 +34,15 @@ def usual_sound(data: AudioDataModule | None, quantiser: Quantiser, kept: Path |
     batches = (data.clip("train", index) for index in range(0, clips, -(-clips // CLIPS)))
     reference = Reference.of((batch.classes[batch.valid] for batch in batches), data.quantiser, data.sample_rate, data.protocol)
     if kept is not None:
-        with suppress(OSError):  # a run that may only be read is measured each time
-            kept.write_text(json.dumps(asdict(reference), indent=2) + "\n")
+        with suppress(OSError), replacing(kept) as file:  # a run that may only be read is measured each time
+            file.write((json.dumps(asdict(reference), indent=2) + "\n").encode())
     return reference
+
+
+def _read(kept: Path) -> Reference | None:
+    """What a file holds; None where it is not there or not whole."""
+    try:
+        values = json.loads(kept.read_text())
+        return Reference(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

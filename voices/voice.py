@@ -14,6 +14,7 @@ from errors import UserError
 from generation import Engine, generate, make_engine
 from generation.cpu import CPUEngine
 from generation.prompts import Audio, classes_of
+from generation.sampler import check_arguments
 from lightning_modules import load_module
 from metrics import sample_nats
 from models import AutoregressiveNet, undivided
@@ -104,8 +105,9 @@ class Voice:
             temperature, top_p: as for `generation.generate`.
 
         Raises:
-            UserError: as `classes`.
+            UserError: as `classes`; or a number is out of range.
         """
+        check_arguments(clips, seed, temperature, top_p, seconds)
         heard = None if prompt is None else self.classes(prompt, sample_rate)
         samples, how = round(seconds * self.sample_rate), {"seed": seed, "temperature": temperature, "top_p": top_p}
         return self.quantiser.decode_centre(generate(self.net, samples, clips, prompt=heard, engine=self.engine(), **how))

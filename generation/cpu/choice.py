@@ -11,10 +11,12 @@ from generation.cpu.vector import PANEL, greater, jit
 
 @jit
 def choose(logits: Any, uniform: Any, temperature: Any, top_p: Any, weights: Any, order: Any) -> Any:
-    """The class drawn and its -ln p at temperature 1 and top_p 1; `weights` (q,) float64 and `order` (q,) int64 are room to work in."""
+    """The class drawn and its -ln p at temperature 1 and top_p 1, NaN where the logits are not finite; `weights` (q,) float64 and `order`
+    (q,) int64 are room to work in."""
     top = _greatest(logits)
     total = _exponentials(logits, top, 1.0, weights)
-    logarithm = np.log(total)
+    # NaN where a logit is not finite: exponentials and comparisons need not be.
+    logarithm = np.log(total) + 0.0 * _sum(logits)
     if temperature == 0:
         drawn = _first(logits, top)
     else:
@@ -43,10 +45,11 @@ def _greatest(logits: Any) -> Any:
 
 @jit
 def _first(logits: Any, value: Any) -> Any:
-    i = 0
-    while logits[i] != value:
-        i += 1
-    return i
+    last = len(logits) - 1
+    for i in range(last):
+        if logits[i] == value:
+            return i
+    return last
 
 
 @jit
@@ -58,10 +61,10 @@ def _exponentials(logits: Any, top: Any, factor: Any, weights: Any) -> Any:
 
 # Here the order of the sum may change, so that it can be taken in vectors.
 @njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _sum(weights: Any) -> Any:
+def _sum(numbers: Any) -> Any:
     total = 0.0
-    for i in range(len(weights)):
-        total += weights[i]
+    for i in range(len(numbers)):
+        total += numbers[i]
     return total
 
 

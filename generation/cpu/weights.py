@@ -1,6 +1,7 @@
 """The weights of a model as the compiled code reads them: in the order in which it does, laid out once."""
 
 import mmap
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
@@ -89,7 +90,8 @@ def _large_pages(size: int) -> np.ndarray:
     """So many bytes, in pages of 2 MB where the system has them: they are looked up less often."""
     memory = mmap.mmap(-1, size + PANEL * 8, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, dtype=np.uint8)
 
 

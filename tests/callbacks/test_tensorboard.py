@@ -13,6 +13,7 @@ from audio import read_mono
 from callbacks.audio_samples import BUDGET, AudioSamples, mel_figure
 from cli import main
 from datamodules import SC09
+from generation import PlainEngine
 from tests.audio_files import make_sc09
 from tests.cli.conftest import CONFIG
 
@@ -102,12 +103,13 @@ def test_the_length_drawn_by_default_fits_the_budget(monkeypatch):
     callback._last_end = 900.0
     monkeypatch.setattr("callbacks.audio_samples.time.perf_counter", lambda: now[0])
     monkeypatch.setattr("callbacks.audio_samples.generate", lambda net, samples, **_: now.__setitem__(0, now[0] + 0.01 * samples))
-    samples = callback._affordable(torch.nn.Identity(), None, 16_000, 100_000)
+    engine = PlainEngine(torch.nn.Identity())
+    samples = callback._affordable(torch.nn.Identity(), engine, 16_000, 100_000)
     # A first sample, on which the engine may be compiled, is not counted.
     assert 2 * samples * 0.01 + 0.16 <= BUDGET * 100
     assert samples > 200
     callback._last_end = now[0]
-    assert callback._affordable(torch.nn.Identity(), None, 16_000, 100_000) == 0
+    assert callback._affordable(torch.nn.Identity(), engine, 16_000, 100_000) == 0
 
 
 def test_mel_spectrogram_of_a_clip_shorter_than_its_window():

@@ -1,12 +1,15 @@
 """`train.py generate`, on the run of a tiny training."""
 
+import errno
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,7 +98,8 @@ def test_without_arguments_folders_are_numbered_in_the_newest_run(run, folder):
     assert soundfile.info(folder / "logs/tiny/version_0/generated_2/clip_0000.flac").frames == 16
 
 
-def test_one_prompt_has_many_continuations(run, folder, out, tmp_path, capsys):
+def test_one_prompt_has_many_continuations(run, folder, out, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cli.generate.PROMPT_CHUNK", 300)
     stereo = np.stack([tone(4410, 0), tone(4410, 1)], axis=1)
     soundfile.write(tmp_path / "prompt.wav", stereo, 44_100)
     command = f"generate --prompt {tmp_path}/prompt.wav --seconds 0.003 --clips 2 --seed 1 --prompt_seconds 0.05"
@@ -136,6 +140,7 @@ def test_raw_samples_for_a_player(run, out, capfdbinary):
     written, _ = soundfile.read(out / "clip_0000.wav", dtype="int16")
     assert captured.out == written.astype("<i2").tobytes()
     assert b"bits/sample" in captured.err
+    assert re.search(rb"0\.02 s of audio in [\d.e-]+ s: [\d.e+-]+ x real time", captured.err)
 
 
 def test_a_player_that_stops_ends_it(folder):
@@ -147,6 +152,17 @@ def test_a_player_that_stops_ends_it(folder):
         assert process.wait(60) == 0
     assert "Traceback" not in told
     assert "Exception ignored" not in told
+
+
+def test_standard_output_to_a_full_disk_is_an_error(run, capsys, monkeypatch, tmp_path):
+    class Full:
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (tmp_path / "full").open("wb") as file:
+        stdout = SimpleNamespace(buffer=Full(), isatty=lambda: False, fileno=file.fileno, write=lambda text: None, flush=lambda: None)
+        monkeypatch.setattr("sys.stdout", stdout)
+        expect_error(run, capsys, "generate --seconds 0.001 --stdout", "standard output: cannot be written: No space left on device")
 
 
 def test_killed_half_way_it_leaves_audio(folder, out):
@@ -185,7 +201,9 @@ def test_killed_half_way_it_leaves_audio(folder, out):
         ("--prompt short.wav --prompt_seconds 0", ["--prompt_seconds (0)", "above 0"]),
         ("--prompt_seconds 1", ["--prompt_seconds (1)", "needs a --prompt"]),
         ("--prompt test --prompt_seconds 9", ["--prompt test", "none of its clips is 9 s long"]),
-        ("--prompt test --data.bits 5", ["--prompt test", "mu-law 5 bit", "mu-law 8 bit"]),
+        ("--prompt short.wav --prompt_seconds .nan", ["--prompt_seconds (nan)", "finite"]),
+        ("--prompt short.wav --prompt_seconds .inf", ["--prompt_seconds (inf)", "finite"]),
+        ("--data.bits 5", ["the data is mu-law 5 bit", "mu-law 8 bit", "leave data.law, data.bits"]),
         ("--prompt test --data.root nowhere", ["nowhere: there is no such folder"]),
         ("--ckpt_path nothing.ckpt", ["nothing.ckpt", "no such file"]),
         ("--ckpt_path tiny.yaml", ["tiny.yaml", "is no checkpoint"]),
@@ -202,7 +220,7 @@ def test_killed_half_way_it_leaves_audio(folder, out):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_arguments_are_found_before_work_starts(run, folder, out, capsys, monkeypatch, arguments, parts):
-    monkeypatch.setattr("generation.engine.PlainEngine.draw", lambda *_: pytest.fail("work had started"))
+    monkeypatch.setattr("generation.cpu.CPUEngine.draw", lambda *_: pytest.fail("work had started"))
     soundfile.write(folder / "empty.wav", np.zeros(0), 16_000)
     soundfile.write(folder / "short.wav", tone(100, 0), 16_000)
     for name, file in (("full", "manifest.json"), ("foreign", "thesis.txt")):
@@ -216,7 +234,7 @@ def test_bad_arguments_are_found_before_work_starts(run, folder, out, capsys, mo
 
 
 def test_a_disk_without_room_is_found_before_work_starts(run, out, capsys, monkeypatch):
-    monkeypatch.setattr("generation.engine.PlainEngine.draw", lambda *_: pytest.fail("work had started"))
+    monkeypatch.setattr("generation.cpu.CPUEngine.draw", lambda *_: pytest.fail("work had started"))
     monkeypatch.setattr("cli.generated.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**6})())
     expect_error(run, capsys, f"generate --seconds 60 --out {out}", str(out), "0.001 GB are free")
     assert not out.exists()
@@ -232,7 +250,11 @@ def test_a_checkpoint_alone_generates_and_asks_for_a_config_where_it_needs_one(r
     alone.write_bytes((folder / "logs/tiny/version_0/checkpoints/best.ckpt").read_bytes())
     assert run(f"generate --ckpt_path {alone} --seconds 0.001 --out {out}") == 0
     assert manifest(out)["usual"]["source"] == "defaults"
-    expect_error(run, capsys, f"generate --ckpt_path {alone} --prompt test --out {tmp_path}/b", "that names the data; give --config")
+    command = f"generate --ckpt_path {alone} --prompt test --out {tmp_path}/b"
+    expect_error(run, capsys, command, f"{tmp_path}/config.yaml that names the data; give --config")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        expect_error(run, capsys, "generate --ckpt_path model.ckpt --prompt test --out b", "config.yaml that names the data")
     soundfile.write(tmp_path / "a.wav", tone(100, 0), 16_000)
     expect_error(run, capsys, f"generate --ckpt_path {alone} --prompt {tmp_path}/a.wav --out {tmp_path}/b", "how audio was scaled")
     assert run(f"generate --ckpt_path {alone} --config tiny.yaml --seconds 0.001 --prompt {tmp_path}/a.wav --out {tmp_path}/b") == 0

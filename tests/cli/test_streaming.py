@@ -93,8 +93,10 @@ def test_training_carries_the_state_from_chunk_to_chunk(recordings):
     assert recorded == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("order", ["sequential", "clips", "crops"])
-@pytest.mark.parametrize("stop", [3, 8])
+STOPS = [("sequential", 3), ("sequential", 8), ("clips", 3), ("clips", 8), ("crops", 8), pytest.param("crops", 3, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("order", "stop"), STOPS)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, order, stop):
     """The same clips, and the same losses to 1e-6 in float64, from a checkpoint in or after an epoch, with other workers."""
     common = f"--data.order {order} --trainer.precision 64-true --ema.decay 0.9 --trainer.max_steps 12 --trainer.val_check_interval 1"

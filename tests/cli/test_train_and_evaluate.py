@@ -154,7 +154,7 @@ def test_other_ways_to_train(run, folder, extra):
     assert (folder / "logs/tiny/version_0/checkpoints/best.ckpt").is_file()
 
 
-@pytest.mark.parametrize("command", ["fit --config tiny.yaml", "validate", "test"])
+@pytest.mark.parametrize("command", ["fit --config tiny.yaml", *(pytest.param(c, marks=pytest.mark.slow) for c in ("validate", "test"))])
 def test_as_a_program(folder, run, command):
     """Each subcommand as a user starts it, which takes the time of importing everything in a process of its own."""
     if not command.startswith("fit"):

@@ -1,10 +1,13 @@
 import copy
+import errno
+import mmap
 
 import pytest
 import torch
 from torch import nn
 
 from generation.cpu import CPUEngine
+from generation.cpu.weights import _large_pages
 from generation.engine import PlainEngine
 from models import DownPool, GatedRecurrence, LevelSpec, UpPool
 from tests.helpers import F64, relative_error
@@ -104,17 +107,19 @@ def test_draws_what_the_plain_engine_draws(temperature, top_p):
         state = engine.state()
 
 
-def test_a_lane_is_the_same_to_the_bit_whatever_the_others():
-    net = make_model(levels=DEEP, dtype=torch.float32)
-    engine = CPUEngine(net, threads=1)
+@pytest.mark.parametrize("stored", ["full", "bfloat16", "int8"])
+def test_a_lane_is_the_same_to_the_bit_whatever_the_others(stored):
+    net = make_model(levels=[LevelSpec(64, 1, spec.factor) for spec in DEEP], dtype=torch.float32)
+    engine = CPUEngine(net, stored, threads=1)
     classes = make_classes(6, 200)
     with torch.inference_mode():
         _, fresh = net(classes[:, :0])
     engine.start(fresh)
     together, _ = engine.follow(classes)
-    engine.start(fresh.map(lambda t: t[5:]))
-    alone, _ = engine.follow(classes[5:])
-    assert torch.equal(together[5:], alone)
+    for lane in range(6):
+        own = slice(lane, lane + 1)
+        engine.start(fresh.map(lambda t, own=own: t[own]))
+        assert torch.equal(together[own], engine.follow(classes[own])[0])
 
 
 def test_lanes_that_are_reset_begin_anew():
@@ -154,6 +159,15 @@ def test_weights_in_fewer_bits_are_the_rounded_ones(stored, width, limit):
     # With int8 the inputs of products are rounded too, to 16 bits.
     assert max(follow(CPUEngine(net, stored, threads=1), rounded_net, classes, 161)) < limit
     assert relative_error(rounded_net(classes)[0], net(classes)[0]) > 2 * limit
+
+
+def test_weights_are_laid_out_where_there_are_no_large_pages(monkeypatch):
+    class Refusing(mmap.mmap):
+        def madvise(self, *_):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("generation.cpu.weights.mmap.mmap", Refusing)
+    assert len(_large_pages(100)) >= 100
 
 
 def test_refuses_what_it_cannot_step():

@@ -1,4 +1,4 @@
-"""Step by step on the CPU, in float64; on a GPU the same steps are one graph (`benchmarks.generate` checks them there)."""
+"""Step by step on the CPU, in float64; on a GPU the same steps are one graph (`benchmarks.gpu` checks them there)."""
 
 import pytest
 import torch

@@ -51,6 +51,9 @@ def test_other_rates_and_channels_are_converted_and_told(tmp_path):
     [
         (np.zeros(0), None, "holds no samples"),
         (np.array([0.0, np.nan]), None, "NaN or infinite"),
+        (np.zeros(1), 96_000, "1 samples at 96000 Hz are less than one sample at 16000 Hz"),
+        (np.zeros((100, 2)), None, r"shape \(100, 2\), not \(T,\) or \(channels, T\)"),
+        (np.zeros((1, 1, 100)), None, r"shape \(1, 1, 100\), not"),
         (np.zeros(10), 0, "sample rate must be at least 1"),
         ("nothing.wav", None, "nothing.wav: "),
     ],

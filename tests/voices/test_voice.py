@@ -1,5 +1,6 @@
 """What scripts do with a trained model, on the run of a tiny training."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -67,6 +68,13 @@ def test_new_audio_continues_what_was_heard(version):
     assert not torch.equal(made, voice.generate(0.002, clips=2, seed=5, temperature=0.8, top_p=0.9))
 
 
+def test_numbers_out_of_range_are_errors(version):
+    voice = load(version)
+    for changes, message in (({"seconds": -1}, "^seconds must be above 0, got -1"), ({"top_p": 0}, "^top_p must be above 0")):
+        with pytest.raises(UserError, match=message):
+            voice.generate(**({"seconds": 0.001} | changes))
+
+
 def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
     alone = tmp_path / "model.ckpt"
     alone.write_bytes((version / "checkpoints/best.ckpt").read_bytes())
@@ -88,6 +96,11 @@ def test_what_is_usual_is_measured_once(version, tmp_path, monkeypatch):
     assert first.level[0] < first.level[1] < first.level[2] < 0
     monkeypatch.setattr(data, "setup", lambda stage: pytest.fail("read again"))
     assert usual_sound(data, quantiser, kept) == first
+    monkeypatch.undo()
+    for broken in (kept.read_text()[:40], "[1]", '{"sauce": 1}'):
+        kept.write_text(broken)
+        assert usual_sound(data, quantiser, kept) == first
+        assert json.loads(kept.read_text())["source"] == data.protocol
     gone = SC09(tmp_path / "gone", num_workers=0)
     assert usual_sound(gone, quantiser, kept).source == "defaults"
 
