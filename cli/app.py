@@ -49,7 +49,7 @@ from lightning_modules.checkpoints import check_fits
 from lightning_modules.optimizer import check_ends
 from models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
 from ops import choose
-from parallel import context_size, on_first_rank
+from parallel import ContextParallelStrategy, context_size, on_first_rank
 from signals import ended_by_signals
 
 EVALUATIONS = ("validate", "test")
@@ -121,6 +121,9 @@ class HarmonicCLI(LightningCLI):
             # Ignored by the parser for a class that has no such argument.
             parser.link_arguments(f"data.init_args.{key}", f"model.init_args.{key}" if self.subclass_mode_model else f"model.{key}")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:
+        self.config = parser.parse_args(spelt_out(sys.argv[1:] if args is None else args))
+
     def _parse_ckpt_path(self) -> None:
         # Lightning would merge the hyperparameters of the checkpoint's model, but not its data: the run's config.yaml holds both.
         return
@@ -176,9 +179,11 @@ class HarmonicCLI(LightningCLI):
     def _read_data(self, stage: str) -> None:
         """Finds bad data, and a scan that is not there, before the logger makes its folder; Lightning's own call comes later and finds the
         work done."""
+        # What needs no data is found by every rank, so that none waits for one that has ended.
+        if self.trainer.world_size > 1:
+            self.datamodule.check_ranks(self.trainer.strategy.distributed_sampler_kwargs["num_replicas"])
         if isinstance(self.model, AutoregressiveModule):
             announce_scan(self.model.net, self.trainer.strategy.root_device)
-            # What needs no data is found by every rank, so that none waits for one that has ended.
             self.model.check_chunks(self.datamodule, context_size(self.trainer))
         on_first_rank(self.trainer, self.model, partial(self._read_data_alone, stage))
 
@@ -280,6 +285,16 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) ->
         raise UserError(f"{path}: was trained with {state}: set ema.decay as it was, or start anew from it with --model.init_from")
     if 0 <= trainer.max_steps <= checkpoint["global_step"]:
         raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
+
+
+def spelt_out(args: Sequence[str]) -> list[str]:
+    """The arguments, with the class in place of the strategy's name where settings of it follow: it parses them for classes alone."""
+    flag, name = "--trainer.strategy", ContextParallelStrategy.strategy_name
+    if not any(arg.startswith(f"{flag}.") for arg in args):
+        return list(args)
+    path = f"parallel.{ContextParallelStrategy.__name__}"
+    named = [f"{flag}={path}" if arg == f"{flag}={name}" else arg for arg in args]
+    return [path if arg == name and before == flag else arg for before, arg in zip(["", *named], named, strict=False)]
 
 
 def names_a_module(args: Sequence[str], configs: Sequence[str]) -> bool:

@@ -151,6 +151,11 @@ class AudioDataModule(L.LightningDataModule):
                 f"{MEMORY / 1e9:.0f} GB: choose shorter clips, or a smaller data.batch_size"
             )
 
+    def check_ranks(self, ranks: int) -> None:
+        """Raises UserError where so many data ranks cannot share a batch."""
+        if self.batch_size % ranks:
+            raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks})")
+
     def make_dataset(self, split: Split) -> ClipDataset:
         """The clips of a split."""
         listed = [entry for entry in self.prepare().values() if entry.split == split]
@@ -230,7 +235,6 @@ class AudioDataModule(L.LightningDataModule):
             rank, ranks = strategy.distributed_sampler_kwargs["rank"], strategy.distributed_sampler_kwargs["num_replicas"]
             if isinstance(strategy, ContextParallelStrategy) and strategy.context_size > 1:
                 dataset = dataset.sliced(*strategy.slice_of(self.clip_samples))
-        if self.batch_size % ranks:
-            raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks})")
+        self.check_ranks(ranks)
         loader = StreamLoader if split == "train" else EvaluationLoader
         return loader(dataset, RankBatches(self.order_of(split), rank, ranks), self.num_workers)

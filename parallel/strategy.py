@@ -1,11 +1,14 @@
 """A Lightning strategy that splits the time axis of every waveform over devices."""
 
 import signal
+import sys
+import threading
 from datetime import timedelta
 from typing import Any
 
 import lightning as L
 import torch.distributed as dist
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed.constants import default_pg_timeout
@@ -14,7 +17,7 @@ from typing_extensions import override
 from errors import UserError
 from models import AutoregressiveNet, set_slices
 from parallel.exchange import ContextGroup
-from parallel.faults import Faults
+from parallel.faults import Faults, is_exchange_error
 from parallel.process_group import ProcessGroup
 from parallel.refusal import check_knows_slices
 
@@ -98,10 +101,14 @@ class ContextParallelStrategy(DDPStrategy):
         super().on_exception(exception)
         if self._faults is None:
             return
+        if is_exchange_error(exception):
+            _dismiss_observers()
         fault = self._faults.explain(exception)
         if fault is None:
             return
         exception.add_note(fault)
+        # At once, as whatever started this process may kill it before it gets to the end of its traceback.
+        print(f"error: {fault}", file=sys.stderr, flush=True)
         # Lightning ends them when one of them fails, but not where one hangs.
         if isinstance(self.launcher, _SubprocessScriptLauncher):
             self.launcher.kill(signal.SIGKILL)
@@ -118,6 +125,13 @@ class ContextParallelStrategy(DDPStrategy):
         window = self._net.pooling_product
         length = -(-clip_samples // (self.context_size * window)) * window
         return rank * length, length
+
+
+def _dismiss_observers() -> None:
+    """Lightning's thread that kills this process when one that it started has failed, every 5 s, is to let it say first what happened."""
+    for thread in threading.enumerate():
+        if isinstance(thread, _ChildProcessObserver):
+            thread._child_processes = []
 
 
 def context_size(trainer: L.Trainer) -> int:

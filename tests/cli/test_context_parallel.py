@@ -75,11 +75,25 @@ def test_bad_data_ends_all_tasks_of_a_job(folder):
     assert not Path("logs").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("fault", ["killed", "hangs"])
+def test_a_rank_at_fault_is_named_under_lightnings_own_launcher(folder, fault):
+    """Which kills the others, within 5 s, once one has failed. Programs that import everything take their time, and so does the timeout,
+    which their start has to keep too."""
+    at = f"--trainer.callbacks+=tests.cli.faulty.FaultAt --trainer.callbacks.fault={fault}"
+    ended = as_program(folder, f"{FIT} --trainer.strategy.timeout 0:01:00 {at} --trainer.max_steps 4 --trainer.devices 2", timeout=300)
+    assert ended.returncode != 0
+    assert "error: rank 1 was killed or hangs: rank 0 waited for it in vain" in ended.stderr
+
+
 def test_what_cannot_be_split_is_said_before_training(folder, run, capsys):
     split = f"{SPLIT} --trainer.devices 2"
     assert run(f"fit --config tiny.yaml {split} --data.clip_samples 3") == 2
     assert "data.clip_samples (3) must be at least 4" in capsys.readouterr().err
-    wrong = "--trainer.strategy parallel.ContextParallelStrategy --trainer.strategy.context_size 3 --trainer.strategy.timeout 0:00:20"
+    assert run(f"fit --config tiny.yaml {split} --trainer.strategy.context_size 1 --data.batch_size 3") == 2
+    assert "data.batch_size (3) must be divisible by the number of data ranks (2)" in capsys.readouterr().err
+    wrong = "--trainer.strategy=context_parallel --trainer.strategy.context_size 3 --trainer.strategy.timeout 0:00:20"
     wrong += " --trainer.strategy.process_group_backend gloo"
     assert run(f"fit --config tiny.yaml --trainer.devices 2 --trainer.accelerator cpu {wrong}") == 2
     assert "context_size (3) must divide the number of ranks (2" in capsys.readouterr().err
