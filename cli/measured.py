@@ -25,7 +25,7 @@ from evaluation import FolderClips, SplitClips, measure_distance, measure_likeli
 from evaluation.digits import MEASURES, accuracy_of, classify, score, training_reference, why_not_published
 from evaluation.likelihood import histogram
 from evaluation.page import Example, Heard
-from evaluation.published import COMPARED, published_rows
+from evaluation.published import COMPARED, REFERENCE, published_rows
 from generation.detectors import Reference
 from metrics import DigitReference, Gaussian, select_by_likelihood, shortage
 from metrics.kept_statistics import default_cache
@@ -82,6 +82,7 @@ class _Measuring:
             if (note := shortage(reference))
         ]
         notes += [COMPARED] if published and models else []
+        notes += [REFERENCE] if published and self.digits else []
         report = {
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -130,8 +131,13 @@ class _Measuring:
             }
         )
         if isinstance(work.data, SC09):
-            self.accuracy = accuracy_of(classified, work.data, work.split)
-            self.not_published = why_not_published(classifier, self.accuracy, len(training), work.config.clips)
+            if work.split != "test":  # the classifier is known by its accuracy there, whatever is compared with
+                work.data.setup("test")
+                with self._bar("Test split, digits", None) as advance:
+                    classified = classify(SplitClips(work.data, "test"), classifier, advance)
+            self.accuracy = accuracy_of(classified, work.data, "test")
+            drawing = work.config.clips, work.config.temperature, work.config.top_p
+            self.not_published = why_not_published(classifier, self.accuracy, len(training), *drawing)
         return rows
 
     def _about_classifier(self) -> Report | None:

@@ -101,12 +101,18 @@ def training_reference(
     return DigitReference(Gaussian(*(kept[name] for name in Gaussian._fields)), kept["probabilities"]), scores
 
 
-def why_not_published(classifier: Classifier, accuracy: float, training_clips: int, drawn: int) -> list[str]:
-    """Why scores may not stand beside the published ones; none where they may."""
+def why_not_published(
+    classifier: Classifier, accuracy: float, training_clips: int, drawn: int, temperature: float = 1.0, top_p: float = 1.0
+) -> list[str]:
+    """Why scores may not stand beside the published ones, apart from the data's settings; none where they may. Accuracy is of the test
+    split."""
     found = [why] if (why := classifier.why_not_beside_the_tables(accuracy)) else []
     for what, theirs, ours in (("clips drawn", PUBLISHED_CLIPS, drawn), ("training clips", TRAINING_CLIPS, training_clips)):
         if ours != theirs:
             found.append(f"{theirs} {what} there, {ours} here")
+    for what, drawn_at in (("temperature", temperature), ("top_p", top_p)):
+        if drawn_at != 1:
+            found.append(f"drawn at {what} 1 there, {drawn_at:g} here")
     return found
 
 

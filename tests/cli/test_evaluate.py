@@ -269,7 +269,8 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
     assert [(row["name"], row["clips"]) for row in report["real"]] == [("SC09, train split", 20), ("SC09, test split", 2)]
     row = next(row for row in report["published"] if row["model"] == "test data")
     assert row["values"] == {"FID": 0.02, "IS (tables)": 8.33, "mIS": 257.6, "AM": 0.19}
-    assert row["reasons"]["FID"][0] == "another classifier"
+    assert row["reasons"]["FID"][:2] == ["clip length 16000 there, 320 here", "another classifier"]
+    assert any("quantised clips" in note for note in report["notes"])
     assert report["classifier"]["weights"] == Loudness.weights
 
 

@@ -66,5 +66,9 @@ def test_accuracy_is_by_the_folders_of_the_recordings(clips):
 
 def test_scores_stand_beside_published_ones_under_their_protocol_alone():
     assert why_not_published(Loudness(), 0.98, 31_158, 10_240) == []
+    assert why_not_published(Loudness(), 0.98, 31_158, 10_240, 0.9, 0.5) == [
+        "drawn at temperature 1 there, 0.9 here",
+        "drawn at top_p 1 there, 0.5 here",
+    ]
     found = why_not_published(Loudness(), 0.5, 20, 256)
     assert found == ["another classifier", "10240 clips drawn there, 256 here", "31158 training clips there, 20 here"]
