@@ -13,8 +13,8 @@ COMPARED = (
 )
 
 REFERENCE = (
-    "published FID and AM refer to features of the training split's recordings as they are, ours to those of the quantised clips that models "
-    "are given: the values differ a little even under one protocol"
+    "published FID and AM refer to features of the training split's recordings as they are, ours to those of the quantised clips that "
+    "models are given: the values differ a little even under one protocol"
 )
 
 

@@ -132,7 +132,8 @@ def modified_inception_score(log_probabilities: Tensor) -> float:
 def am_score(log_probabilities: Tensor, reference: Tensor) -> float:
     """KL(reference || p̄) + E H(p) of log-probabilities (N, C) and the mean probabilities (C,) of real clips."""
     p, reference = _probabilities(log_probabilities), reference.double()
-    divergence = torch.where(reference > 0, reference * (reference / p.mean(dim=0)).log(), 0).sum()
+    mean = log_probabilities.double().logsumexp(dim=0) - math.log(len(p))  # of the p_i, which underflow where it does not
+    divergence = torch.where(reference > 0, reference * (reference.log() - mean), 0).sum()
     return (divergence + entr(p).sum(dim=1).mean()).item()
 
 

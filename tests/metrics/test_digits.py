@@ -96,6 +96,9 @@ def test_am_score_of_hand_made_clips():
     # Half of all clips one digit, the rest the nine others: KL(uniform || p) alone, as all are sure.
     skewed = clips_of([0] * 9 + list(range(1, 10)), 1.0)
     assert am_score(skewed, uniform) == pytest.approx(0.1 * math.log(0.1 / 0.5) + 0.9 * math.log(0.1 / (1 / 18)), rel=1e-6)
+    # A digit of probability e^-800, which is 0 in float64, is far, but not infinitely.
+    faint = torch.tensor([[0.0, -800]]).repeat(2, 1)
+    assert am_score(faint, torch.tensor([0.5, 0.5])) == pytest.approx(400 - math.log(2), rel=1e-9)
     # A digit that no clip has any probability of is infinitely far; one that is missing in the reference costs nothing.
     assert am_score(clips_of([0, 1], 1.0), uniform) == math.inf
     assert am_score(clips_of([0, 1], 1.0), torch.tensor([1.0] + [0.0] * 9)) == pytest.approx(math.log(2))
