@@ -16,6 +16,7 @@ import torch
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
+from audio.writing import writing
 from benchmarks.experiments.registry import EXPERIMENTS
 from errors import UserError
 
@@ -48,13 +49,17 @@ def main(args: Sequence[str] | None = None) -> int:
         experiment = EXPERIMENTS[name]()
         out = given.out or Path("logs/experiments") / (f"{name}_quick" if given.quick else name)
         if given.run:
+            with writing(out):
+                out.mkdir(parents=True, exist_ok=True)
             from benchmarks.experiments.runner import Runner
 
             device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
             Runner(experiment, out, device, given.quick, given.any_code).run(given.seeds or experiment.seeds)
         from benchmarks.experiments.report import report
 
-        print(f"Written to {report(experiment, out / 'results', given.docs or out)}")
+        with writing(given.docs or out):
+            made = report(experiment, out / "results", given.docs or out, experiment.quick if given.quick else {})
+        print(f"Written to {made}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.experiments import __main__ as program
-from benchmarks.experiments.declare import Experiment, Run
+from benchmarks.experiments.declare import ROOT, Experiment, Run
+from benchmarks.experiments.measured import sample
 from benchmarks.experiments.registry import EXPERIMENTS
 from benchmarks.experiments.report import spread
+from benchmarks.experiments.results import CODE, config_hash, read
 from generation.engine import PlainEngine
 
 TINY = {
@@ -76,7 +79,53 @@ def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     assert not results(tmp_path)
     assert run(make_run(**stop)) == 0
     result = results(tmp_path)["a_seed0"]
-    assert (result["steps"], result["went_on"]) == (4, True)
+    assert (result["steps"], result["went_on"], result["attempts"]) == (4, True, 2)
+    attempts = json.loads((tmp_path / "out/runs/a_seed0/attempts.json").read_text())
+    assert result["seconds"] == sum(attempt["seconds"] for attempt in attempts) > attempts[1]["seconds"] > 0
+    assert result["peak_memory"] == max(attempt["peak_memory"] for attempt in attempts)
+    assert "| tiny † |" in (tmp_path / "out/README.md").read_text()
+
+
+def make_result(folder, experiment, run, device="cpu", **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {"run": run.name, "seed": 0, "hash": {"config": config_hash(experiment, run, 0, {}, device)}, "machine": {"device": "cpu"}}
+    (folder / f"{run.name}_seed0.json").write_text(json.dumps(result | changes))
+
+
+def test_results_of_removed_runs_are_left_out_and_those_of_other_settings_marked(tmp_path):
+    a, b, c = make_run("a"), make_run("b"), make_run("c")
+    experiment = Experiment("tiny", "?", (b, a))
+    for run in (a, b):
+        make_result(tmp_path, experiment, run)
+    make_result(tmp_path, Experiment("tiny", "?", (c,)), c)
+    assert [(result["run"], result["stale"]) for result in read(tmp_path, experiment, {})] == [("b", False), ("a", False)]
+    changed = Experiment("tiny", "?", (b, make_run("a", **{"trainer.max_steps": 5})))
+    assert [result["stale"] for result in read(tmp_path, changed, {})] == [False, True]
+    assert config_hash(experiment, a, 0, {}, "cuda") != config_hash(experiment, a, 0, {}, "cpu")
+    assert {"cli", "generation"} < set(CODE)
+
+
+def test_the_results_in_the_repository_are_of_what_is_declared():
+    found = read(ROOT / "docs/results/memory/results", EXPERIMENTS["memory"](), {})
+    assert len(found) >= 5
+    assert not [result["run"] for result in found if result["stale"]]
+
+
+def test_speed_is_measured_on_the_device_that_is_named(tmp_path, monkeypatch):
+    """Also where there is a GPU."""
+    places = []
+    module = SimpleNamespace(to=lambda device: places.append(device) or module, eval=lambda: module, net=None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("lightning_modules.load_module", lambda path: module)
+    monkeypatch.setattr("generation.generate", lambda *args, **kwargs: None)
+    assert sample(tmp_path / "a.ckpt", 8, tmp_path / "sampled.json", "cpu") == 0
+    assert places == ["cpu"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert program.main(["--run", "memory", "--out", str(tmp_path / "file/deeper")]) == 2
+    assert "file/deeper: cannot be written" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_says_why(run, tmp_path, capsys):
