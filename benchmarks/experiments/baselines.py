@@ -1,4 +1,5 @@
-"""HarmonicRNN against other models of the next sample, of as many parameters, on the same clips: see `configs/baselines/`.
+"""HarmonicRNN against other models of the next sample, of as many parameters (but for counts of two samples), on the same clips: see
+`configs/baselines/`.
 
 The rate of each is the best of `rates` (for counts, what stands for it), which is then written into its config.
 """
