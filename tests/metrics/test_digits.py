@@ -6,10 +6,8 @@ import scipy.stats
 import torch
 
 from errors import UserError
-from metrics import Classified, ClassifiedClips, digit_reference, digit_scores, select_by_likelihood
+from metrics import Classified, digit_reference, digit_scores, select_by_likelihood
 from metrics.digits import am_score, inception_score, inception_score_s4, modified_inception_score
-from tests.helpers import F64, relative_error
-from tests.parallel.ranks import Ranks
 
 DIGITS = 10
 SURE = 0.9
@@ -150,42 +148,3 @@ def test_the_selection_by_likelihood():
         select_by_likelihood(torch.arange(6.0))
     with pytest.raises(UserError, match="clip 1 has a likelihood"):
         select_by_likelihood(torch.tensor([0.0, math.nan, *range(10)]))
-
-
-def part_of(rank):
-    """Clips in reverse order: a third of them on the first rank, the others on the second."""
-    clips = torch.arange(60).flip(0)
-    clips = clips[(clips % 3 == 0) == (rank == 0)]
-    features = torch.randn(60, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return Classified(features[clips], random_clips(60)[clips]), clips
-
-
-def measure(parts):
-    metric = ClassifiedClips()
-    for classified, clips in parts:
-        for part in (slice(9), slice(9, None)):
-            metric.update(Classified(*(rows[part] for rows in classified)), clips[part])
-    found = metric.compute()
-    real = Classified(torch.randn(50, 4, generator=torch.Generator().manual_seed(2)), random_clips(50, seed=3))
-    return tuple(found), digit_scores(found, digit_reference(real))
-
-
-def measure_part():
-    return measure([part_of(torch.distributed.get_rank())])
-
-
-def test_is_exact_over_two_ranks():
-    """Takes the time of starting two processes, where no test before it did."""
-    ranks = Ranks()
-    try:
-        answers = ranks.run(2, measure_part)
-    finally:
-        ranks.stop()
-    (features, log_probabilities), scores = measure([part_of(0), part_of(1)])
-    assert relative_error(log_probabilities, random_clips(60)) == 0
-    for rows, measured in answers:
-        assert relative_error(rows[0], features) == 0
-        assert relative_error(rows[1], log_probabilities) == 0
-        assert measured.keys() == {"fid", "is", "is_s4", "mis", "am"}
-        for name, value in scores.items():
-            assert measured[name] == pytest.approx(value, rel=F64)
