@@ -30,7 +30,7 @@ def rates() -> Experiment:
         Run(f"counts_{strength:g}", COUNTS, {"model.strength": strength}, {"model": "counts", "peak rate": f"s = {strength:g}"}, tests={})
         for strength in STRENGTHS
     ]
-    return Experiment("rates", "Which peak rate suits each model best?", tuple(runs), quick=QUICK)
+    return Experiment("rates", "Which peak rate suits each model best?", tuple(runs), quick=QUICK, any_data=True)
 
 
 def baselines() -> Experiment:
@@ -39,4 +39,6 @@ def baselines() -> Experiment:
     runs += [
         Run(f"counts_{order}", COUNTS, {"model.order": order}, {"model": f"counts, order {order}"}, sampled=SAMPLED) for order in (1, 2)
     ]
-    return Experiment("baselines", "How well do other models of the next sample do, on equal terms?", tuple(runs), seeds=3, quick=QUICK)
+    return Experiment(
+        "baselines", "How well do other models of the next sample do, on equal terms?", tuple(runs), seeds=3, quick=QUICK, any_data=True
+    )

@@ -40,7 +40,9 @@ def report(experiment: Experiment, results: Path, folder: Path, extra: Settings)
         figure.savefig(folder / f"{name}.svg")
     path = folder / "README.md"
     images = "\n".join(f"![{name}]({name}.svg)" for name in plots)
-    path.write_text(f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{marks(found)}{images}\n\n{made_by(found)}\n")
+    path.write_text(
+        f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{marks(found)}{images}\n\n{made_by(found, extra)}\n"
+    )
     return path
 
 
@@ -80,7 +82,8 @@ def table(results: Sequence[Result]) -> str:
         counts = [f"{first[key]:,}" for key in ("parameters", "samples_seen")]
         bits.append(spread([min((value for _, value in r["curves"]["val/bits"]), default=None) for r in group], 3))
         cells = [str(first["labels"].get(label, "")) for label in labels]
-        cells[-1:] = [cells[-1] + "".join(f" {mark}" for mark, is_so in MARKS.items() if any(r.get(is_so) for r in group))]
+        if cells:
+            cells[-1] += "".join(f" {mark}" for mark, is_so in MARKS.items() if any(r.get(is_so) for r in group))
         rows.append([*cells, *bits, *counts, *speeds, memory, spread([r["seconds"] for r in group], 0), str(len(group))])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
@@ -92,12 +95,13 @@ def marks(results: Sequence[Result]) -> str:
     return "".join(told)
 
 
-def made_by(results: Sequence[Result]) -> str:
+def made_by(results: Sequence[Result], extra: Settings) -> str:
     """The command, and on which machines, when and by which commits."""
     machines = {f"{r['machine']['processor']}, {r['machine']['threads']} threads, {r['machine']['device']}" for r in results}
     commits, dates = sorted({r["commit"] for r in results}), sorted(r["machine"]["date"][:10] for r in results)
+    root = extra.get("data.root")
     seeds = max(len(group) for group in by_run(results))
-    command = f"`python -m benchmarks.experiments --run {results[0]['experiment']} --seeds {seeds}`"
+    command = f"`python -m benchmarks.experiments --run {results[0]['experiment']} --seeds {seeds}" + (f" --data {root}`" if root else "`")
     took = sum(r["seconds"] for r in results) / 60
     where, when = "; ".join(sorted(machines)), f"{dates[0]} to {dates[-1]}"
     return f"Made by {command} in {took:.0f} minutes of training on {where}, {when}, commits {', '.join(commits)}."

@@ -38,11 +38,17 @@ class Runner:
         device: "cpu" or "cuda".
         quick: make the experiment's trial of minutes.
         any_code: take results of other code for finished.
+        data: folder of recordings that is taken in place of the configs' data; None for theirs.
+
+    Raises:
+        UserError: the experiment cannot be run on that folder.
     """
 
-    def __init__(self, experiment: Experiment, out: Path, device: str, quick: bool = False, any_code: bool = False) -> None:
+    def __init__(
+        self, experiment: Experiment, out: Path, device: str, quick: bool = False, any_code: bool = False, data: Path | None = None
+    ) -> None:
         self.experiment, self.out, self.device, self.any_code = experiment, out, device, any_code
-        self.extra: Settings = experiment.quick if quick else {}
+        self.extra = experiment.over_all(quick, data)
         self.runs = [run for run in experiment.runs if run.name in experiment.trial or not (quick and experiment.trial)]
         self.code = code_hash()
 

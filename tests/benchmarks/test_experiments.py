@@ -13,6 +13,7 @@ from benchmarks.experiments.registry import EXPERIMENTS
 from benchmarks.experiments.report import spread
 from benchmarks.experiments.results import CODE, config_hash, read
 from generation.engine import PlainEngine
+from tests.audio_files import make_folder
 
 TINY = {
     "model.levels": [{"width": 8, "depth": 1, "factor": 4}, {"width": 8, "depth": 1}],
@@ -24,6 +25,7 @@ TINY = {
     "trainer.val_check_interval": 2,
     "trainer.log_every_n_steps": 2,
 }
+TINY_STEPS = {"trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 1}
 
 
 def make_run(name="a", after=None, tests=None, sampled=0, k=32, **changes):
@@ -84,6 +86,28 @@ def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     assert result["seconds"] == sum(attempt["seconds"] for attempt in attempts) > attempts[1]["seconds"] > 0
     assert result["peak_memory"] == max(attempt["peak_memory"] for attempt in attempts)
     assert "| tiny † |" in (tmp_path / "out/README.md").read_text()
+
+
+def test_recordings_in_place_of_the_experiments_own_data(tmp_path, monkeypatch, capsys):
+    """Counts, in two steps."""
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation", "test"):
+        make_folder(tmp_path / "takes" / split, 2, samples=4096, rate=4000)
+    counts = Run("a", "configs/baselines/counts.yaml", TINY_STEPS, {"model": "counts"})
+    experiment = Experiment("tiny", "?", (counts,), quick={"data.clips": 8}, any_data=True)
+    monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: experiment)
+    assert program.main(["--run", "tiny", "--device", "cpu", "--quick", "--data", "takes"]) == 0
+    folder = tmp_path / "logs/experiments/tiny_takes_quick"
+    (result,) = [json.loads(path.read_text()) for path in (folder / "results").iterdir()]
+    assert result["tests"]["test"]["samples"] == 2 * 4096
+    assert f"--data {tmp_path / 'takes'}" in (folder / "README.md").read_text()
+    assert result["hash"]["config"] != config_hash(experiment, counts, 0, experiment.quick, "cpu")
+    capsys.readouterr()
+    assert program.main(["--run", "memory", "--data", "takes"]) == 2
+    assert program.main(["--run", "baselines", "--data", "nowhere"]) == 2
+    printed = capsys.readouterr().err
+    assert "--data takes: memory needs the data that it makes" in printed
+    assert "--data nowhere: there is no such folder" in printed
 
 
 def make_result(folder, experiment, run, device="cpu", **changes):

@@ -239,7 +239,7 @@ def test_folders_against_a_folder(run, folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("lightning_modules.HarmonicModule.__init__", lambda *_, **__: pytest.fail("a model was built"))
     real, other = (
         make_folder(tmp_path / "real", 4, samples=20_000),
-        make_folder(tmp_path / "[red]other[/b]", 3, samples=30_000, rate=24_000),
+        make_folder(tmp_path / "[red]other", 3, samples=30_000, rate=24_000),
     )
     assert run(f"evaluate {other} {real} --against {real} --seconds 0.5 --out {tmp_path / 'out'} --cache kept --examples 1") == 0
     printed = capsys.readouterr()

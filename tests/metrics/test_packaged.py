@@ -246,9 +246,7 @@ def vggish(weights, audio):
         x = x if index in (6, 11) else torch.max_pool2d(x, 2)
     x = x.permute(0, 2, 3, 1).flatten(1)
     for index in (0, 2, 4):
-        x = torch.nn.functional.linear(
-            x if index == 0 else x.relu(), weights[f"embeddings.{index}.weight"], weights[f"embeddings.{index}.bias"]
-        )
+        x = (x if index == 0 else x.relu()) @ weights[f"embeddings.{index}.weight"].T + weights[f"embeddings.{index}.bias"]
     return x
 
 
