@@ -7,15 +7,20 @@ import os
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from rich.progress import Progress
 
 from cli import main
 from cli.generated import Generated
+from cli.measured import _Measuring
 from datamodules import SC09
+from errors import UserError
+from evaluation import SplitClips, write_page
 from metrics import (
     GaussianFit,
     LogMel,
@@ -288,6 +293,26 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
     assert [row["values"]["FID"]["mark"] != "" for row in report["real"]] == [False, True]
     assert found["IS"]["mark"] == ""
     assert "tiny/version_0, FID: its clips: 2 embeddings" in " ".join(report["notes"])
+
+
+def test_the_classifier_is_known_by_its_accuracy_on_the_test_split(folder, tmp_path, monkeypatch):
+    """Also where clips are compared with the validation split."""
+    data, measured = SC09(folder / "data", clip_samples=320, num_workers=0), []
+    data.setup("fit")
+    monkeypatch.setattr("cli.measured.accuracy_of", lambda seen, data, split: measured.append((len(seen.features), split)) or 0.5)
+    config = SimpleNamespace(seed=0, clips=8, temperature=1.0, top_p=1.0, cache=tmp_path, examples=0)
+    work = SimpleNamespace(config=config, classifier=Loudness(), training=data, data=data, split="validation")
+    work.reference = lambda shards: SplitClips(data, "validation")
+    with Progress(disable=True) as bars:
+        real = _Measuring(work, tmp_path, bars)._real()
+    assert [row["name"] for row in real] == ["SC09, train split", "SC09, validation split"]
+    assert measured == [(data.clip_count("test"), "test")]
+
+
+def test_a_page_that_cannot_be_written_is_named(report, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/report\.html: cannot be written"):
+        write_page(tmp_path / "file/report.html", report, [])
 
 
 def test_a_model_against_a_folder(run, folder, tmp_path):
