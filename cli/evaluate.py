@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cli.evaluated import PAGE, REPORT, begin_folder, choose_folder, save_json
@@ -32,7 +33,7 @@ def evaluate(args: Sequence[str], log_folder: Callable[[Sequence[str]], Path]) -
     console = Console(stderr=True)
     work = gather(config, of_data, log_folder(config.config or []))
     for line in work.conversions():
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     settings = work.settings()
     out = choose_folder(config.out, next((s.run.folder for s in work.subjects if s.run), None), settings, config.overwrite)
     begin_folder(out, settings, config.overwrite)
@@ -94,7 +95,7 @@ def show(report: dict[str, Any], out: Path) -> None:
     table = Table("what", *(column["title"] for column in report["measures"]))
     for row in (*report["subjects"], *report["real"]):
         cells = [row["values"].get(column["name"]) for column in report["measures"]]
-        table.add_row(row["name"], *("" if cell is None else f"{number(cell['value'])} {_interval(cell)}" for cell in cells))
+        table.add_row(escape(row["name"]), *("" if cell is None else f"{number(cell['value'])} {_interval(cell)}" for cell in cells))
     console = Console()
     console.print(table)
     for line in (*report["notes"], f"Written to {out / PAGE} and {out / REPORT}"):

@@ -127,7 +127,7 @@ def gather(config: Namespace, of_data: Sequence[str], logs: Path) -> Work:
     drawing = drawn(config, data.clip_samples / data.sample_rate) if data and runs else None
     if drawing:
         drawing.samples(rate)
-    embedders = [make_embedder(name, rate, config.weights) for name in config.embeddings]
+    embedders = [make_embedder(name, rate, config.weights, device_of(config.device)) for name in config.embeddings]
     classifier = None if config.classifier is None else load_classifier(config, training)
     return Work(config, subjects, voices, folders, data, split, training, against, drawing, embedders, classifier)
 

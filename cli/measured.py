@@ -22,10 +22,10 @@ from cli.subjects import Subject
 from datamodules import SC09, AudioDataModule
 from errors import UserError
 from evaluation import FolderClips, SplitClips, measure_distance, measure_likelihood, reference_gaussian
-from evaluation.digits import MEASURES, accuracy_of, classify, score, training_reference, why_not_published
+from evaluation.digits import MEASURES, accuracy_of, classify, score, too_few, training_reference, why_not_published
 from evaluation.likelihood import histogram
 from evaluation.page import Example, Heard
-from evaluation.published import COMPARED, published_rows
+from evaluation.published import COMPARED, REFERENCE, published_rows
 from generation.detectors import Reference
 from metrics import DigitReference, Gaussian, select_by_likelihood, shortage
 from metrics.kept_statistics import default_cache
@@ -47,7 +47,12 @@ def measure(work: Work, out: Path, console: Console) -> tuple[Report, list[Examp
         UserError: what failed, and why.
     """
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console, transient=True
+        TextColumn("{task.description}", markup=False),  # names of the user's files
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
     ) as bars:
         return _Measuring(work, out, bars).report()
 
@@ -60,6 +65,8 @@ class _Measuring:
         self.digits: DigitReference | None = None
         self.not_published: list[str] = []  # why the scores of SC09 are not set beside published ones
         self.accuracy: float | None = None
+        self.training: Report | None = None
+        self.notes: list[str] = []
         self.drawn: dict[int, tuple[Drawn, Drawn | None]] = {}  # of the models, by their place: generated and continued clips
         # To listen to: the numbers of clips of the split, and their beginnings.
         self.numbers, self.prompts = chosen_examples(work.data, work.split, work.config.examples) if work.data else ([], None)
@@ -75,13 +82,14 @@ class _Measuring:
         self._histograms(models)
         measures = self._measures(bool(models))
         published = published_rows(work.data, work.split, {measure["name"] for measure in measures}, self.not_published)
-        notes = [note for subject in subjects for note in subject["notes"]]
+        notes = [note for subject in subjects for note in subject["notes"]] + self.notes
         notes += [
             f"FAD {embedder.name}: reference: {note}"
             for embedder, reference in zip(work.embedders, references, strict=True)
             if (note := shortage(reference))
         ]
         notes += [COMPARED] if published and models else []
+        notes += [REFERENCE] if published and self.digits else []
         report = {
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -97,6 +105,7 @@ class _Measuring:
                 for e, of in zip(work.embedders, references, strict=True)
             ],
             "classifier": self._about_classifier(),
+            "training": self.training,  # that the scores of SC09 refer to
             **{key: record[key] for key in ("code", "python", "libraries")},
         }
         return report, self._examples()
@@ -119,19 +128,24 @@ class _Measuring:
         training, seed = SplitClips(work.training, "train"), work.config.seed
         with self._bar("Training split, digits", len(training)) as advance:
             self.digits, scores = training_reference(training, classifier, self.cache, seed, advance)
-        rows = [{"name": training.about["name"], "clips": len(training), "values": _titled(scores)}]
+        self.training = training.about
+        if few := shortage(self.digits.features):
+            self.notes.append(f"FID: reference: {few}")
+        rows = [{"name": training.about["name"], "clips": len(training), "values": _titled(scores, [few] if few else [])}]
         with self._bar("Reference, digits", None) as advance:
             classified = classify(self.reference, classifier, advance)
-        rows.append(
-            {
-                "name": self.reference.about["name"],
-                "clips": len(classified.features),
-                "values": _titled(score(classified, self.digits, seed)),
-            }
-        )
+        name, few_clips = self.reference.about["name"], too_few(classified, self.digits)
+        self.notes += _of_fid(name, few_clips)
+        values = _titled(score(classified, self.digits, seed), few_clips)
+        rows.append({"name": name, "clips": len(classified.features), "values": values})
         if isinstance(work.data, SC09):
-            self.accuracy = accuracy_of(classified, work.data, work.split)
-            self.not_published = why_not_published(classifier, self.accuracy, len(training), work.config.clips)
+            if work.split != "test":  # the classifier is known by its accuracy there, whatever is compared with
+                work.data.setup("test")
+                with self._bar("Test split, digits", None) as advance:
+                    classified = classify(SplitClips(work.data, "test"), classifier, advance)
+            self.accuracy = accuracy_of(classified, work.data, "test")
+            drawing = work.config.clips, work.config.temperature, work.config.top_p
+            self.not_published = why_not_published(classifier, self.accuracy, len(training), *drawing)
         return rows
 
     def _about_classifier(self) -> Report | None:
@@ -141,16 +155,18 @@ class _Measuring:
         own = {"name": classifier.name, "weights": classifier.weights, "accuracy_as_trained": classifier.accuracy}
         return own | {"accuracy_here": self.accuracy, "selection": SELECTION}
 
-    def _digits(self, subject: Subject, clips: Iterable[Tensor]) -> Report:
-        """Scores of SC09."""
+    def _digits(self, subject: Subject, clips: Iterable[Tensor]) -> tuple[Report, list[str]]:
+        """Scores of SC09, and notes of them."""
         assert self.digits is not None
         assert self.work.classifier is not None
         with self._bar(f"{subject.name}: digits", None) as advance:
             try:
-                scores = score(classify(clips, self.work.classifier, advance), self.digits, self.work.config.seed)
+                classified = classify(clips, self.work.classifier, advance)
+                scores = score(classified, self.digits, self.work.config.seed)
             except UserError as error:
                 raise UserError(f"{subject.path}: scores of SC09: {error}") from error
-        return _titled(scores)
+        few = too_few(classified, self.digits)
+        return _titled(scores, few), _of_fid(subject.name, few)
 
     def _subject(self, place: int, references: list[Gaussian]) -> Report:
         subject, voice, folder = self.work.subjects[place], self.work.voices[place], self.work.folders[place]
@@ -167,12 +183,14 @@ class _Measuring:
             row["fad"] = self._distances(subject, generated, len(generated), references)
             scored = self._selected(generated) if self.digits else ()
         for name, fad in row["fad"].items():
-            row["values"][f"FAD {name}"] = _value(fad["distance"], fad["interval"], "; ".join(fad["notes"]))
+            row["values"][f"FAD {name}"] = _value(fad["distance"], fad["interval"], "; ".join(fad["few"]))
             if "infinity" in fad:
                 row["values"][f"FAD∞ {name}"] = _value(fad["infinity"]["distance"])
             row["notes"] += [f"{subject.name}, FAD {name}: {note}" for note in fad["notes"] if not note.startswith("reference")]
         if self.digits is not None:
-            row["values"] |= self._digits(subject, scored)
+            values, notes = self._digits(subject, scored)
+            row["values"] |= values
+            row["notes"] += notes
         row["clips"] = next(iter(row["fad"].values()))["clips"]
         return row
 
@@ -308,9 +326,14 @@ def _value(value: float, interval: list[float] | None = None, mark: str = "") ->
     return {"value": value, "interval": interval, "mark": mark}
 
 
-def _titled(scores: dict[str, Report]) -> Report:
-    """Scores of SC09 as cells of the table."""
-    return {MEASURES[name][0]: _value(of["value"], of["interval"]) for name, of in scores.items()}
+def _titled(scores: dict[str, Report], few: list[str]) -> Report:
+    """Scores of SC09 as cells of the table; `few` marks the FID."""
+    return {MEASURES[name][0]: _value(of["value"], of["interval"], "; ".join(few) if name == "fid" else "") for name, of in scores.items()}
+
+
+def _of_fid(name: str, few: list[str]) -> list[str]:
+    """Notes of a row's FID; that of the reference is told once."""
+    return [f"{name}, FID: {note}" for note in few if not note.startswith("reference")]
 
 
 def _trained_otherwise(config: str, data: AudioDataModule | None) -> str:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from datamodules import SC09
 from datamodules.base import Split
+from errors import UserError
 from evaluation.intervals import distance_interval, statistic_interval
 from evaluation.sources import SplitClips
-from metrics import Classified, DigitReference, Gaussian, digit_reference, digit_scores
+from metrics import Classified, DigitReference, Gaussian, digit_reference, digit_scores, shortage
 from metrics.digits import am_score, inception_score, inception_score_s4, modified_inception_score
-from metrics.kept_statistics import keep_statistics, read_statistics, statistics_path
+from metrics.kept_statistics import FORMAT, keep_statistics, read_statistics, statistics_path
 
 GROUP = 64  # clips that are read and classified at a time
 RESAMPLES = 200
@@ -62,7 +63,11 @@ def classify(clips: Iterable[Tensor], classifier: Classifier, progress: Progress
 
 
 def score(classified: Classified, reference: DigitReference, seed: int = 0) -> Scores:
-    """Of each score its value and its 95 % interval [low, high], the reference staying as it is."""
+    """Of each score its value and its 95 % interval [low, high], the reference staying as it is.
+
+    Raises:
+        UserError: as `digit_scores`, or one of them is not finite: the classifier is too sure of digits that clips have no share of.
+    """
     values, clips = digit_scores(classified, reference), len(classified.features)
     log_p = classified.log_probabilities
     of_probabilities: dict[str, Callable[[Tensor], float]] = {
@@ -79,14 +84,23 @@ def score(classified: Classified, reference: DigitReference, seed: int = 0) -> S
             seed,
             RESAMPLES,
         )
+    for name, value in values.items():
+        if not np.isfinite([value, *intervals[name]]).all():
+            raise UserError(f"{MEASURES[name][0]} is {value}, from {intervals[name][0]} to {intervals[name][1]}: not a finite number")
     return {name: {"value": value, "interval": list(intervals[name])} for name, value in values.items()}
+
+
+def too_few(classified: Classified, reference: DigitReference) -> list[str]:
+    """What must stand beside the Fréchet distance of clips where they, or those compared with, are no more than the features."""
+    sets = (("its clips", digit_reference(classified).features), ("reference", reference.features))
+    return [f"{name}: {note}" for name, of in sets if (note := shortage(of))]
 
 
 def training_reference(
     clips: SplitClips, classifier: Classifier, cache: Path, seed: int, progress: Progress = lambda clips: None
 ) -> tuple[DigitReference, Scores]:
     """What clips are scored against, of the training split, and its own scores; from the cache, or computed and kept there."""
-    key = {"embedding": f"digits {classifier.name}", "weights": classifier.weights, "seed": seed}
+    key: dict[str, Any] = {"format": FORMAT, "embedding": f"digits {classifier.name}", "weights": classifier.weights, "seed": seed}
     key |= {"split": clips.split, "data": clips.about["checksum"], "protocol": clips.about["protocol"], "clips": len(clips)}
     path = statistics_path(cache, key)
     if (kept := read_statistics(path, key, KEPT)) is None:
@@ -101,12 +115,18 @@ def training_reference(
     return DigitReference(Gaussian(*(kept[name] for name in Gaussian._fields)), kept["probabilities"]), scores
 
 
-def why_not_published(classifier: Classifier, accuracy: float, training_clips: int, drawn: int) -> list[str]:
-    """Why scores may not stand beside the published ones; none where they may."""
+def why_not_published(
+    classifier: Classifier, accuracy: float, training_clips: int, drawn: int, temperature: float = 1.0, top_p: float = 1.0
+) -> list[str]:
+    """Why scores may not stand beside the published ones, apart from the data's settings; none where they may. Accuracy is of the test
+    split."""
     found = [why] if (why := classifier.why_not_beside_the_tables(accuracy)) else []
     for what, theirs, ours in (("clips drawn", PUBLISHED_CLIPS, drawn), ("training clips", TRAINING_CLIPS, training_clips)):
         if ours != theirs:
             found.append(f"{theirs} {what} there, {ours} here")
+    for what, drawn_at in (("temperature", temperature), ("top_p", top_p)):
+        if drawn_at != 1:
+            found.append(f"drawn at {what} 1 there, {drawn_at:g} here")
     return found
 
 

@@ -62,7 +62,8 @@ def measure_distance(
         progress: is told how many clips were embedded.
 
     Returns:
-        distance, interval [low, high], embeddings (their number), notes, and infinity with its slope and R^2 where asked for and possible.
+        distance, interval [low, high], embeddings (their number), few (notes of too few of them), notes (these and others), and infinity
+        with its slope and R^2 where asked for and possible.
 
     Raises:
         UserError: fewer than two embeddings, or such as are not finite.
@@ -73,12 +74,14 @@ def measure_distance(
     fit.update(embeddings)
     fitted: Gaussian = fit.compute()
     distance = frechet_distance(reference, fitted)
+    few = [f"{name}: {note}" for name, of in (("its clips", fitted), ("reference", reference)) if (note := shortage(of))]
     record: dict[str, Any] = {
         "distance": distance,
         "interval": list(distance_interval(reference, embeddings, owner, distance, seed)),
         "clips": len(rows),
         "embeddings": len(embeddings),
-        "notes": [f"{name}: {note}" for name, of in (("its clips", fitted), ("reference", reference)) if (note := shortage(of))],
+        "few": few,
+        "notes": list(few),
     }
     if extrapolate:
         line = FrechetExtrapolation(reference, seed)

@@ -9,13 +9,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
+from audio.writing import writing
 from evaluation.figures import histogram_plot, mel_image, position_plot, wav
 from files import replacing
 
 SHOWN_SECONDS = 30.0
 """Of each clip on the page, so that it stays one that a browser opens."""
 
-MADE_WITH = ("command", "settings", "embeddings", "classifier", "code", "python", "libraries")
+MADE_WITH = ("command", "settings", "embeddings", "classifier", "training", "code", "python", "libraries")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Example:
 
 
 def write_page(path: Path, report: dict[str, Any], examples: Sequence[Example]) -> None:
-    """Writes the page of a report (as in its JSON) with clips to hear."""
+    """Writes the page of a report (as in its JSON) with clips to hear; raises UserError where it cannot be written."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -65,7 +66,7 @@ def write_page(path: Path, report: dict[str, Any], examples: Sequence[Example]) 
         reasons=_reasons(report["published"]),
         examples=[{"title": example.title, "clips": [clip.shown() for clip in example.clips]} for example in examples],
     )
-    with replacing(path) as file:
+    with writing(path), replacing(path) as file:
         file.write(page.encode())
 
 

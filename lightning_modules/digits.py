@@ -21,7 +21,7 @@ from models import DigitNet
 from models.digit_net import CLASSES, RATE
 
 ACCURACY = "digit_accuracy"
-"""Where a checkpoint holds the accuracy of its weights on the validation and the test split."""
+"""Where a checkpoint holds the accuracy of its weights on the validation and the test split; nothing between validations."""
 
 SHIFT = 0.1  # of a second, at most, in training
 SPEED = 0.15  # faster or slower, at most
@@ -73,6 +73,7 @@ class DigitModule(L.LightningModule):
         self.accuracy = torch.nn.ModuleDict({split: MulticlassAccuracy(CLASSES, average="micro", ignore_index=NOTHING) for split in SPLITS})
         self.loss = torch.nn.ModuleDict({split: MeanMetric() for split in SPLITS})
         self.measured: dict[str, float] = {}
+        self.measured_at = -1  # the step whose weights that is of
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, hidden) and logits (B, 10) of audio (B, T) in [-1, 1] at 16 kHz, of which the first second is heard."""
@@ -125,6 +126,7 @@ class DigitModule(L.LightningModule):
 
     def _finish(self, split: str, tag: str | None) -> None:
         self.measured[split] = self.accuracy[split].compute().item()
+        self.measured_at = self.global_step
         if tag is not None:  # what the test split gives is kept, and chooses nothing
             self.log(f"{tag}/accuracy", self.measured[split], prog_bar=True, sync_dist=True)
             self.log(f"{tag}/loss", self.loss[split].compute(), sync_dist=True)
@@ -133,7 +135,8 @@ class DigitModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[UNSEEN] = self.unseen_in_weights
-        checkpoint[ACCURACY] = dict(self.measured)
+        # Between validations it is that of older weights.
+        checkpoint[ACCURACY] = dict(self.measured) if self.measured_at == checkpoint["global_step"] else {}
 
     def _audio(self, batch: Batch) -> Tensor:
         return self.quantiser.decode_centre(batch.classes) * batch.valid

@@ -1,6 +1,6 @@
 """What is measured, as torchmetrics that are right under any number of ranks."""
 
-from metrics.digits import Classified, ClassifiedClips, DigitReference, digit_reference, digit_scores, select_by_likelihood
+from metrics.digits import Classified, DigitReference, digit_reference, digit_scores, select_by_likelihood
 from metrics.embedder import Embedder
 from metrics.embeddings import EmbeddingName, make_embedder
 from metrics.frechet import FrechetExtrapolation, Gaussian, GaussianFit, frechet_distance, shortage
@@ -10,7 +10,6 @@ from metrics.nll_by_position import NLLByPosition
 
 __all__ = [
     "Classified",
-    "ClassifiedClips",
     "DigitReference",
     "Embedder",
     "EmbeddingName",

@@ -13,13 +13,12 @@ The pairs and the halves are those that the S4/SaShiMi repository draws, given t
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.special import entr
-from torchmetrics import Metric
 
 from errors import UserError
 from metrics.frechet import Gaussian, GaussianFit, frechet_distance
@@ -41,35 +40,6 @@ class DigitReference(NamedTuple):
 
     features: Gaussian
     probabilities: Tensor
-
-
-class ClassifiedClips(Metric):
-    """All clips that were classified, in order of their numbers, whatever the batches and ranks.
-
-    A rank without clips must update with none.
-    """
-
-    full_state_update = False
-    features: list[Tensor]
-    log_probabilities: list[Tensor]
-    clips: list[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("features", "log_probabilities", "clips"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, classified: Classified, clips: Tensor) -> None:
-        """Some clips, and their numbers (N,) int64."""
-        self.features.append(classified.features)
-        self.log_probabilities.append(classified.log_probabilities)
-        self.clips.append(clips)
-
-    def compute(self) -> Classified:
-        """All of them, on the CPU."""
-        clips, *rows = (_cat(state).cpu() for state in (self.clips, self.features, self.log_probabilities))
-        order = clips.argsort(stable=True)
-        return Classified(*(part[order] for part in rows))
 
 
 def digit_reference(real: Classified) -> DigitReference:
@@ -132,7 +102,8 @@ def modified_inception_score(log_probabilities: Tensor) -> float:
 def am_score(log_probabilities: Tensor, reference: Tensor) -> float:
     """KL(reference || p̄) + E H(p) of log-probabilities (N, C) and the mean probabilities (C,) of real clips."""
     p, reference = _probabilities(log_probabilities), reference.double()
-    divergence = torch.where(reference > 0, reference * (reference / p.mean(dim=0)).log(), 0).sum()
+    mean = log_probabilities.double().logsumexp(dim=0) - math.log(len(p))  # of the p_i, which underflow where it does not
+    divergence = torch.where(reference > 0, reference * (reference.log() - mean), 0).sum()
     return (divergence + entr(p).sum(dim=1).mean()).item()
 
 
@@ -174,7 +145,3 @@ def _probabilities(log_probabilities: Tensor) -> Tensor:
     if log_probabilities.isnan().any():
         raise UserError(f"the classifier gives NaN for clip {int(log_probabilities.isnan().any(dim=1).nonzero()[0])}: look at its audio")
     return log_probabilities.double().exp()
-
-
-def _cat(parts: list[Tensor] | Tensor) -> Tensor:
-    return torch.cat(parts) if isinstance(parts, list) else parts

@@ -91,18 +91,19 @@ TOGETHER = 32  # clips that a model takes at once
 
 
 class Packaged(Embedder):
-    """An embedding of the package, on the GPU where there is one.
+    """An embedding of the package.
 
     Args:
         name: vggish, pann, encodec or clap.
         audio_rate: of the clips in Hz; they are resampled to a rate that the embedding takes.
         weights: folder of its files; None for that of torch.hub.
+        device: where its model works; None for a GPU where there is one.
 
     Raises:
         UserError: a file is missing, or holds no weights of this model.
     """
 
-    def __init__(self, name: str, audio_rate: int, weights: Path | None = None) -> None:
+    def __init__(self, name: str, audio_rate: int, weights: Path | None = None, device: torch.device | None = None) -> None:
         variants = VARIANTS[name]
         variant = next((one for one in variants if one.rate >= audio_rate), variants[-1])
         self.rate, self.dimensions, self.audio_rate, self._longest = variant.rate, variant.dimensions, audio_rate, variant.longest
@@ -112,7 +113,7 @@ class Packaged(Embedder):
             check_tokenizers()
         self.weights = checksums(folder, variant.needed)
         try:
-            with _offline(folder), torch.random.fork_rng([]):  # models are made at random before their weights are read
+            with _offline(folder), _on(device), torch.random.fork_rng([]):  # models are made at random before their weights are read
                 module = import_package(clap=name == "clap")
                 channels = 2 if (name, self.rate) == ("encodec", 48_000) else 1
                 self._package = module.FrechetAudioDistance(str(folder), name, sample_rate=self.rate, channels=channels)
@@ -129,15 +130,21 @@ class Packaged(Embedder):
             clips = np.stack([soxr.resample(clip, self.audio_rate, self.rate) for clip in clips])
         if (missing := round(SHORTEST * self.rate) - clips.shape[1]) > 0:
             clips = np.pad(clips, ((0, 0), (0, missing)))
-        if self.name.startswith("pann"):
+        if self.name.startswith(("pann", "encodec")):
             return self._embed_together(torch.from_numpy(clips))
         return torch.stack([torch.cat([self._embed(piece) for piece in self._pieces(clip)]) for clip in clips])
 
     @torch.no_grad()
     def _embed_together(self, clips: Tensor) -> Tensor:
-        """(B, 1, d): pann takes several clips of one length at once."""
-        parts = clips.to(self._package.device).split(TOGETHER)
-        return torch.cat([self._package.model(part, None)["embedding"] for part in parts])[:, None]
+        """(B, n, d): pann and encodec take several clips of one length at once."""
+        parts, model = clips.to(self._package.device).split(TOGETHER), self._package.model
+        try:
+            if self.name.startswith("pann"):
+                return torch.cat([model(part, None)["embedding"] for part in parts])[:, None]
+            # Of encodec the encoder's output before it is quantised.
+            return torch.cat([model.encoder(part[:, None].expand(-1, model.channels, -1)).mT for part in parts])
+        except RuntimeError as error:
+            raise UserError(f"the embedding {self.name} failed on {clips.shape[1]} samples: {error}") from error
 
     def _pieces(self, clip: np.ndarray) -> list[np.ndarray]:
         if self._longest is None:
@@ -193,6 +200,13 @@ def check_tokenizers() -> None:
                 f"{file} of {repository} is not in the cache of the Hugging Face hub, and laion_clap cannot be imported without it: "
                 f"where there is a network, run: hf download {repository}"
             )
+
+
+@contextlib.contextmanager
+def _on(device: torch.device | None) -> Iterator[None]:
+    """The package takes a GPU wherever it sees one: none is seen where the CPU is named."""
+    with patch.object(torch.cuda, "is_available", lambda: False) if device == torch.device("cpu") else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import torch
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
+from audio.writing import writing
 from benchmarks.experiments.registry import EXPERIMENTS
 from errors import UserError
 
@@ -30,7 +31,8 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--device", type=Literal["cpu", "cuda"] | None, help="Null for a GPU where there is one.")
     parser.add_argument("--quick", action="store_true", help="A trial of minutes, which shows that the experiment runs and nothing else.")
     parser.add_argument("--any_code", action="store_true", help="Keep results that were made by other code.")
-    parser.add_argument("--out", type=Path | None, help="Folder of runs and results; null for logs/experiments/NAME.")
+    parser.add_argument("--data", type=Path | None, help="Folder of recordings for baselines, rates or ablations; null for made-up music.")
+    parser.add_argument("--out", type=Path | None, help="Folder of runs and results; null for logs/experiments/NAME[_FOLDER].")
     parser.add_argument("--docs", type=Path | None, help="Folder of tables and plots, with a copy of the results; null for the same one.")
     return parser
 
@@ -46,15 +48,21 @@ def main(args: Sequence[str] | None = None) -> int:
         if name not in EXPERIMENTS:
             raise UserError(f"there is no experiment {name}: choose among {', '.join(EXPERIMENTS)}")
         experiment = EXPERIMENTS[name]()
-        out = given.out or Path("logs/experiments") / (f"{name}_quick" if given.quick else name)
+        over_all = experiment.over_all(given.quick, given.data)
+        folder = "_".join([name, *([given.data.resolve().name] if given.data else []), *(["quick"] if given.quick else [])])
+        out = given.out or Path("logs/experiments") / folder
         if given.run:
+            with writing(out):
+                out.mkdir(parents=True, exist_ok=True)
             from benchmarks.experiments.runner import Runner
 
             device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            Runner(experiment, out, device, given.quick, given.any_code).run(given.seeds or experiment.seeds)
+            Runner(experiment, out, device, given.quick, given.any_code, given.data).run(given.seeds or experiment.seeds)
         from benchmarks.experiments.report import report
 
-        print(f"Written to {report(experiment, out / 'results', given.docs or out)}")
+        with writing(given.docs or out):
+            made = report(experiment, out / "results", given.docs or out, over_all)
+        print(f"Written to {made}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -35,4 +35,4 @@ def ablations() -> Experiment:
         variant("deep_outside", "depth", "depth", "deeper outside: 24 wide, 3 + 1 + 1", levels((24, 3, 4), (24, 1, 4), (24, 1, 1))),
     )
     question = "Do the paper's choices pay at a small size: embedding, pooling and its groups, kind of recurrence, depth?"
-    return Experiment("ablations", question, runs, seeds=3, quick=QUICK)
+    return Experiment("ablations", question, runs, seeds=3, quick=QUICK, any_data=True)

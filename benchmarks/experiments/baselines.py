@@ -1,4 +1,5 @@
-"""HarmonicRNN against other models of the next sample, of as many parameters, on the same clips: see `configs/baselines/`.
+"""HarmonicRNN against other models of the next sample, of as many parameters (but for counts of two samples), on the same clips: see
+`configs/baselines/`.
 
 The rate of each is the best of `rates` (for counts, what stands for it), which is then written into its config.
 """
@@ -29,7 +30,7 @@ def rates() -> Experiment:
         Run(f"counts_{strength:g}", COUNTS, {"model.strength": strength}, {"model": "counts", "peak rate": f"s = {strength:g}"}, tests={})
         for strength in STRENGTHS
     ]
-    return Experiment("rates", "Which peak rate suits each model best?", tuple(runs), quick=QUICK)
+    return Experiment("rates", "Which peak rate suits each model best?", tuple(runs), quick=QUICK, any_data=True)
 
 
 def baselines() -> Experiment:
@@ -38,4 +39,6 @@ def baselines() -> Experiment:
     runs += [
         Run(f"counts_{order}", COUNTS, {"model.order": order}, {"model": f"counts, order {order}"}, sampled=SAMPLED) for order in (1, 2)
     ]
-    return Experiment("baselines", "How well do other models of the next sample do, on equal terms?", tuple(runs), seeds=3, quick=QUICK)
+    return Experiment(
+        "baselines", "How well do other models of the next sample do, on equal terms?", tuple(runs), seeds=3, quick=QUICK, any_data=True
+    )

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from errors import UserError
+
 ROOT = Path(__file__).parents[2]
 Settings = Mapping[str, Any]
 """Dotted keys of the command line and their values, such as {"model.recurrence": "real", "trainer.max_steps": 100}."""
@@ -44,6 +46,7 @@ class Experiment:
         seeds: How many of each run there are unless `--seeds` says otherwise: 0, 1, ...
         quick: What is set over all runs for a trial of minutes (`--quick`), which shows that the experiment runs and nothing else.
         trial: Names of the runs that the trial makes, where not all of them.
+        any_data: Whether it can be run on a folder of recordings instead of its configs' data.
         curve: Label along the horizontal axis of a plot of the NLL, where there is to be one; the other labels tell its lines apart.
     """
 
@@ -53,6 +56,7 @@ class Experiment:
     seeds: int = 1
     quick: Settings = field(default_factory=dict)
     trial: tuple[str, ...] = ()
+    any_data: bool = False
     curve: str | None = None
 
     def __post_init__(self) -> None:
@@ -67,3 +71,19 @@ class Experiment:
             names.add(run.name)
         if unknown := set(self.trial) - names:
             raise ValueError(f"{self.name}: the trial names runs that there are not: {', '.join(sorted(unknown))}")
+
+    def over_all(self, quick: bool = False, data: Path | None = None) -> Settings:
+        """What is set over all runs: of the trial, and of a folder of recordings that they are to be run on.
+
+        Raises:
+            UserError: there is no such folder, or the runs are on data of their own.
+        """
+        settings = dict(self.quick) if quick else {}
+        if data is None:
+            return settings
+        if not self.any_data:
+            raise UserError(f"--data {data}: {self.name} needs the data that it makes; leave it out")
+        if not data.is_dir():
+            raise UserError(f"--data {data}: there is no such folder; name one with recordings")
+        settings.pop("data.clips", None)  # of made-up music
+        return {"data.class_path": "datamodules.AudioFolder", "data.root": str(data.resolve())} | settings

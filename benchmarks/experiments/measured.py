@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.experiments.declare import ROOT
+from files import replacing
 
 
 def in_child(function: Callable[[], int], log: Path) -> int:
@@ -65,12 +66,15 @@ def _nothing(signum: int, frame: FrameType | None) -> None:
     pass
 
 
-def train(args: Sequence[str], ranks: int, measured: Path) -> int:
-    """`fit` with these arguments; its exit status. Where it ends well, `measured` holds seconds and peak memory (bytes; null if not known).
+def train(args: Sequence[str], ranks: int, measured: Path, attempts: Path) -> int:
+    """`fit` with these arguments; its exit status. `attempts` holds what each one took that ended by itself, of a run that was stopped and
+    goes on. Where it ends well, `measured` holds the seconds of all attempts, the largest peak memory (bytes; null if not known), and
+    whether it went on.
 
     Several ranks are processes that Lightning starts by the program's own name, so that program is started.
     """
     started = time.perf_counter()
+    goes_on = any(attempts.parent.rglob("last.ckpt"))
     peak: int | None = None
     if ranks > 1:
         status = subprocess.run([sys.executable, str(ROOT / "train.py"), *args], check=False).returncode
@@ -82,8 +86,15 @@ def train(args: Sequence[str], ranks: int, measured: Path) -> int:
         peak = None if before is None else _peak() - before
         if torch.cuda.is_initialized():
             peak = torch.cuda.max_memory_allocated()
+    taken = json.loads(attempts.read_text()) if attempts.is_file() else []
+    taken.append({"seconds": time.perf_counter() - started, "peak_memory": peak, "went_on": goes_on})
+    with replacing(attempts) as file:
+        file.write(json.dumps(taken).encode())
     if status == 0:
-        measured.write_text(json.dumps({"seconds": time.perf_counter() - started, "peak_memory": peak}))
+        peaks = [each["peak_memory"] for each in taken]
+        whole = {"seconds": sum(each["seconds"] for each in taken), "peak_memory": None if None in peaks else max(peaks)}
+        with replacing(measured) as file:
+            file.write(json.dumps(whole | {"went_on": any(each["went_on"] for each in taken), "attempts": len(taken)}).encode())
     return status
 
 
@@ -113,12 +124,15 @@ def evaluate(checkpoint: Path, args: Sequence[str]) -> int:
     return main(["test", "--ckpt_path", str(checkpoint), "--trainer.enable_progress_bar", "false", *alone, *args])
 
 
-def sample(checkpoint: Path, samples: int, measured: Path) -> int:
-    """Draws from a model, and writes how many samples a second it makes; the first ones, for which code is compiled, do not count."""
+def sample(checkpoint: Path, samples: int, measured: Path, device: str) -> int:
+    """Draws from a model on a device, and writes how many samples a second it makes.
+
+    The first ones, for which code is compiled, do not count.
+    """
     from generation import generate
     from lightning_modules import load_module
 
-    module = load_module(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    module = load_module(checkpoint).to(device).eval()
     generate(module.net, min(samples, 256), seed=0)
     started = time.perf_counter()
     generate(module.net, samples, seed=1)

@@ -9,18 +9,26 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.experiments.declare import Experiment
+from benchmarks.experiments.declare import Experiment, Settings
 from benchmarks.experiments.results import Result, read
 from errors import UserError
 
+MARKS = {"\\*": "stale", "†": "went_on"}
+MEANINGS = {
+    "stale": "told something else than its run is told now, so run it again before it is compared",
+    "went_on": "went on from a checkpoint; seconds are the sum over the attempts that ended by themselves, memory is the largest of theirs "
+    "(of results that do not count their `attempts`: those of the last one alone)",
+}
+"""Of rows of the table, by what their results hold."""
 
-def report(experiment: Experiment, results: Path, folder: Path) -> Path:
-    """Writes `README.md` with the table, and the plots, into the folder; returns the file.
+
+def report(experiment: Experiment, results: Path, folder: Path, extra: Settings) -> Path:
+    """Writes `README.md` with the table, and the plots, into the folder; returns the file. `extra` is what was set over all runs.
 
     Raises:
         UserError: there are no results.
     """
-    found = read(results)
+    found = read(results, experiment, extra)
     if not found:
         raise UserError(f"{results}: no results of {experiment.name} yet: run it with --run {experiment.name}")
     if folder.resolve() != results.resolve().parent:
@@ -32,7 +40,9 @@ def report(experiment: Experiment, results: Path, folder: Path) -> Path:
         figure.savefig(folder / f"{name}.svg")
     path = folder / "README.md"
     images = "\n".join(f"![{name}]({name}.svg)" for name in plots)
-    path.write_text(f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{images}\n\n{made_by(found)}\n")
+    path.write_text(
+        f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{marks(found)}{images}\n\n{made_by(found, extra)}\n"
+    )
     return path
 
 
@@ -72,17 +82,26 @@ def table(results: Sequence[Result]) -> str:
         counts = [f"{first[key]:,}" for key in ("parameters", "samples_seen")]
         bits.append(spread([min((value for _, value in r["curves"]["val/bits"]), default=None) for r in group], 3))
         cells = [str(first["labels"].get(label, "")) for label in labels]
+        if cells:
+            cells[-1] += "".join(f" {mark}" for mark, is_so in MARKS.items() if any(r.get(is_so) for r in group))
         rows.append([*cells, *bits, *counts, *speeds, memory, spread([r["seconds"] for r in group], 0), str(len(group))])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def made_by(results: Sequence[Result]) -> str:
+def marks(results: Sequence[Result]) -> str:
+    """What the marks in the table mean, of those that it has."""
+    told = [f"{mark}: {MEANINGS[is_so]}.\n\n" for mark, is_so in MARKS.items() if any(result.get(is_so) for result in results)]
+    return "".join(told)
+
+
+def made_by(results: Sequence[Result], extra: Settings) -> str:
     """The command, and on which machines, when and by which commits."""
     machines = {f"{r['machine']['processor']}, {r['machine']['threads']} threads, {r['machine']['device']}" for r in results}
     commits, dates = sorted({r["commit"] for r in results}), sorted(r["machine"]["date"][:10] for r in results)
+    root = extra.get("data.root")
     seeds = max(len(group) for group in by_run(results))
-    command = f"`python -m benchmarks.experiments --run {results[0]['experiment']} --seeds {seeds}`"
+    command = f"`python -m benchmarks.experiments --run {results[0]['experiment']} --seeds {seeds}" + (f" --data {root}`" if root else "`")
     took = sum(r["seconds"] for r in results) / 60
     where, when = "; ".join(sorted(machines)), f"{dates[0]} to {dates[-1]}"
     return f"Made by {command} in {took:.0f} minutes of training on {where}, {when}, commits {', '.join(commits)}."

@@ -18,20 +18,20 @@ from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.training_speed import processor
 from files import replacing
 
-CODE = ("audio", "callbacks", "datamodules", "lightning_modules", "metrics", "models", "ops", "parallel")
+CODE = ("audio", "callbacks", "cli", "datamodules", "generation", "lightning_modules", "metrics", "models", "ops", "parallel")
 """Folders whose code may change a result."""
 
 Result = dict[str, Any]
 
 
-def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings) -> str:
-    """Of all that a run is told: its config's content, settings, tests and seed, and the same of the runs that it goes on from."""
+def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, device: str) -> str:
+    """Of all that a run is told: its config's content, settings, tests, seed and device, and the same of those that it goes on from."""
     runs, chain = {each.name: each for each in experiment.runs}, []
     current: Run | None = run
     while current is not None:
         chain.append([(ROOT / current.config).read_text(), dict(current.settings), {k: dict(v) for k, v in current.tests.items()}])
         current = runs[current.after] if current.after else None
-    return _digest(json.dumps([chain, seed, dict(extra), run.sampled], sort_keys=True))
+    return _digest(json.dumps([chain, seed, dict(extra), run.sampled, *([] if device == "cpu" else [device])], sort_keys=True))
 
 
 def code_hash() -> str:
@@ -75,7 +75,14 @@ def write(path: Path, result: Result) -> None:
         file.write((json.dumps(result, indent=1) + "\n").encode())
 
 
-def read(folder: Path) -> list[Result]:
-    """All results in a folder, by run and seed as they were declared."""
+def read(folder: Path, experiment: Experiment, extra: Settings) -> list[Result]:
+    """The results in a folder of the runs that are declared, by run and seed as they are; `stale` is put into each: whether what it was
+    told is not what its run is told now."""
+    numbers = {run.name: number for number, run in enumerate(experiment.runs)}
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    return sorted(found, key=lambda result: (result["number"], result["seed"]))
+    found = [result for result in found if result["run"] in numbers]
+    for result in found:
+        device = "cpu" if result["machine"]["device"] == "cpu" else "cuda"
+        run = experiment.runs[numbers[result["run"]]]
+        result["stale"] = result["hash"]["config"] != config_hash(experiment, run, result["seed"], extra, device)
+    return sorted(found, key=lambda result: (numbers[result["run"]], result["seed"]))

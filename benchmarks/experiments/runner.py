@@ -38,11 +38,17 @@ class Runner:
         device: "cpu" or "cuda".
         quick: make the experiment's trial of minutes.
         any_code: take results of other code for finished.
+        data: folder of recordings that is taken in place of the configs' data; None for theirs.
+
+    Raises:
+        UserError: the experiment cannot be run on that folder.
     """
 
-    def __init__(self, experiment: Experiment, out: Path, device: str, quick: bool = False, any_code: bool = False) -> None:
+    def __init__(
+        self, experiment: Experiment, out: Path, device: str, quick: bool = False, any_code: bool = False, data: Path | None = None
+    ) -> None:
         self.experiment, self.out, self.device, self.any_code = experiment, out, device, any_code
-        self.extra: Settings = experiment.quick if quick else {}
+        self.extra = experiment.over_all(quick, data)
         self.runs = [run for run in experiment.runs if run.name in experiment.trial or not (quick and experiment.trial)]
         self.code = code_hash()
 
@@ -71,7 +77,7 @@ class Runner:
         return self.out / "runs" / f"{run.name}_seed{seed}"
 
     def _stamp(self, run: Run, seed: int) -> dict[str, str]:
-        return {"config": config_hash(self.experiment, run, seed, self.extra), "code": self.code}
+        return {"config": config_hash(self.experiment, run, seed, self.extra, self.device), "code": self.code}
 
     def _same(self, stamp: dict[str, str], run: Run, seed: int) -> bool:
         mine = self._stamp(run, seed)
@@ -93,12 +99,11 @@ class Runner:
             shutil.rmtree(folder, ignore_errors=True)  # of other settings or other code
             with replacing(begun) as file:
                 file.write(json.dumps(self._stamp(run, seed)).encode())
-        goes_on = any(folder.rglob("last.ckpt"))
         ranks = int(run.settings.get("trainer.devices", 1))
         if not fitted.is_file():
-            args = self._fit_arguments(run, seed)
-            self._step(f"{folder.name}: fit", in_child(lambda: train(args, ranks, fitted), log), log)
-        measured = json.loads(fitted.read_text()) | {"went_on": goes_on} | self._measure(run, seed, log)
+            args, attempts = self._fit_arguments(run, seed), folder / "attempts.json"
+            self._step(f"{folder.name}: fit", in_child(lambda: train(args, ranks, fitted, attempts), log), log)
+        measured = json.loads(fitted.read_text()) | self._measure(run, seed, log)
         write(self._result(run, seed), self._described(run, seed) | measured)
         bits = ", ".join(f"{name} {test['bits_per_sample']:.4f}" for name, test in measured["tests"].items())
         print(f"{folder.name}: {bits} bits/sample, trained in {measured['seconds']:.0f} s", flush=True)
@@ -113,7 +118,7 @@ class Runner:
             tests[name] = json.loads((folder / "version_0/nll_test.json").read_text())
         if run.sampled:
             drawn = folder / "sampled.json"
-            self._step(f"{folder.name}: sample", in_child(lambda: sample(checkpoint, run.sampled, drawn), log), log)
+            self._step(f"{folder.name}: sample", in_child(lambda: sample(checkpoint, run.sampled, drawn, self.device), log), log)
             speed = json.loads(drawn.read_text())["samples_per_second"]
         return {"tests": tests, "sampled_per_second": speed}
 

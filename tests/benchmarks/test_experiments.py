@@ -2,14 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.experiments import __main__ as program
-from benchmarks.experiments.declare import Experiment, Run
+from benchmarks.experiments.declare import ROOT, Experiment, Run
+from benchmarks.experiments.measured import sample
 from benchmarks.experiments.registry import EXPERIMENTS
 from benchmarks.experiments.report import spread
+from benchmarks.experiments.results import CODE, config_hash, read
 from generation.engine import PlainEngine
+from tests.audio_files import make_folder
 
 TINY = {
     "model.levels": [{"width": 8, "depth": 1, "factor": 4}, {"width": 8, "depth": 1}],
@@ -21,6 +25,7 @@ TINY = {
     "trainer.val_check_interval": 2,
     "trainer.log_every_n_steps": 2,
 }
+TINY_STEPS = {"trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 1}
 
 
 def make_run(name="a", after=None, tests=None, sampled=0, k=32, **changes):
@@ -76,7 +81,75 @@ def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     assert not results(tmp_path)
     assert run(make_run(**stop)) == 0
     result = results(tmp_path)["a_seed0"]
-    assert (result["steps"], result["went_on"]) == (4, True)
+    assert (result["steps"], result["went_on"], result["attempts"]) == (4, True, 2)
+    attempts = json.loads((tmp_path / "out/runs/a_seed0/attempts.json").read_text())
+    assert result["seconds"] == sum(attempt["seconds"] for attempt in attempts) > attempts[1]["seconds"] > 0
+    assert result["peak_memory"] == max(attempt["peak_memory"] for attempt in attempts)
+    assert "| tiny † |" in (tmp_path / "out/README.md").read_text()
+
+
+def test_recordings_in_place_of_the_experiments_own_data(tmp_path, monkeypatch, capsys):
+    """Counts, in two steps."""
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation", "test"):
+        make_folder(tmp_path / "takes" / split, 2, samples=4096, rate=4000)
+    counts = Run("a", "configs/baselines/counts.yaml", TINY_STEPS, {"model": "counts"})
+    experiment = Experiment("tiny", "?", (counts,), quick={"data.clips": 8}, any_data=True)
+    monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: experiment)
+    assert program.main(["--run", "tiny", "--device", "cpu", "--quick", "--data", "takes"]) == 0
+    folder = tmp_path / "logs/experiments/tiny_takes_quick"
+    (result,) = [json.loads(path.read_text()) for path in (folder / "results").iterdir()]
+    assert result["tests"]["test"]["samples"] == 2 * 4096
+    assert f"--data {tmp_path / 'takes'}" in (folder / "README.md").read_text()
+    assert result["hash"]["config"] != config_hash(experiment, counts, 0, experiment.quick, "cpu")
+    capsys.readouterr()
+    assert program.main(["--run", "memory", "--data", "takes"]) == 2
+    assert program.main(["--run", "baselines", "--data", "nowhere"]) == 2
+    printed = capsys.readouterr().err
+    assert "--data takes: memory needs the data that it makes" in printed
+    assert "--data nowhere: there is no such folder" in printed
+
+
+def make_result(folder, experiment, run, device="cpu", **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {"run": run.name, "seed": 0, "hash": {"config": config_hash(experiment, run, 0, {}, device)}, "machine": {"device": "cpu"}}
+    (folder / f"{run.name}_seed0.json").write_text(json.dumps(result | changes))
+
+
+def test_results_of_removed_runs_are_left_out_and_those_of_other_settings_marked(tmp_path):
+    a, b, c = make_run("a"), make_run("b"), make_run("c")
+    experiment = Experiment("tiny", "?", (b, a))
+    for run in (a, b):
+        make_result(tmp_path, experiment, run)
+    make_result(tmp_path, Experiment("tiny", "?", (c,)), c)
+    assert [(result["run"], result["stale"]) for result in read(tmp_path, experiment, {})] == [("b", False), ("a", False)]
+    changed = Experiment("tiny", "?", (b, make_run("a", **{"trainer.max_steps": 5})))
+    assert [result["stale"] for result in read(tmp_path, changed, {})] == [False, True]
+    assert config_hash(experiment, a, 0, {}, "cuda") != config_hash(experiment, a, 0, {}, "cpu")
+    assert {"cli", "generation"} < set(CODE)
+
+
+def test_the_results_in_the_repository_are_of_what_is_declared():
+    found = read(ROOT / "docs/results/memory/results", EXPERIMENTS["memory"](), {})
+    assert len(found) >= 5
+    assert not [result["run"] for result in found if result["stale"]]
+
+
+def test_speed_is_measured_on_the_device_that_is_named(tmp_path, monkeypatch):
+    """Also where there is a GPU."""
+    places = []
+    module = SimpleNamespace(to=lambda device: places.append(device) or module, eval=lambda: module, net=None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("lightning_modules.load_module", lambda path: module)
+    monkeypatch.setattr("generation.generate", lambda *args, **kwargs: None)
+    assert sample(tmp_path / "a.ckpt", 8, tmp_path / "sampled.json", "cpu") == 0
+    assert places == ["cpu"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert program.main(["--run", "memory", "--out", str(tmp_path / "file/deeper")]) == 2
+    assert "file/deeper: cannot be written" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_says_why(run, tmp_path, capsys):

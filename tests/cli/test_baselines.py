@@ -1,18 +1,18 @@
 """What HarmonicRNN is compared with goes through the same training, likelihood and generation."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from benchmarks.experiments.baselines import baselines
+from benchmarks.experiments.declare import ROOT
 from lightning_modules import CountsModule, HarmonicModule, WaveNetModule, load_module
 from models import LevelSpec
 from voices import load
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 SETTINGS = {
     "WaveNetModule": "--model.width 8 --model.skip 8 --model.cycle 3",
     "CountsModule": "--model.order 1",
@@ -44,11 +44,11 @@ def test_counts_are_neither_averaged_nor_trained_on_several_devices(run, capsys)
 
 
 def test_equal_parameters_within_five_percent():
-    """Of each baseline's config and the one it is compared with."""
+    """Of each run of the experiment as it is set, and the one it is compared with; of counts of order 2 it is said that they have more."""
 
-    def parameters(path):
-        model = yaml.safe_load(path.read_text())["model"]
-        settings = dict(model.get("init_args", model))
+    def parameters(run):
+        model = yaml.safe_load((ROOT / run.config).read_text())["model"]
+        settings = dict(model.get("init_args", model)) | {key.removeprefix("model."): value for key, value in run.settings.items()}
         settings.pop("optimizer", None)
         if "levels" in settings:
             settings["levels"] = [LevelSpec(**level) for level in settings["levels"]]
@@ -56,8 +56,8 @@ def test_equal_parameters_within_five_percent():
         module = modules.get(model.get("class_path"), HarmonicModule)(**settings)
         return sum(parameter.numel() for parameter in module.parameters())
 
-    base = parameters(CONFIGS / "ablations/base.yaml")
-    paths = sorted((CONFIGS / "baselines").glob("*.yaml"))
-    assert len(paths) == 4
-    for path in paths:
-        assert abs(parameters(path) / base - 1) < 0.05, path
+    found = {run.name: parameters(run) for run in baselines().runs}
+    assert found.pop("counts_2") == 256**3 + 256**2 + 256
+    assert len(found) == 5
+    for name, count in found.items():
+        assert abs(count / found["harmonic"] - 1) < 0.05, name

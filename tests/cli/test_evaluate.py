@@ -7,15 +7,20 @@ import os
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from rich.progress import Progress
 
 from cli import main
 from cli.generated import Generated
+from cli.measured import _Measuring
 from datamodules import SC09
+from errors import UserError
+from evaluation import SplitClips, write_page
 from metrics import (
     GaussianFit,
     LogMel,
@@ -105,6 +110,9 @@ def test_distance_is_that_of_the_drawn_clips_from_the_split(folder, report):
     assert fad["interval"][0] <= fad["distance"] <= fad["interval"][1]
     # Too few clips, which is said, and no extrapolation of it, which is said too.
     assert [note.split(" ")[0] for note in fad["notes"]] == ["its", "reference:", "FAD-infinity"]
+    mark = report["subjects"][0]["values"]["FAD logmel"]["mark"]
+    assert "its clips" in mark
+    assert "FAD-infinity" not in mark
     assert "tiny/version_0, FAD logmel: its clips: 3 embeddings of 64 dimensions" in " ".join(report["notes"])
 
 
@@ -232,10 +240,16 @@ def test_a_call_that_was_cut_short_is_continued(run, folder, request, monkeypatc
 
 
 def test_folders_against_a_folder(run, folder, tmp_path, capsys, monkeypatch):
+    """Of names that rich would take for markup."""
     monkeypatch.setattr("lightning_modules.HarmonicModule.__init__", lambda *_, **__: pytest.fail("a model was built"))
-    real, other = make_folder(tmp_path / "real", 4, samples=20_000), make_folder(tmp_path / "other", 3, samples=30_000, rate=24_000)
+    real, other = (
+        make_folder(tmp_path / "real", 4, samples=20_000),
+        make_folder(tmp_path / "[red]other", 3, samples=30_000, rate=24_000),
+    )
     assert run(f"evaluate {other} {real} --against {real} --seconds 0.5 --out {tmp_path / 'out'} --cache kept --examples 1") == 0
-    assert "other: 3 of 3 files resampled from 24000 to 16000 Hz" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "[red]other: 3 of 3 files resampled from 24000 to 16000 Hz" in printed.err
+    assert "[red]other" in printed.out
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert [s["values"]["FAD logmel"]["value"] for s in report["subjects"]][1] == pytest.approx(0, abs=1e-6)
     assert report["subjects"][0]["fad"]["logmel"]["distance"] > 0.1
@@ -269,8 +283,36 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
     assert [(row["name"], row["clips"]) for row in report["real"]] == [("SC09, train split", 20), ("SC09, test split", 2)]
     row = next(row for row in report["published"] if row["model"] == "test data")
     assert row["values"] == {"FID": 0.02, "IS (tables)": 8.33, "mIS": 257.6, "AM": 0.19}
-    assert row["reasons"]["FID"][0] == "another classifier"
+    assert row["reasons"]["FID"][:2] == ["clip length 16000 there, 320 here", "another classifier"]
+    assert any("quantised clips" in note for note in report["notes"])
     assert report["classifier"]["weights"] == Loudness.weights
+    assert report["training"] | {"checksum": data.checksum("train"), "protocol": data.protocol} == report["training"]
+    # Two clips of four features are too few, twenty are not.
+    assert found["FID"]["mark"].startswith("its clips: 2 embeddings of 4 dimensions")
+    assert "reference" not in found["FID"]["mark"]
+    assert [row["values"]["FID"]["mark"] != "" for row in report["real"]] == [False, True]
+    assert found["IS"]["mark"] == ""
+    assert "tiny/version_0, FID: its clips: 2 embeddings" in " ".join(report["notes"])
+
+
+def test_the_classifier_is_known_by_its_accuracy_on_the_test_split(folder, tmp_path, monkeypatch):
+    """Also where clips are compared with the validation split."""
+    data, measured = SC09(folder / "data", clip_samples=320, num_workers=0), []
+    data.setup("fit")
+    monkeypatch.setattr("cli.measured.accuracy_of", lambda seen, data, split: measured.append((len(seen.features), split)) or 0.5)
+    config = SimpleNamespace(seed=0, clips=8, temperature=1.0, top_p=1.0, cache=tmp_path, examples=0)
+    work = SimpleNamespace(config=config, classifier=Loudness(), training=data, data=data, split="validation")
+    work.reference = lambda shards: SplitClips(data, "validation")
+    with Progress(disable=True) as bars:
+        real = _Measuring(work, tmp_path, bars)._real()
+    assert [row["name"] for row in real] == ["SC09, train split", "SC09, validation split"]
+    assert measured == [(data.clip_count("test"), "test")]
+
+
+def test_a_page_that_cannot_be_written_is_named(report, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/report\.html: cannot be written"):
+        write_page(tmp_path / "file/report.html", report, [])
 
 
 def test_a_model_against_a_folder(run, folder, tmp_path):

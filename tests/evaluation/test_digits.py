@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from datamodules import SC09
+from errors import UserError
 from evaluation.digits import MEASURES, accuracy_of, classify, score, training_reference, why_not_published
 from evaluation.sources import SplitClips
 from metrics import Classified, digit_reference, digit_scores
@@ -52,9 +53,18 @@ def test_the_training_split_is_classified_once(clips, tmp_path):
     again, same = training_reference(clips, Loudness(), tmp_path / "kept", seed=0)
     assert Loudness.calls == len(clips) == 20
     assert same == scores
+    (path,) = (tmp_path / "kept").iterdir()
+    assert torch.load(path)["key"]["format"] == 1
     assert torch.equal(again.features.covariance, reference.features.covariance)
     assert torch.equal(again.probabilities, reference.probabilities)
     assert scores["fid"]["value"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_score_that_is_not_finite_is_named(clips):
+    """Clips of two kinds, each sure of a digit that the other has no share of: mIS is e to some thousands."""
+    seen = Classified(torch.randn(40, 2), torch.tensor([[0.0, -5000], [-5000, 0]]).repeat(20, 1).double())
+    with pytest.raises(UserError, match="mIS is inf"):
+        score(seen, digit_reference(seen))
 
 
 def test_accuracy_is_by_the_folders_of_the_recordings(clips):
@@ -66,5 +76,9 @@ def test_accuracy_is_by_the_folders_of_the_recordings(clips):
 
 def test_scores_stand_beside_published_ones_under_their_protocol_alone():
     assert why_not_published(Loudness(), 0.98, 31_158, 10_240) == []
+    assert why_not_published(Loudness(), 0.98, 31_158, 10_240, 0.9, 0.5) == [
+        "drawn at temperature 1 there, 0.9 here",
+        "drawn at top_p 1 there, 0.5 here",
+    ]
     found = why_not_published(Loudness(), 0.5, 20, 256)
     assert found == ["another classifier", "10240 clips drawn there, 256 here", "31158 training clips there, 20 here"]

@@ -41,6 +41,8 @@ def test_rows_of_the_same_protocol_are_comparable():
 )
 def test_what_differs_is_said(settings, reason):
     assert reasons(data(**settings)) == [reason]
+    (row, *_) = published_rows(data(**settings), "test", {"FID", "AM"}, ["another classifier"])
+    assert row["reasons"] == {"FID": [reason, "another classifier"], "AM": [reason, "another classifier"]}
 
 
 def test_the_split_must_be_the_whole_test_split(monkeypatch):

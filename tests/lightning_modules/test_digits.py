@@ -106,6 +106,15 @@ def test_a_checkpoint_keeps_the_accuracy_of_its_weights(trained, monkeypatch, ca
     assert found.item() == pytest.approx(kept["test"])
 
 
+def test_a_checkpoint_between_validations_has_no_accuracy():
+    module = DigitModule(stem=4, widths=(8,), blocks=1)
+    module.measured, module.measured_at = {"validation": 0.5, "test": 0.25}, 2
+    for step, kept in ((2, module.measured), (3, {})):
+        checkpoint = {"global_step": step}
+        module.on_save_checkpoint(checkpoint)
+        assert checkpoint[ACCURACY] == kept
+
+
 def test_the_checkpoint_of_another_model_is_refused(trained, tmp_path):
     checkpoint = torch.load(checkpoint_of(trained), weights_only=True)
     del checkpoint[ACCURACY]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from callbacks import EMA, NLLReport
-from datamodules import AudioFolder, Batch
+from datamodules import AudioFolder, Batch, Memory
 from lightning_modules import HarmonicModule, OptimizerConfig
 from models import LevelSpec, ResidualBlock
 from models.block import GatedMLP
@@ -131,12 +131,13 @@ def fit(
 
 
 def measure(folder: Path, context_size: int | None, **data: Any) -> dict[str, Any]:
-    """The NLL of the test split, as the report's metrics have it."""
+    """The NLL of the test split, as the report's metrics have it; of Memory where a distance is given."""
     torch.manual_seed(0)
     module = Recorded(False, False)
     report = NLLReport()
     trainer = make_trainer(folder, context_size, precision="64-true", callbacks=[report])
-    trainer.test(module, datamodule=make_data(folder, **data), verbose=False)
+    source = Memory(bits=4, num_workers=0, **data) if "distance" in data else make_data(folder, **data)
+    trainer.test(module, datamodule=source, verbose=False)
     return {name: value.item() for name, value in report.metric.compute().items()} | {
         "curve": report.by_position.compute()["bits_per_sample"]
     }

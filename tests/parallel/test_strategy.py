@@ -99,6 +99,16 @@ def test_the_likelihood_is_that_of_one_process(ranks, folder, data):
             assert relative_error(result["curve"].nan_to_num(), alone["curve"].nan_to_num()) < 1e-6
 
 
+def test_the_likelihood_of_repeats_is_that_of_one_process(ranks, folder):
+    """In float64, on motifs that come back after the split, with the chunks' bounds inside of recordings."""
+    data = {"distance": 64, "pairs": 2, "recordings": 16, "batch_size": 2}
+    (alone,) = ranks.run(1, measure_on_a_rank, folder, None, data)
+    assert alone["samples"] == 2 * 2 * 4
+    for result in ranks.run(2, measure_on_a_rank, folder, 2, data):
+        assert result["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], rel=1e-9)
+        assert result["samples"] == alone["samples"]
+
+
 def measure_on_a_rank(folder, context, data):
     return measure(folder, context, **data)
 
