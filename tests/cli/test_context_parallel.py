@@ -82,7 +82,9 @@ def test_a_rank_at_fault_is_named_under_lightnings_own_launcher(folder, fault):
     """Which kills the others, within 5 s, once one has failed. Programs that import everything take their time, and so does the timeout,
     which their start has to keep too."""
     at = f"--trainer.callbacks+=tests.cli.faulty.FaultAt --trainer.callbacks.fault={fault}"
-    ended = as_program(folder, f"{FIT} --trainer.strategy.timeout 0:01:00 {at} --trainer.max_steps 4 --trainer.devices 2", timeout=300)
+    # Without what the first rank alone does at validations, which the other would wait for.
+    plain = "--samples.sample_seconds 0 --trainer.val_check_interval 4 --trainer.num_sanity_val_steps 0 --trainer.max_steps 4"
+    ended = as_program(folder, f"{FIT} {plain} --trainer.strategy.timeout 0:01:00 {at} --trainer.devices 2", timeout=300)
     assert ended.returncode != 0
     assert "error: rank 1 was killed or hangs: rank 0 waited for it in vain" in ended.stderr
 
