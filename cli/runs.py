@@ -54,7 +54,7 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
         path = Path(str(checkpoint))
         if not path.is_file():
             raise UserError(f"--ckpt_path {checkpoint}: there is no such file; give a checkpoint, best or last")
-        path = path.resolve()  # a link to a run's checkpoint is that checkpoint
+        path = path.resolve() if path.is_symlink() else path  # a link to a run's checkpoint is that checkpoint
         return Run(path.parents[1] if path.parent.name == "checkpoints" else path.parent, path)
     found = _checkpoints(logs)
     if not found:
