@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generation.cpu import layers as columns
-from generation.cpu.weights import PANEL, Products, Stored, address, aligned, padded, share
+from generation.cpu.weights import ALL, PANEL, Products, Stored, address, aligned, padded, share
 from models import HarmonicRNN, ResidualBlock, SkipBlock
 from models.block import Stack
 from ops.cg_lru import C
@@ -73,9 +73,9 @@ class _Builder:
         self.kept: list[np.ndarray] = []
         self.room = 0
 
-    def product(self, matrix: Tensor, bias: Tensor | None = None) -> int:
-        self.room = max(self.room, *(padded(size) for size in matrix.shape))
-        return self.weights.add(matrix, bias)
+    def product(self, matrix: Tensor, bias: Tensor | None = None, own: slice | Tensor = ALL) -> int:
+        self.room = max(self.room, *(padded(size) for size in matrix[own].shape))
+        return self.weights.add(matrix, bias, own)
 
     def numbers(self, values: Tensor) -> int:
         """The address of numbers as the compiled code reads them."""
@@ -148,9 +148,9 @@ class _Builder:
             values[columns.RECURRENCE_GATES] = gates[0] if gates else 0
         *both, hidden_at = _side_by_side((mlp_gate[:, hidden], mlp_gate_bias[hidden]), (mlp_input[:, hidden], mlp_input_bias[hidden]))
         values |= {
-            columns.OUTPUT: self.product(module.output.weight.T[channels], module.output.bias if first else None),
+            columns.OUTPUT: self.product(module.output.weight.T, module.output.bias if first else None, channels),
             columns.MLP_INPUTS: self.product(*both),
-            columns.MLP_OUTPUT: self.product(module.mlp.output.weight.T[hidden], module.mlp.output.bias if first else None),
+            columns.MLP_OUTPUT: self.product(module.mlp.output.weight.T, module.mlp.output.bias if first else None, hidden),
             columns.WIDTH: width,
             columns.STRIDE: padded(width),
             columns.ROWS: len(rows),

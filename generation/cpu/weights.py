@@ -18,6 +18,9 @@ MIN_INT8 = 64
 """Inputs below which weights are kept in bfloat16 instead of int8: rounding x to whole numbers would cost more than it saves."""
 
 
+ALL = slice(None)
+
+
 def padded(size: int) -> int:
     """The size in whole panels."""
     return -(-size // PANEL) * PANEL
@@ -50,18 +53,23 @@ class Products:
         self._rows: list[tuple[int, int, int]] = []  # inputs, panels and the code of how they are stored
         self._outs: list[np.ndarray] = []  # (panels, 2, PANEL) each: biases and scales
 
-    def add(self, matrix: Tensor, bias: Tensor | None) -> int:
-        """y = bias + x matrix, of a matrix (inputs, outputs); returns the product's number."""
-        inputs, outputs = matrix.shape
+    def add(self, matrix: Tensor, bias: Tensor | None, own: slice | Tensor = ALL) -> int:
+        """y = bias + x matrix, of a matrix (inputs, outputs) of which only the `own` inputs are kept; returns the product's number.
+
+        How weights are rounded follows from the whole matrix, so that it does not depend on who shares it.
+        """
+        whole, outputs = len(matrix), matrix.shape[1]
+        largest = matrix.detach().double().abs().amax(dim=0).numpy()
+        matrix = matrix[own]
+        inputs = len(matrix)
         wide, out = np.zeros((inputs, padded(outputs))), np.zeros((2, padded(outputs)))
         wide[:, :outputs] = matrix.detach().double().numpy()
         if bias is not None:
             out[0, :outputs] = bias.detach().double().numpy()
-        code = FULL if self.stored == "full" else INT8 if self.stored == "int8" and inputs >= MIN_INT8 else BFLOAT16
+        code = FULL if self.stored == "full" else INT8 if self.stored == "int8" and whole >= MIN_INT8 else BFLOAT16
         out[1] = 1
         if code == INT8:
-            out[1] = np.abs(wide).max(axis=0) / 127
-            out[1][out[1] == 0] = 1
+            out[1, :outputs] = np.where(largest > 0, largest / 127, 1)
             wide = np.concatenate([np.rint(wide / out[1]), np.zeros((inputs % 2, padded(outputs)))]).astype(np.int8)
             panels = wide.reshape(-1, 2, padded(outputs) // PANEL, PANEL).transpose(2, 0, 3, 1)
         else:
