@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -63,6 +64,23 @@ def test_fit_and_test_over_two_processes(folder, run):
         )
         for name, weight in expected.items():
             assert relative_error(trained[name], weight) < 1e-5, (launch, name)
+
+
+@pytest.mark.slow
+def test_goes_on_from_the_last_checkpoint_over_another_number_of_processes(folder, run):
+    """A program of two processes, beside two runs in this one."""
+    alone = "--trainer.strategy auto --trainer.devices 1"
+    assert run(f"{FIT} {alone}") == 0
+    shutil.copytree("logs", "begun")
+    assert run(f"{FIT} {alone} --trainer.max_steps 4 --ckpt_path last") == 0
+    Path("logs").rename("alone")
+    Path("begun").rename("logs")
+    split = as_program(folder, f"{FIT} --trainer.devices 2 --trainer.max_steps 4 --ckpt_path last")
+    assert split.returncode == 0, split.stderr
+    trained, expected = (torch.load(f"{logs}/tiny/version_0/checkpoints/last.ckpt", weights_only=True) for logs in ("logs", "alone"))
+    assert trained["global_step"] == expected["global_step"] == 4
+    for name, weight in expected["state_dict"].items():
+        assert relative_error(trained["state_dict"][name], weight) < 1e-4, name  # float32
 
 
 @pytest.mark.slow
