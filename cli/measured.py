@@ -27,7 +27,7 @@ from evaluation.likelihood import histogram
 from evaluation.page import Example, Heard
 from evaluation.published import COMPARED, REFERENCE, published_rows
 from generation.detectors import Reference
-from metrics import DigitReference, Gaussian, select_by_likelihood, shortage
+from metrics import Classified, DigitReference, Gaussian, select_by_likelihood, shortage
 from metrics.kept_statistics import default_cache
 from voices import Voice
 from voices.usual_sound import usual_sound
@@ -134,19 +134,29 @@ class _Measuring:
         rows = [{"name": training.about["name"], "clips": len(training), "values": _titled(scores, [few] if few else [])}]
         with self._bar("Reference, digits", None) as advance:
             classified = classify(self.reference, classifier, advance)
-        name, few_clips = self.reference.about["name"], too_few(classified, self.digits)
-        self.notes += _of_fid(name, few_clips)
-        values = _titled(score(classified, self.digits, seed), few_clips)
-        rows.append({"name": name, "clips": len(classified.features), "values": values})
+        rows.append(self._real_row(self.reference.about["name"], classified))
         if isinstance(work.data, SC09):
             if work.split != "test":  # the classifier is known by its accuracy there, whatever is compared with
                 work.data.setup("test")
-                with self._bar("Test split, digits", None) as advance:
-                    classified = classify(SplitClips(work.data, "test"), classifier, advance)
+                clips = SplitClips(work.data, "test")
+                with self._bar("Test split, digits", len(clips)) as advance:
+                    classified = classify(clips, classifier, advance)
+                rows.append(self._real_row(clips.about["name"], classified))
             self.accuracy = accuracy_of(classified, work.data, "test")
             drawing = work.config.clips, work.config.temperature, work.config.top_p
             self.not_published = why_not_published(classifier, self.accuracy, len(training), *drawing)
         return rows
+
+    def _real_row(self, name: str, classified: Classified) -> Report:
+        """The scores of real clips, beside those of the training split; what is wrong with them is noted."""
+        assert self.digits is not None
+        few = too_few(classified, self.digits)
+        self.notes += _of_fid(name, few)
+        return {
+            "name": name,
+            "clips": len(classified.features),
+            "values": _titled(score(classified, self.digits, self.work.config.seed), few),
+        }
 
     def _about_classifier(self) -> Report | None:
         classifier = self.work.classifier

@@ -295,7 +295,7 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
     assert "tiny/version_0, FID: its clips: 2 embeddings" in " ".join(report["notes"])
 
 
-def test_the_classifier_is_known_by_its_accuracy_on_the_test_split(folder, tmp_path, monkeypatch):
+def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(folder, tmp_path, monkeypatch):
     """Also where clips are compared with the validation split."""
     data, measured = SC09(folder / "data", clip_samples=320, num_workers=0), []
     data.setup("fit")
@@ -305,7 +305,7 @@ def test_the_classifier_is_known_by_its_accuracy_on_the_test_split(folder, tmp_p
     work.reference = lambda shards: SplitClips(data, "validation")
     with Progress(disable=True) as bars:
         real = _Measuring(work, tmp_path, bars)._real()
-    assert [row["name"] for row in real] == ["SC09, train split", "SC09, validation split"]
+    assert [row["name"] for row in real] == ["SC09, train split", "SC09, validation split", "SC09, test split"]
     assert measured == [(data.clip_count("test"), "test")]
 
 
