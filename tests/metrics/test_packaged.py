@@ -178,24 +178,32 @@ def test_clap_takes_ten_seconds_at_a_time(seconds, pieces, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_pann(tmp_path):
-    """14 layers at 16 kHz: makes and reads a checkpoint of 324 MB."""
+@pytest.mark.parametrize(
+    ("kind", "rate", "file"),
+    [
+        ("Cnn14_8k", 8000, "Cnn14_8k_mAP%3D0.416.pth"),
+        ("Cnn14_16k", 16_000, "Cnn14_16k_mAP%3D0.438.pth"),
+        ("Cnn14", 32_000, "Cnn14_mAP%3D0.431.pth"),
+    ],
+)
+def test_pann(kind, rate, file, tmp_path):
+    """14 layers: makes and reads a checkpoint of 324 MB."""
     packaged.import_package(clap=False)
-    from frechet_audio_distance.models.pann import Cnn14_16k
+    from frechet_audio_distance.models import pann
 
     torch.manual_seed(0)
-    model = Cnn14_16k(16_000, 512, 160, 64, 50, 8000, 527).eval()
-    checksum = save({"model": model.state_dict()}, tmp_path / "Cnn14_16k_mAP%3D0.438.pth")
-    embedder = make_embedder("pann", 16_000, tmp_path)
-    assert embedder.weights == {"Cnn14_16k_mAP%3D0.438.pth": checksum}
-    clips = [noise(16_000), noise(16_000, 1), noise(500, 2)]
+    model = getattr(pann, kind)(rate, rate * 32 // 1000, rate // 100, 64, 50, rate // 2, 527).eval()
+    checksum = save({"model": model.state_dict()}, tmp_path / file)
+    embedder = make_embedder("pann", rate, tmp_path)
+    assert (embedder.rate, embedder.weights) == (rate, {file: checksum})
+    clips = [noise(rate), noise(rate, 1), noise(rate // 32, 2)]
     with torch.no_grad():
-        padded = torch.stack([torch.nn.functional.pad(clip, (0, 16_000 - len(clip))) for clip in clips])
+        padded = torch.stack([torch.nn.functional.pad(clip, (0, rate - len(clip))) for clip in clips])
         expected = model(padded)["embedding"]
     rows = embedder(clips)
     assert [each.shape for each in rows] == [(1, 2048)] * 3
     assert relative_error(torch.cat(rows), expected) < F32
-    alone = torch.stack([torch.from_numpy(embedder._package.get_embeddings([clip.numpy()], 16_000)) for clip in padded])
+    alone = torch.stack([torch.from_numpy(embedder._package.get_embeddings([clip.numpy()], rate)) for clip in padded])
     assert relative_error(torch.cat(rows), alone) < 10 * F32  # one clip at a time: other sums
 
 
