@@ -177,6 +177,23 @@ def test_clap_takes_ten_seconds_at_a_time(seconds, pieces, tmp_path, monkeypatch
     assert heard == pieces
 
 
+def test_encodec_at_48_khz(tmp_path):
+    """Of stereo: both channels are the clip."""
+    from encodec import EncodecModel
+
+    torch.manual_seed(0)
+    model = EncodecModel.encodec_model_48khz(pretrained=False).eval()
+    save(model.state_dict(), tmp_path / "checkpoints/encodec_48khz-7e698e3e.th")
+    embedder = make_embedder("encodec", 44_100, tmp_path)
+    assert (embedder.name, embedder.rate, embedder.dimensions) == ("encodec 48000", 48_000, 128)
+    native, clips = make_embedder("encodec", 48_000, tmp_path), [noise(50_000), noise(50_000, 1)]
+    for rows, clip in zip(native(clips), clips, strict=True):
+        with torch.no_grad():
+            assert relative_error(rows, model.encoder(clip.expand(1, 2, -1))[0].T) < F32
+        packages = native._package.get_embeddings([clip.numpy()], 48_000).reshape(-1, 128)
+        assert relative_error(rows, torch.from_numpy(packages)) < F32
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rate", "file"),
