@@ -309,6 +309,23 @@ def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(folder, t
     assert measured == [(data.clip_count("test"), "test")]
 
 
+def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatch):
+    filled = []
+
+    class Watched(Progress):
+        def remove_task(self, task_id):
+            task = self.tasks[self.task_ids.index(task_id)]
+            filled.append((task.description, task.completed, task.total))
+            super().remove_task(task_id)
+
+    monkeypatch.setattr("cli.measured.Progress", Watched)
+    assert run(f"evaluate logs/tiny {FEW} --cache {tmp_path / 'none'} --out {tmp_path / 'out'}") == 0
+    titles = [title for title, _, _ in filled]
+    parts = ("clips", "continuations", "likelihood", "FAD logmel")
+    assert titles == ["Reference, logmel", *(f"tiny/version_0: {part}" for part in parts)]
+    assert all(completed == total > 0 for _, completed, total in filled), filled
+
+
 def test_a_page_that_cannot_be_written_is_named(report, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/report\.html: cannot be written"):
