@@ -181,42 +181,47 @@ def _generate_whole_panels(
     builder: Any, count: int, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any, oi: Any, pairs: Any,
 ) -> None:  # fmt: skip
     number, byte, half = ir.FloatType(), ir.IntType(8), ir.IntType(16)
-    eight = ir.VectorType(_INT32, PANEL // 2)
+    # Sums of a whole panel in one register of AVX-512, or of half a panel in one of AVX2.
+    at_once = PANEL if get_host_cpu_features().get("avx512bw") else PANEL // 2
+    parts, whole = PANEL // at_once, ir.VectorType(_INT32, at_once)
+    stored, halves = ir.VectorType(byte, 2 * at_once), ir.VectorType(half, 2 * at_once)
     inputs = _at(builder, x, half, xi)
     before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
     builder.branch(head)
 
     builder.position_at_end(head)
-    index, sums = builder.phi(_INT64), [builder.phi(eight) for _ in range(2 * count)]
+    index, sums = builder.phi(_INT64), [builder.phi(whole) for _ in range(parts * count)]
     builder.cbranch(builder.icmp_signed("<", index, pairs), body, after)
 
     builder.position_at_end(body)
     row = builder.add(wi, builder.mul(index, _INT64(2 * count * PANEL)))
     _ask_for(builder, w, byte, row, 2 * count * PANEL)
     weights = []
-    for part in range(2 * count):
-        place = _at(builder, w, byte, builder.add(row, _INT64(part * PANEL)))
-        loaded = builder.load(builder.bitcast(place, _vector(byte).as_pointer()), align=1, typ=_vector(byte))
-        weights.append(builder.sext(loaded, _vector(half)))
+    for part in range(parts * count):
+        place = _at(builder, w, byte, builder.add(row, _INT64(part * 2 * at_once)))
+        loaded = builder.load(builder.bitcast(place, stored.as_pointer()), align=1, typ=stored)
+        weights.append(builder.sext(loaded, halves))
     pair = builder.load(
         builder.bitcast(builder.gep(inputs, [builder.mul(index, _INT64(2))], source_etype=half), _INT32.as_pointer()), align=4, typ=_INT32
     )
-    spread = builder.insert_element(ir.Constant(eight, ir.Undefined), pair, ir.Constant(_INT32, 0))
-    spread = builder.shuffle_vector(spread, spread, ir.Constant(eight, [0] * (PANEL // 2)))
-    values = builder.bitcast(spread, _vector(half))
+    spread = builder.insert_element(ir.Constant(whole, ir.Undefined), pair, ir.Constant(_INT32, 0))
+    spread = builder.shuffle_vector(spread, spread, ir.Constant(whole, [0] * at_once))
+    values = builder.bitcast(spread, halves)
     updated = [_multiply_pairs(builder, weight, values) for weight in weights]
     updated = [builder.add(total, value) for total, value in zip(sums, updated, strict=True)]
     index.add_incoming(_INT64(0), before)
     index.add_incoming(builder.add(index, _INT64(1)), body)
     for total, value in zip(sums, updated, strict=True):
-        total.add_incoming(ir.Constant(eight, [0] * (PANEL // 2)), before)
+        total.add_incoming(ir.Constant(whole, [0] * at_once), before)
         total.add_incoming(value, body)
     builder.branch(head)
 
     builder.position_at_end(after)
     x_scale = _splat(builder, builder.load(_at(builder, x_scales, number, si), typ=number))
     for column in range(count):
-        joined = builder.shuffle_vector(sums[2 * column], sums[2 * column + 1], ir.Constant(_vector(_INT32), list(range(PANEL))))
+        joined = sums[parts * column]
+        if parts == 2:
+            joined = builder.shuffle_vector(joined, sums[2 * column + 1], ir.Constant(_vector(_INT32), list(range(PANEL))))
         first = builder.mul(builder.add(oi, _INT64(column * PANEL)), _INT64(2))
         bias, scale = _load_vector(builder, out, number, first), _load_vector(builder, out, number, builder.add(first, _INT64(PANEL)))
         total = builder.fmul(builder.sitofp(joined, _vector(number)), x_scale)
@@ -225,15 +230,17 @@ def _generate_whole_panels(
 
 
 def _multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
-    """a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] of int16 in int32, one instruction where there is AVX2."""
-    eight = ir.VectorType(_INT32, PANEL // 2)
-    if get_host_cpu_features().get("avx2"):
-        kinds = ir.FunctionType(eight, [a.type, a.type])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kinds, "llvm.x86.avx2.pmadd.wd"), [a, b])
+    """a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] of int16 in int32, one instruction where there is AVX2 or AVX-512."""
+    count, features = a.type.count // 2, get_host_cpu_features()
+    whole = ir.VectorType(_INT32, count)
+    if features.get("avx2"):
+        kinds = ir.FunctionType(whole, [a.type, a.type])
+        name = "llvm.x86.avx512.pmaddw.d.512" if count == PANEL else "llvm.x86.avx2.pmadd.wd"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kinds, name), [a, b])
     products = []
     for first in range(2):
-        chosen = ir.Constant(eight, list(range(first, PANEL, 2)))
-        each = [builder.sext(builder.shuffle_vector(v, v, chosen), eight) for v in (a, b)]
+        chosen = ir.Constant(whole, list(range(first, 2 * count, 2)))
+        each = [builder.sext(builder.shuffle_vector(v, v, chosen), whole) for v in (a, b)]
         products.append(builder.mul(*each))
     return builder.add(*products)
 
