@@ -21,6 +21,9 @@ TOGETHER = 4
 AHEAD = 4096
 """Bytes before their use that weights in fewer bits are asked for: they lie in the order of use, also across products."""
 
+PAIRS = {"avx512bw": "llvm.x86.avx512.pmaddw.d.512", "avx2": "llvm.x86.avx2.pmadd.wd"}
+"""LLVM's names of the instruction that multiplies pairs of int16, by what a processor must have; the widest first."""
+
 # "contract" allows fused multiply-adds and nothing else.
 jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
@@ -163,13 +166,14 @@ def whole_panels(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = ir.FunctionType(ir.VoidType(), [_INT64] * 11)
-        name = f"whole_panels_{count.literal_value}"
+        instructions = _instructions()
+        name = f"whole_panels_{count.literal_value}_{instructions}"
         function = cgutils.get_or_insert_function(builder.module, kinds, name)
         if function.is_declaration:
             function.linkage = "linkonce_odr"
             function.attributes.add("noinline")
             inside = ir.IRBuilder(function.append_basic_block("entry"))
-            _generate_whole_panels(inside, count.literal_value, *function.args)
+            _generate_whole_panels(inside, instructions, count.literal_value, *function.args)
             inside.ret_void()
         builder.call(function, arguments[1:])
         return context.get_dummy_value()
@@ -178,11 +182,12 @@ def whole_panels(
 
 
 def _generate_whole_panels(
-    builder: Any, count: int, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any, oi: Any, pairs: Any,
+    builder: Any, instructions: str, count: int, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any,
+    oi: Any, pairs: Any,
 ) -> None:  # fmt: skip
     number, byte, half = ir.FloatType(), ir.IntType(8), ir.IntType(16)
     # Sums of a whole panel in one register of AVX-512, or of half a panel in one of AVX2.
-    at_once = PANEL if get_host_cpu_features().get("avx512bw") else PANEL // 2
+    at_once = PANEL if instructions == "avx512bw" else PANEL // 2
     parts, whole = PANEL // at_once, ir.VectorType(_INT32, at_once)
     stored, halves = ir.VectorType(byte, 2 * at_once), ir.VectorType(half, 2 * at_once)
     inputs = _at(builder, x, half, xi)
@@ -207,7 +212,7 @@ def _generate_whole_panels(
     spread = builder.insert_element(ir.Constant(whole, ir.Undefined), pair, ir.Constant(_INT32, 0))
     spread = builder.shuffle_vector(spread, spread, ir.Constant(whole, [0] * at_once))
     values = builder.bitcast(spread, halves)
-    updated = [_multiply_pairs(builder, weight, values) for weight in weights]
+    updated = [_multiply_pairs(builder, instructions, weight, values) for weight in weights]
     updated = [builder.add(total, value) for total, value in zip(sums, updated, strict=True)]
     index.add_incoming(_INT64(0), before)
     index.add_incoming(builder.add(index, _INT64(1)), body)
@@ -229,14 +234,19 @@ def _generate_whole_panels(
         builder.store(_multiply_add(builder, total, scale, bias), builder.bitcast(target, _vector(number).as_pointer()), align=1)
 
 
-def _multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
+def _instructions() -> str:
+    """The widest instructions for whole numbers that the processor has, as LLVM names them; "plain" where it has none of these."""
+    features = get_host_cpu_features()
+    return next((name for name in PAIRS if features.get(name)), "plain")
+
+
+def _multiply_pairs(builder: Any, instructions: str, a: Any, b: Any) -> Any:
     """a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] of int16 in int32, one instruction where there is AVX2 or AVX-512."""
-    count, features = a.type.count // 2, get_host_cpu_features()
+    count = a.type.count // 2
     whole = ir.VectorType(_INT32, count)
-    if features.get("avx2"):
+    if instructions in PAIRS:
         kinds = ir.FunctionType(whole, [a.type, a.type])
-        name = "llvm.x86.avx512.pmaddw.d.512" if count == PANEL else "llvm.x86.avx2.pmadd.wd"
-        return builder.call(cgutils.get_or_insert_function(builder.module, kinds, name), [a, b])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kinds, PAIRS[instructions]), [a, b])
     products = []
     for first in range(2):
         chosen = ir.Constant(whole, list(range(first, 2 * count, 2)))
