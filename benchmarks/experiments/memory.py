@@ -33,7 +33,7 @@ class Stage:
 
     @property
     def carried(self) -> Settings:
-        """Chunks shorter than k, from each to the next of which the state is carried and gradients are not; as many samples in all."""
+        """Chunks of about k, from each to the next of which the state is carried and gradients are not; as many samples in all."""
         steps = self.steps * self.batch * self.pairs * (self.k + GRID) // (self.lanes * self.chunk)
         order = {"data.order": "sequential", "data.eval_context": "file", "data.clip_samples": self.chunk, "data.batch_size": self.lanes}
         return order | self._ends(steps)
@@ -45,12 +45,12 @@ class Stage:
 
 STAGES = (
     Stage(least=16, k=64, pairs=32, batch=8, steps=200),
-    Stage(least=64, k=256, pairs=8, batch=4, steps=300, chunk=128, lanes=64),
-    Stage(least=64, k=1024, pairs=4, batch=2, steps=300, chunk=512, lanes=16),
-    Stage(least=256, k=4096, pairs=2, batch=1, steps=300, chunk=2048, lanes=4),
-    Stage(least=1024, k=10_240, pairs=1, batch=1, steps=150, recordings=256, chunk=4096, lanes=4),
-    Stage(least=2560, k=40_960, pairs=1, batch=1, steps=60, recordings=64, chunk=16_384, lanes=4),
-    Stage(least=10_240, k=102_400, pairs=1, batch=1, steps=40, recordings=64, chunk=32_768, lanes=4),
+    Stage(least=64, k=256, pairs=8, batch=4, steps=300, chunk=1024, lanes=8),
+    Stage(least=64, k=1024, pairs=4, batch=2, steps=300, chunk=2048, lanes=4),
+    Stage(least=256, k=4096, pairs=2, batch=1, steps=300, chunk=4096, lanes=2),
+    Stage(least=1024, k=10_240, pairs=1, batch=1, steps=150, recordings=256, chunk=8192, lanes=2),
+    Stage(least=2560, k=40_960, pairs=1, batch=1, steps=60, recordings=64, chunk=32_768, lanes=2),
+    Stage(least=10_240, k=102_400, pairs=1, batch=1, steps=40, recordings=64, chunk=65_536, lanes=2),
     Stage(least=40_960, k=512_000, pairs=1, batch=1, steps=20, recordings=32),
 )
 POOLED = [{"width": 8, "depth": 1, "factor": GRID}, {"width": 32, "depth": 1}]
