@@ -120,7 +120,7 @@ def learning_figure(results: Sequence[Result]) -> Figure:
         points = sorted((step * batch, statistics.mean(bits)) for step, bits in values.items())
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", label=group[0]["run"])
-    _legend(axes)
+    _legend(axes, figure)
     return figure
 
 
@@ -135,10 +135,12 @@ def curve_figure(results: Sequence[Result], label: str, test: str) -> Figure:
             lines[others].append((group[0]["labels"][label], statistics.mean(r["tests"][test]["bits_per_sample"] for r in group)))
     for name, points in lines.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
-    _legend(axes)
+    _legend(axes, figure)
     return figure
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, figure: Figure) -> None:
+    """Beside the plot, which becomes as high as its names take."""
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+    names = axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5)).get_texts()
+    figure.set_figheight(max(4.0, 0.17 * len(names)))
