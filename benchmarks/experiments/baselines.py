@@ -14,8 +14,8 @@ MODELS = {
     "gru": "configs/baselines/gru.yaml",
 }
 COUNTS = "configs/baselines/counts.yaml"
-RATES = (3e-3, 1e-2, 3e-2)
-STRENGTHS = (4.0, 16.0, 64.0)
+RATES = (3e-3, 1e-2, 3e-2, 1e-1)
+STRENGTHS = (4.0, 16.0, 64.0, 256.0)
 SAMPLED = 256
 
 
