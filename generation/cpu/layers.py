@@ -12,7 +12,8 @@ import numpy as np
 from numba import njit, types
 
 from generation.cpu.functions import exp_expm1, gelu, like, sigmoid, sine_cosine
-from generation.cpu.vector import PANEL, TOGETHER, greater, group_size, jit, observe, panels, publish, view, whole_panels
+from generation.cpu.vector import PANEL, TOGETHER, greater, group_size, jit, observe, panels, publish, view
+from generation.cpu.whole import inputs_of_a_step, whole_panels
 
 BLOCK, ENTER, LEAVE, MERGE = range(4)
 """Kinds of operation: a residual block; x into the pooling window; out of the level below; its result into x."""
@@ -106,24 +107,25 @@ def _whole_panels(products: Any, number: Any, x: Any, start: Any, ldx: Any, y: A
         products[number, PRODUCT_PANELS],
     )
     lanes, room, scales, tag = me[LANES_HERE], me[WHOLE], me[WHOLE_SCALES], np.float32(0)
-    ldr, pairs, most = me[ROOM], (k + 1) // 2, np.float32(min(32767, 2**31 // (128 * (k + 1))))
+    n = inputs_of_a_step()
+    ldr, steps, most = me[ROOM], (k + n - 1) // n, np.float32(min(32767, 2**31 // (128 * (k + 1))))
     for lane in range(lanes):
         source = view(x, start + lane * ldx, k, tag)
         greatest = greater(_greatest(source), np.float32(1e-30))
         view(scales, lane, 1, tag)[0] = greatest / most
-        _round(source, most / greatest, view(room, lane * ldr, 2 * pairs, np.int16(0)))
+        _round(source, most / greatest, view(room, lane * ldr, n * steps, np.int16(0)))
     i = 0
     while i < count:
         size, first = group_size(count - i), i * PANEL
-        start_w = first * 2 * pairs
+        start_w = first * (4 + n * steps)  # before the weights stands an int32 for each output
         for lane in range(lanes):
             target = to + lane * ldy + first
             if size == TOGETHER:
-                whole_panels(TOGETHER, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, pairs)
+                whole_panels(TOGETHER, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, steps)
             elif size == 2:
-                whole_panels(2, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, pairs)
+                whole_panels(2, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, steps)
             else:
-                whole_panels(1, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, pairs)
+                whole_panels(1, w, start_w, room, lane * ldr, scales, lane, y, target, out, first, steps)
         i += size
 
 

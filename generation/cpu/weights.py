@@ -10,6 +10,7 @@ from torch import Tensor
 
 from generation.cpu.layers import BFLOAT16, FULL, INT8
 from generation.cpu.vector import LINE, PANEL, group_size
+from generation.cpu.whole import lay_out
 
 Stored = Literal["full", "bfloat16", "int8"]
 """How the weights of products are kept: as the activations are, or in fewer bits; sums and states are as the activations in any case."""
@@ -70,12 +71,11 @@ class Products:
         out[1] = 1
         if code == INT8:
             out[1, :outputs] = np.where(largest > 0, largest / 127, 1)
-            wide = np.concatenate([np.rint(wide / out[1]), np.zeros((inputs % 2, padded(outputs)))]).astype(np.int8)
-            panels = wide.reshape(-1, 2, padded(outputs) // PANEL, PANEL).transpose(2, 0, 3, 1)
+            kept = np.rint(wide / out[1]).astype(np.int8)
         else:
             kept = wide.astype(self.dtype) if code == FULL else torch.from_numpy(wide).bfloat16().view(torch.int16).numpy()
-            panels = kept.reshape(inputs, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2)
-        self._weights.append(_grouped(panels, 1 if code == FULL else None))
+        panels = kept.reshape(inputs, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2)
+        self._weights.append(_grouped(panels, code))
         self._outs.append(np.ascontiguousarray(out.reshape(2, padded(outputs) // PANEL, PANEL).transpose(1, 0, 2), dtype=self.dtype))
         self._rows.append((inputs, padded(outputs) // PANEL, code))
         return len(self._rows) - 1
@@ -103,14 +103,16 @@ def _large_pages(size: int) -> np.ndarray:
     return np.frombuffer(memory, dtype=np.uint8)
 
 
-def _grouped(panels: np.ndarray, together: int | None) -> np.ndarray:
-    """The bytes of panels (panels, inputs, ...), so many of them side by side for each input; None for those that are computed together.
+def _grouped(panels: np.ndarray, code: int) -> np.ndarray:
+    """The bytes of panels (panels, inputs, 16) in the order of their use: one after the other, or those side by side for each input that
+    are computed together.
 
     Weights in fewer bits are read fastest as one stream, asked for ahead; full ones as several, which the processor itself reads ahead.
     """
     pieces, start = [np.empty(0, dtype=np.uint8)], 0
     while start < len(panels):
-        size = together or group_size(len(panels) - start)
-        pieces.append(np.ascontiguousarray(panels[start : start + size].swapaxes(0, 1)).reshape(-1).view(np.uint8))
+        size = 1 if code == FULL else group_size(len(panels) - start)
+        group = panels[start : start + size]
+        pieces.append(lay_out(group) if code == INT8 else np.ascontiguousarray(group.swapaxes(0, 1)).reshape(-1).view(np.uint8))
         start += size
     return np.concatenate(pieces)
