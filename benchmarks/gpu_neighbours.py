@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.gpu_timing import check, copy_bandwidth, row, seconds_of
 from metrics import sample_nats
-from ops import causal_convolution, gated_gelu
+from ops import Implementation, causal_convolution, gated_gelu, gated_mlp
 
 LIMITS = (1e-2, 2e-2)  # outputs and gradients in bfloat16, of which torch's own operations round each intermediate
 WIDTH, EXPANSION, TAPS, CLASSES = 128, 3, 4, 256
@@ -39,6 +39,18 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     return F.rms_norm(x, (WIDTH,), weight, 1e-6)
 
 
+def mlp(x: Tensor, *weights: Tensor, implementation: Implementation = "auto") -> Tensor:
+    gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias = weights
+    return gated_mlp(x, (gate_weight, gate_bias), (input_weight, input_bias), (output_weight, output_bias), implementation)
+
+
+def mlp_inputs(time: int, device: torch.device) -> tuple[Tensor, ...]:
+    hidden, tensors = EXPANSION * WIDTH, [numbers(1, time, WIDTH, device=device)]
+    for outputs, inputs in ((hidden, WIDTH), (hidden, WIDTH), (WIDTH, hidden)):
+        tensors += [numbers(outputs, inputs, device=device) / inputs**0.5, numbers(outputs, device=device)]
+    return tuple(tensors)
+
+
 def plain_nats(logits: Tensor, given: Tensor) -> Tensor:
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return F.cross_entropy(wide.flatten(0, 1), given.flatten(), reduction="none").view_as(given)
@@ -51,6 +63,7 @@ NEIGHBOURS = (
         partial(gated_gelu, implementation="reference"),
         lambda time, device: tuple(numbers(1, time, EXPANSION * WIDTH, device=device) for _ in range(2)),
     ),
+    Neighbour("gated MLP", mlp, partial(mlp, implementation="reference"), mlp_inputs),
     Neighbour(
         "causal convolution",
         causal_convolution,

@@ -13,7 +13,7 @@ from models.diagonal import DiagonalRecurrence
 from models.gru import GRURecurrence
 from models.recurrence import GatedRecurrence
 from models.state import State
-from ops import Implementation, gated_gelu
+from ops import Implementation, gated_gelu, gated_mlp
 
 Recurrence = Literal["complex", "real", "none", "lti", "gru"]
 
@@ -71,7 +71,8 @@ class GatedMLP(nn.Module):
         self.output = linear(expansion * width, width, output_variance)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(gated_gelu(self.gate(x), self.input(x), self.scan))
+        gate, inner, outer = ((layer.weight, layer.bias) for layer in (self.gate, self.input, self.output))
+        return gated_mlp(x, gate, inner, outer, self.scan)
 
 
 class ResidualBlock(nn.Module):

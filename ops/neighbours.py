@@ -19,6 +19,35 @@ def gated_gelu(gate: Tensor, x: Tensor, implementation: Implementation = "auto")
     return F.gelu(gate, approximate="tanh") * x
 
 
+def gated_mlp(
+    x: Tensor,
+    gate: tuple[Tensor, Tensor],
+    inner: tuple[Tensor, Tensor],
+    outer: tuple[Tensor, Tensor],
+    implementation: Implementation = "auto",
+) -> Tensor:
+    """W_o (GELU(W_g x + b_g) (W_i x + b_i)) + b_o, point-wise in time.
+
+    Args:
+        x: (..., D).
+        gate, inner: weights (H, D) and biases (H,), as `torch.nn.Linear` keeps them.
+        outer: weights (D, H) and bias (D,).
+        implementation: see `ops/choice.py`. The kernel is for numbers of 16 bits, autocast's too: others have no matrix units that multiply
+            them exactly, and are left to torch's products.
+
+    Returns:
+        y (..., D), in the dtype of x or of autocast.
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    if dtype.itemsize == 2 and _by_kernel(implementation, x.device):
+        from ops.triton.mlp import MAX_WIDTH, fused_gated_mlp
+
+        if x.shape[-1] <= MAX_WIDTH:
+            return fused_gated_mlp(*(t.to(dtype) for t in (x, *gate, *inner, *outer)))
+    return F.linear(gated_gelu(F.linear(x, *gate), F.linear(x, *inner), implementation), *outer)
+
+
 def causal_convolution(x: Tensor, before: Tensor, kernel: Tensor, bias: Tensor, implementation: Implementation = "auto") -> Tensor:
     """y_t = bias + sum_k kernel_k x_{t - (W - 1) + k}, each channel for itself.
 

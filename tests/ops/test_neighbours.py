@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 
-from ops import causal_convolution, gated_gelu
+from ops import causal_convolution, gated_gelu, gated_mlp
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
 
@@ -23,10 +23,28 @@ def restated_convolution(x, before, kernel, bias):
     return torch.stack(ys, dim=1)
 
 
+def restated_mlp(x, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias):
+    return restated_gelu(x @ gate_weight.T + gate_bias, x @ input_weight.T + input_bias) @ output_weight.T + output_bias
+
+
 def gelu_inputs(shape, dtype):
     g = torch.Generator().manual_seed(0)
     gate, x = (torch.randn(shape, generator=g) for _ in range(2))
     return [t.to(dtype).requires_grad_() for t in (3 * gate, x)]
+
+
+def mlp_inputs(batch, time, width, hidden, dtype):
+    """x, and weights and biases of gate, input and output."""
+    g, shapes = torch.Generator().manual_seed(0), ((hidden, width), (hidden, width), (width, hidden))
+    tensors = [torch.randn(batch, time, width, generator=g)]
+    for outputs, inputs in shapes:
+        tensors += [torch.randn(outputs, inputs, generator=g) / inputs**0.5, torch.randn(outputs, generator=g)]
+    return [t.to(dtype).requires_grad_() for t in tensors]
+
+
+def mlp(x, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias, implementation="auto"):
+    """`gated_mlp` of one list of tensors."""
+    return gated_mlp(x, (gate_weight, gate_bias), (input_weight, input_bias), (output_weight, output_bias), implementation)
 
 
 def convolution_inputs(batch, time, channels, taps, dtype):
@@ -49,6 +67,7 @@ def outcome(function, inputs):
 def test_equal_their_definitions(implementation, dtype):
     convolutions = [convolution_inputs(2, time, 3, taps, dtype) for time, taps in ((1, 4), (2, 4), (9, 4), (5, 1))]
     cases = [(gated_gelu, restated_gelu, gelu_inputs((2, 9, 3), dtype))]
+    cases.append((mlp, restated_mlp, mlp_inputs(2, 9, 3, 7, dtype)))
     cases += [(causal_convolution, restated_convolution, inputs) for inputs in convolutions]
     for function, restated, inputs in cases:
         y, gradients = outcome(partial(function, implementation=implementation), inputs)

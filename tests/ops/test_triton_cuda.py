@@ -12,7 +12,7 @@ from ops.doubling import DOUBLING
 from ops.scan import scan_with
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 from tests.ops.interpreted.conftest import poisoned_memory  # noqa: F401 - a fixture that all tests here use
-from tests.ops.test_neighbours import convolution_inputs, gelu_inputs, outcome
+from tests.ops.test_neighbours import convolution_inputs, gelu_inputs, mlp, mlp_inputs, outcome
 from tests.ops.test_scan import make_inputs, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: the Triton kernels on a GPU are not tested")
@@ -112,6 +112,7 @@ def test_offsets_of_more_than_32_bits():
 def test_neighbours_equal_float64(time, dtype):
     cases = [(gated_gelu, gelu_inputs((2, time, 3), dtype))]
     cases += [(causal_convolution, convolution_inputs(2, time, 70, taps, dtype)) for taps in (1, 4)]
+    cases += [(mlp, mlp_inputs(2, time, width, 3 * width, dtype)) for width in (18, 128)]
     for function, inputs in cases:
         inputs = [t.detach().to("cuda").requires_grad_() for t in inputs]
         wide = [t.detach().double().requires_grad_() for t in inputs]

@@ -16,15 +16,15 @@ BF16 = 8e-3  # the interpreter cuts bits off, up to 7.8e-3 of the value, where a
 LIMITS = {torch.float64: (F64, F64), torch.float32: (F32, F32_GRADIENT), torch.bfloat16: (BF16, BF16)}
 
 
-def compare(function, restated, inputs, dtype):
+def compare(function, restated, inputs, dtype, limits=LIMITS):
     wide = [t.detach().double().requires_grad_() for t in inputs]
     y, gradients = outcome(function, inputs)
     expected, expected_gradients = outcome(restated, wide)
     assert y.dtype == dtype
     assert [g.dtype for g in gradients] == [t.dtype for t in inputs]
-    assert relative_error(y.double(), expected) < LIMITS[dtype][0]
+    assert relative_error(y.double(), expected) < limits[dtype][0]
     for value, reference in zip(gradients, expected_gradients, strict=True):
-        assert relative_error(value.double(), reference) < LIMITS[dtype][1]
+        assert relative_error(value.double(), reference) < limits[dtype][1]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 25, 42)], ids=str)

@@ -1,0 +1,87 @@
+"""The gated MLP as one kernel each way: its hidden channels, three times as many as the width or more, are never written by the forward
+pass and computed again by the backward pass.
+
+Bytes needed, in units of one (B, T, D) tensor, with E hidden channels for each of D: forward 2, against 2 + 6 E of four products and a
+gated GELU; backward 3 + 3 E and, for the gradients of the weights, which are products of torch, 3 E + 3. Kept in between: x alone.
+"""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ops.triton.chunks import ACCUMULATORS
+from ops.triton.mlp_kernels import gated_mlp_backward_kernel, gated_mlp_kernel
+
+# To tune on a GPU: steps and hidden channels that a program takes at a time, and its warps.
+ROWS, HIDDEN, WARPS = 64, 32, 4
+MIN_BLOCK = 16
+"""The least that a GPU's matrix units multiply."""
+MAX_WIDTH = 128
+"""A program holds all channels of its steps, which are not to be more than this."""
+
+
+@torch.compiler.disable  # its kernels are compiled by Triton itself
+def fused_gated_mlp(
+    x: Tensor, gate_weight: Tensor, gate_bias: Tensor, input_weight: Tensor, input_bias: Tensor, output_weight: Tensor, output_bias: Tensor
+) -> Tensor:
+    """`ops.gated_mlp`, of tensors of one dtype.
+
+    Raises:
+        ValueError: more than MAX_WIDTH channels.
+    """
+    if x.shape[-1] > MAX_WIDTH:
+        raise ValueError(f"the kernel of the gated MLP takes at most {MAX_WIDTH} channels, got {x.shape[-1]}")
+    y: Tensor = _GatedMLP.apply(x, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias)
+    return y
+
+
+class _GatedMLP(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
+        x, weights = x.contiguous(), tuple(w.contiguous() for w in weights)
+        ctx.save_for_backward(x, *weights)
+        y = torch.empty_like(x)
+        _over_steps(gated_mlp_kernel, x, weights, (y,))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        x, *weights = ctx.saved_tensors
+        grad, width, hidden = grad.contiguous(), x.shape[-1], len(weights[0])
+        grad_x = torch.empty_like(x)
+        grad_gate, grad_input, product = (x.new_empty((x.numel() // width, hidden)) for _ in range(3))
+        _over_steps(gated_mlp_backward_kernel, x, tuple(weights[:5]), (grad, grad_x, grad_gate, grad_input, product))
+        rows, grads = x.view(-1, width), grad.view(-1, width)
+        return (
+            grad_x,
+            grad_gate.T @ rows,
+            grad_gate.sum(dim=0),
+            grad_input.T @ rows,
+            grad_input.sum(dim=0),
+            grads.T @ product,
+            grads.sum(dim=0),
+        )
+
+
+def _over_steps(kernel: Any, x: Tensor, weights: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> None:
+    width, hidden = x.shape[-1], len(weights[0])
+    count = x.numel() // width
+    if count:
+        with torch.cuda.device_of(x):
+            kernel[(triton.cdiv(count, ROWS),)](
+                x,
+                *weights,
+                *others,
+                count,
+                width,
+                hidden,
+                ACC=ACCUMULATORS[torch.promote_types(x.dtype, torch.float32)],
+                ROWS=ROWS,
+                WIDTH=max(MIN_BLOCK, triton.next_power_of_2(width)),
+                HIDDEN=HIDDEN,
+                num_warps=WARPS,
+            )

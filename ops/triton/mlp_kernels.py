@@ -1,0 +1,100 @@
+"""The kernels of the gated MLP: a program takes some steps through all hidden channels, a block of these at a time."""
+
+import triton
+import triton.language as tl
+
+from ops.triton.neighbour_kernels import gelu_parts
+
+
+@triton.jit
+def matrix(pointer, row, column, rows, columns, stride):
+    """Elements (row, column) of a matrix with so many rows and columns, zeros where there are none."""
+    there = (row < rows)[:, None] & (column < columns)[None, :]
+    return tl.load(pointer + row[:, None] * stride + column[None, :], mask=there, other=0.0)
+
+
+@triton.jit
+def hidden_inputs(values, weight, bias, j, d, hidden, width, ACC: tl.constexpr):
+    """bias_j + sum_d weight_jd values_d: (steps, block of hidden channels)."""
+    there = (d < width)[:, None] & (j < hidden)[None, :]
+    transposed = tl.load(weight + j[None, :] * width + d[:, None], mask=there, other=0.0)
+    constant = tl.load(bias + j, mask=j < hidden, other=0.0).to(ACC)
+    return tl.dot(values, transposed, input_precision="ieee", out_dtype=ACC) + constant[None, :]
+
+
+@triton.jit
+def gated_mlp_kernel(
+    x,
+    gate_weight,
+    gate_bias,
+    input_weight,
+    input_bias,
+    output_weight,
+    output_bias,
+    y,
+    count,
+    width,
+    hidden,
+    ACC: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HIDDEN: tl.constexpr,
+):
+    r, d = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    values = matrix(x, r, d, count, width, width)
+    constant = tl.load(output_bias + d, mask=d < width, other=0.0).to(ACC)
+    total = tl.zeros([ROWS, WIDTH], ACC) + constant[None, :]
+    for start in range(0, hidden, HIDDEN):
+        j = start + tl.arange(0, HIDDEN)
+        gate = hidden_inputs(values, gate_weight, gate_bias, j, d, hidden, width, ACC)
+        share, slope = gelu_parts(gate)
+        product = gate * share * hidden_inputs(values, input_weight, input_bias, j, d, hidden, width, ACC)
+        there = (j < hidden)[:, None] & (d < width)[None, :]
+        transposed = tl.load(output_weight + d[None, :] * hidden + j[:, None], mask=there, other=0.0)
+        total = tl.dot(product.to(values.dtype), transposed, total, input_precision="ieee", out_dtype=ACC)
+    there = (r < count)[:, None] & (d < width)[None, :]
+    tl.store(y + r[:, None] * width + d[None, :], total.to(y.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def gated_mlp_backward_kernel(
+    x,
+    gate_weight,
+    gate_bias,
+    input_weight,
+    input_bias,
+    output_weight,
+    grad,
+    grad_x,
+    grad_gate,
+    grad_input,
+    product,
+    count,
+    width,
+    hidden,
+    ACC: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HIDDEN: tl.constexpr,
+):
+    """Also writes what the gradients of the weights are products of: (count, hidden) each, `product` GELU(gate) * input once more."""
+    r, d = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    values, g = matrix(x, r, d, count, width, width), matrix(grad, r, d, count, width, width)
+    total = tl.zeros([ROWS, WIDTH], ACC)
+    for start in range(0, hidden, HIDDEN):
+        j = start + tl.arange(0, HIDDEN)
+        gate = hidden_inputs(values, gate_weight, gate_bias, j, d, hidden, width, ACC)
+        other = hidden_inputs(values, input_weight, input_bias, j, d, hidden, width, ACC)
+        share, slope = gelu_parts(gate)
+        out = matrix(output_weight, d, j, width, hidden, hidden)
+        for_product = tl.dot(g, out, input_precision="ieee", out_dtype=ACC)
+        for_gate = (for_product * other * (share + gate * slope)).to(values.dtype)
+        for_input = (for_product * gate * share).to(values.dtype)
+        total = tl.dot(for_gate, matrix(gate_weight, j, d, hidden, width, width), total, input_precision="ieee", out_dtype=ACC)
+        total = tl.dot(for_input, matrix(input_weight, j, d, hidden, width, width), total, input_precision="ieee", out_dtype=ACC)
+        place, there = r[:, None] * hidden + j[None, :], (r < count)[:, None] & (j < hidden)[None, :]
+        tl.store(grad_gate + place, for_gate, mask=there)
+        tl.store(grad_input + place, for_input, mask=there)
+        tl.store(product + place, (gate * share * other).to(product.dtype.element_ty), mask=there)
+    there = (r < count)[:, None] & (d < width)[None, :]
+    tl.store(grad_x + r[:, None] * width + d[None, :], total.to(grad_x.dtype.element_ty), mask=there)
