@@ -55,7 +55,7 @@ def test_the_model_takes_it(monkeypatch):
     classes, results = torch.randint(16, (1, 6)), []
     nets = [HarmonicRNN((LevelSpec(4, 1),), bits=4, heads=1, conv_width=2, scan="reference").double() for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
-    for net, function in zip(nets, (lambda x, g, i, o, **_: fused_gated_mlp(x, *g, *i, *o), gated_mlp), strict=True):
+    for net, function in zip(nets, (lambda x, g, i, o, scan: fused_gated_mlp(x, *g, *i, *o), gated_mlp), strict=True):
         monkeypatch.setattr("models.block.gated_mlp", function)
         logits, _ = net(classes)
         results.append((logits, *torch.autograd.grad(logits.square().sum(), list(net.parameters()))))
