@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.training_speed import processor
@@ -25,13 +26,34 @@ Result = dict[str, Any]
 
 
 def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, device: str) -> str:
-    """Of all that a run is told: its config's content, settings, tests, seed and device, and the same of those that it goes on from."""
+    """Of all that a run is told: what its config says and it does not say otherwise, its settings, tests, seed and device, and the same
+    of those that it goes on from."""
     runs, chain = {each.name: each for each in experiment.runs}, []
     current: Run | None = run
     while current is not None:
-        chain.append([(ROOT / current.config).read_text(), dict(current.settings), {k: dict(v) for k, v in current.tests.items()}])
+        chain.append(
+            [_kept(ROOT / current.config, current.settings), dict(current.settings), {k: dict(v) for k, v in current.tests.items()}]
+        )
         current = runs[current.after] if current.after else None
     return _digest(json.dumps([chain, seed, dict(extra), run.sampled, *([] if device == "cpu" else [device])], sort_keys=True))
+
+
+def _kept(config: Path, settings: Settings) -> dict[str, Any]:
+    """A config's values by their dotted keys on the command line, without those that are set over it."""
+    values: dict[str, Any] = {}
+
+    def walk(node: Any, key: str) -> None:
+        if any(key == each or key.startswith(f"{each}.") for each in settings):
+            return
+        if not isinstance(node, dict):
+            values[key] = node
+            return
+        for name, value in node.items():
+            # Arguments of a class are named without this step between.
+            walk(value, key if name == "init_args" else f"{key}.{name}".lstrip("."))
+
+    walk(OmegaConf.to_container(OmegaConf.load(config)), "")
+    return values
 
 
 def code_hash() -> str:
