@@ -169,7 +169,7 @@ def timed_floor(each: list[Tables], steps: int) -> float:
 
 
 def reads_of(tables: Tables) -> list[tuple[int, int, int]]:
-    """Address, 64-byte lines and period of the weights of each product."""
+    """Address, 64-byte lines and period of the weights of each product; the few int32 that sums of int8 begin with are not counted."""
     periods, numbers = {0: 1}, {tables.head: 1}
     for row in tables.operations:
         level = int(row[columns.LEVEL])

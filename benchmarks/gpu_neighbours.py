@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.gpu_timing import check, copy_bandwidth, row, seconds_of
 from metrics import sample_nats
@@ -19,12 +19,14 @@ WIDTH, EXPANSION, TAPS, CLASSES = 128, 3, 4, 256
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One of them: a function of tensors as the model calls it, the same in ordinary operations, and its inputs for so many steps."""
+    """One of them: a function of tensors as the model calls it, the same in ordinary operations, its inputs for so many steps, and the
+    operations of its products for each step, forward."""
 
     name: str
     used: Callable[..., Tensor]
     plain: Callable[..., Tensor]
     inputs: Callable[[int, torch.device], tuple[Tensor, ...]]
+    operations: int = 0
 
 
 def numbers(*shape: int, device: torch.device) -> Tensor:
@@ -40,8 +42,17 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def mlp(x: Tensor, *weights: Tensor, implementation: Implementation = "auto") -> Tensor:
-    gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias = weights
-    return gated_mlp(x, (gate_weight, gate_bias), (input_weight, input_bias), (output_weight, output_bias), implementation)
+    """`gated_mlp` of weight and bias of each layer in turn."""
+    layers = [linear_of(*each) for each in zip(weights[::2], weights[1::2], strict=True)]
+    return gated_mlp(x, *layers, implementation=implementation)
+
+
+def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A layer with these very tensors, which need not be leaves."""
+    layer = nn.Linear(1, 1)
+    del layer.weight, layer.bias
+    layer.weight, layer.bias = weight, bias  # type: ignore[assignment]
+    return layer
 
 
 def mlp_inputs(time: int, device: torch.device) -> tuple[Tensor, ...]:
@@ -63,7 +74,7 @@ NEIGHBOURS = (
         partial(gated_gelu, implementation="reference"),
         lambda time, device: tuple(numbers(1, time, EXPANSION * WIDTH, device=device) for _ in range(2)),
     ),
-    Neighbour("gated MLP", mlp, partial(mlp, implementation="reference"), mlp_inputs),
+    Neighbour("gated MLP", mlp, partial(mlp, implementation="reference"), mlp_inputs, operations=6 * EXPANSION * WIDTH**2),
     Neighbour(
         "causal convolution",
         causal_convolution,
@@ -125,7 +136,11 @@ def neighbour_rows(neighbour: Neighbour, time: int, device: torch.device, repeat
             forward = seconds_of(partial(function, *inputs), device, repeats)
         for what, seconds, needed in (("forward", forward, given + output), ("both ways", seconds_of(both, device, repeats), size)):
             rate = needed / statistics.median(seconds)
-            yield row(f"{neighbour.name}, {way}, {what}", seconds, f"{rate / 1e9:,.0f} GB/s of needed bytes, {rate / copy:.1%} of the copy")
+            notes = [f"{rate / 1e9:,.0f} GB/s of needed bytes, {rate / copy:.1%} of the copy"]
+            if neighbour.operations:
+                operations = neighbour.operations * time * (1 if what == "forward" else 3)
+                notes.append(f"{operations / statistics.median(seconds) / 1e12:,.1f} TFLOP/s of needed products")
+            yield row(f"{neighbour.name}, {way}, {what}", seconds, *notes)
 
 
 def gradients(y: Tensor, inputs: tuple[Tensor, ...], weights: Tensor) -> tuple[Tensor, ...]:

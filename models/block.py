@@ -71,8 +71,7 @@ class GatedMLP(nn.Module):
         self.output = linear(expansion * width, width, output_variance)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, inner, outer = ((layer.weight, layer.bias) for layer in (self.gate, self.input, self.output))
-        return gated_mlp(x, gate, inner, outer, self.scan)
+        return gated_mlp(x, self.gate, self.input, self.output, self.scan)
 
 
 class ResidualBlock(nn.Module):

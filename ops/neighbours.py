@@ -5,7 +5,7 @@ Under torch.compile they are ordinary operations on a GPU too, which its compile
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ops.choice import Implementation, choose
 
@@ -19,33 +19,32 @@ def gated_gelu(gate: Tensor, x: Tensor, implementation: Implementation = "auto")
     return F.gelu(gate, approximate="tanh") * x
 
 
-def gated_mlp(
-    x: Tensor,
-    gate: tuple[Tensor, Tensor],
-    inner: tuple[Tensor, Tensor],
-    outer: tuple[Tensor, Tensor],
-    implementation: Implementation = "auto",
-) -> Tensor:
-    """W_o (GELU(W_g x + b_g) (W_i x + b_i)) + b_o, point-wise in time.
+def gated_mlp(x: Tensor, gate: nn.Module, inner: nn.Module, outer: nn.Module, implementation: Implementation = "auto") -> Tensor:
+    """outer(GELU(gate(x)) inner(x)), point-wise in time.
+
+    The kernel is for numbers of 16 bits, autocast's too: in wider ones it would be bound by products, which torch's own do better. It is
+    for plain linear layers, whose hooks it does not call; any others are called.
 
     Args:
         x: (..., D).
-        gate, inner: weights (H, D) and biases (H,), as `torch.nn.Linear` keeps them.
-        outer: weights (D, H) and bias (D,).
-        implementation: see `ops/choice.py`. The kernel is for numbers of 16 bits, autocast's too: others have no matrix units that multiply
-            them exactly, and are left to torch's products.
+        gate, inner: layers from D to H channels.
+        outer: a layer from H to D channels.
+        implementation: see `ops/choice.py`.
 
     Returns:
         y (..., D), in the dtype of x or of autocast.
     """
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    if dtype.itemsize == 2 and _by_kernel(implementation, x.device):
-        from ops.triton.mlp import MAX_WIDTH, fused_gated_mlp
+    if _by_kernel(implementation, x.device) and all(type(layer) is nn.Linear for layer in (gate, inner, outer)):
+        device = x.device.type
+        wide = x.dtype == torch.float64 or not torch.is_autocast_enabled(device)  # autocast leaves float64 as it is
+        dtype = x.dtype if wide else torch.get_autocast_dtype(device)
+        if dtype.itemsize == 2:
+            from ops.triton.mlp import MAX_WIDTH, fused_gated_mlp
 
-        if x.shape[-1] <= MAX_WIDTH:
-            return fused_gated_mlp(*(t.to(dtype) for t in (x, *gate, *inner, *outer)))
-    return F.linear(gated_gelu(F.linear(x, *gate), F.linear(x, *inner), implementation), *outer)
+            if x.shape[-1] <= MAX_WIDTH:
+                return fused_gated_mlp(x.to(dtype), *(t.to(dtype) for layer in (gate, inner, outer) for t in (layer.weight, layer.bias)))
+    y: Tensor = outer(gated_gelu(gate(x), inner(x), implementation))
+    return y
 
 
 def causal_convolution(x: Tensor, before: Tensor, kernel: Tensor, bias: Tensor, implementation: Implementation = "auto") -> Tensor:

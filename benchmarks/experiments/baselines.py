@@ -20,7 +20,7 @@ SAMPLED = 256
 
 
 def rates() -> Experiment:
-    """Each model at each of some peak rates, one seed, measured on the validation split."""
+    """Each model at each of some peak rates, measured on the validation split."""
     runs = [
         Run(f"{name}_{rate:g}", config, {"model.optimizer.lr": rate}, {"model": name, "peak rate": rate}, tests={})
         for name, config in MODELS.items()
@@ -30,7 +30,7 @@ def rates() -> Experiment:
         Run(f"counts_{strength:g}", COUNTS, {"model.strength": strength}, {"model": "counts", "peak rate": f"s = {strength:g}"}, tests={})
         for strength in STRENGTHS
     ]
-    return Experiment("rates", "Which peak rate suits each model best?", tuple(runs), quick=QUICK, any_data=True)
+    return Experiment("rates", "Which peak rate suits each model best?", tuple(runs), seeds=3, quick=QUICK, any_data=True)
 
 
 def baselines() -> Experiment:

@@ -26,7 +26,7 @@ Result = dict[str, Any]
 
 
 def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, device: str) -> str:
-    """Of all that a run is told: what its config says and it does not say otherwise, its settings, tests, seed and device, and the same
+    """Of all that a run is told: its config's values that its settings do not replace, its settings, tests, seed and device, and the same
     of those that it goes on from."""
     runs, chain = {each.name: each for each in experiment.runs}, []
     current: Run | None = run

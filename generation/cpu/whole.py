@@ -6,7 +6,7 @@ import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from generation.cpu.vector import INT32, INT64, PANEL, ask_for, at, load_vector, multiply_add, splat
@@ -31,6 +31,7 @@ class Instructions(NamedTuple):
 
 
 INSTRUCTIONS = (
+    # With vectors of bytes as operands, as LLVM 21 and later declare it.
     Instructions("avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 4, PANEL),
     Instructions("avx512bw", "llvm.x86.avx512.pmaddw.d.512", 2, PANEL),
     Instructions("avx2", "llvm.x86.avx2.pmadd.wd", 2, PANEL // 2),
@@ -40,8 +41,9 @@ INSTRUCTIONS = (
 
 
 def instructions() -> Instructions:
-    """What this processor has."""
-    features = get_host_cpu_features()
+    """What numba compiles for: this processor, unless it is told otherwise (NUMBA_CPU_FEATURES)."""
+    told = config.CPU_FEATURES
+    features = get_host_cpu_features() if told is None else {name[1:]: name[0] == "+" for name in told.split(",") if name}
     return next(i for i in INSTRUCTIONS if not i.function or features.get(i.feature))
 
 

@@ -3,6 +3,8 @@ from functools import partial
 import pytest
 import torch
 
+from benchmarks.gpu_neighbours import mlp
+from models import HarmonicRNN, LevelSpec
 from ops import causal_convolution, gated_gelu, gated_mlp
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
@@ -42,11 +44,6 @@ def mlp_inputs(batch, time, width, hidden, dtype):
     return [t.to(dtype).requires_grad_() for t in tensors]
 
 
-def mlp(x, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias, implementation="auto"):
-    """`gated_mlp` of one list of tensors."""
-    return gated_mlp(x, (gate_weight, gate_bias), (input_weight, input_bias), (output_weight, output_bias), implementation)
-
-
 def convolution_inputs(batch, time, channels, taps, dtype):
     """x and what precedes it; kernel and bias in the dtype of parameters."""
     g, wide = torch.Generator().manual_seed(0), torch.promote_types(dtype, torch.float32)
@@ -80,3 +77,19 @@ def test_equal_their_definitions(implementation, dtype):
 def test_kernels_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="needs a CUDA device"):
         gated_gelu(torch.zeros(1), torch.zeros(1), implementation="triton")
+
+
+def test_layers_of_the_mlp_are_called():
+    """Whatever they are, and with their hooks."""
+    x, called = torch.randn(2, 3, 4), []
+    layers = [torch.nn.Linear(4, 6), torch.nn.Sequential(torch.nn.Linear(4, 6)), torch.nn.Linear(6, 4)]
+    layers[0].register_forward_hook(lambda *_: called.append("gate"))
+    y = gated_mlp(x, *layers)
+    assert called == ["gate"]
+    assert torch.equal(y, layers[2](gated_gelu(layers[0](x), layers[1](x))))
+
+
+def test_a_model_on_meta_tensors_computes_nothing():
+    net = HarmonicRNN((LevelSpec(8, 1),), heads=2).to("meta")
+    logits, _ = net(torch.zeros(1, 5, dtype=torch.long, device="meta"))
+    assert logits.is_meta

@@ -6,13 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.gpu_neighbours import mlp
 from models import HarmonicRNN, LevelSpec
 from ops import causal_convolution, cg_lru, cg_lru_summary, gated_gelu
 from ops.doubling import DOUBLING
 from ops.scan import scan_with
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 from tests.ops.interpreted.conftest import poisoned_memory  # noqa: F401 - a fixture that all tests here use
-from tests.ops.test_neighbours import convolution_inputs, gelu_inputs, mlp, mlp_inputs, outcome
+from tests.ops.test_neighbours import convolution_inputs, gelu_inputs, mlp_inputs, outcome
 from tests.ops.test_scan import make_inputs, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: the Triton kernels on a GPU are not tested")
