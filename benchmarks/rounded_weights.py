@@ -4,7 +4,7 @@ import copy
 
 from torch import Tensor, nn
 
-from models import DownPool, GatedRecurrence, HarmonicRNN, UpPool
+from models import DownPool, GatedRecurrence, HarmonicRNN, ResidualBlock, UpPool
 
 MIN_INT8 = 64  # inputs below which the engine keeps weights in bfloat16 instead
 
@@ -14,6 +14,11 @@ def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
     net = copy.deepcopy(net)
     if stored == "full":
         return net
+    _join(net.head_norm, net.head)
+    for module in net.modules():
+        if isinstance(module, ResidualBlock):
+            _join(module.mixer_norm, module.input, module.gate)
+            _join(module.mlp_norm, module.mlp.gate, module.mlp.input)
     for module in net.modules():
         if isinstance(module, nn.Linear) and module is not net.embedding.projection:
             module.weight.data = rounded(module.weight.data.T, stored).T
@@ -22,6 +27,13 @@ def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
         elif isinstance(module, GatedRecurrence):
             module.gate_weight.data = rounded(module.gate_weight.data, stored)
     return net
+
+
+def _join(norm: nn.RMSNorm, *layers: nn.Linear) -> None:
+    """A norm's weights into those of the layers behind it: what the engine rounds is the product of both."""
+    for layer in layers:
+        layer.weight.data = layer.weight.data * norm.weight.data
+    nn.init.ones_(norm.weight)
 
 
 def rounded(weights: Tensor, stored: str) -> Tensor:

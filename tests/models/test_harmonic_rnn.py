@@ -20,10 +20,11 @@ def make_model(seed=0, dtype=torch.float64, **changes):
     torch.manual_seed(seed)
     settings = {"levels": NESTED, "bits": 5, "heads": 2, "groups": 2} | changes
     model = HarmonicRNN(**settings)
-    # The kernels start small: without this the recurrence would hardly see its input.
     for name, parameter in model.named_parameters():
-        if name.endswith("conv.kernel"):
+        if name.endswith("conv.kernel"):  # they start small: without this the recurrence would hardly see its input
             torch.nn.init.normal_(parameter)
+        elif name.endswith(("norm.weight", "bias")):  # these start at 1 and at 0, where what forgets them would not be noticed
+            torch.nn.init.normal_(parameter, mean=float(name.endswith("norm.weight")), std=0.3)
     return model.to(dtype)
 
 
