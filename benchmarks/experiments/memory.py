@@ -100,6 +100,7 @@ def memory() -> Experiment:
         name="memory",
         question="Does a model predict a motif that comes back after k samples of noise?",
         runs=runs,
+        seeds=3,
         trial=("complex_k64", "complex_k256", "none_k64", "carried_k256", "split_k256", "complex_frame_k64", "real_unpooled_k64"),
         quick={"data.recordings": 8, "trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 1},
         curve="k",
