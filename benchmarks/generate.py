@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from numba import njit
 
 from benchmarks.rounded_weights import as_stored
@@ -42,7 +43,12 @@ BYTES = {columns.FULL: 4, columns.BFLOAT16: 2, columns.INT8: 1}
 
 
 def main(
-    samples: int = 16_000, repeats: int = 7, threads: int = 2, prompt: int = 960_000, plain: int = 300, ckpt_path: Path | None = None
+    samples: PositiveInt = 16_000,
+    repeats: NonNegativeInt = 7,
+    threads: PositiveInt = 2,
+    prompt: PositiveInt = 960_000,
+    plain: PositiveInt = 300,
+    ckpt_path: Path | None = None,
 ) -> None:
     """Checks and times a model.
 

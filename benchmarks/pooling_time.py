@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 from omegaconf import OmegaConf
 
 from benchmarks.training_speed import processor
@@ -21,7 +22,7 @@ from models import HarmonicRNN, LevelSpec
 CONFIGS = Path(__file__).parents[1] / "configs/ablations"
 
 
-def main(repeats: int = 60) -> None:
+def main(repeats: PositiveInt = 60) -> None:
     """Times steps of `base` and of `pooling` in turns, in processor time, so that other work on the machine counts less.
 
     Args:

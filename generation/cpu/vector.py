@@ -4,6 +4,7 @@ numbers, flags that threads share.
 LLVM cuts vectors of PANEL numbers to what the processor has: two registers of AVX2, one of AVX-512, four of NEON.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -75,6 +76,18 @@ def _widen(builder: Any, weights: Any, kind: Any, number: ir.Type) -> Any:
     return weights
 
 
+def call_once_made(builder: Any, name: str, body: Callable[..., None], arguments: Sequence[Any]) -> None:
+    """Call a function of int64 whose `body(builder, *arguments)` is made once, however often it is called: compiling takes long enough."""
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [INT64] * len(arguments)), name)
+    if function.is_declaration:
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")
+        inside = ir.IRBuilder(function.append_basic_block("entry"))
+        body(inside, *function.args)
+        inside.ret_void()
+    builder.call(function, arguments)
+
+
 @jit
 def group_size(panels: Any) -> Any:
     """How many of the panels that are left lie side by side and are computed together."""
@@ -96,17 +109,10 @@ def panels(
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kinds = ir.FunctionType(ir.VoidType(), [INT64] * 13)
-        name = f"panels_{lanes.literal_value}_{count.literal_value}_{tag}_{kind}"
-        function = cgutils.get_or_insert_function(builder.module, kinds, name)
-        if function.is_declaration:
-            # One copy of each, however often it is called: compiling takes long enough.
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            inside = ir.IRBuilder(function.append_basic_block("entry"))
-            _generate_panels(inside, lanes.literal_value, count.literal_value, _number(tag), kind, *function.args)
-            inside.ret_void()
-        builder.call(function, arguments[4:])
+        def body(inside: Any, *addresses: Any) -> None:
+            _generate_panels(inside, lanes.literal_value, count.literal_value, _number(tag), kind, *addresses)
+
+        call_once_made(builder, f"panels_{lanes.literal_value}_{count.literal_value}_{tag}_{kind}", body, arguments[4:])
         return context.get_dummy_value()
 
     return types.void(lanes, count, tag, kind, *(types.int64,) * 13), generate

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from generation.cpu.vector import INT32, INT64, PANEL, ask_for, at, load_vector, multiply_add, splat
+from generation.cpu.vector import INT32, INT64, PANEL, ask_for, at, call_once_made, load_vector, multiply_add, splat
 
 BYTE, HALF, FLOAT = ir.IntType(8), ir.IntType(16), ir.FloatType()
 
@@ -82,17 +82,9 @@ def whole_panels(
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kinds = ir.FunctionType(ir.VoidType(), [INT64] * 11)
         chosen = instructions()
         name = f"whole_panels_{count.literal_value}_{chosen.feature}"
-        function = cgutils.get_or_insert_function(builder.module, kinds, name)
-        if function.is_declaration:
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            inside = ir.IRBuilder(function.append_basic_block("entry"))
-            _generate(inside, chosen, count.literal_value, *function.args)
-            inside.ret_void()
-        builder.call(function, arguments[1:])
+        call_once_made(builder, name, lambda inside, *addresses: _generate(inside, chosen, count.literal_value, *addresses), arguments[1:])
         return context.get_dummy_value()
 
     return types.void(count, *(types.int64,) * 11), generate
