@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ops.kernels import Kernels
+from ops.kernels import Kernels, last_state
 
 # "contract" allows fused multiply-adds and nothing else: NaN, infinity and the order of operations stay as written.
 _jit: Any = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -67,10 +67,10 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
 
 
-def _forward(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
+def _forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
     h = torch.empty_like(x, memory_format=torch.contiguous_format)
     _forward_kernel(_array(a), _array(x), _array(h0), h.numpy())
-    return h
+    return h, last_state(h, h0)
 
 
 def _backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,10 +7,15 @@ pass is the adjoint recurrence, over time reversed.
 import torch
 from torch import Tensor
 
-from ops.kernels import Kernels
+from ops.kernels import Kernels, last_state
 
 
-def _forward(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
+def _forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    h = _scanned(a, x, h0)
+    return h, last_state(h, h0)
+
+
+def _scanned(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
     h = torch.cat([x[:, :1] + a[:, :1] * h0[:, None], x[:, 1:]], dim=1)
     k = 1
     while k < x.shape[1]:
@@ -23,7 +28,7 @@ def _forward(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
 def _adjoint(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
     # Seen from the end, the factor of step t is conj(a_{t+1}); the first one there meets the gradient of the last state.
     factors = torch.cat([torch.ones_like(a[:, :1]), a.conj().flip(1)[:, :-1]], dim=1)
-    return _forward(factors, grad_h.flip(1), grad_last).flip(1)
+    return _scanned(factors, grad_h.flip(1), grad_last).flip(1)
 
 
 def _backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,8 +38,7 @@ def _backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tenso
 
 
 def _summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    h = _forward(a, x, h0)
-    return a.prod(dim=1), h[:, -1] if x.shape[1] else h0
+    return a.prod(dim=1), _forward(a, x, h0)[1]
 
 
 def _adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:

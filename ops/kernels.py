@@ -19,13 +19,20 @@ class Kernels:
     """One way to compute the recurrence. a, x, h, grad_h are (B, T, N), states (B, N), all of one dtype; T may be 0.
 
     Args:
-        forward: (a, x, h0) -> h.
+        forward: (a, x, h0) -> (h, last state).
         backward: (a, h, h0, grad_h, grad_last) -> (grad_a, grad_x, grad_h0).
         summary: (a, x, h0) -> (product, last): prod_t a_t, and the last state from h0.
         adjoint_summary: (a, grad_h, grad_last) -> grad_h0.
+        narrow: whether a, x, h, grad_h may be numbers of 16 bits, complex ones as (B, T, N, 2), with states in float32 or complex64.
     """
 
-    forward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    forward: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
     summary: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     adjoint_summary: Callable[[Tensor, Tensor, Tensor], Tensor]
+    narrow: bool = False
+
+
+def last_state(h: Tensor, h0: Tensor) -> Tensor:
+    """The state (B, N) after all steps, a tensor of its own, from all states (B, T, N) and the one before."""
+    return (h[:, -1] if h.shape[1] else h0).clone()

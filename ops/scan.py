@@ -18,10 +18,10 @@ class _LinearScan(torch.autograd.Function):
         if slices is not None:
             product, last = kernels.summary(a, x, h0 if slices.rank == 0 else torch.zeros_like(h0))
             h0 = state_before(slices, product, last, h0)
-        h = kernels.forward(a, x, h0)
+        h, last = kernels.forward(a, x, h0)
         ctx.kernels, ctx.slices = kernels, slices
         ctx.save_for_backward(a, h, h0, product)
-        return h, (h[:, -1] if x.shape[1] else h0).clone()
+        return h, last
 
     @staticmethod
     @once_differentiable
@@ -41,8 +41,11 @@ def linear_scan(
 ) -> tuple[Tensor, Tensor]:
     """h_t = a_t h_{t-1} + x_t along time, with gradients for a, x, h0 and through the last state.
 
+    The state is float32 where a, x and h have 16 bits. Complex numbers of 16 bits, for which torch has no dtype, are (B, T, N, 2), as
+    torch.view_as_real gives them; their states are complex64.
+
     Args:
-        a: (B, T, N), float32, float64, complex64 or complex128.
+        a: (B, T, N), float32, float64, complex64, complex128, bfloat16 or float16.
         x: (B, T, N), same dtype and device.
         h0: (B, N), the state before the first step; None is zero.
         slices: where a and x are one rank's slice of a longer sequence: one exchange of (2, B, N) each way. The
@@ -50,7 +53,7 @@ def linear_scan(
         implementation: how to compute it; see `ops/choice.py`.
 
     Returns:
-        h of shape (B, T, N), and the last state (B, N), which is h0 where T = 0; both of this slice.
+        h in the shape and dtype of x, and the last state (B, N), which is h0 where T = 0; both of this slice.
 
     Raises:
         ValueError: shapes or dtypes do not fit together, or the implementation is not available.
@@ -61,12 +64,17 @@ def linear_scan(
 
 def linear_scan_summary(a: Tensor, x: Tensor, h0: Tensor | None = None, implementation: Implementation = "auto") -> tuple[Tensor, Tensor]:
     """What the steps do to a state, without gradients: the product of a over time and the last state from h0, each (B, N)."""
-    h0 = _checked(a, x, h0)
-    return kernels_for(x, implementation).summary(a, x, h0)
+    h0, kernels = _checked(a, x, h0), kernels_for(x, implementation)
+    if _is_narrow(x) and not kernels.narrow:
+        a, x = _widened(a), _widened(x)
+    return kernels.summary(a, x, h0)
 
 
 def scan_with(kernels: Kernels, a: Tensor, x: Tensor, h0: Tensor, slices: Slices | None = None) -> tuple[Tensor, Tensor]:
     """`linear_scan` by the implementation named."""
+    if _is_narrow(x) and not kernels.narrow:
+        h, last = _LinearScan.apply(_widened(a), _widened(x), h0, kernels, slices)
+        return (torch.view_as_real(h) if h.is_complex() else h).to(x.dtype), last
     h, last = _LinearScan.apply(a, x, h0, kernels, slices)
     return h, last
 
@@ -76,13 +84,27 @@ def kernels_for(x: Tensor, implementation: Implementation = "auto") -> Kernels:
     return kernels_of(choose(implementation, x.device).name)
 
 
+def _is_narrow(x: Tensor) -> bool:
+    return x.dtype in (torch.bfloat16, torch.float16)
+
+
+def _widened(x: Tensor) -> Tensor:
+    return torch.view_as_complex(x.float().contiguous()) if x.dim() == 4 else x.float()
+
+
 def _checked(a: Tensor, x: Tensor, h0: Tensor | None) -> Tensor:
-    if a.shape != x.shape or x.dim() != 3:
-        raise ValueError(f"a and x must share one shape (batch, time, units); got {tuple(a.shape)} and {tuple(x.shape)}")
+    """h0, or what stands for it."""
+    pairs = x.dim() == 4 and x.shape[3] == 2 and _is_narrow(x)
+    if a.shape != x.shape or not (x.dim() == 3 or pairs):
+        forms = "(batch, time, units), or in 16 bits (batch, time, units, 2)"
+        raise ValueError(f"a and x must share one shape {forms}; got {tuple(a.shape)} and {tuple(x.shape)}")
+    if a.dtype != x.dtype:
+        raise ValueError(f"a and x must share one dtype; got {a.dtype} and {x.dtype}")
+    dtype = x.dtype if not _is_narrow(x) else torch.complex64 if pairs else torch.float32
     if h0 is None:
-        h0 = x.new_zeros(x.shape[0], x.shape[2])
+        h0 = x.new_zeros(x.shape[0], x.shape[2], dtype=dtype)
     if h0.shape != (x.shape[0], x.shape[2]):
         raise ValueError(f"h0 must have shape {(x.shape[0], x.shape[2])} (batch, units); got {tuple(h0.shape)}")
-    if not a.dtype == x.dtype == h0.dtype:
-        raise ValueError(f"a, x and h0 must share one dtype; got {a.dtype}, {x.dtype} and {h0.dtype}")
+    if h0.dtype != dtype:
+        raise ValueError(f"h0 must be {dtype} for a and x of {x.dtype}; got {h0.dtype}")
     return h0

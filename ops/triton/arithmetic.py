@@ -1,10 +1,20 @@
 """What the kernels compute with: pairs of floats for complex numbers (Triton has none), the gates' functions, and rows of tensors.
 
-Real numbers take the same way, their imaginary part an unused copy. All is computed in ACC, float32 or float64.
+Real numbers take the same way, their imaginary part an unused copy. All is computed in ACC, float32 or float64. At a few dozen instructions
+a step the kernels are as near to the limit of arithmetic as to that of memory (`benchmarks.gpu_counts` counts): functions are chosen that
+take one instruction of the special function unit, to the last bits or so of float32, and no division, which takes ten.
 """
+
+import math
 
 import triton
 import triton.language as tl
+
+LOG2_E = tl.constexpr(1 / math.log(2))
+INVERSE_PI = tl.constexpr(1 / math.pi)
+PI, REST_OF_PI = tl.constexpr(3.1415927410125732), tl.constexpr(-8.742277657347586e-08)  # float32(pi), and pi less that
+WHOLE = tl.constexpr(1.5 * 2.0**23)  # a float32 that is so large has no fraction
+SMALL = tl.constexpr(0.18)
 
 
 @triton.jit
@@ -20,37 +30,72 @@ def times(ar, ai, hr, hi, COMPLEX: tl.constexpr):
 
 
 @triton.jit
-def sigmoid(x):
-    return 1 / (1 + tl.exp(-x))
-
-
-@triton.jit
-def one_minus_exp(u, ACC: tl.constexpr):
-    """1 - exp(u) for u <= 0, to rounding near 0 too, where the difference would cancel: -u (1 + u/2 (1 + u/3 (...)))."""
-    terms: tl.constexpr = 9 if ACC == tl.float32 else 17
-    series = u * 0 + 1
-    for k in tl.static_range(terms - 1):
-        series = 1 + series * u * (1.0 / (terms - k))
-    return tl.where(u > -0.5, -u * series, 1 - tl.exp(u))
-
-
-@triton.jit
-def decay_of(r, rate, phase, COMPLEX: tl.constexpr):
-    """a = exp(r rate + i r phase), for the open share r of the recurrence gate."""
-    modulus = tl.exp(r * rate)
+def advance(ar, ai, hr, hi, vr, vi, COMPLEX: tl.constexpr):
+    """a h + v, in fused multiply-adds alone."""
     if COMPLEX:
-        ar = modulus * tl.cos(r * phase)
-        ai = modulus * tl.sin(r * phase)
+        real = ar * hr + (vr - ai * hi)
+        imaginary = ar * hi + (vi + ai * hr)
     else:
-        ar = modulus
-        ai = modulus
-    return ar, ai
+        real = ar * hr + vr
+        imaginary = real
+    return real, imaginary
 
 
 @triton.jit
-def input_root(r, rate, first, ACC: tl.constexpr):
-    """sqrt(1 - |a|^2), which is 1 at the first step of a fresh lane."""
-    return tl.where(first, 1.0, tl.sqrt(one_minus_exp(2 * r * rate, ACC)))
+def logistic(power):
+    """1 / (1 + 2^power); the inverse square root, squared, is the reciprocal in two instructions."""
+    root = tl.rsqrt(1.0 + tl.exp2(power))
+    return root * root
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return logistic(x * -LOG2_E)
+
+
+@triton.jit
+def decay_of(r, rate, phase, COMPLEX: tl.constexpr, ACC: tl.constexpr):
+    """a = 2^w exp(i r phase) with w = r rate, for the open share r of the recurrence gate; also w and |a|^2."""
+    w = r * rate
+    ar = tl.exp2(w)
+    ai = ar
+    squared = ar * ar
+    if COMPLEX:
+        angle = r * phase
+        if ACC == tl.float32:
+            # The angle less whole half turns, whose number stands in the last bits of `turned`: where it is odd, a is the negative.
+            turned = tl.fma(angle, INVERSE_PI, WHOLE)
+            half_turns = turned - WHOLE
+            u = tl.fma(half_turns, -REST_OF_PI, tl.fma(half_turns, -PI, angle))
+            signed = (ar.to(tl.int32, bitcast=True) ^ (turned.to(tl.int32, bitcast=True) << 31)).to(tl.float32, bitcast=True)
+            # Polynomials of least greatest error for |u| <= pi/2: 2e-10 and 5e-9.
+            v = u * u
+            cosine = ((((-2.607681608e-7 * v + 2.476187001e-5) * v - 0.001388840373) * v + 0.04166664183) * v - 0.5) * v + 1.0
+            sine = ((2.608903969e-6 * v - 0.0001981110108) * v + 0.008333087899) * v - 0.1666665971
+            ar = signed * cosine
+            ai = signed * (u + u * v * sine)
+        else:
+            ai = ar * tl.sin(angle)
+            ar = ar * tl.cos(angle)
+    return ar, ai, w, squared
+
+
+@triton.jit
+def input_root(w, squared, ACC: tl.constexpr):
+    """sqrt(1 - |a|^2) from both results of `decay_of`; near |a| = 1, where the difference cancels, -expm1(2 w ln 2) as a polynomial."""
+    if ACC == tl.float32:
+        # Of least greatest error for -SMALL < w <= 0: 3e-9 of the value.
+        series = (((-0.03845198452 * w - 0.1532333046) * w - 0.4439905882) * w - 0.9609050751) * w - 1.386294365
+        near = w * series
+    else:
+        # Taylor's.
+        u = w * (2 / LOG2_E)
+        series = u * 0 + 1
+        for k in tl.static_range(12):
+            series = 1 + series * u * (1.0 / (13 - k))
+        near = -u * series
+    return tl.sqrt(tl.where(w > -SMALL, near, 1 - squared))
 
 
 @triton.jit
@@ -59,18 +104,22 @@ def read(
     row,
     n,
     mask,
-    width,
-    part,
-    UNIT: tl.constexpr,
+    UNITS: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Both parts of the units n in one row: they lie `part` apart, neighbouring units UNIT apart."""
-    place = pointer + row * width + n * UNIT
-    real = tl.load(place, mask=mask, other=0.0).to(ACC)
-    imaginary = real
-    if COMPLEX:
-        imaginary = tl.load(place + part, mask=mask, other=0.0).to(ACC)
+    """Both parts of the units n in one row."""
+    if COMPLEX and INTERLEAVED:
+        pairs = pointer + row * (2 * UNITS) + n[:, None] * 2 + tl.arange(0, 2)[None, :]
+        real, imaginary = tl.split(tl.load(pairs, mask=mask[:, None], other=0.0).to(ACC))
+    elif COMPLEX:
+        place = pointer + row * (2 * UNITS) + n
+        real = tl.load(place, mask=mask, other=0.0).to(ACC)
+        imaginary = tl.load(place + UNITS, mask=mask, other=0.0).to(ACC)
+    else:
+        real = tl.load(pointer + row * UNITS + n, mask=mask, other=0.0).to(ACC)
+        imaginary = real
     return real, imaginary
 
 
@@ -80,25 +129,34 @@ def write(
     row,
     n,
     mask,
-    width,
-    part,
     real,
     imaginary,
-    UNIT: tl.constexpr,
+    UNITS: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
 ):
     """The reverse of `read`, rounded to the tensor's own dtype."""
-    place = pointer + row * width + n * UNIT
-    tl.store(place, real.to(pointer.dtype.element_ty), mask=mask)
-    if COMPLEX:
-        tl.store(place + part, imaginary.to(pointer.dtype.element_ty), mask=mask)
+    dtype: tl.constexpr = pointer.dtype.element_ty
+    if COMPLEX and INTERLEAVED:
+        pairs = pointer + row * (2 * UNITS) + n[:, None] * 2 + tl.arange(0, 2)[None, :]
+        tl.store(pairs, tl.join(real, imaginary).to(dtype), mask=mask[:, None])
+    elif COMPLEX:
+        place = pointer + row * (2 * UNITS) + n
+        tl.store(place, real.to(dtype), mask=mask)
+        tl.store(place + UNITS, imaginary.to(dtype), mask=mask)
+    else:
+        tl.store(pointer + row * UNITS + n, real.to(dtype), mask=mask)
 
 
 @triton.jit
-def program_place(chunks, units, BLOCK: tl.constexpr):
+def program_place(chunks, UNITS: tl.constexpr, BLOCK: tl.constexpr):
     """This program's lane and chunk, as 64-bit integers, its units, and which of these there are."""
     program = tl.program_id(0).to(tl.int64)
-    blocks = (units + BLOCK - 1) // BLOCK
-    n = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
+    blocks: tl.constexpr = (UNITS + BLOCK - 1) // BLOCK
+    n = (program % blocks).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
+    if UNITS % BLOCK == 0:
+        mask = tl.full([BLOCK], True, tl.int1)
+    else:
+        mask = n < UNITS
     program = program // blocks
-    return program // chunks, program % chunks, n, n < units
+    return program // chunks, program % chunks, n, mask

@@ -1,12 +1,13 @@
 """The backward kernels: a program walks from the end of its chunk to the start, from the gradient that comes back to its last state.
 
-Everything the step needs is read or computed again; of the forward pass only y, the states themselves, is kept.
+Everything the step needs is read or computed again; of the forward pass only y, the states themselves, is kept. Terms as in
+`ops/triton/kernels.py`; rows are read ROWS at a time from the end.
 """
 
 import triton
 import triton.language as tl
 
-from ops.triton.arithmetic import decay_of, input_root, program_place, read, sigmoid, times, write
+from ops.triton.arithmetic import LOG2_E, decay_of, input_root, program_place, read, sigmoid, times, write
 from ops.triton.kernels import parameters
 
 
@@ -15,21 +16,66 @@ def state_before(
     y,
     h0,
     b,
-    t,
-    time,
+    row,
+    begins,
     n,
     mask,
-    width,
-    part,
-    units,
-    UNIT: tl.constexpr,
+    FIRST: tl.constexpr,
+    UNITS: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """h_{t-1}: the row before in y, or h0."""
-    hr, hi = read(y, b * time + t - 1, n, mask & (t > 0), width, part, UNIT, COMPLEX, ACC)
-    sr, si = read(h0, b, n, mask & (t == 0), width, units, 1, COMPLEX, ACC)
-    return hr + sr, hi + si
+    """h_{t-1}: the row before in y; where the step may be the first of a lane (FIRST) and is (`begins`), h0, which lies as y does."""
+    if FIRST:
+        hr, hi = read(y, row - 1, n, mask & (begins == 0), UNITS, INTERLEAVED, COMPLEX, ACC)
+        sr, si = read(h0, b, n, mask & begins, UNITS, INTERLEAVED, COMPLEX, ACC)
+        hr += sr
+        hi += si
+    else:
+        hr, hi = read(y, row - 1, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC)
+    return hr, hi
+
+
+@triton.jit
+def scan_backward_rows(
+    a,
+    y,
+    h0,
+    grad_y,
+    grad_a,
+    grad_x,
+    b,
+    row,
+    begins,
+    n,
+    mask,
+    carry,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """What comes back to the state, taken through ROWS steps from `row` down; `begins` where the last of these is the first of a lane."""
+    cr, ci = carry
+    given = ()
+    for k in tl.static_range(ROWS):
+        of_step = (
+            read(grad_y, row - k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),
+            state_before(y, h0, b, row - k, begins, n, mask, k == ROWS - 1, UNITS, INTERLEAVED, COMPLEX, ACC),
+            read(a, row - k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),
+        )
+        given = given + (of_step,)
+    for k in tl.static_range(ROWS):
+        grad, before, decay = given[k]
+        dr = grad[0] + cr
+        di = grad[1] + ci
+        write(grad_x, row - k, n, mask, dr, di, UNITS, INTERLEAVED, COMPLEX)
+        er, ei = times(before[0], -before[1], dr, di, COMPLEX)
+        write(grad_a, row - k, n, mask, er, ei, UNITS, INTERLEAVED, COMPLEX)
+        cr, ci = times(decay[0], -decay[1], dr, di, COMPLEX)
+    return cr, ci
 
 
 @triton.jit
@@ -45,32 +91,105 @@ def scan_backward_kernel(
     time,
     chunk,
     chunks,
-    units,
-    part,
-    UNIT: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Gradients of a, x and h0 where a and x are given."""
-    b, k, n, mask = program_place(chunks, units, BLOCK)
-    width = 2 * units if COMPLEX else units
-    cr, ci = read(carries, b * chunks + k, n, mask, width, units, 1, COMPLEX, ACC)
+    """Gradients of a, x and h0 where a and x are given. Of `carries` the last chunk's comes first."""
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK)
+    carry = read(carries, b * chunks + chunks - 1 - k, n, mask, UNITS, False, COMPLEX, ACC)
     end = tl.minimum(k * chunk + chunk, time)
-    for back in range(end - k * chunk):
-        t = end - 1 - back
-        row = b * time + t
-        gr, gi = read(grad_y, row, n, mask, width, part, UNIT, COMPLEX, ACC)
-        dr = gr + cr
-        di = gi + ci
-        write(grad_x, row, n, mask, width, part, dr, di, UNIT, COMPLEX)
-        hr, hi = state_before(y, h0, b, t, time, n, mask, width, part, units, UNIT, COMPLEX, ACC)
-        er, ei = times(hr, -hi, dr, di, COMPLEX)
-        write(grad_a, row, n, mask, width, part, er, ei, UNIT, COMPLEX)
-        ar, ai = read(a, row, n, mask, width, part, UNIT, COMPLEX, ACC)
-        cr, ci = times(ar, -ai, dr, di, COMPLEX)
+    row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
+    for block in range(steps // ROWS):
+        begins = end == (block + 1) * ROWS
+        carry = scan_backward_rows(
+            a, y, h0, grad_y, grad_a, grad_x, b, row - block * ROWS, begins, n, mask, carry, ROWS, UNITS, INTERLEAVED, COMPLEX, ACC
+        )
+    for t in range(steps // ROWS * ROWS, steps):
+        begins = end == t + 1
+        carry = scan_backward_rows(
+            a, y, h0, grad_y, grad_a, grad_x, b, row - t, begins, n, mask, carry, 1, UNITS, INTERLEAVED, COMPLEX, ACC
+        )
     if k == 0:
-        write(grad_h0, b, n, mask, width, units, cr, ci, 1, COMPLEX)
+        write(grad_h0, b, n, mask, carry[0], carry[1], UNITS, False, COMPLEX)
+
+
+@triton.jit
+def gated_backward_rows(
+    recurrence_gate,
+    input_gate,
+    x,
+    y,
+    h0,
+    grad_y,
+    grad_recurrence_gate,
+    grad_input_gate,
+    grad_x,
+    b,
+    row,
+    begins,
+    fresh_lane,
+    n,
+    mask,
+    rate,
+    phase,
+    carry,
+    MAX_SQRT_DERIVATIVE: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """What comes back to the state and the sums of both parameters' gradients, taken through ROWS steps from `row` down; `begins` where the
+    last of these is the first of a lane."""
+    cr, ci, rate_sum, phase_sum = carry
+    given = ()
+    for k in tl.static_range(ROWS):
+        of_step = (
+            read(grad_y, row - k, n, mask, UNITS, False, COMPLEX, ACC),
+            state_before(y, h0, b, row - k, begins, n, mask, k == ROWS - 1, UNITS, False, COMPLEX, ACC),
+            read(x, row - k, n, mask, UNITS, False, COMPLEX, ACC),
+            read(recurrence_gate, row - k, n, mask, UNITS, False, False, ACC)[0],
+            read(input_gate, row - k, n, mask, UNITS, False, False, ACC)[0],
+        )
+        given = given + (of_step,)
+    for k in tl.static_range(ROWS):
+        grad, before, z, open_recurrence, open_input = given[k]
+        r = sigmoid(open_recurrence)
+        i = sigmoid(open_input)
+        ar, ai, w, squared = decay_of(r, rate * LOG2_E, phase, COMPLEX, ACC)
+        root = input_root(w, squared, ACC)
+        # d root / d log|a|
+        slope = -squared * tl.minimum(tl.rsqrt(root * root), 2 * MAX_SQRT_DERIVATIVE)
+        if k == ROWS - 1:
+            slope = tl.where(begins & fresh_lane, 0.0, slope)
+            root = tl.where(begins & fresh_lane, 1.0, root)
+
+        dr = grad[0] + cr
+        di = grad[1] + ci
+        factor = root * i
+        write(grad_x, row - k, n, mask, factor * dr, factor * di, UNITS, False, COMPLEX)
+        # Through the input: d(root i z).
+        grad_input = z[0] * dr * i
+        if COMPLEX:
+            grad_input += z[1] * di * i
+        # Through a: d conj(h_{t-1}), of which d/dlog|a| is the part along a, and d/darg a the part across.
+        cr, ci = times(ar, -ai, dr, di, COMPLEX)
+        grad_log_modulus = grad_input * slope + before[0] * cr
+        if COMPLEX:
+            grad_log_modulus += before[1] * ci
+            grad_angle = before[0] * ci - before[1] * cr
+            grad_r = grad_log_modulus * rate + grad_angle * phase
+            phase_sum += grad_angle * r
+        else:
+            grad_r = grad_log_modulus * rate
+        rate_sum += grad_log_modulus * r
+        write(grad_recurrence_gate, row - k, n, mask, grad_r * (r - r * r), grad_r, UNITS, False, False)
+        write(grad_input_gate, row - k, n, mask, grad_input * (root - factor), grad_r, UNITS, False, False)
+    return cr, ci, rate_sum, phase_sum
 
 
 @triton.jit
@@ -94,58 +213,74 @@ def gated_backward_kernel(
     time,
     chunk,
     chunks,
-    units,
     MAX_SQRT_DERIVATIVE: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Gradients of everything the CG-LRU is given; those of the parameters as one sum a chunk."""
-    b, k, n, mask = program_place(chunks, units, BLOCK)
-    rate, phase, begins = parameters(rates, phases, fresh, b, n, mask, True, COMPLEX, ACC)
-    width = 2 * units if COMPLEX else units
-    cr, ci = read(carries, b * chunks + k, n, mask, width, units, 1, COMPLEX, ACC)
-    rate_sum = tl.zeros([BLOCK], ACC)
-    phase_sum = tl.zeros([BLOCK], ACC)
+    """Gradients of all that the CG-LRU is given; those of parameters as one sum a chunk. Of `carries` the last chunk's comes first."""
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK)
+    rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, True, COMPLEX, ACC)
+    cr, ci = read(carries, b * chunks + chunks - 1 - k, n, mask, UNITS, False, COMPLEX, ACC)
+    carry = (cr, ci, tl.zeros([BLOCK], ACC), tl.zeros([BLOCK], ACC))
     end = tl.minimum(k * chunk + chunk, time)
-    for back in range(end - k * chunk):
-        t = end - 1 - back
-        row = b * time + t
-        gr, gi = read(grad_y, row, n, mask, width, units, 1, COMPLEX, ACC)
-        zr, zi = read(x, row, n, mask, width, units, 1, COMPLEX, ACC)
-        hr, hi = state_before(y, h0, b, t, time, n, mask, width, units, units, 1, COMPLEX, ACC)
-        pre_r, unused = read(recurrence_gate, row, n, mask, units, units, 1, False, ACC)
-        pre_i, unused = read(input_gate, row, n, mask, units, units, 1, False, ACC)
-        r = sigmoid(pre_r)
-        i = sigmoid(pre_i)
-        ar, ai = decay_of(r, rate, phase, COMPLEX)
-        first = begins & (t == 0)
-        root = input_root(r, rate, first, ACC)
-
-        dr = gr + cr
-        di = gi + ci
-        write(grad_x, row, n, mask, width, units, root * i * dr, root * i * di, 1, COMPLEX)
-        # Through the input: d(root i z).
-        grad_factor = zr * dr
-        if COMPLEX:
-            grad_factor += zi * di
-        slope = tl.minimum(0.5 / root, MAX_SQRT_DERIVATIVE)
-        modulus_squared = tl.exp(2 * r * rate)
-        grad_log_modulus = tl.where(first, 0.0, grad_factor * i * slope * -2 * modulus_squared)
-        # Through a: d conj(h_{t-1}), of which d/dlog|a| is the part along a, and d/darg a the part across.
-        cr, ci = times(ar, -ai, dr, di, COMPLEX)
-        grad_log_modulus += hr * cr
-        grad_r = grad_log_modulus * rate
-        if COMPLEX:
-            grad_log_modulus += hi * ci
-            grad_angle = hr * ci - hi * cr
-            grad_r = grad_log_modulus * rate + grad_angle * phase
-            phase_sum += grad_angle * r
-        rate_sum += grad_log_modulus * r
-        write(grad_recurrence_gate, row, n, mask, units, units, grad_r * r * (1 - r), grad_r, 1, False)
-        write(grad_input_gate, row, n, mask, units, units, grad_factor * root * i * (1 - i), grad_r, 1, False)
-    tl.store(grad_rates + (b * chunks + k) * units + n, rate_sum, mask=mask)
+    row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
+    for block in range(steps // ROWS):
+        carry = gated_backward_rows(
+            recurrence_gate,
+            input_gate,
+            x,
+            y,
+            h0,
+            grad_y,
+            grad_recurrence_gate,
+            grad_input_gate,
+            grad_x,
+            b,
+            row - block * ROWS,
+            end == (block + 1) * ROWS,
+            fresh_lane,
+            n,
+            mask,
+            rate,
+            phase,
+            carry,
+            MAX_SQRT_DERIVATIVE,
+            ROWS,
+            UNITS,
+            COMPLEX,
+            ACC,
+        )
+    for t in range(steps // ROWS * ROWS, steps):
+        carry = gated_backward_rows(
+            recurrence_gate,
+            input_gate,
+            x,
+            y,
+            h0,
+            grad_y,
+            grad_recurrence_gate,
+            grad_input_gate,
+            grad_x,
+            b,
+            row - t,
+            end == t + 1,
+            fresh_lane,
+            n,
+            mask,
+            rate,
+            phase,
+            carry,
+            MAX_SQRT_DERIVATIVE,
+            1,
+            UNITS,
+            COMPLEX,
+            ACC,
+        )
+    write(grad_rates, b * chunks + k, n, mask, carry[2], carry[2], UNITS, False, False)
     if COMPLEX:
-        tl.store(grad_phases + (b * chunks + k) * units + n, phase_sum, mask=mask)
+        write(grad_phases, b * chunks + k, n, mask, carry[3], carry[3], UNITS, False, False)
     if k == 0:
-        write(grad_h0, b, n, mask, width, units, cr, ci, 1, COMPLEX)
+        write(grad_h0, b, n, mask, carry[0], carry[1], UNITS, False, COMPLEX)

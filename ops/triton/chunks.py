@@ -4,6 +4,7 @@ Deterministic: no program waits for another, and sums have one order. Beside the
 Planes: complex numbers are real tensors of twice the width here, W = parts N.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +16,25 @@ from torch import Tensor
 from ops.triton.backward import gated_backward_kernel, scan_backward_kernel
 from ops.triton.kernels import adjoint_kernel, forward_kernel, summary_kernel
 
-# To tune on a GPU: steps a program walks through, lanes of work that fill the device, the length below which one program does it all.
-MIN_CHUNK, MAX_CHUNK, LANES_OF_WORK, UNDIVIDED, MAX_BLOCK = 32, 1024, 2**18, 64, 128
+# To tune on a GPU: steps a program walks through, lanes of work that fill the device a few times, the length below which one program does
+# it all, units of a program, and rows that it reads together forward and backward.
+MIN_CHUNK, MAX_CHUNK, LANES_OF_WORK, UNDIVIDED, MAX_BLOCK, ROWS, BACKWARD_ROWS = 32, 1024, 2**19, 64, 64, 8, 4
 ACCUMULATORS = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def chunk_length(batch: int, time: int, units: int) -> int:
-    """Steps of a chunk (a power of two), such that there are about as many chunks as the device can work on at once."""
+    """Steps of a chunk (a power of two), such that there are a few times as many chunks as the device works on at once."""
     if time <= UNDIVIDED:
         return max(time, 1)
     wanted = triton.next_power_of_2(max(1, batch * time * units // LANES_OF_WORK))
     return min(max(wanted, MIN_CHUNK), MAX_CHUNK)
+
+
+def joined(chunks: int, chunk: int | None) -> int:
+    """Chunks that are summarised as one, or at most `chunk`: by the root of their number, summaries are as many as what each is made of."""
+    if chunk:
+        return max(chunk, 2)
+    return chunks if chunks <= UNDIVIDED else triton.next_power_of_2(math.isqrt(chunks))
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,6 @@ class Steps:
     chunk: int | None = None
 
     @property
-    def fused(self) -> bool:
-        return self.rates is not None
-
-    @property
     def units(self) -> int:
         return self.x.shape[2] // self.parts
 
@@ -81,16 +86,17 @@ class Steps:
                 time,
                 self.length,
                 self.chunks,
-                self.units,
+                ROWS=BACKWARD_ROWS if kernel in (scan_backward_kernel, gated_backward_kernel) else ROWS,
+                UNITS=self.units,
                 COMPLEX=self.parts == 2,
                 ACC=ACCUMULATORS[torch.promote_types(self.x.dtype, torch.float32)],
                 BLOCK=block,
-                num_warps=max(1, block // 32),
+                num_warps=1,
                 **constants,
             )
 
-    def layout(self) -> dict[str, int]:
-        return {"part": 1 if self.interleaved else self.units, "UNIT": 2 if self.interleaved else 1}
+    def form(self) -> dict[str, bool]:
+        return {"FUSED": self.rates is not None, "INTERLEAVED": self.interleaved}
 
     def states(self, *shape: int) -> Tensor:
         """An unwritten tensor in the dtype of states."""
@@ -101,15 +107,18 @@ def summaries(steps: Steps) -> tuple[Tensor, Tensor]:
     """Of each chunk the product of its a and its last state from zero, each (B, K, W)."""
     products, lasts = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
     inputs = (steps.a, steps.gate, steps.x, steps.rates, steps.phases, steps.fresh)
-    steps.launch(summary_kernel, *inputs, products, lasts, FUSED=steps.fused, **steps.layout())
+    steps.launch(summary_kernel, *inputs, products, lasts, **steps.form())
     return products, lasts
 
 
-def forward(steps: Steps, starts: Tensor) -> tuple[Tensor, Tensor]:
-    """All states y (B, T, W) in x's dtype, and the last one (B, W), from the state before each chunk (B, K, W)."""
+def forward(steps: Steps, starts: Tensor, exclusive: bool = False) -> tuple[Tensor, Tensor]:
+    """All states y (B, T, W) in x's dtype, and the last one (B, W), from the state before each chunk (B, K, W).
+
+    exclusive: y holds the state before each step, not the one after it.
+    """
     y, last = torch.empty_like(steps.x), steps.states(steps.x.shape[0], steps.x.shape[2])
     inputs = (steps.a, steps.gate, steps.x, steps.rates, steps.phases, steps.fresh)
-    steps.launch(forward_kernel, *inputs, starts, y, last, FUSED=steps.fused, **steps.layout())
+    steps.launch(forward_kernel, *inputs, starts, y, last, EXCLUSIVE=exclusive, **steps.form())
     return y, last
 
 
@@ -117,56 +126,55 @@ def adjoint_summaries(steps: Steps, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Of each chunk, the last first, the product of its conj(a) and what it sends to the state before it: each (B, K, W)."""
     products, carries = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
     inputs = (steps.a, steps.rates, steps.phases, steps.fresh, grad)
-    steps.launch(adjoint_kernel, *inputs, products, carries, FUSED=steps.fused, **steps.layout())
-    return products.flip(1), carries.flip(1)
+    steps.launch(adjoint_kernel, *inputs, products, carries, **steps.form())
+    return products, carries
 
 
 def scan_backward(steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a, x and h0, from the gradient that comes back to each chunk's last state (B, K, W)."""
+    """Gradients of a, x and h0, which lies as rows do, from what comes back to each chunk's last state (B, K, W), the last chunk first."""
     grad_a, grad_x, grad_h0 = torch.empty_like(steps.a), torch.empty_like(steps.x), torch.empty_like(h0)
-    steps.launch(scan_backward_kernel, steps.a, y, h0, grad, carries, grad_a, grad_x, grad_h0, **steps.layout())
+    steps.launch(scan_backward_kernel, steps.a, y, h0, grad, carries, grad_a, grad_x, grad_h0, INTERLEAVED=steps.interleaved)
     return grad_a, grad_x, grad_h0
 
 
 def gated_backward(
     steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Tensor, max_sqrt_derivative: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    """Gradients of the recurrence gate, the input gate, x, rates, phases and h0."""
+    """Gradients of the recurrence gate, the input gate, x, rates, phases and h0; carries as in `scan_backward`."""
     assert steps.gate is not None
     grad_gate, grad_input_gate, grad_x = (torch.empty_like(t) for t in (steps.a, steps.gate, steps.x))
-    parameters = [steps.states(steps.x.shape[0] * steps.chunks, steps.units) for _ in range(steps.parts)]
+    parameters = steps.states(steps.parts, steps.x.shape[0] * steps.chunks, steps.units)
     grad_h0 = torch.empty_like(h0)
     inputs = (steps.a, steps.gate, steps.x, steps.rates, steps.phases, steps.fresh, y, h0, grad, carries)
     outputs = (grad_gate, grad_input_gate, grad_x, parameters[0], parameters[-1], grad_h0)
     steps.launch(gated_backward_kernel, *inputs, *outputs, MAX_SQRT_DERIVATIVE=max_sqrt_derivative)
-    sums = [partial.sum(dim=0) for partial in parameters]
+    sums = parameters.sum(dim=1)
     return grad_gate, grad_input_gate, grad_x, sums[0], sums[1] if steps.parts == 2 else None, grad_h0
 
 
-def scan(steps: Steps, start: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+def scan(steps: Steps, start: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None, exclusive: bool = False) -> tuple[Tensor, Tensor]:
     """All states of the steps and the last one, from the state (B, W) before the first; the chunks' summaries may be there already."""
     if not steps.x.numel():
         return torch.empty_like(steps.x), start
     if steps.chunks == 1:
-        return forward(steps, start[:, None].contiguous())
-    return forward(steps, state_before_chunks(*(by_chunk or summaries(steps)), start, steps.parts, steps.chunk))
+        return forward(steps, start[:, None].contiguous(), exclusive)
+    return forward(steps, state_before_chunks(*(by_chunk or summaries(steps)), start, steps.parts, steps.chunk), exclusive)
 
 
 def state_before_chunks(products: Tensor, lasts: Tensor, start: Tensor, parts: int, chunk: int | None) -> Tensor:
     """The state before each chunk (B, K, W), from that before the first (B, W) and the chunks' summaries."""
-    inner = Steps(products[:, :-1].contiguous(), lasts[:, :-1].contiguous(), parts, chunk=chunk)
-    return torch.cat([start[:, None], scan(inner, start)[0]], dim=1)
+    return scan(Steps(products, lasts, parts, chunk=joined(products.shape[1], chunk)), start, exclusive=True)[0]
 
 
 def carries_into_chunks(steps: Steps, grad: Tensor, end: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """The gradient that comes back to each chunk's last state (B, K, W), from that of the very last (B, W)."""
+    """The gradient that comes back to each chunk's last state (B, K, W), the last chunk first, from that of the very last (B, W)."""
     if steps.chunks <= 1:
         return end[:, None].contiguous()
-    return state_before_chunks(*(by_chunk or adjoint_summaries(steps, grad)), end, steps.parts, steps.chunk).flip(1).contiguous()
+    return state_before_chunks(*(by_chunk or adjoint_summaries(steps, grad)), end, steps.parts, steps.chunk)
 
 
 def whole(products: Tensor, lasts: Tensor, parts: int, chunk: int | None) -> tuple[Tensor, Tensor]:
     """One summary, (B, W) each, of the summaries of one or more chunks in order."""
     while products.shape[1] > 1:
-        products, lasts = summaries(Steps(products.contiguous(), lasts.contiguous(), parts, chunk=chunk))
+        products, lasts = summaries(Steps(products, lasts, parts, chunk=joined(products.shape[1], chunk)))
     return products[:, 0], lasts[:, 0]

@@ -1,14 +1,15 @@
-"""The kernels of the recurrence. A program walks through one chunk of one lane, for a block of units, step by step.
+"""The kernels of the recurrence. A program walks through one chunk of one lane, for a block of units.
 
 A step's a and input v are either given (FUSED false: `a` and `x` hold them) or computed from the gates and parameters of the CG-LRU (FUSED
-true: `a` and `gate` hold the pre-activations of the recurrence gate and the input gate). Rows of a, x, y and their gradients are
-`width` wide, with layout (UNIT, part); those of gates `units` wide; states and summaries, one row a lane and chunk, hold real parts first.
+true: `a` and `gate` hold the pre-activations of the recurrence gate and the input gate). Rows of x, y, a and their gradients hold both
+parts of UNITS units, real parts first or INTERLEAVED, those of gates one number a unit; states and summaries, one row a lane and chunk,
+hold real parts first. ROWS rows are read together, so that the memory has enough to do; what is left of a chunk is read one by one.
 """
 
 import triton
 import triton.language as tl
 
-from ops.triton.arithmetic import decay_of, input_root, program_place, read, sigmoid, times, write
+from ops.triton.arithmetic import LOG2_E, advance, decay_of, input_root, program_place, read, sigmoid, times, write
 
 
 @triton.jit
@@ -17,33 +18,14 @@ def read_decay(
     row,
     n,
     mask,
-    units,
-    width,
-    part,
+    UNITS: tl.constexpr,
     FUSED: tl.constexpr,
-    UNIT: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """What a of one step comes from, for `decay_from`."""
-    if FUSED:
-        first, second = read(a, row, n, mask, units, part, 1, False, ACC)
-    else:
-        first, second = read(a, row, n, mask, width, part, UNIT, COMPLEX, ACC)
-    return first, second
-
-
-@triton.jit
-def decay_from(first, second, rate, phase, FUSED: tl.constexpr, COMPLEX: tl.constexpr):
-    """a of one step, and for the fused form how far the recurrence gate is open."""
-    r = first
-    if FUSED:
-        r = sigmoid(first)
-        ar, ai = decay_of(r, rate, phase, COMPLEX)
-    else:
-        ar = first
-        ai = second
-    return ar, ai, r
+    """What a of one step comes from."""
+    return read(a, row, n, mask, UNITS, INTERLEAVED, COMPLEX and not FUSED, ACC)
 
 
 @triton.jit
@@ -54,45 +36,51 @@ def read_step(
     row,
     n,
     mask,
-    units,
-    width,
-    part,
+    UNITS: tl.constexpr,
     FUSED: tl.constexpr,
-    UNIT: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
     """All that one step is given, for `step_from`."""
-    first, second = read_decay(a, row, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
-    zr, zi = read(x, row, n, mask, width, part, UNIT, COMPLEX, ACC)
+    first, second = read_decay(a, row, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
+    zr, zi = read(x, row, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC)
     open_input = zr
     if FUSED:
-        open_input, unused = read(gate, row, n, mask, units, part, 1, False, ACC)
+        open_input, unused = read(gate, row, n, mask, UNITS, False, False, ACC)
     return first, second, open_input, zr, zi
 
 
 @triton.jit
+def decay_from(decay, rate, phase, FUSED: tl.constexpr, COMPLEX: tl.constexpr, ACC: tl.constexpr):
+    """a of one step."""
+    ar, ai = decay
+    if FUSED:
+        ar, ai, w, squared = decay_of(sigmoid(ar), rate, phase, COMPLEX, ACC)
+    return ar, ai
+
+
+@triton.jit
 def step_from(
-    first,
-    second,
-    open_input,
-    zr,
-    zi,
+    step,
     rate,
     phase,
     begins,
+    FIRST: tl.constexpr,
     FUSED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """a of one step, and what it adds to the state."""
-    ar, ai, r = decay_from(first, second, rate, phase, FUSED, COMPLEX)
-    vr = zr
-    vi = zi
+    """a of one step, and what it adds to the state; FIRST where it may be the first of a lane, and `begins` where it is."""
+    ar, ai, open_input, vr, vi = step
     if FUSED:
-        factor = input_root(r, rate, begins, ACC) * sigmoid(open_input)
-        vr = factor * zr
-        vi = factor * zi
+        ar, ai, w, squared = decay_of(sigmoid(ar), rate, phase, COMPLEX, ACC)
+        root = input_root(w, squared, ACC)
+        if FIRST:
+            root = tl.where(begins, 1.0, root)
+        factor = root * sigmoid(open_input)
+        vr = factor * vr
+        vi = factor * vi
     return ar, ai, vr, vi
 
 
@@ -108,7 +96,7 @@ def parameters(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """c softplus(decay) with its sign, the phase, and whether the lane is fresh; zeros where they do not apply."""
+    """-c softplus(decay), the phase, and whether the lane is fresh; zeros where they do not apply."""
     rate = tl.zeros_like(n).to(ACC)
     phase = rate
     begins = b < 0
@@ -118,6 +106,37 @@ def parameters(
         if COMPLEX:
             phase = tl.load(phases + n, mask=mask, other=0.0).to(ACC)
     return rate, phase, begins
+
+
+@triton.jit
+def summary_rows(
+    a,
+    gate,
+    x,
+    row,
+    n,
+    mask,
+    rate,
+    phase,
+    begins,
+    summary,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    FUSED: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The product of a and the last state, taken through ROWS more steps."""
+    pr, pi, hr, hi = summary
+    steps = ()
+    for k in tl.static_range(ROWS):
+        steps = steps + (read_step(a, gate, x, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),)
+    for k in tl.static_range(ROWS):
+        ar, ai, vr, vi = step_from(steps[k], rate, phase, begins, k == 0, FUSED, COMPLEX, ACC)
+        pr, pi = times(ar, ai, pr, pi, COMPLEX)
+        hr, hi = advance(ar, ai, hr, hi, vr, vi, COMPLEX)
+    return pr, pi, hr, hi
 
 
 @triton.jit
@@ -133,38 +152,68 @@ def summary_kernel(
     time,
     chunk,
     chunks,
-    units,
-    part,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
     FUSED: tl.constexpr,
-    UNIT: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """What each chunk does to a state: the product of its a, and its last state from zero."""
-    b, k, n, mask = program_place(chunks, units, BLOCK)
-    rate, phase, begins = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
-    width = 2 * units if COMPLEX else units
-    pr = tl.full([BLOCK], 1.0, ACC)
-    pi = tl.zeros([BLOCK], ACC)
-    hr = tl.zeros([BLOCK], ACC)
-    hi = tl.zeros([BLOCK], ACC)
-    end = tl.minimum(k * chunk + chunk, time)
-    first, second, open_input, zr, zi = read_step(a, gate, x, b * time + k * chunk, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
-    for t in range(k * chunk, end):
-        # What the next step is given is on its way while this one computes; the last step reads its own again.
-        following = b * time + tl.minimum(t + 1, end - 1)
-        next_first, next_second, next_open, next_zr, next_zi = read_step(
-            a, gate, x, following, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK)
+    rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
+    rate *= LOG2_E
+    zero = tl.zeros([BLOCK], ACC)
+    summary = (zero + 1, zero, zero, zero)
+    row, begins = b * time + k * chunk, fresh_lane & (k == 0)
+    steps = tl.minimum(chunk, time - k * chunk).to(tl.int32)
+    for block in range(steps // ROWS):
+        first = begins & (block == 0)
+        summary = summary_rows(
+            a, gate, x, row + block * ROWS, n, mask, rate, phase, first, summary, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC
         )
-        ar, ai, vr, vi = step_from(first, second, open_input, zr, zi, rate, phase, begins & (t == 0), FUSED, COMPLEX, ACC)
-        pr, pi = times(ar, ai, pr, pi, COMPLEX)
-        hr, hi = times(ar, ai, hr, hi, COMPLEX)
-        hr += vr
-        hi += vi
-        first, second, open_input, zr, zi = next_first, next_second, next_open, next_zr, next_zi
-    write(products, b * chunks + k, n, mask, width, units, pr, pi, 1, COMPLEX)
-    write(lasts, b * chunks + k, n, mask, width, units, hr, hi, 1, COMPLEX)
+    for t in range(steps // ROWS * ROWS, steps):
+        first = begins & (t == 0)
+        summary = summary_rows(a, gate, x, row + t, n, mask, rate, phase, first, summary, 1, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
+    write(products, b * chunks + k, n, mask, summary[0], summary[1], UNITS, False, COMPLEX)
+    write(lasts, b * chunks + k, n, mask, summary[2], summary[3], UNITS, False, COMPLEX)
+
+
+@triton.jit
+def forward_rows(
+    a,
+    gate,
+    x,
+    y,
+    row,
+    n,
+    mask,
+    rate,
+    phase,
+    begins,
+    state,
+    EXCLUSIVE: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    FUSED: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The state, taken through ROWS more steps and written."""
+    hr, hi = state
+    steps = ()
+    for k in tl.static_range(ROWS):
+        steps = steps + (read_step(a, gate, x, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),)
+    for k in tl.static_range(ROWS):
+        if EXCLUSIVE:
+            write(y, row + k, n, mask, hr, hi, UNITS, INTERLEAVED, COMPLEX)
+        ar, ai, vr, vi = step_from(steps[k], rate, phase, begins, k == 0, FUSED, COMPLEX, ACC)
+        hr, hi = advance(ar, ai, hr, hi, vr, vi, COMPLEX)
+        if not EXCLUSIVE:
+            write(y, row + k, n, mask, hr, hi, UNITS, INTERLEAVED, COMPLEX)
+    return hr, hi
 
 
 @triton.jit
@@ -181,35 +230,65 @@ def forward_kernel(
     time,
     chunk,
     chunks,
-    units,
-    part,
+    EXCLUSIVE: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
     FUSED: tl.constexpr,
-    UNIT: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """All states, from the state before each chunk; the last one also unrounded."""
-    b, k, n, mask = program_place(chunks, units, BLOCK)
-    rate, phase, begins = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
-    width = 2 * units if COMPLEX else units
-    hr, hi = read(starts, b * chunks + k, n, mask, width, units, 1, COMPLEX, ACC)
-    end = tl.minimum(k * chunk + chunk, time)
-    first, second, open_input, zr, zi = read_step(a, gate, x, b * time + k * chunk, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
-    for t in range(k * chunk, end):
-        # What the next step is given is on its way while this one computes; the last step reads its own again.
-        following = b * time + tl.minimum(t + 1, end - 1)
-        next_first, next_second, next_open, next_zr, next_zi = read_step(
-            a, gate, x, following, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC
+    """The states after each step, or before it (EXCLUSIVE), from the state before each chunk; the very last one also unrounded."""
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK)
+    rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
+    rate *= LOG2_E
+    state = read(starts, b * chunks + k, n, mask, UNITS, False, COMPLEX, ACC)
+    row, begins = b * time + k * chunk, fresh_lane & (k == 0)
+    steps = tl.minimum(chunk, time - k * chunk).to(tl.int32)
+    for block in range(steps // ROWS):
+        at, first = row + block * ROWS, begins & (block == 0)
+        state = forward_rows(
+            a, gate, x, y, at, n, mask, rate, phase, first, state, EXCLUSIVE, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC
         )
-        ar, ai, vr, vi = step_from(first, second, open_input, zr, zi, rate, phase, begins & (t == 0), FUSED, COMPLEX, ACC)
-        hr, hi = times(ar, ai, hr, hi, COMPLEX)
-        hr += vr
-        hi += vi
-        write(y, b * time + t, n, mask, width, part, hr, hi, UNIT, COMPLEX)
-        first, second, open_input, zr, zi = next_first, next_second, next_open, next_zr, next_zi
+    for t in range(steps // ROWS * ROWS, steps):
+        first = begins & (t == 0)
+        state = forward_rows(
+            a, gate, x, y, row + t, n, mask, rate, phase, first, state, EXCLUSIVE, 1, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC
+        )
     if k == chunks - 1:
-        write(last, b, n, mask, width, units, hr, hi, 1, COMPLEX)
+        write(last, b, n, mask, state[0], state[1], UNITS, False, COMPLEX)
+
+
+@triton.jit
+def adjoint_rows(
+    a,
+    grad,
+    row,
+    n,
+    mask,
+    rate,
+    phase,
+    summary,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    FUSED: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The adjoint's summary, taken through ROWS more steps, of which the last in time, the first here, is at `row`."""
+    pr, pi, cr, ci = summary
+    decays, grads = (), ()
+    for k in tl.static_range(ROWS):
+        decays = decays + (read_decay(a, row - k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),)
+        grads = grads + (read(grad, row - k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),)
+    for k in tl.static_range(ROWS):
+        ar, ai = decay_from(decays[k], rate, phase, FUSED, COMPLEX, ACC)
+        gr, gi = grads[k]
+        pr, pi = times(ar, -ai, pr, pi, COMPLEX)
+        cr, ci = times(ar, -ai, gr + cr, gi + ci, COMPLEX)
+    return pr, pi, cr, ci
 
 
 @triton.jit
@@ -224,33 +303,27 @@ def adjoint_kernel(
     time,
     chunk,
     chunks,
-    units,
-    part,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
     FUSED: tl.constexpr,
-    UNIT: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """The summary of the adjoint recurrence, from the end of each chunk to its start: the product of its conj(a), and what is sent to the
-    state before the chunk with nothing coming back to its last one."""
-    b, k, n, mask = program_place(chunks, units, BLOCK)
-    rate, phase, begins = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
-    width = 2 * units if COMPLEX else units
+    state before the chunk with nothing coming back to its last one. The last chunk's comes first."""
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK)
+    rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
+    rate *= LOG2_E
+    zero = tl.zeros([BLOCK], ACC)
+    summary = (zero + 1, zero, zero, zero)
     end = tl.minimum(k * chunk + chunk, time)
-    pr = tl.full([BLOCK], 1.0, ACC)
-    pi = tl.zeros([BLOCK], ACC)
-    cr = tl.zeros([BLOCK], ACC)
-    ci = tl.zeros([BLOCK], ACC)
-    first, second = read_decay(a, b * time + end - 1, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
-    gr, gi = read(grad, b * time + end - 1, n, mask, width, part, UNIT, COMPLEX, ACC)
-    for back in range(end - k * chunk):
-        following = b * time + tl.maximum(end - 2 - back, k * chunk)
-        next_first, next_second = read_decay(a, following, n, mask, units, width, part, FUSED, UNIT, COMPLEX, ACC)
-        next_gr, next_gi = read(grad, following, n, mask, width, part, UNIT, COMPLEX, ACC)
-        ar, ai, r = decay_from(first, second, rate, phase, FUSED, COMPLEX)
-        pr, pi = times(ar, -ai, pr, pi, COMPLEX)
-        cr, ci = times(ar, -ai, gr + cr, gi + ci, COMPLEX)
-        first, second, gr, gi = next_first, next_second, next_gr, next_gi
-    write(products, b * chunks + k, n, mask, width, units, pr, pi, 1, COMPLEX)
-    write(carries, b * chunks + k, n, mask, width, units, cr, ci, 1, COMPLEX)
+    row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
+    for block in range(steps // ROWS):
+        summary = adjoint_rows(a, grad, row - block * ROWS, n, mask, rate, phase, summary, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
+    for t in range(steps // ROWS * ROWS, steps):
+        summary = adjoint_rows(a, grad, row - t, n, mask, rate, phase, summary, 1, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
+    to = b * chunks + chunks - 1 - k
+    write(products, to, n, mask, summary[0], summary[1], UNITS, False, COMPLEX)
+    write(carries, to, n, mask, summary[2], summary[3], UNITS, False, COMPLEX)

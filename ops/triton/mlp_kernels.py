@@ -14,12 +14,10 @@ def matrix(pointer, row, column, rows, columns, stride):
 
 
 @triton.jit
-def hidden_inputs(values, weight, bias, j, d, hidden, width, ACC: tl.constexpr):
-    """bias_j + sum_d weight_jd values_d: (steps, block of hidden channels)."""
-    there = (d < width)[:, None] & (j < hidden)[None, :]
-    transposed = tl.load(weight + j[None, :] * width + d[:, None], mask=there, other=0.0)
+def hidden_inputs(values, weight, bias, j, hidden, ACC: tl.constexpr):
+    """bias_j + sum_d weight_jd values_d: (steps, block of hidden channels), of that block of the weight."""
     constant = tl.load(bias + j, mask=j < hidden, other=0.0).to(ACC)
-    return tl.dot(values, transposed, input_precision="ieee", out_dtype=ACC) + constant[None, :]
+    return tl.dot(values, tl.trans(weight), input_precision="ieee", out_dtype=ACC) + constant[None, :]
 
 
 @triton.jit
@@ -46,12 +44,12 @@ def gated_mlp_kernel(
     total = tl.zeros([ROWS, WIDTH], ACC) + constant[None, :]
     for start in range(0, hidden, HIDDEN):
         j = start + tl.arange(0, HIDDEN)
-        gate = hidden_inputs(values, gate_weight, gate_bias, j, d, hidden, width, ACC)
+        gate = hidden_inputs(values, matrix(gate_weight, j, d, hidden, width, width), gate_bias, j, hidden, ACC)
+        other = hidden_inputs(values, matrix(input_weight, j, d, hidden, width, width), input_bias, j, hidden, ACC)
         share, slope = gelu_parts(gate)
-        product = gate * share * hidden_inputs(values, input_weight, input_bias, j, d, hidden, width, ACC)
-        there = (j < hidden)[:, None] & (d < width)[None, :]
-        transposed = tl.load(output_weight + d[None, :] * hidden + j[:, None], mask=there, other=0.0)
-        total = tl.dot(product.to(values.dtype), transposed, total, input_precision="ieee", out_dtype=ACC)
+        product = (gate * share * other).to(values.dtype)
+        out = matrix(output_weight, d, j, width, hidden, hidden)
+        total = tl.dot(product, tl.trans(out), total, input_precision="ieee", out_dtype=ACC)
     there = (r < count)[:, None] & (d < width)[None, :]
     tl.store(y + r[:, None] * width + d[None, :], total.to(y.dtype.element_ty), mask=there)
 
@@ -83,15 +81,17 @@ def gated_mlp_backward_kernel(
     total = tl.zeros([ROWS, WIDTH], ACC)
     for start in range(0, hidden, HIDDEN):
         j = start + tl.arange(0, HIDDEN)
-        gate = hidden_inputs(values, gate_weight, gate_bias, j, d, hidden, width, ACC)
-        other = hidden_inputs(values, input_weight, input_bias, j, d, hidden, width, ACC)
+        # Each block of a weight is read once for both of its products.
+        gate_block, input_block = matrix(gate_weight, j, d, hidden, width, width), matrix(input_weight, j, d, hidden, width, width)
+        gate = hidden_inputs(values, gate_block, gate_bias, j, hidden, ACC)
+        other = hidden_inputs(values, input_block, input_bias, j, hidden, ACC)
         share, slope = gelu_parts(gate)
         out = matrix(output_weight, d, j, width, hidden, hidden)
         for_product = tl.dot(g, out, input_precision="ieee", out_dtype=ACC)
         for_gate = (for_product * other * (share + gate * slope)).to(values.dtype)
         for_input = (for_product * gate * share).to(values.dtype)
-        total = tl.dot(for_gate, matrix(gate_weight, j, d, hidden, width, width), total, input_precision="ieee", out_dtype=ACC)
-        total = tl.dot(for_input, matrix(input_weight, j, d, hidden, width, width), total, input_precision="ieee", out_dtype=ACC)
+        total = tl.dot(for_gate, gate_block, total, input_precision="ieee", out_dtype=ACC)
+        total = tl.dot(for_input, input_block, total, input_precision="ieee", out_dtype=ACC)
         place, there = r[:, None] * hidden + j[None, :], (r < count)[:, None] & (j < hidden)[None, :]
         tl.store(grad_gate + place, for_gate, mask=there)
         tl.store(grad_input + place, for_input, mask=there)

@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 from ops.triton.chunks import ACCUMULATORS
 from ops.triton.neighbour_kernels import convolution_backward_kernel, convolution_kernel, gated_gelu_backward_kernel, gated_gelu_kernel
 
-# To tune on a GPU: numbers of a program of the first; of the second steps of a program, and steps and channels that it takes at a time.
-GELU_BLOCK, STEPS, ROWS, MAX_CHANNELS = 1024, 512, 16, 64
+# To tune on a GPU: numbers of a program of the first; of the second steps and channels of a program, and rows that it reads together.
+GELU_BLOCK, STEPS, MAX_CHANNELS, ROWS = 1024, 128, 64, 8
 
 
 @torch.compiler.disable  # its kernels are compiled by Triton itself
@@ -28,7 +28,7 @@ def fused_gated_gelu(gate: Tensor, x: Tensor) -> Tensor:
 
 @torch.compiler.disable
 def fused_causal_convolution(x: Tensor, before: Tensor, kernel: Tensor, bias: Tensor, steps: int = STEPS) -> Tensor:
-    """`ops.causal_convolution`; the steps of a program, in ROWS, may be set."""
+    """`ops.causal_convolution`; the steps of a program may be set."""
     y: Tensor = _CausalConvolution.apply(x, before, kernel, bias, steps)
     return y
 
@@ -66,39 +66,41 @@ class _CausalConvolution(torch.autograd.Function):
         ctx.steps = steps
         ctx.save_for_backward(x, before, kernel)
         y = torch.empty_like(x)
-        _over_parts(convolution_kernel, x, (x, before, kernel, bias, y), x.shape[1], kernel.shape[0], steps)
+        _over_parts(convolution_kernel, x, (x, before, kernel, bias, y), kernel.shape[0], steps)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, before, kernel = ctx.saved_tensors
-        rows, taps = x.shape[1] + before.shape[1], kernel.shape[0]
-        grad_x, grad_before = torch.empty_like(x), torch.empty_like(before)
-        shape = (x.shape[0], triton.cdiv(rows, ctx.steps), triton.next_power_of_2(taps + 1), x.shape[2])
+        batch, time, channels = x.shape
+        if not x.numel():
+            return grad, *(torch.zeros_like(t) for t in (before, kernel)), kernel.new_zeros(channels), None
+        grad_x, grad_before, taps = torch.empty_like(x), torch.empty_like(before), kernel.shape[0]
+        shape = (batch, triton.cdiv(time, ctx.steps), taps + 1, channels)
         sums = x.new_empty(shape, dtype=torch.promote_types(x.dtype, torch.float32))
         tensors = (x, before, kernel, grad.contiguous(), grad_x, grad_before, sums)
-        _over_parts(convolution_backward_kernel, x, tensors, rows, taps, ctx.steps, SUMS=shape[2])
+        _over_parts(convolution_backward_kernel, x, tensors, taps, ctx.steps)
         grad_weights = sums.sum(dim=(0, 1)).to(kernel.dtype)
         return grad_x, grad_before, grad_weights[:taps], grad_weights[taps], None
 
 
-def _over_parts(kernel: Any, x: Tensor, tensors: tuple[Tensor, ...], rows: int, taps: int, steps: int, **constants: int) -> None:
-    """Runs a kernel for all lanes, `steps` of so many rows and some channels at a time; where there are no rows, nothing."""
+def _over_parts(kernel: Any, x: Tensor, tensors: tuple[Tensor, ...], taps: int, steps: int) -> None:
+    """Runs a kernel for all lanes, `steps` steps and some channels at a time; where there are no numbers, nothing."""
     batch, time, channels = x.shape
-    block, parts = min(triton.next_power_of_2(channels), MAX_CHANNELS), triton.cdiv(rows, steps)
-    if batch * parts * channels == 0:
+    block, parts = min(triton.next_power_of_2(channels), MAX_CHANNELS), triton.cdiv(time, steps)
+    if not x.numel():
         return
     with torch.cuda.device_of(x):
         kernel[(batch * parts * triton.cdiv(channels, block),)](
             *tensors,
             time,
             parts,
-            channels,
             TAPS=taps,
-            ACC=ACCUMULATORS[torch.promote_types(x.dtype, torch.float32)],
             STEPS=steps,
-            ROWS=min(ROWS, steps),
+            ROWS=ROWS,
+            CHANNELS=channels,
+            ACC=ACCUMULATORS[torch.promote_types(x.dtype, torch.float32)],
             BLOCK=block,
-            **constants,
+            num_warps=1,
         )

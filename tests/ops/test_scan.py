@@ -43,6 +43,54 @@ def run(function, inputs, dtype, seed=1):
     return [h, last], torch.autograd.grad(loss, inputs)
 
 
+NARROW_LIMITS = {torch.bfloat16: (8e-3, 1.6e-2), torch.float16: (1e-3, 2e-3)}
+"""One rounding, cut off by Triton's interpreter, of outputs; in gradients of a one more, of the states."""
+
+
+def equal_in_16_bits(function, dtype, batch, time, units, complex_):
+    """Asserts that numbers of 16 bits are read and written as they are, with states in float32 or complex64."""
+    wide = torch.complex128 if complex_ else torch.float64
+    inputs = make_inputs(batch, time, units, wide, (0.5, 1.0))
+
+    def parts(t):
+        return torch.view_as_real(t) if t.is_complex() else t
+
+    def outcome(function, a, x, h0):
+        given = [t.requires_grad_() for t in (a, x, h0)]
+        h, last = function(*given)
+        g = torch.Generator().manual_seed(1)
+        weights = [torch.randn(parts(t).shape, generator=g).to(dtype).to(parts(t).dtype).to(t.device) for t in (h, last)]
+        loss = sum((parts(t) * w).sum() for t, w in zip((h, last), weights, strict=True))
+        return [h, last, *torch.autograd.grad(loss, given)]
+
+    narrow = [parts(t).to(dtype) for t in inputs[:2]]
+    state = inputs[2].to(torch.complex64 if complex_ else torch.float32)
+    given = [torch.view_as_complex(t.double()) if complex_ else t.double() for t in narrow] + [state.to(wide)]
+    found = outcome(function, *narrow, state)
+    expected = [t if i in (1, 4) else parts(t) for i, t in enumerate(outcome(linear_scan_reference, *given))]
+    assert [t.dtype for t in found] == [dtype, state.dtype, dtype, dtype, state.dtype]
+    assert relative_error(found[1].to(wide), expected[1]) < F32
+    assert relative_error(found[0].double(), expected[0]) < NARROW_LIMITS[dtype][0]
+    for value, reference in zip(found[2:], expected[2:], strict=True):
+        assert relative_error(value.to(reference.dtype), reference) < NARROW_LIMITS[dtype][1]
+
+
+@pytest.mark.parametrize("complex_", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize("dtype", NARROW_LIMITS, ids=str)
+@pytest.mark.parametrize("implementation", ["cpu", "reference"])
+def test_numbers_of_16_bits(implementation, dtype, complex_):
+    for time in (1, 37):
+        equal_in_16_bits(partial(linear_scan, implementation=implementation), dtype, 2, time, 3, complex_)
+    a, x, h0 = (
+        t.to(torch.complex64 if complex_ else torch.float32) for t in make_inputs(2, 9, 3, torch.complex128 if complex_ else torch.float64)
+    )
+    a, x = ((torch.view_as_real(t) if complex_ else t).to(dtype) for t in (a, x))
+    _, last = linear_scan(a, x, h0, implementation=implementation)
+    product, summed = linear_scan_summary(a, x, h0, implementation)
+    assert product.dtype == summed.dtype == h0.dtype
+    assert relative_error(summed, last) < F32
+
+
 @pytest.mark.parametrize("modulus", [(0.0, 0.9999), (0.99, 1.0)], ids=["from_zero", "near_one"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 63, 3), (3, 500, 5), (1, 1001, 8)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -148,7 +196,9 @@ def test_a_slice_of_the_summary_is_one_pass():
         (torch.zeros(1, 2, 3), torch.zeros(1, 3, 3), None, "share one shape"),
         (torch.zeros(2, 3), torch.zeros(2, 3), None, "share one shape"),
         (torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.zeros(1, 2), "h0 must have shape"),
+        (torch.zeros(1, 2, 3, 2), torch.zeros(1, 2, 3, 2), None, "share one shape"),
         (torch.zeros(1, 2, 3), torch.zeros(1, 2, 3, dtype=torch.float64), None, "share one dtype"),
+        (torch.zeros(1, 2, 3).bfloat16(), torch.zeros(1, 2, 3).bfloat16(), torch.zeros(1, 3).bfloat16(), "h0 must be torch.float32"),
     ],
 )
 def test_refuses_what_does_not_fit(a, x, h0, message):

@@ -1,61 +1,78 @@
-"""Every kernel compiled to machine code of a GPU (sm_90), which needs none: what the interpreter accepts may not compile."""
+"""Every kernel compiled to machine code of a GPU (sm_90), which needs none: what the interpreter accepts may not compile, or be slow."""
 
 import pytest
 
-triton = pytest.importorskip("triton")
+pytest.importorskip("triton")
 
-import triton.language as tl  # noqa: E402
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
+from benchmarks.gpu_counts import (
+    CONVOLUTIONS,
+    FUSED,
+    GELUS,
+    GIVEN,
+    MLPS,
+    compiled,
+    convolution_case,
+    counted,
+    gelu_case,
+    mlp_case,
+    numbers_of,
+    scan_case,
+)
 
-from ops.triton import backward, kernels, mlp, mlp_kernels, neighbour_kernels, neighbours  # noqa: E402
-
-INTEGERS = ("time", "chunk", "chunks", "units", "part", "count", "parts", "channels", "width", "hidden")
-STATES = ("rates", "phases", "products", "lasts", "carries", "starts", "last", "h0", "grad_h0", "grad_rates", "grad_phases")
-STATES += ("kernel", "bias", "grad_weights")
-SHARED = [kernels.summary_kernel, kernels.forward_kernel, kernels.adjoint_kernel]
-FUSED = [(kernel, True) for kernel in (*SHARED, backward.gated_backward_kernel)]
-PLAIN = [(kernel, False) for kernel in (*SHARED, backward.scan_backward_kernel)]
-NEIGHBOURS = [neighbour_kernels.gated_gelu_kernel, neighbour_kernels.gated_gelu_backward_kernel]
-NEIGHBOURS += [neighbour_kernels.convolution_kernel, neighbour_kernels.convolution_backward_kernel]
-MLPS = [mlp_kernels.gated_mlp_kernel, mlp_kernels.gated_mlp_backward_kernel]
-CASES = [(*case, True, "fp32", False) for case in (*FUSED, *PLAIN)]
-CASES += [(*case, False, "fp64", False) for case in (*FUSED, *PLAIN)]
-CASES += [(*case, True, "bf16", True) for case in FUSED]
-CASES += [(kernel, False, True, *case) for kernel in NEIGHBOURS for case in (("fp32", False), ("fp64", False), ("bf16", True))]
-CASES += [(kernel, False, True, dtype, False) for kernel in MLPS for dtype in ("bf16", "fp16")]
+CASES = [(scan_case(kernel, "fp32", fused), False) for fused, kernels in ((True, FUSED), (False, GIVEN)) for kernel in kernels]
+CASES += [
+    (scan_case(kernel, "fp64", fused, complex_=False), False) for fused, kernels in ((True, FUSED), (False, GIVEN)) for kernel in kernels
+]
+CASES += [(scan_case(kernel, "bf16", True, units=1), True) for kernel in FUSED]
+CASES += [(scan_case(kernel, "bf16", False, units=70), False) for kernel in GIVEN]
+for dtype, ones in (("fp32", False), ("fp64", False), ("bf16", True)):
+    CASES += [(gelu_case(kernel, dtype), ones) for kernel in GELUS]
+    CASES += [(convolution_case(kernel, dtype, *((1, 1) if ones else ())), ones) for kernel in CONVOLUTIONS]
+CASES += [(mlp_case(kernel, "fp16"), False) for kernel in MLPS]
 SHARED_MEMORY = 227 * 1024
 """Bytes that a program may have on such a GPU."""
 
+MOST = {
+    ("summary_kernel", True): 64,
+    ("forward_kernel", True): 62,
+    ("adjoint_kernel", True): 48,
+    ("gated_backward_kernel", True): 106,
+    ("summary_kernel", False): 18,
+    ("forward_kernel", False): 16,
+    ("adjoint_kernel", False): 22,
+    ("scan_backward_kernel", False): 36,
+    ("gated_gelu_kernel", False): 26,
+    ("gated_gelu_backward_kernel", False): 40,
+    ("convolution_kernel", False): 9,
+    ("convolution_backward_kernel", False): 16,
+    ("gated_mlp_kernel", False): 20,
+    ("gated_mlp_backward_kernel", False): 44,
+}
+"""Instructions a number in bfloat16 that are not to be exceeded."""
 
-@pytest.mark.parametrize(("kernel", "fused", "complex_", "dtype", "ones"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_compiles(kernel, fused, complex_, dtype, ones):
+
+@pytest.mark.parametrize(("case", "ones"), CASES, ids=str)
+def test_compiles(case, ones):
     """ones: all sizes are 1, which Triton compiles in."""
-    accumulator = "fp64" if dtype == "fp64" else "fp32"
-    constants = {
-        "FUSED": fused,
-        "UNIT": 1 if fused or not complex_ else 2,
-        "COMPLEX": complex_,
-        "ACC": tl.float64 if dtype == "fp64" else tl.float32,
-        "BLOCK": 1 if ones else 64,
-        "MAX_SQRT_DERIVATIVE": 1000.0,
-        "TAPS": 1 if ones else 4,
-        "SUMS": 2 if ones else 8,
-        "STEPS": neighbours.STEPS,
-        "ROWS": neighbours.ROWS,
-    }
-    if kernel in MLPS:
-        constants |= {"ROWS": mlp.ROWS, "WIDTH": 128, "HIDDEN": mlp.HIDDEN}
-    if ones:
-        constants |= dict.fromkeys(INTEGERS, 1)
-    signature = {}
-    for name in kernel.arg_names:
-        pointer = "i1" if name == "fresh" else accumulator if name in STATES else dtype
-        signature[name] = "constexpr" if name in constants else "i32" if name in INTEGERS else f"*{pointer}"
-    used = {(i,): constants[name] for i, name in enumerate(kernel.arg_names) if name in constants}
-    warps = mlp.WARPS if kernel in MLPS else 1 if ones else 2
-    compiled = triton.compile(ASTSource(kernel, signature, used), target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
-    assert compiled.asm["cubin"]
-    assert compiled.metadata.shared <= SHARED_MEMORY
-    if kernel in MLPS:
-        assert "mma" in compiled.asm["ptx"]  # products are made by the matrix units
+    made = compiled(case, ones)
+    assert made.asm["cubin"]
+    assert made.metadata.shared <= SHARED_MEMORY
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(scan_case(kernel, "bf16", fused) for fused, kernels in ((True, FUSED), (False, GIVEN)) for kernel in kernels),
+        *(gelu_case(kernel, "bf16") for kernel in GELUS),
+        *(convolution_case(kernel, "bf16") for kernel in CONVOLUTIONS),
+        *(mlp_case(kernel, "bf16") for kernel in MLPS),
+    ],
+    ids=lambda case: case.name,
+)
+def test_takes_few_instructions_and_no_stack(case):
+    counts = counted(case)
+    assert counts.instructions / numbers_of(case) <= MOST[case.kernel.__name__, case.constants.get("FUSED", False)]
+    if case.kernel in MLPS:
+        assert compiled(case).metadata.shared <= SHARED_MEMORY
+        assert "mma" in compiled(case).asm["ptx"]  # products are made by the matrix units
+    assert counts.stack == 0

@@ -10,7 +10,7 @@ from ops.scan import scan_with
 from ops.triton.scan import triton_kernels
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 from tests.ops.interpreted.ranks import Ranks
-from tests.ops.test_scan import make_inputs, run
+from tests.ops.test_scan import NARROW_LIMITS, equal_in_16_bits, make_inputs, run
 
 CHUNK = 4
 LENGTHS = [1, 2, 3 * CHUNK + 1, 63]
@@ -31,6 +31,13 @@ def test_equals_the_float64_reference(dtype, time):
         assert relative_error(value.to(wide), reference) < (F32 if single else F64)
     for value, reference in zip(gradients, expected_gradients, strict=True):
         assert relative_error(value.to(wide), reference) < (F32_GRADIENT if single else F64)
+
+
+@pytest.mark.parametrize("complex_", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize("dtype", NARROW_LIMITS, ids=str)
+def test_numbers_of_16_bits(dtype, complex_):
+    for time in (1, 3 * CHUNK + 1):
+        equal_in_16_bits(partial(scan_with, KERNELS), dtype, 2, time, 2, complex_)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, None])

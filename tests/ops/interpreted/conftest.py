@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from ops.triton import chunks, neighbours
+
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
@@ -36,3 +38,11 @@ def products_of_bfloat16(monkeypatch):
         return create_dot(self, widened(a), widened(b), *others)
 
     monkeypatch.setattr(InterpreterBuilder, "create_dot", create)
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch):
+    """Chunks of 4 steps are a block of 3 and one that is left."""
+    monkeypatch.setattr(neighbours, "ROWS", 3)
+    monkeypatch.setattr(chunks, "ROWS", 3)
+    monkeypatch.setattr(chunks, "BACKWARD_ROWS", 3)
