@@ -46,14 +46,13 @@ class Case:
 
 def scan_case(kernel: Any, dtype: str, fused: bool, complex_: bool = True, units: int = 64) -> Case:
     """One of the recurrence's, in which one warp takes up to 64 units."""
-    backwards = kernel in (backward.scan_backward_kernel, backward.gated_backward_kernel)
     constants = {
         "FUSED": fused,
         "INTERLEAVED": complex_ and not fused,
         "COMPLEX": complex_,
         "EXCLUSIVE": False,
         "UNITS": units,
-        "ROWS": chunks.BACKWARD_ROWS if backwards else chunks.ROWS,
+        "ROWS": chunks.rows_of(kernel, fused),
         "BLOCK": min(triton.next_power_of_2(units), chunks.MAX_BLOCK),
         "MAX_SQRT_DERIVATIVE": 1000.0,
     }

@@ -11,8 +11,7 @@ import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1 / math.log(2))
-INVERSE_PI = tl.constexpr(1 / math.pi)
-PI, REST_OF_PI = tl.constexpr(3.1415927410125732), tl.constexpr(-8.742277657347586e-08)  # float32(pi), and pi less that
+PI, INVERSE_PI = tl.constexpr(math.pi), tl.constexpr(1 / math.pi)
 WHOLE = tl.constexpr(1.5 * 2.0**23)  # a float32 that is so large has no fraction
 SMALL = tl.constexpr(0.18)
 
@@ -67,7 +66,7 @@ def decay_of(r, rate, phase, COMPLEX: tl.constexpr, ACC: tl.constexpr):
             # The angle less whole half turns, whose number stands in the last bits of `turned`: where it is odd, a is the negative.
             turned = tl.fma(angle, INVERSE_PI, WHOLE)
             half_turns = turned - WHOLE
-            u = tl.fma(half_turns, -REST_OF_PI, tl.fma(half_turns, -PI, angle))
+            u = tl.fma(half_turns, -PI, angle)
             signed = (ar.to(tl.int32, bitcast=True) ^ (turned.to(tl.int32, bitcast=True) << 31)).to(tl.float32, bitcast=True)
             # Polynomials of least greatest error for |u| <= pi/2: 2e-10 and 5e-9.
             v = u * u
@@ -82,8 +81,8 @@ def decay_of(r, rate, phase, COMPLEX: tl.constexpr, ACC: tl.constexpr):
 
 
 @triton.jit
-def input_root(w, squared, ACC: tl.constexpr):
-    """sqrt(1 - |a|^2) from both results of `decay_of`; near |a| = 1, where the difference cancels, -expm1(2 w ln 2) as a polynomial."""
+def input_power(w, squared, ACC: tl.constexpr):
+    """1 - |a|^2 from both results of `decay_of`; near |a| = 1, where the difference cancels, -expm1(2 w ln 2) as a polynomial."""
     if ACC == tl.float32:
         # Of least greatest error for -SMALL < w <= 0: 3e-9 of the value.
         series = (((-0.03845198452 * w - 0.1532333046) * w - 0.4439905882) * w - 0.9609050751) * w - 1.386294365
@@ -95,7 +94,7 @@ def input_root(w, squared, ACC: tl.constexpr):
         for k in tl.static_range(12):
             series = 1 + series * u * (1.0 / (13 - k))
         near = -u * series
-    return tl.sqrt(tl.where(w > -SMALL, near, 1 - squared))
+    return tl.where(w > -SMALL, near, 1 - squared)
 
 
 @triton.jit
@@ -149,9 +148,14 @@ def write(
 
 
 @triton.jit
-def program_place(chunks, UNITS: tl.constexpr, BLOCK: tl.constexpr):
-    """This program's lane and chunk, as 64-bit integers, its units, and which of these there are."""
+def program_place(chunks, UNITS: tl.constexpr, BLOCK: tl.constexpr, FROM_END: tl.constexpr = False):
+    """This program's lane and chunk, as 64-bit integers, its units, and which of these there are.
+
+    FROM_END: the first program takes the last chunk: of what another kernel read before, that is still in the cache.
+    """
     program = tl.program_id(0).to(tl.int64)
+    if FROM_END:
+        program = tl.num_programs(0) - 1 - program
     blocks: tl.constexpr = (UNITS + BLOCK - 1) // BLOCK
     n = (program % blocks).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
     if UNITS % BLOCK == 0:

@@ -7,7 +7,7 @@ Everything the step needs is read or computed again; of the forward pass only y,
 import triton
 import triton.language as tl
 
-from ops.triton.arithmetic import LOG2_E, decay_of, input_root, program_place, read, sigmoid, times, write
+from ops.triton.arithmetic import LOG2_E, decay_of, input_power, program_place, read, sigmoid, times, write
 from ops.triton.kernels import parameters
 
 
@@ -99,7 +99,7 @@ def scan_backward_kernel(
     BLOCK: tl.constexpr,
 ):
     """Gradients of a, x and h0 where a and x are given. Of `carries` the last chunk's comes first."""
-    b, k, n, mask = program_place(chunks, UNITS, BLOCK)
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK, FROM_END=True)
     carry = read(carries, b * chunks + chunks - 1 - k, n, mask, UNITS, False, COMPLEX, ACC)
     end = tl.minimum(k * chunk + chunk, time)
     row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
@@ -161,9 +161,10 @@ def gated_backward_rows(
         r = sigmoid(open_recurrence)
         i = sigmoid(open_input)
         ar, ai, w, squared = decay_of(r, rate * LOG2_E, phase, COMPLEX, ACC)
-        root = input_root(w, squared, ACC)
+        power = input_power(w, squared, ACC)
+        root = tl.sqrt(power)
         # d root / d log|a|
-        slope = -squared * tl.minimum(tl.rsqrt(root * root), 2 * MAX_SQRT_DERIVATIVE)
+        slope = -squared * tl.minimum(tl.rsqrt(power), 2 * MAX_SQRT_DERIVATIVE)
         if k == ROWS - 1:
             slope = tl.where(begins & fresh_lane, 0.0, slope)
             root = tl.where(begins & fresh_lane, 1.0, root)
@@ -173,9 +174,10 @@ def gated_backward_rows(
         factor = root * i
         write(grad_x, row - k, n, mask, factor * dr, factor * di, UNITS, False, COMPLEX)
         # Through the input: d(root i z).
-        grad_input = z[0] * dr * i
+        grad_input = z[0] * dr
         if COMPLEX:
-            grad_input += z[1] * di * i
+            grad_input += z[1] * di
+        grad_input *= i
         # Through a: d conj(h_{t-1}), of which d/dlog|a| is the part along a, and d/darg a the part across.
         cr, ci = times(ar, -ai, dr, di, COMPLEX)
         grad_log_modulus = grad_input * slope + before[0] * cr
@@ -221,7 +223,7 @@ def gated_backward_kernel(
     BLOCK: tl.constexpr,
 ):
     """Gradients of all that the CG-LRU is given; those of parameters as one sum a chunk. Of `carries` the last chunk's comes first."""
-    b, k, n, mask = program_place(chunks, UNITS, BLOCK)
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK, FROM_END=True)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, True, COMPLEX, ACC)
     cr, ci = read(carries, b * chunks + chunks - 1 - k, n, mask, UNITS, False, COMPLEX, ACC)
     carry = (cr, ci, tl.zeros([BLOCK], ACC), tl.zeros([BLOCK], ACC))

@@ -17,8 +17,9 @@ from ops.triton.backward import gated_backward_kernel, scan_backward_kernel
 from ops.triton.kernels import adjoint_kernel, forward_kernel, summary_kernel
 
 # To tune on a GPU: steps a program walks through, lanes of work that fill the device a few times, the length below which one program does
-# it all, units of a program, and rows that it reads together forward and backward.
-MIN_CHUNK, MAX_CHUNK, LANES_OF_WORK, UNDIVIDED, MAX_BLOCK, ROWS, BACKWARD_ROWS = 32, 1024, 2**19, 64, 64, 8, 4
+# it all, units of a program, and rows that it reads together: where a step is computed from gates, where it is given, and backward.
+MIN_CHUNK, MAX_CHUNK, LANES_OF_WORK, UNDIVIDED, MAX_BLOCK = 32, 1024, 2**19, 64, 64
+FUSED_ROWS, GIVEN_ROWS, BACKWARD_ROWS = 8, 16, 4
 ACCUMULATORS = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
@@ -28,6 +29,11 @@ def chunk_length(batch: int, time: int, units: int) -> int:
         return max(time, 1)
     wanted = triton.next_power_of_2(max(1, batch * time * units // LANES_OF_WORK))
     return min(max(wanted, MIN_CHUNK), MAX_CHUNK)
+
+
+def rows_of(kernel: Any, fused: bool) -> int:
+    """Rows that a program of a kernel reads together."""
+    return BACKWARD_ROWS if kernel in (scan_backward_kernel, gated_backward_kernel) else FUSED_ROWS if fused else GIVEN_ROWS
 
 
 def joined(chunks: int, chunk: int | None) -> int:
@@ -86,7 +92,7 @@ class Steps:
                 time,
                 self.length,
                 self.chunks,
-                ROWS=BACKWARD_ROWS if kernel in (scan_backward_kernel, gated_backward_kernel) else ROWS,
+                ROWS=rows_of(kernel, fused=self.rates is not None),
                 UNITS=self.units,
                 COMPLEX=self.parts == 2,
                 ACC=ACCUMULATORS[torch.promote_types(self.x.dtype, torch.float32)],

@@ -9,7 +9,7 @@ hold real parts first. ROWS rows are read together, so that the memory has enoug
 import triton
 import triton.language as tl
 
-from ops.triton.arithmetic import LOG2_E, advance, decay_of, input_root, program_place, read, sigmoid, times, write
+from ops.triton.arithmetic import LOG2_E, advance, decay_of, input_power, program_place, read, sigmoid, times, write
 
 
 @triton.jit
@@ -75,7 +75,7 @@ def step_from(
     ar, ai, open_input, vr, vi = step
     if FUSED:
         ar, ai, w, squared = decay_of(sigmoid(ar), rate, phase, COMPLEX, ACC)
-        root = input_root(w, squared, ACC)
+        root = tl.sqrt(input_power(w, squared, ACC))
         if FIRST:
             root = tl.where(begins, 1.0, root)
         factor = root * sigmoid(open_input)
@@ -240,7 +240,7 @@ def forward_kernel(
     BLOCK: tl.constexpr,
 ):
     """The states after each step, or before it (EXCLUSIVE), from the state before each chunk; the very last one also unrounded."""
-    b, k, n, mask = program_place(chunks, UNITS, BLOCK)
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK, FROM_END=True)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
     rate *= LOG2_E
     state = read(starts, b * chunks + k, n, mask, UNITS, False, COMPLEX, ACC)

@@ -43,6 +43,5 @@ def products_of_bfloat16(monkeypatch):
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
     """Chunks of 4 steps are a block of 3 and one that is left."""
-    monkeypatch.setattr(neighbours, "ROWS", 3)
-    monkeypatch.setattr(chunks, "ROWS", 3)
-    monkeypatch.setattr(chunks, "BACKWARD_ROWS", 3)
+    for module, name in ((neighbours, "ROWS"), (chunks, "FUSED_ROWS"), (chunks, "GIVEN_ROWS"), (chunks, "BACKWARD_ROWS")):
+        monkeypatch.setattr(module, name, 3)
