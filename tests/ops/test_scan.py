@@ -47,7 +47,7 @@ NARROW_LIMITS = {torch.bfloat16: (8e-3, 1.6e-2), torch.float16: (1e-3, 2e-3)}
 """One rounding, cut off by Triton's interpreter, of outputs; in gradients of a one more, of the states."""
 
 
-def equal_in_16_bits(function, dtype, batch, time, units, complex_):
+def equal_in_16_bits(function, dtype, batch, time, units, complex_, reference=linear_scan_reference):
     """Asserts that numbers of 16 bits are read and written as they are, with states in float32 or complex64."""
     wide = torch.complex128 if complex_ else torch.float64
     inputs = make_inputs(batch, time, units, wide, (0.5, 1.0))
@@ -67,12 +67,12 @@ def equal_in_16_bits(function, dtype, batch, time, units, complex_):
     state = inputs[2].to(torch.complex64 if complex_ else torch.float32)
     given = [torch.view_as_complex(t.double()) if complex_ else t.double() for t in narrow] + [state.to(wide)]
     found = outcome(function, *narrow, state)
-    expected = [t if i in (1, 4) else parts(t) for i, t in enumerate(outcome(linear_scan_reference, *given))]
+    expected = [t if i in (1, 4) else parts(t) for i, t in enumerate(outcome(reference, *given))]
     assert [t.dtype for t in found] == [dtype, state.dtype, dtype, dtype, state.dtype]
     assert relative_error(found[1].to(wide), expected[1]) < F32
     assert relative_error(found[0].double(), expected[0]) < NARROW_LIMITS[dtype][0]
-    for value, reference in zip(found[2:], expected[2:], strict=True):
-        assert relative_error(value.to(reference.dtype), reference) < NARROW_LIMITS[dtype][1]
+    for value, right in zip(found[2:], expected[2:], strict=True):
+        assert relative_error(value.to(right.dtype), right) < NARROW_LIMITS[dtype][1]
 
 
 @pytest.mark.parametrize("complex_", [False, True], ids=["real", "complex"])
