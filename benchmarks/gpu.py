@@ -17,9 +17,10 @@ from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
 from benchmarks.gpu_recurrence import accelerated_scan_rows, associative_scan_rows, fused_rows, plain_rows
 from benchmarks.gpu_timing import UnequalError, header
 from benchmarks.gpu_training import MINUTE, STEPS, linearity_rows, training_rows
+from benchmarks.gpu_tuning import CONSTANTS, tuning_rows
 
 Rows = Callable[[torch.device, int], Iterator[str]]
-Group = Literal["all", "recurrence", "neighbours", "training", "linearity", "generation"]
+Group = Literal["all", "recurrence", "neighbours", "training", "linearity", "generation", "tuning"]
 SHAPES = ((1, MINUTE, 128), (16, 16_000, 128))
 
 GROUPS: dict[str, list[Rows]] = {
@@ -39,6 +40,7 @@ GROUPS: dict[str, list[Rows]] = {
         *(partial(generation_rows, streams) for streams in STREAMS),
         lambda device, n: generation_rows(max(STREAMS), device, n, precision="high"),
     ],
+    "tuning": [partial(tuning_rows, constant, value, MINUTE) for constant in CONSTANTS for value in constant.values],
 }
 
 

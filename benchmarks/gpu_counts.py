@@ -151,10 +151,33 @@ def rows() -> Iterator[str]:
         yield f"{case.name:36s} {each}; {counts.registers:3d} registers, {counts.stack} bytes of stack"
 
 
+# Of an H200: bytes a second of a copy, and instructions of threads a second: processors, threads that each issues at once, clock.
+BANDWIDTH, ISSUED = 4.3e12, 132 * 128 * 1.98e9
+SHAPES = ((1, 960_000, 128), (16, 16_000, 128))
+NEEDED, MOVED = {"forward": 3.0, "both ways": 9.0}, {"forward": 5.0, "both ways": 12.5}  # in units of one (B, T, D) tensor
+
+
+def floors() -> Iterator[str]:
+    """What no fused CG-LRU and no such kernels can be faster than."""
+    for dtype, size in (("fp32", 4), ("bf16", 2)):
+        each = {kernel: (counted(case), numbers_of(case)) for kernel in FUSED for case in [scan_case(kernel, dtype, True)]}
+        instructions = {kernel: counts.instructions / numbers for kernel, (counts, numbers) in each.items()}
+        for what, used in (("forward", FUSED[:2]), ("both ways", FUSED)):
+            for batch, time, width in SHAPES:
+                tensor, steps = batch * time * width * size, batch * time * width // 2
+                needed, moved = (1e3 * units[what] * tensor / BANDWIDTH for units in (NEEDED, MOVED))
+                executed = 1e3 * steps * sum(instructions[kernel] for kernel in used) / ISSUED
+                case = f"fused CG-LRU {batch} x {time:,} x {width} {dtype}, {what}"
+                yield f"{case:48s} {needed:.3f} ms for needed bytes, {moved:.3f} for those moved, {executed:.3f} for instructions"
+
+
 def main() -> None:
     """Compiles and counts."""
     print(f"compiled by triton {triton.__version__} for sm_{TARGET.arch}")
     for line in rows():
+        print(line, flush=True)
+    print(f"Floors at {BANDWIDTH / 1e12} TB/s and {ISSUED / 1e12:.1f}e12 instructions of threads a second:")
+    for line in floors():
         print(line, flush=True)
 
 

@@ -27,9 +27,9 @@ def fused_gated_gelu(gate: Tensor, x: Tensor) -> Tensor:
 
 
 @torch.compiler.disable
-def fused_causal_convolution(x: Tensor, before: Tensor, kernel: Tensor, bias: Tensor, steps: int = STEPS) -> Tensor:
+def fused_causal_convolution(x: Tensor, before: Tensor, kernel: Tensor, bias: Tensor, steps: int | None = None) -> Tensor:
     """`ops.causal_convolution`; the steps of a program may be set."""
-    y: Tensor = _CausalConvolution.apply(x, before, kernel, bias, steps)
+    y: Tensor = _CausalConvolution.apply(x, before, kernel, bias, steps or STEPS)
     return y
 
 

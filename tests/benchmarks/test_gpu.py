@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from benchmarks import gpu, gpu_recurrence
 from benchmarks.gpu_generation import generation_rows
 from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
 from benchmarks.gpu_training import Step, linearity_rows, training_rows
+from benchmarks.gpu_tuning import CONSTANTS, tuning_rows
 from models import LevelSpec
 from tests.models.test_harmonic_rnn import make_model
 
@@ -44,6 +46,21 @@ def test_neighbour_rows(capsys):
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
     assert out.count(" ms (") == len(NEIGHBOURS) * 2 * 2
+
+
+def test_tuning_rows(capsys):
+    pytest.importorskip("triton")
+
+    def used():
+        return [getattr(import_module(f"ops.triton.{constant.module}"), constant.name) for constant in CONSTANTS]
+
+    before = used()
+    gpu.report([partial(tuning_rows, constant, constant.values[0], 50) for constant in CONSTANTS], torch.device("cpu"), 2)
+    out = capsys.readouterr().out
+    assert "no speed is reported" not in out
+    assert out.count(" ms (") == len(CONSTANTS)
+    assert before == used()
+    assert all(value in constant.values for value, constant in zip(before, CONSTANTS, strict=True))
 
 
 def test_training_rows(capsys):
