@@ -94,7 +94,7 @@ def recurrences_of(net: HarmonicRNN, samples: int) -> Callable[[], None]:
                 rate *= level.factor
                 level = level.inner
             time_steps = samples // rate
-            inputs = [torch.randn(1, time_steps, n, requires_grad=True) for n in (2 * layer.units, layer.units, layer.units)]
+            inputs = [torch.randn(1, time_steps, 2 * layer.units, requires_grad=True) for _ in range(2)]
             calls.append((inputs, layer, torch.randn(1, time_steps, 2 * layer.units)))
 
     def run() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.mixing import MixesTime
 from models.state import State, after
-from ops import Implementation, cg_lru, decay_and_phase
+from ops import Implementation, block_diagonal_gates, cg_lru, decay_and_phase
 
 MIN_MODULUS, MAX_MODULUS, MAX_PHASE = 0.9, 0.999, 0.1 * torch.pi
 
@@ -54,19 +54,14 @@ class GatedRecurrence(MixesTime):
 
     def forward(self, x: Tensor, state: RecurrenceState | None = None) -> tuple[Tensor, RecurrenceState]:
         """x and y (B, T, D)."""
-        recurrence_gate, input_gate = self._gates(x)
         h0, fresh = (None, None) if state is None else (state.h, state.fresh)
-        y, last = cg_lru(x, recurrence_gate, input_gate, self.decay, self.phase, h0, fresh, self.slices, self.scan)
+        y, last = cg_lru(x, self._gates(x), self.decay, self.phase, h0, fresh, self.slices, self.scan)
         return y, RecurrenceState(last, after(self.fresh_lanes(x, state), x))
 
     def modulus_and_angle(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """|a_t| and arg a_t in radians (None for the real unit) that the input x (B, T, D) leads to, each (B, T, N)."""
-        log_modulus, angle = decay_and_phase(self._gates(x)[0].float(), self.decay.float(), self.phase)
+        log_modulus, angle = decay_and_phase(self._gates(x)[..., : self.units].float(), self.decay.float(), self.phase)
         return log_modulus.exp(), angle
 
-    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        batch, time, width = x.shape
-        blocks = x.reshape(batch * time, self.heads, width // self.heads).transpose(0, 1)
-        gates = torch.baddbmm(self.gate_bias.unsqueeze(1), blocks, self.gate_weight)
-        recurrence_gate, input_gate = gates.transpose(0, 1).unflatten(0, (batch, time)).chunk(2, dim=-1)
-        return recurrence_gate.flatten(-2), input_gate.flatten(-2)
+    def _gates(self, x: Tensor) -> Tensor:
+        return block_diagonal_gates(x, self.gate_weight, self.gate_bias, self.scan)

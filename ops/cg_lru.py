@@ -47,8 +47,7 @@ def decay_and_phase(recurrence_gate: Tensor, decay: Tensor, phase: Tensor | None
 
 def cg_lru(
     x: Tensor,
-    recurrence_gate: Tensor,
-    input_gate: Tensor,
+    gates: Tensor,
     decay: Tensor,
     phase: Tensor | None,
     h0: Tensor | None = None,
@@ -62,7 +61,7 @@ def cg_lru(
 
     Args:
         x: (B, T, D), the input; for the complex unit D = 2N, real parts first.
-        recurrence_gate, input_gate: (B, T, N), before the sigmoid.
+        gates: (B, T, 2N), before the sigmoid: the recurrence gates, then the input gates.
         decay: (N,), the parameter L of log|a| = -c r softplus(L).
         phase: (N,) in radians, or None for the real unit (then D = N).
         h0: (B, D), the state, laid out as y; None is zero.
@@ -74,10 +73,9 @@ def cg_lru(
         y of shape (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
 
     Raises:
-        ValueError: h0 without fresh or the other way round, a width that does not fit the units, or an implementation that is not
-            available.
+        ValueError: h0 without fresh or the other way round, widths that do not fit the units, or an implementation that is not available.
     """
-    h0, fresh = _begin(x, decay, phase, h0, fresh)
+    h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
     if slices is not None and slices.rank > 0:
         fresh = torch.zeros_like(fresh)
     if choose(implementation, x.device).name == "triton":
@@ -85,8 +83,8 @@ def cg_lru(
 
         rates = -C * F.softplus(decay.to(h0.dtype))
         phase = None if phase is None else phase.to(h0.dtype)
-        return fused_cg_lru(x, recurrence_gate, input_gate, rates, phase, h0, fresh, MAX_SQRT_DERIVATIVE, slices)
-    a, inputs = _steps(x, recurrence_gate, input_gate, decay, phase, fresh)
+        return fused_cg_lru(x, gates, rates, phase, h0, fresh, MAX_SQRT_DERIVATIVE, slices)
+    a, inputs = _steps(x, gates, decay, phase, fresh)
     if phase is None:
         y, last = linear_scan(a, inputs, h0, slices, implementation)
     else:
@@ -98,8 +96,7 @@ def cg_lru(
 @torch.no_grad()
 def cg_lru_summary(
     x: Tensor,
-    recurrence_gate: Tensor,
-    input_gate: Tensor,
+    gates: Tensor,
     decay: Tensor,
     phase: Tensor | None,
     h0: Tensor | None = None,
@@ -110,43 +107,44 @@ def cg_lru_summary(
 
     Arguments and errors are those of `cg_lru`.
     """
-    h0, fresh = _begin(x, decay, phase, h0, fresh)
+    h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
     if choose(implementation, x.device).name == "triton":
         from ops.triton.cg_lru import fused_cg_lru_summary
 
         rates = -C * F.softplus(decay.to(h0.dtype))
-        return fused_cg_lru_summary(x, recurrence_gate, input_gate, rates, None if phase is None else phase.to(h0.dtype), h0, fresh)
-    a, inputs = _steps(x, recurrence_gate, input_gate, decay, phase, fresh)
+        return fused_cg_lru_summary(x, gates, rates, None if phase is None else phase.to(h0.dtype), h0, fresh)
+    a, inputs = _steps(x, gates, decay, phase, fresh)
     if phase is None:
         return linear_scan_summary(a, inputs, h0, implementation)
     product, last = linear_scan_summary(a, inputs, _as_complex(h0), implementation)
     return _as_halves(product), _as_halves(last)
 
 
-def _begin(x: Tensor, decay: Tensor, phase: Tensor | None, h0: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
+def _begin(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, h0: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
     """h0 in the dtype of states, and fresh, with what stands for None; raises ValueError where the arguments do not fit."""
     if (h0 is None) != (fresh is None):
         raise ValueError("h0 and fresh are given together or not at all")
-    units = decay.shape[0]
+    units, kind = decay.shape[0], "real" if phase is None else "complex"
     if x.shape[-1] != (units if phase is None else 2 * units):
-        raise ValueError(f"x has {x.shape[-1]} channels, which does not fit {units} {'real' if phase is None else 'complex'} units")
+        raise ValueError(f"x has {x.shape[-1]} channels, which does not fit {units} {kind} units")
+    if gates.shape != (*x.shape[:2], 2 * units):
+        raise ValueError(f"gates must have shape {(*x.shape[:2], 2 * units)} for {units} {kind} units; got {tuple(gates.shape)}")
     dtype = torch.promote_types(x.dtype, torch.float32)
     if h0 is None or fresh is None:
         return x.new_zeros(x.shape[0], x.shape[2], dtype=dtype), torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
     return h0.to(dtype), fresh
 
 
-def _steps(
-    x: Tensor, recurrence_gate: Tensor, input_gate: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor
-) -> tuple[Tensor, Tensor]:
+def _steps(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor) -> tuple[Tensor, Tensor]:
     """a and the gated input of each step, (B, T, N), complex where there is a phase."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    log_modulus, angle = decay_and_phase(recurrence_gate.to(dtype), decay.to(dtype), None if phase is None else phase.to(dtype))
+    recurrence_gate, input_gate = gates.to(dtype).chunk(2, dim=-1)
+    log_modulus, angle = decay_and_phase(recurrence_gate, decay.to(dtype), None if phase is None else phase.to(dtype))
     factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus))
     if x.shape[1]:
         first = torch.where(fresh[:, None, None], torch.ones_like(factor[:, :1]), factor[:, :1])
         factor = torch.cat([first, factor[:, 1:]], dim=1)
-    gated = factor * torch.sigmoid(input_gate.to(dtype))
+    gated = factor * torch.sigmoid(input_gate)
     modulus, z = log_modulus.exp(), x.to(dtype)
     if angle is None:
         return modulus, gated * z

@@ -47,6 +47,29 @@ def gated_mlp(x: Tensor, gate: nn.Module, inner: nn.Module, outer: nn.Module, im
     return y
 
 
+def block_diagonal_gates(x: Tensor, weight: Tensor, bias: Tensor, implementation: Implementation = "auto") -> Tensor:
+    """Both gates of each unit from the channels of its head alone: pre-activations as `ops.cg_lru` takes them.
+
+    On a GPU one product with all the zeros between the heads: it is bound by memory too, and its result lies as the recurrence reads it.
+
+    Args:
+        x: (B, T, D).
+        weight, bias: (H, D/H, 2N/H) and (H, 2N/H): of each head the recurrence gates' columns, then the input gates'.
+        implementation: see `ops/choice.py`.
+
+    Returns:
+        (B, T, 2N): the recurrence gates, then the input gates.
+    """
+    (heads, inputs, outputs), shape = weight.shape, x.shape[:2]
+    if choose(implementation, x.device).name == "triton":
+        diagonal = torch.eye(heads, dtype=weight.dtype, device=weight.device).view(heads, 1, 1, heads, 1)
+        dense = (weight.view(heads, inputs, 2, 1, outputs // 2) * diagonal).view(heads * inputs, heads * outputs)
+        return F.linear(x, dense.T, bias.view(heads, 2, outputs // 2).transpose(0, 1).flatten())
+    blocks = x.reshape(-1, heads, inputs).transpose(0, 1)
+    gates = torch.baddbmm(bias.unsqueeze(1), blocks, weight)
+    return gates.view(heads, *shape, 2, outputs // 2).permute(1, 2, 3, 0, 4).reshape(*shape, heads * outputs)
+
+
 def causal_convolution(x: Tensor, before: Tensor, kernel: Tensor, bias: Tensor, implementation: Implementation = "auto") -> Tensor:
     """y_t = bias + sum_k kernel_k x_{t - (W - 1) + k}, each channel for itself.
 

@@ -119,14 +119,12 @@ def scan_backward_kernel(
 
 @triton.jit
 def gated_backward_rows(
-    recurrence_gate,
-    input_gate,
+    gates,
     x,
     y,
     h0,
     grad_y,
-    grad_recurrence_gate,
-    grad_input_gate,
+    grad_gates,
     grad_x,
     b,
     row,
@@ -152,14 +150,13 @@ def gated_backward_rows(
             read(grad_y, row - k, n, mask, UNITS, False, COMPLEX, ACC),
             state_before(y, h0, b, row - k, begins, n, mask, k == ROWS - 1, UNITS, False, COMPLEX, ACC),
             read(x, row - k, n, mask, UNITS, False, COMPLEX, ACC),
-            read(recurrence_gate, row - k, n, mask, UNITS, False, False, ACC)[0],
-            read(input_gate, row - k, n, mask, UNITS, False, False, ACC)[0],
+            read(gates, row - k, n, mask, UNITS, False, True, ACC),
         )
         given = given + (of_step,)
     for k in tl.static_range(ROWS):
-        grad, before, z, open_recurrence, open_input = given[k]
-        r = sigmoid(open_recurrence)
-        i = sigmoid(open_input)
+        grad, before, z, gate = given[k]
+        r = sigmoid(gate[0])
+        i = sigmoid(gate[1])
         ar, ai, w, squared = decay_of(r, rate * LOG2_E, phase, COMPLEX, ACC)
         power = input_power(w, squared, ACC)
         root = tl.sqrt(power)
@@ -189,15 +186,13 @@ def gated_backward_rows(
         else:
             grad_r = grad_log_modulus * rate
         rate_sum += grad_log_modulus * r
-        write(grad_recurrence_gate, row - k, n, mask, grad_r * (r - r * r), grad_r, UNITS, False, False)
-        write(grad_input_gate, row - k, n, mask, grad_input * (root - factor), grad_r, UNITS, False, False)
+        write(grad_gates, row - k, n, mask, grad_r * (r - r * r), grad_input * (root - factor), UNITS, False, True)
     return cr, ci, rate_sum, phase_sum
 
 
 @triton.jit
 def gated_backward_kernel(
-    recurrence_gate,
-    input_gate,
+    gates,
     x,
     rates,
     phases,
@@ -206,8 +201,7 @@ def gated_backward_kernel(
     h0,
     grad_y,
     carries,
-    grad_recurrence_gate,
-    grad_input_gate,
+    grad_gates,
     grad_x,
     grad_rates,
     grad_phases,
@@ -231,14 +225,12 @@ def gated_backward_kernel(
     row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
     for block in range(steps // ROWS):
         carry = gated_backward_rows(
-            recurrence_gate,
-            input_gate,
+            gates,
             x,
             y,
             h0,
             grad_y,
-            grad_recurrence_gate,
-            grad_input_gate,
+            grad_gates,
             grad_x,
             b,
             row - block * ROWS,
@@ -257,14 +249,12 @@ def gated_backward_kernel(
         )
     for t in range(steps // ROWS * ROWS, steps):
         carry = gated_backward_rows(
-            recurrence_gate,
-            input_gate,
+            gates,
             x,
             y,
             h0,
             grad_y,
-            grad_recurrence_gate,
-            grad_input_gate,
+            grad_gates,
             grad_x,
             b,
             row - t,

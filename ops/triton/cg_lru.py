@@ -1,7 +1,7 @@
 """The fused CG-LRU: from the input, the two gates' pre-activations and the two parameters straight to y.
 
 a and the input's factor exist in registers alone and are computed again in the backward pass. Bytes needed, in units of one (B, T, D)
-tensor: forward 3 (x, two gates of half the width, y), forward + backward 9. The three phases move 5, and 5 + 7.5: x and the gates are read
+tensor: forward 3 (x, gates, y), forward + backward 9. The three phases move 5, and 5 + 7.5: x and the gates are read
 once more for the summaries, and so are the recurrence gate and the gradient of y.
 """
 
@@ -19,8 +19,7 @@ from ops.triton.scan import state_planes
 @torch.compiler.disable  # its kernels are compiled by Triton itself
 def fused_cg_lru(
     x: Tensor,
-    recurrence_gate: Tensor,
-    input_gate: Tensor,
+    gates: Tensor,
     rates: Tensor,
     phases: Tensor | None,
     h0: Tensor,
@@ -30,14 +29,13 @@ def fused_cg_lru(
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`ops.cg_lru` from log|a| at an open gate, rates (N,), and phases, in the dtype of h0; steps of a chunk may be set."""
-    y, last = _FusedCGLRU.apply(x, recurrence_gate, input_gate, rates, phases, h0, fresh, max_sqrt_derivative, slices, chunk)
+    y, last = _FusedCGLRU.apply(x, gates, rates, phases, h0, fresh, max_sqrt_derivative, slices, chunk)
     return y, last
 
 
 def fused_cg_lru_summary(
     x: Tensor,
-    recurrence_gate: Tensor,
-    input_gate: Tensor,
+    gates: Tensor,
     rates: Tensor,
     phases: Tensor | None,
     h0: Tensor,
@@ -45,7 +43,7 @@ def fused_cg_lru_summary(
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`ops.cg_lru_summary`, likewise."""
-    steps = _gated_steps(x, recurrence_gate, input_gate, rates, phases, fresh, chunk)
+    steps = _gated_steps(x, gates, rates, phases, fresh, chunk)
     return tuple(state_planes(t) for t in _summary(steps, *summaries(steps), _values(h0, steps)))  # type: ignore[return-value]
 
 
@@ -54,8 +52,7 @@ class _FusedCGLRU(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        recurrence_gate: Tensor,
-        input_gate: Tensor,
+        gates: Tensor,
         rates: Tensor,
         phases: Tensor | None,
         h0: Tensor,
@@ -64,7 +61,7 @@ class _FusedCGLRU(torch.autograd.Function):
         slices: Slices | None,
         chunk: int | None,
     ) -> tuple[Tensor, Tensor]:
-        steps = _gated_steps(x, recurrence_gate, input_gate, rates, phases, fresh, chunk)
+        steps = _gated_steps(x, gates, rates, phases, fresh, chunk)
         product, h0 = None, h0.contiguous()
         if slices is None:
             y, last = scan(steps, h0)
@@ -75,15 +72,15 @@ class _FusedCGLRU(torch.autograd.Function):
             h0 = state_planes(state_before(slices, product, after, start))
             y, last = scan(steps, h0, by_chunk)
         ctx.max_sqrt_derivative, ctx.slices, ctx.chunk = max_sqrt_derivative, slices, chunk
-        ctx.save_for_backward(steps.x, steps.a, steps.gate, steps.rates, steps.phases, fresh, y, h0, product)
+        ctx.save_for_backward(steps.x, steps.a, steps.rates, steps.phases, fresh, y, h0, product)
         return y, last.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        x, recurrence_gate, input_gate, rates, phases, fresh, y, h0, product = ctx.saved_tensors
+        x, gates, rates, phases, fresh, y, h0, product = ctx.saved_tensors
         slices: Slices | None = ctx.slices
-        steps = _gated_steps(x, recurrence_gate, input_gate, rates, phases, fresh, ctx.chunk)
+        steps = _gated_steps(x, gates, rates, phases, fresh, ctx.chunk)
         grad_y, grad_last = grad_y.contiguous(), grad_last.contiguous()
         by_chunk = None
         if slices is not None:
@@ -97,16 +94,14 @@ class _FusedCGLRU(torch.autograd.Function):
             grad_h0 = grad_last
         if slices is not None and slices.rank > 0:
             grad_h0 = torch.zeros_like(grad_h0)
-        grad_recurrence_gate, grad_input_gate, grad_x, grad_rates, grad_phases = grads
-        return grad_x, grad_recurrence_gate, grad_input_gate, grad_rates, grad_phases, grad_h0, None, None, None, None
+        grad_gates, grad_x, grad_rates, grad_phases = grads
+        return grad_x, grad_gates, grad_rates, grad_phases, grad_h0, None, None, None, None
 
 
-def _gated_steps(
-    x: Tensor, recurrence_gate: Tensor, input_gate: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor, chunk: int | None
-) -> Steps:
-    x, a, gate, rates = (t.detach().contiguous() for t in (x, recurrence_gate, input_gate, rates))
+def _gated_steps(x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor, chunk: int | None) -> Steps:
+    x, gates, rates = (t.detach().contiguous() for t in (x, gates, rates))
     phases = None if phases is None else phases.detach().contiguous()
-    return Steps(a, x, 1 if phases is None else 2, gate=gate, rates=rates, phases=phases, fresh=fresh.contiguous(), chunk=chunk)
+    return Steps(gates, x, 1 if phases is None else 2, rates=rates, phases=phases, fresh=fresh.contiguous(), chunk=chunk)
 
 
 def _summary(steps: Steps, products: Tensor, lasts: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:

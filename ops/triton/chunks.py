@@ -48,11 +48,10 @@ class Steps:
     """What the steps of a recurrence are given, all contiguous.
 
     Args:
-        a: (B, T, W), or with `rates` the recurrence gate's pre-activation (B, T, N).
+        a: (B, T, W), or with `rates` the pre-activations of the recurrence gates and then the input gates, (B, T, 2N).
         x: (B, T, W), what is added to the state, or with `rates` the input of the gated unit.
         parts: 2 for complex units, 1 for real ones.
         interleaved: whether complex units lie as (N, 2) in a row of a, x, y and their gradients; otherwise real parts come first.
-        gate: the input gate's pre-activation (B, T, N).
         rates, phases, fresh: (N,), (N,) for complex units, and (B,), of the gated unit.
         chunk: steps of a chunk; None chooses.
     """
@@ -61,7 +60,6 @@ class Steps:
     x: Tensor
     parts: int
     interleaved: bool = False
-    gate: Tensor | None = None
     rates: Tensor | None = None
     phases: Tensor | None = None
     fresh: Tensor | None = None
@@ -112,7 +110,7 @@ class Steps:
 def summaries(steps: Steps) -> tuple[Tensor, Tensor]:
     """Of each chunk the product of its a and its last state from zero, each (B, K, W)."""
     products, lasts = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
-    inputs = (steps.a, steps.gate, steps.x, steps.rates, steps.phases, steps.fresh)
+    inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh)
     steps.launch(summary_kernel, *inputs, products, lasts, **steps.form())
     return products, lasts
 
@@ -123,7 +121,7 @@ def forward(steps: Steps, starts: Tensor, exclusive: bool = False) -> tuple[Tens
     exclusive: y holds the state before each step, not the one after it.
     """
     y, last = torch.empty_like(steps.x), steps.states(steps.x.shape[0], steps.x.shape[2])
-    inputs = (steps.a, steps.gate, steps.x, steps.rates, steps.phases, steps.fresh)
+    inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh)
     steps.launch(forward_kernel, *inputs, starts, y, last, EXCLUSIVE=exclusive, **steps.form())
     return y, last
 
@@ -145,17 +143,15 @@ def scan_backward(steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Te
 
 def gated_backward(
     steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Tensor, max_sqrt_derivative: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    """Gradients of the recurrence gate, the input gate, x, rates, phases and h0; carries as in `scan_backward`."""
-    assert steps.gate is not None
-    grad_gate, grad_input_gate, grad_x = (torch.empty_like(t) for t in (steps.a, steps.gate, steps.x))
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """Gradients of the gates, x, rates, phases and h0; carries as in `scan_backward`."""
+    grad_gates, grad_x, grad_h0 = torch.empty_like(steps.a), torch.empty_like(steps.x), torch.empty_like(h0)
     parameters = steps.states(steps.parts, steps.x.shape[0] * steps.chunks, steps.units)
-    grad_h0 = torch.empty_like(h0)
-    inputs = (steps.a, steps.gate, steps.x, steps.rates, steps.phases, steps.fresh, y, h0, grad, carries)
-    outputs = (grad_gate, grad_input_gate, grad_x, parameters[0], parameters[-1], grad_h0)
+    inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh, y, h0, grad, carries)
+    outputs = (grad_gates, grad_x, parameters[0], parameters[-1], grad_h0)
     steps.launch(gated_backward_kernel, *inputs, *outputs, MAX_SQRT_DERIVATIVE=max_sqrt_derivative)
     sums = parameters.sum(dim=1)
-    return grad_gate, grad_input_gate, grad_x, sums[0], sums[1] if steps.parts == 2 else None, grad_h0
+    return grad_gates, grad_x, sums[0], sums[1] if steps.parts == 2 else None, grad_h0
 
 
 def scan(steps: Steps, start: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None, exclusive: bool = False) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """The kernels of the recurrence. A program walks through one chunk of one lane, for a block of units.
 
 A step's a and input v are either given (FUSED false: `a` and `x` hold them) or computed from the gates and parameters of the CG-LRU (FUSED
-true: `a` and `gate` hold the pre-activations of the recurrence gate and the input gate). Rows of x, y, a and their gradients hold both
-parts of UNITS units, real parts first or INTERLEAVED, those of gates one number a unit; states and summaries, one row a lane and chunk,
-hold real parts first. ROWS rows are read together, so that the memory has enough to do; what is left of a chunk is read one by one.
+true: `a` holds the pre-activations of the recurrence gates and then those of the input gates). Rows of x, y, a and their gradients hold
+both parts of UNITS units, real parts first or INTERLEAVED; states and summaries, one row a lane and chunk, hold real parts first. ROWS rows
+are read together, so that the memory has enough to do; what is left of a chunk is read one by one.
 """
 
 import triton
@@ -24,31 +24,8 @@ def read_decay(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """What a of one step comes from."""
-    return read(a, row, n, mask, UNITS, INTERLEAVED, COMPLEX and not FUSED, ACC)
-
-
-@triton.jit
-def read_step(
-    a,
-    gate,
-    x,
-    row,
-    n,
-    mask,
-    UNITS: tl.constexpr,
-    FUSED: tl.constexpr,
-    INTERLEAVED: tl.constexpr,
-    COMPLEX: tl.constexpr,
-    ACC: tl.constexpr,
-):
-    """All that one step is given, for `step_from`."""
-    first, second = read_decay(a, row, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
-    zr, zi = read(x, row, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC)
-    open_input = zr
-    if FUSED:
-        open_input, unused = read(gate, row, n, mask, UNITS, False, False, ACC)
-    return first, second, open_input, zr, zi
+    """What a of one step comes from: a, or both gates."""
+    return read(a, row, n, mask, UNITS, INTERLEAVED, COMPLEX or FUSED, ACC)
 
 
 @triton.jit
@@ -72,8 +49,10 @@ def step_from(
     ACC: tl.constexpr,
 ):
     """a of one step, and what it adds to the state; FIRST where it may be the first of a lane, and `begins` where it is."""
-    ar, ai, open_input, vr, vi = step
+    ar, ai = step[0]
+    vr, vi = step[1]
     if FUSED:
+        open_input = ai
         ar, ai, w, squared = decay_of(sigmoid(ar), rate, phase, COMPLEX, ACC)
         root = tl.sqrt(input_power(w, squared, ACC))
         if FIRST:
@@ -111,7 +90,6 @@ def parameters(
 @triton.jit
 def summary_rows(
     a,
-    gate,
     x,
     row,
     n,
@@ -131,7 +109,12 @@ def summary_rows(
     pr, pi, hr, hi = summary
     steps = ()
     for k in tl.static_range(ROWS):
-        steps = steps + (read_step(a, gate, x, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),)
+        steps = steps + (
+            (
+                read_decay(a, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),
+                read(x, row + k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),
+            ),
+        )
     for k in tl.static_range(ROWS):
         ar, ai, vr, vi = step_from(steps[k], rate, phase, begins, k == 0, FUSED, COMPLEX, ACC)
         pr, pi = times(ar, ai, pr, pi, COMPLEX)
@@ -142,7 +125,6 @@ def summary_rows(
 @triton.jit
 def summary_kernel(
     a,
-    gate,
     x,
     rates,
     phases,
@@ -171,11 +153,11 @@ def summary_kernel(
     for block in range(steps // ROWS):
         first = begins & (block == 0)
         summary = summary_rows(
-            a, gate, x, row + block * ROWS, n, mask, rate, phase, first, summary, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC
+            a, x, row + block * ROWS, n, mask, rate, phase, first, summary, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC
         )
     for t in range(steps // ROWS * ROWS, steps):
         first = begins & (t == 0)
-        summary = summary_rows(a, gate, x, row + t, n, mask, rate, phase, first, summary, 1, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
+        summary = summary_rows(a, x, row + t, n, mask, rate, phase, first, summary, 1, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
     write(products, b * chunks + k, n, mask, summary[0], summary[1], UNITS, False, COMPLEX)
     write(lasts, b * chunks + k, n, mask, summary[2], summary[3], UNITS, False, COMPLEX)
 
@@ -183,7 +165,6 @@ def summary_kernel(
 @triton.jit
 def forward_rows(
     a,
-    gate,
     x,
     y,
     row,
@@ -205,7 +186,12 @@ def forward_rows(
     hr, hi = state
     steps = ()
     for k in tl.static_range(ROWS):
-        steps = steps + (read_step(a, gate, x, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),)
+        steps = steps + (
+            (
+                read_decay(a, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),
+                read(x, row + k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),
+            ),
+        )
     for k in tl.static_range(ROWS):
         if EXCLUSIVE:
             write(y, row + k, n, mask, hr, hi, UNITS, INTERLEAVED, COMPLEX)
@@ -219,7 +205,6 @@ def forward_rows(
 @triton.jit
 def forward_kernel(
     a,
-    gate,
     x,
     rates,
     phases,
@@ -248,14 +233,10 @@ def forward_kernel(
     steps = tl.minimum(chunk, time - k * chunk).to(tl.int32)
     for block in range(steps // ROWS):
         at, first = row + block * ROWS, begins & (block == 0)
-        state = forward_rows(
-            a, gate, x, y, at, n, mask, rate, phase, first, state, EXCLUSIVE, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC
-        )
+        state = forward_rows(a, x, y, at, n, mask, rate, phase, first, state, EXCLUSIVE, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
     for t in range(steps // ROWS * ROWS, steps):
         first = begins & (t == 0)
-        state = forward_rows(
-            a, gate, x, y, row + t, n, mask, rate, phase, first, state, EXCLUSIVE, 1, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC
-        )
+        state = forward_rows(a, x, y, row + t, n, mask, rate, phase, first, state, EXCLUSIVE, 1, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
     if k == chunks - 1:
         write(last, b, n, mask, state[0], state[1], UNITS, False, COMPLEX)
 

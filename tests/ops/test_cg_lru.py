@@ -6,9 +6,10 @@ from ops import cg_lru
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
 
-def restated(x, recurrence_gate, input_gate, decay, phase, h0, fresh):
+def restated(x, gates, decay, phase, h0, fresh):
     """The equations of the CG-LRU, step by step, in complex numbers and without any care for rounding."""
     units = decay.shape[0]
+    recurrence_gate, input_gate = gates.chunk(2, dim=-1)
     h = h0 if phase is None else torch.complex(h0[:, :units], h0[:, units:])
     ys = []
     for t in range(x.shape[1]):
@@ -36,7 +37,7 @@ def make_inputs(kind, batch=3, time=40, units=5, dtype=torch.float64):
     width = 2 * units if kind == "complex" else units
     decay = draw(units) - 3
     phase = draw(units) if kind == "complex" else None
-    inputs = [draw(batch, time, width), draw(batch, time, units), draw(batch, time, units), decay, phase, draw(batch, width)]
+    inputs = [draw(batch, time, width), draw(batch, time, 2 * units), decay, phase, draw(batch, width)]
     return [t if t is None else t.requires_grad_() for t in inputs], torch.tensor([True, False, True])
 
 
@@ -66,38 +67,40 @@ def test_gradcheck(kind):
     inputs, _ = make_inputs(kind, batch=2, time=4, units=2)
     given = [t for t in inputs if t is not None]
 
-    def function(x, recurrence_gate, input_gate, decay, *rest):
+    def function(x, gates, decay, *rest):
         phase, h0 = rest if kind == "complex" else (None, rest[0])
-        return cg_lru(x, recurrence_gate, input_gate, decay, phase, h0, torch.tensor([True, False]))
+        return cg_lru(x, gates, decay, phase, h0, torch.tensor([True, False]))
 
     assert torch.autograd.gradcheck(function, given)
 
 
 def test_a_zeroed_state_is_not_a_fresh_one():
-    (x, r, i, decay, phase, _), _ = make_inputs("complex", batch=1)
+    (x, gates, decay, phase, _), _ = make_inputs("complex", batch=1)
     zero = torch.zeros(1, x.shape[2], dtype=x.dtype)
-    fresh, _ = cg_lru(x, r, i, decay, phase)
-    marked, _ = cg_lru(x, r, i, decay, phase, zero, torch.tensor([True]))
-    zeroed, _ = cg_lru(x, r, i, decay, phase, zero, torch.tensor([False]))
+    fresh, _ = cg_lru(x, gates, decay, phase)
+    marked, _ = cg_lru(x, gates, decay, phase, zero, torch.tensor([True]))
+    zeroed, _ = cg_lru(x, gates, decay, phase, zero, torch.tensor([False]))
     assert torch.equal(fresh, marked)
     assert relative_error(zeroed[:, 0], fresh[:, 0]) > 0.05
 
 
 @pytest.mark.parametrize("gate", [-200.0, -30.0, 200.0], ids=["modulus_exactly_one", "modulus_near_one", "gate_open"])
 def test_extreme_gates_give_finite_gradients_in_bfloat16(gate):
-    (x, r, i, decay, phase, h0), fresh = make_inputs("complex", dtype=torch.bfloat16)
-    r = torch.full_like(r, gate, requires_grad=True)
-    y, last = cg_lru(x, r, i, decay, phase, h0.float(), fresh)
+    (x, gates, decay, phase, h0), fresh = make_inputs("complex", dtype=torch.bfloat16)
+    gates = torch.cat([torch.full_like(gates[..., :5], gate), gates[..., 5:]], dim=-1).detach().requires_grad_()
+    y, last = cg_lru(x, gates, decay, phase, h0.float(), fresh)
     assert y.dtype == torch.bfloat16
     assert last.dtype == torch.float32
     (y.float().sum() + last.sum()).backward()
-    for tensor in (x, r, i, decay, phase):
+    for tensor in (x, gates, decay, phase):
         assert tensor.grad.isfinite().all()
 
 
 def test_half_a_state_is_refused():
-    (x, r, i, decay, phase, h0), _ = make_inputs("complex")
+    (x, gates, decay, phase, h0), _ = make_inputs("complex")
     with pytest.raises(ValueError, match="together"):
-        cg_lru(x, r, i, decay, phase, h0)
+        cg_lru(x, gates, decay, phase, h0)
     with pytest.raises(ValueError, match="does not fit 5 complex units"):
-        cg_lru(x[..., :-1], r, i, decay, phase)
+        cg_lru(x[..., :-1], gates, decay, phase)
+    with pytest.raises(ValueError, match=r"gates must have shape \(3, 40, 10\)"):
+        cg_lru(x, gates[..., :5], decay, phase)

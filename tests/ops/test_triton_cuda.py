@@ -29,7 +29,7 @@ def gated_inputs(batch, time, units, dtype, complex_=True):
 
     wide = torch.promote_types(dtype, torch.float32)
     width = 2 * units if complex_ else units
-    inputs = [draw(batch, time, width), draw(batch, time, units), draw(batch, time, units), draw(units, dtype=wide) - 5]
+    inputs = [draw(batch, time, width), draw(batch, time, 2 * units), draw(units, dtype=wide) - 5]
     inputs += [draw(units, dtype=wide) if complex_ else None, draw(batch, width, dtype=wide)]
     return [t if t is None else t.requires_grad_() for t in inputs], torch.arange(batch, device="cuda") % 2 == 0
 
@@ -84,7 +84,7 @@ def test_cg_lru_equals_float64(dtype, time, complex_):
 @pytest.mark.parametrize("gate", [-200.0, 200.0], ids=["modulus_exactly_one", "gate_open"])
 def test_extreme_gates_are_finite_in_bfloat16(gate):
     inputs, fresh = gated_inputs(2, 100, 64, torch.bfloat16)
-    inputs[1] = torch.full_like(inputs[1], gate, requires_grad=True)
+    inputs[1] = torch.cat([torch.full_like(inputs[1][..., :64], gate), inputs[1][..., 64:]], dim=-1).detach().requires_grad_()
     for values in gradients_of(inputs, fresh, "triton"):
         assert all(value.isfinite().all() for value in values)
 
@@ -93,7 +93,7 @@ def test_extreme_gates_are_finite_in_bfloat16(gate):
 def test_moduli_of_exactly_zero_and_next_to_one(dtype):
     """Half of the units forget all, the others hardly anything."""
     inputs, fresh = gated_inputs(2, 1000, 64, dtype)
-    inputs[3] = torch.tensor([3000.0, -12.0], device="cuda", dtype=inputs[3].dtype).repeat(32).requires_grad_()
+    inputs[2] = torch.tensor([3000.0, -12.0], device="cuda", dtype=inputs[2].dtype).repeat(32).requires_grad_()
     wide = [t if t is None else t.detach().double().requires_grad_() for t in inputs]
     outputs, gradients = gradients_of(inputs, fresh, "triton")
     expected, expected_gradients = gradients_of(wide, fresh, "reference")
@@ -109,14 +109,14 @@ LONG, LATE = 2**24 + 1000, 500
 def test_offsets_of_more_than_32_bits():
     """The last steps and their gradients equal those from a state carried to them. About 40 GB."""
     inputs, fresh = gated_inputs(1, LONG, 64, torch.bfloat16)
-    x, r, i, decay, phase, h0 = inputs
+    x, gates, decay, phase, h0 = inputs
     y, last = cg_lru(*inputs, fresh, implementation="triton")
     weights = torch.randn(1, LATE, 128, device="cuda").bfloat16()
-    gradients = torch.autograd.grad((y[:, -LATE:] * weights).sum() + last.sum(), (x, r, i))
+    gradients = torch.autograd.grad((y[:, -LATE:] * weights).sum() + last.sum(), (x, gates))
     with torch.no_grad():
-        early = (t[:, :-LATE] for t in (x, r, i))
+        early = (t[:, :-LATE] for t in (x, gates))
         _, middle = cg_lru(*early, decay, phase, h0, fresh, implementation="triton")
-    late = [t[:, -LATE:].detach().double().requires_grad_() for t in (x, r, i)]
+    late = [t[:, -LATE:].detach().double().requires_grad_() for t in (x, gates)]
     parameters = (decay.detach().double(), phase.detach().double())
     end, end_last = cg_lru(*late, *parameters, middle.double(), torch.zeros_like(fresh), implementation="reference")
     expected = torch.autograd.grad((end * weights).sum() + end_last.sum(), late)
@@ -183,10 +183,10 @@ def test_neighbours_equal_float64(time, dtype):
 def test_slices_by_summary_equal_one_pass():
     inputs, fresh = gated_inputs(2, 3000, 64, torch.float64)
     y, last = cg_lru(*inputs, fresh, implementation="triton")
-    x, r, i, decay, phase, h0 = inputs
+    x, gates, decay, phase, h0 = inputs
     late = slice(1001, None)
-    _, middle = cg_lru(x[:, :1001], r[:, :1001], i[:, :1001], decay, phase, h0, fresh, implementation="triton")
-    rest = (x[:, late], r[:, late], i[:, late], decay, phase)
+    _, middle = cg_lru(x[:, :1001], gates[:, :1001], decay, phase, h0, fresh, implementation="triton")
+    rest = (x[:, late], gates[:, late], decay, phase)
     end, _ = cg_lru(*rest, middle, torch.zeros_like(fresh), implementation="triton")
     _, summed = cg_lru_summary(*rest, middle, torch.zeros_like(fresh), implementation="triton")
     assert relative_error(end, y[:, late]) < F64

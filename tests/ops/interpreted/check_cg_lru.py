@@ -15,13 +15,13 @@ from tests.ops.test_cg_lru import make_inputs, restated, run
 
 CHUNK = 4
 LENGTHS = [1, 2, 3 * CHUNK + 1, 63]
-BF16 = 6e-3  # a rounding to bfloat16 is up to 3.9e-3 of the value
+BF16 = 8e-3  # the interpreter cuts bits off, up to 7.8e-3 of the value, where a GPU rounds
 
 
-def fused(x, recurrence_gate, input_gate, decay, phase, h0, fresh, slices=None, chunk=CHUNK):
+def fused(x, gates, decay, phase, h0, fresh, slices=None, chunk=CHUNK):
     wide = torch.promote_types(x.dtype, torch.float32)
     rates, phase = -C * F.softplus(decay.to(wide)), None if phase is None else phase.to(wide)
-    return fused_cg_lru(x, recurrence_gate, input_gate, rates, phase, h0.to(wide), fresh, MAX_SQRT_DERIVATIVE, slices, chunk)
+    return fused_cg_lru(x, gates, rates, phase, h0.to(wide), fresh, MAX_SQRT_DERIVATIVE, slices, chunk)
 
 
 CASES = [(dtype, "complex", time) for dtype in (torch.float64, torch.float32, torch.bfloat16) for time in LENGTHS]
@@ -38,7 +38,7 @@ def test_equals_the_equations(dtype, kind, time):
     outputs, gradients = run(partial(fused, chunk=16 if time == 63 else CHUNK), narrow, fresh)
     expected, expected_gradients = run(restated, wide, fresh)
     assert [out.dtype for out in outputs] == [dtype, torch.promote_types(dtype, torch.float32)]
-    limits = {torch.float64: (F64, F64), torch.float32: (F32, F32_GRADIENT), torch.bfloat16: (BF16, 2 * BF16)}[dtype]
+    limits = {torch.float64: (F64, F64), torch.float32: (F32, F32_GRADIENT), torch.bfloat16: (BF16, 3 * BF16)}[dtype]
     for value, reference in zip(outputs, expected, strict=True):
         assert relative_error(value.double(), reference) < limits[0]
     for value, reference in zip(gradients, expected_gradients, strict=True):
@@ -50,7 +50,7 @@ def test_extreme_gates_equal_the_plain_path(gate):
     """Where sqrt(1 - |a|^2) is 0 or nearly so, its derivative is bounded alike."""
     inputs, fresh = make_inputs("complex", 2, 3, 2, torch.float32)
     fresh = fresh[:2]
-    inputs[1] = torch.full_like(inputs[1], gate, requires_grad=True)
+    inputs[1] = torch.cat([torch.full_like(inputs[1][..., :2], gate), inputs[1][..., 2:]], dim=-1).detach().requires_grad_()
     outputs, gradients = run(fused, inputs, fresh)
     expected, expected_gradients = run(partial(cg_lru, implementation="reference"), inputs, fresh)
     for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
@@ -63,8 +63,8 @@ def test_extreme_gates_equal_the_plain_path(gate):
 def test_summary(kind, time):
     inputs, fresh = make_inputs(kind, 2, time, 2)
     fresh = fresh[:2]
-    x, r, i, decay, phase, h0 = inputs
-    got = fused_cg_lru_summary(x, r, i, -C * F.softplus(decay), phase, h0, fresh, CHUNK)
+    x, gates, decay, phase, h0 = inputs
+    got = fused_cg_lru_summary(x, gates, -C * F.softplus(decay), phase, h0, fresh, CHUNK)
     expected = cg_lru_summary(*inputs, fresh, implementation="reference")
     for value, reference in zip(got, expected, strict=True):
         assert relative_error(value, reference) < F64
@@ -83,7 +83,7 @@ def test_slices_equal_one_pass_with_one_exchange_each_way(kind, bounds):
     def rank(slices):
         part = slice(bounds[slices.rank], bounds[slices.rank + 1])
         mine = [t if t is None else t.detach() for t in inputs]
-        mine[:3] = [t[:, part] for t in mine[:3]]
+        mine[:2] = [t[:, part] for t in mine[:2]]
         mine = [t if t is None else t.requires_grad_() for t in mine]
         part_y, end = fused(*mine, fresh if slices.rank == 0 else torch.zeros_like(fresh), slices)
         loss = (part_y * weights[:, part]).sum() + end.sum() * (slices.rank == 2)
@@ -95,7 +95,7 @@ def test_slices_equal_one_pass_with_one_exchange_each_way(kind, bounds):
     assert relative_error(results[-1][1], last) < F64
     for i, reference in enumerate(expected):
         mine = [grads[i] for _, _, grads in results]
-        assert relative_error(torch.cat(mine, dim=1) if i < 3 else sum(mine), reference) < F64
+        assert relative_error(torch.cat(mine, dim=1) if i < 2 else sum(mine), reference) < F64
 
 
 def test_the_public_function_takes_the_fused_path():
