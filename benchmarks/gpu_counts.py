@@ -26,7 +26,7 @@ TARGET = GPUTarget("cuda", 90, 32)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 INTEGERS = ("time", "chunk", "chunks", "count", "parts", "width", "hidden")
 STATES = ("rates", "phases", "products", "lasts", "carries", "starts", "last", "h0", "grad_h0", "grad_rates", "grad_phases")
-STATES += ("kernel", "bias", "grad_weights")
+STATES += ("kernel", "bias", "grad_weights", "grad_biases")
 THREADS = 32
 
 

@@ -64,9 +64,9 @@ def gated_mlp_backward_kernel(
     output_weight,
     grad,
     grad_x,
-    grad_gate,
-    grad_input,
+    grad_hidden,
     product,
+    grad_biases,
     count,
     width,
     hidden,
@@ -75,9 +75,13 @@ def gated_mlp_backward_kernel(
     WIDTH: tl.constexpr,
     HIDDEN: tl.constexpr,
 ):
-    """Also writes what the gradients of the weights are products of: (count, hidden) each, `product` GELU(gate) * input once more."""
-    r, d = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    """Also writes what the gradients of the weights are products of: grad_hidden (count, 2, hidden) of the gate and of the input, and
+    `product` (count, hidden), GELU(gate) * input once more; and a program's sums for the biases, grad_biases (programs, 2 hidden + width)."""
+    program = tl.program_id(0).to(tl.int64)
+    r, d = program * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
     values, g = matrix(x, r, d, count, width, width), matrix(grad, r, d, count, width, width)
+    sums = grad_biases + program * (2 * hidden + width)
+    tl.store(sums + 2 * hidden + d, tl.sum(g.to(ACC), axis=0), mask=d < width)
     total = tl.zeros([ROWS, WIDTH], ACC)
     for start in range(0, hidden, HIDDEN):
         j = start + tl.arange(0, HIDDEN)
@@ -88,13 +92,19 @@ def gated_mlp_backward_kernel(
         share, slope = gelu_parts(gate)
         out = matrix(output_weight, d, j, width, hidden, hidden)
         for_product = tl.dot(g, out, input_precision="ieee", out_dtype=ACC)
-        for_gate = (for_product * other * (share + gate * slope)).to(values.dtype)
-        for_input = (for_product * gate * share).to(values.dtype)
-        total = tl.dot(for_gate, gate_block, total, input_precision="ieee", out_dtype=ACC)
-        total = tl.dot(for_input, input_block, total, input_precision="ieee", out_dtype=ACC)
-        place, there = r[:, None] * hidden + j[None, :], (r < count)[:, None] & (j < hidden)[None, :]
-        tl.store(grad_gate + place, for_gate, mask=there)
-        tl.store(grad_input + place, for_input, mask=there)
+        # Steps after the last one have a gradient of 0, and add nothing to the sums.
+        for_gate = for_product * other * (share + gate * slope)
+        for_input = for_product * gate * share
+        tl.store(sums + j, tl.sum(for_gate, axis=0), mask=j < hidden)
+        tl.store(sums + hidden + j, tl.sum(for_input, axis=0), mask=j < hidden)
+        rounded_gate, rounded_input = for_gate.to(values.dtype), for_input.to(values.dtype)
+        total = tl.dot(rounded_gate, gate_block, total, input_precision="ieee", out_dtype=ACC)
+        total = tl.dot(rounded_input, input_block, total, input_precision="ieee", out_dtype=ACC)
+        there = (r < count)[:, None] & (j < hidden)[None, :]
+        place = r[:, None] * (2 * hidden) + j[None, :]
+        tl.store(grad_hidden + place, rounded_gate, mask=there)
+        tl.store(grad_hidden + place + hidden, rounded_input, mask=there)
+        place = r[:, None] * hidden + j[None, :]
         tl.store(product + place, (gate * share * other).to(product.dtype.element_ty), mask=there)
     there = (r < count)[:, None] & (d < width)[None, :]
     tl.store(grad_x + r[:, None] * width + d[None, :], total.to(grad_x.dtype.element_ty), mask=there)
