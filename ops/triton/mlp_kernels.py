@@ -76,7 +76,7 @@ def gated_mlp_backward_kernel(
     HIDDEN: tl.constexpr,
 ):
     """Also writes what the gradients of the weights are products of: grad_hidden (count, 2, hidden) of the gate and of the input, and
-    `product` (count, hidden), GELU(gate) * input once more; and a program's sums for the biases, grad_biases (programs, 2 hidden + width)."""
+    `product` (count, hidden), GELU(gate) * input once more; and a program's sums for the biases, one row of 2 hidden + width."""
     program = tl.program_id(0).to(tl.int64)
     r, d = program * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
     values, g = matrix(x, r, d, count, width, width), matrix(grad, r, d, count, width, width)

@@ -63,6 +63,23 @@ def test_tuning_rows(capsys):
     assert all(value in constant.values for value, constant in zip(before, CONSTANTS, strict=True))
 
 
+def test_traffic_is_counted_by_operation():
+    """Of one block of width 16 on 40 steps, in bfloat16: tensors of 1,280 bytes."""
+    pytest.importorskip("triton")
+    from benchmarks.gpu_traffic import counted_step
+
+    tensor, counts = 40 * 16 * 2, counted_step((LevelSpec(16, 1),), 1, 40)
+    assert counts["our gated_gelu_kernel"] == 3 * tensor
+    assert counts["our convolution_kernel"] == 2 * tensor + 3 * 16 * 2 + (4 * 16 + 16) * 4
+    assert counts["rms_norm"] == 3 * (2 * tensor + 16 * 2)
+    # x and gates, once more for a summary where there are chunks; y, and states, parameters and one flag.
+    assert counts["our forward_kernel"] == 3 * tensor + 2 * 16 * 4 + 2 * 8 * 4 + 1
+    assert not counts["our summary_kernel"]
+    longer, longest = (counted_step((LevelSpec(16, 1),), 1, steps) for steps in (4000, 8000))
+    assert longer["our summary_kernel"] > 2 * 100 * tensor
+    assert all(1.95 < longest[name] / longer[name] <= 2 for name in ("mm", "our gated_mlp_backward_kernel"))
+
+
 def test_training_rows(capsys):
     steps = (Step(2, 80, "fast"), Step(2, 80, "compiled", compiled=True), Step(1, 80, "small", recompute=True, memory=24))
     cases = [partial(training_rows, step, levels=LEVELS) for step in steps]

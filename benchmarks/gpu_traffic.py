@@ -1,0 +1,119 @@
+"""The bytes that a training step moves through a GPU's memory, counted by operation without a GPU: what it cannot be faster than.
+
+    python -m benchmarks.gpu_traffic
+
+Every kernel is taken to read each of its inputs and to write each of its outputs once; nothing is computed, no memory is used. RMSNorm is
+counted as the one kernel each way that torch has for it on a GPU, and a chunked recurrence as what it moves.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.gpu_counts import BANDWIDTH
+from metrics import sample_nats
+from models import HarmonicRNN, LevelSpec
+from models.harmonic_rnn import DEFAULT_LEVELS
+
+MOVE_NOTHING = {"view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "alias"}
+MOVE_NOTHING |= {"split", "split_with_sizes", "chunk", "unbind", "as_strided", "view_as_real", "empty", "empty_like", "new_empty"}
+MOVE_NOTHING |= {"empty_strided", "new_empty_strided", "new_zeros", "zeros", "ones", "lift_fresh", "device"}
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of every operation under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes: Counter[str] = Counter()
+
+    def add(self, name: str, values: Iterable[Any]) -> None:
+        self.bytes[name] += sum(t.numel() * t.element_size() for t in values if isinstance(t, Tensor))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name not in MOVE_NOTHING:
+            self.add(name, tree_leaves((args, kwargs, out)))
+        return out
+
+
+@contextmanager
+def kernels_counted(traffic: Traffic) -> Iterator[None]:
+    """The project's GPU kernels are chosen, and counted where they would be launched."""
+    from ops.triton import chunks, mlp, neighbours
+
+    class Norm(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+            ctx.save_for_backward(x, weight)
+            y = torch.empty_like(x)
+            traffic.add("rms_norm", (x, weight, y))
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+            x, weight = ctx.saved_tensors
+            traffic.add("rms_norm_backward", (grad, x, weight, x, weight))
+            return torch.empty_like(x), torch.empty_like(weight)
+
+    def named(kernel: Any) -> str:
+        return f"our {kernel.__name__}"
+
+    with ExitStack() as stack:
+        for target, name, function in (
+            ("ops.choice", "why_not", lambda *_: None),
+            ("torch.nn.functional", "rms_norm", lambda x, shape, weight, eps: Norm.apply(x, weight)),
+            (
+                chunks.Steps,
+                "launch",
+                lambda steps, kernel, *tensors, **_: traffic.add(named(kernel), (t for t in tensors if t is not None)),
+            ),
+            (neighbours, "_elementwise", lambda kernel, *tensors: traffic.add(named(kernel), tensors)),
+            (neighbours, "_over_parts", lambda kernel, x, tensors, *_: traffic.add(named(kernel), tensors)),
+            (mlp, "_over_steps", lambda kernel, x, weights, others: traffic.add(named(kernel), (x, *weights, *others))),
+        ):
+            stack.enter_context(patch(f"{target}.{name}", function) if isinstance(target, str) else patch.object(target, name, function))
+        yield
+
+
+def counted_step(levels: tuple[LevelSpec, ...], batch: int, samples: int) -> Counter[str]:
+    """Bytes by operation of a forward and a backward pass in bf16-mixed; AdamW's, seven tensors as large as the parameters, beside them."""
+    traffic = Traffic()
+    with FakeTensorMode(), kernels_counted(traffic):
+        net = HarmonicRNN(levels, scan="triton")
+        classes = torch.zeros(batch, samples, dtype=torch.long)
+        with traffic:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = sample_nats(net(classes)[0], classes).mean()
+            loss.backward()
+    traffic.bytes["AdamW"] = 7 * sum(p.numel() * p.element_size() for p in net.parameters())
+    return traffic.bytes
+
+
+def main(batch: int = 1, samples: int = 960_000, most: int = 20) -> None:
+    """Counts the default model's step, and prints the largest of it.
+
+    Args:
+        batch: Clips.
+        samples: Of each clip.
+        most: Operations that are printed.
+    """
+    counts = counted_step(DEFAULT_LEVELS, batch, samples)
+    print(f"training step, default model, bf16-mixed, {batch} x {samples:,}; ms at {BANDWIDTH / 1e12} TB/s")
+    for name, count in counts.most_common(most):
+        print(f"{name:34s} {count / 1e9:8.2f} GB {1e3 * count / BANDWIDTH:8.2f} ms")
+    print(f"{'all':34s} {counts.total() / 1e9:8.2f} GB {1e3 * counts.total() / BANDWIDTH:8.2f} ms")
+
+
+if __name__ == "__main__":
+    auto_cli(main)
