@@ -20,7 +20,7 @@ from jsonargparse import auto_cli
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ops.triton import backward, chunks, kernels, mlp, mlp_kernels, neighbour_kernels, neighbours
+from ops.triton import backward, chunks, kernels, mlp, mlp_kernels, neighbour_kernels, neighbours, norm, norm_kernels
 
 TARGET = GPUTarget("cuda", 90, 32)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -71,7 +71,12 @@ def gelu_case(kernel: Any, dtype: str) -> Case:
 
 def mlp_case(kernel: Any, dtype: str, width: int = 128) -> Case:
     hidden = mlp.BACKWARD_HIDDEN if kernel is mlp_kernels.gated_mlp_backward_kernel else mlp.HIDDEN
-    return Case(kernel, dtype, {"ROWS": mlp.ROWS, "WIDTH": width, "HIDDEN": hidden}, mlp.WARPS)
+    return Case(kernel, dtype, {"ROWS": mlp.ROWS, "WIDTH": width, "HIDDEN": hidden, "ADDS": True}, mlp.WARPS)
+
+
+def norm_case(kernel: Any, dtype: str, width: int = 128) -> Case:
+    constants = {"ROWS": norm.rows_of(width), "WIDTH": triton.next_power_of_2(width), "EPSILON": 1e-6, "ADDS": True, "TURNS": norm.TURNS}
+    return Case(kernel, dtype, constants, norm.WARPS)
 
 
 RECURRENCE = [kernels.summary_kernel, kernels.forward_kernel, kernels.adjoint_kernel]
@@ -79,6 +84,7 @@ FUSED = [*RECURRENCE, backward.gated_backward_kernel]
 GIVEN = [*RECURRENCE, backward.scan_backward_kernel]
 GELUS = [neighbour_kernels.gated_gelu_kernel, neighbour_kernels.gated_gelu_backward_kernel]
 CONVOLUTIONS = [neighbour_kernels.convolution_kernel, neighbour_kernels.convolution_backward_kernel]
+NORMS = [norm_kernels.residual_norm_kernel, norm_kernels.residual_norm_backward_kernel]
 MLPS = [mlp_kernels.gated_mlp_kernel, mlp_kernels.gated_mlp_backward_kernel]
 
 
@@ -135,7 +141,8 @@ def numbers_of(case: Case) -> float:
     """Numbers that a thread computes in one turn of the loop that is counted."""
     constants = case.constants
     rows = 1 if case.kernel in GELUS else constants["ROWS"]
-    return rows * constants["HIDDEN" if case.kernel in MLPS else "BLOCK"] / (THREADS * case.warps)
+    width = "HIDDEN" if case.kernel in MLPS else "WIDTH" if case.kernel in NORMS else "BLOCK"
+    return rows * constants[width] / (THREADS * case.warps)
 
 
 def rows() -> Iterator[str]:
@@ -144,6 +151,7 @@ def rows() -> Iterator[str]:
     ]
     cases += [gelu_case(kernel, dtype) for kernel in GELUS for dtype in ("fp32", "bf16")]
     cases += [convolution_case(kernel, dtype) for kernel in CONVOLUTIONS for dtype in ("fp32", "bf16")]
+    cases += [norm_case(kernel, dtype) for kernel in NORMS for dtype in ("fp32", "bf16")]
     cases += [mlp_case(kernel, "bf16") for kernel in MLPS]
     for case in cases:
         counts, numbers = counted(case), numbers_of(case)

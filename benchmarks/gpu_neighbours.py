@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu_timing import check, copy_bandwidth, row, seconds_of
 from metrics import sample_nats
-from ops import Implementation, causal_convolution, gated_gelu, gated_mlp
+from ops import Implementation, causal_convolution, gated_gelu, gated_mlp, residual_norm
 
 LIMITS = (1e-2, 2e-2)  # outputs and gradients in bfloat16, of which torch's own operations round each intermediate
 WIDTH, EXPANSION, TAPS, CLASSES = 128, 3, 4, 256
@@ -19,12 +20,12 @@ WIDTH, EXPANSION, TAPS, CLASSES = 128, 3, 4, 256
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One of them: a function of tensors as the model calls it, the same in ordinary operations, its inputs for so many steps, and the
-    operations of its products for each step, forward."""
+    """One of them: a function of tensors, to one or several, as the model calls it, the same in ordinary operations, its inputs for so many
+    steps, and the operations of its products for each step, forward."""
 
     name: str
-    used: Callable[..., Tensor]
-    plain: Callable[..., Tensor]
+    used: Callable[..., Any]
+    plain: Callable[..., Any]
     inputs: Callable[[int, torch.device], tuple[Tensor, ...]]
     operations: int = 0
 
@@ -37,8 +38,11 @@ def classes(time: int, device: torch.device) -> Tensor:
     return torch.randint(CLASSES, (1, time), device=device)
 
 
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    return F.rms_norm(x, (WIDTH,), weight, 1e-6)
+def norm(x: Tensor, delta: Tensor, weight: Tensor, implementation: Implementation = "auto") -> tuple[Tensor, Tensor]:
+    layer = nn.RMSNorm(x.shape[-1], eps=1e-6)
+    del layer.weight
+    layer.weight = weight  # type: ignore[assignment]
+    return residual_norm(x, delta, layer, implementation)
 
 
 def mlp(x: Tensor, *weights: Tensor, implementation: Implementation = "auto") -> Tensor:
@@ -85,10 +89,10 @@ NEIGHBOURS = (
         ),
     ),
     Neighbour(
-        "RMSNorm",
-        rms_norm,
-        rms_norm,
-        lambda time, device: (numbers(1, time, WIDTH, device=device), numbers(WIDTH, device=device)),
+        "sum and RMSNorm",
+        norm,
+        partial(norm, implementation="reference"),
+        lambda time, device: tuple(numbers(*shape, device=device) for shape in ((1, time, WIDTH), (1, time, WIDTH), (WIDTH,))),
     ),
     Neighbour(
         "embedding of 256 values",
@@ -110,31 +114,30 @@ def neighbour_rows(neighbour: Neighbour, time: int, device: torch.device, repeat
     torch.manual_seed(0)
     inputs = tuple(t.requires_grad_() if t.is_floating_point() else t for t in neighbour.inputs(time, device))
     wide = tuple(t.detach().double().requires_grad_() if t.is_floating_point() else t for t in inputs)
-    y = neighbour.plain(*wide)
-    weights = torch.randn_like(y).bfloat16()
-    expected = (y, *gradients(y, wide, weights.double()))
+    y = outputs(neighbour.plain(*wide))
+    weights = tuple(torch.randn_like(t).bfloat16() for t in y)
+    expected = (*y, *gradients(y, wide, weights))
     compiled = torch.compile(neighbour.plain) if device.type == "cuda" else neighbour.plain
     ways = {"as the model has it": neighbour.used, "torch.compile": compiled}
     for way, function in ways.items():
-        y = function(*inputs)
-        found = [t.double() for t in (y, *gradients(y, inputs, weights))]
-        check(f"{neighbour.name}, {way}", found, expected, [LIMITS[0], *[LIMITS[1]] * (len(found) - 1)])
+        y = outputs(function(*inputs))
+        found = [t.double() for t in (*y, *gradients(y, inputs, weights))]
+        check(f"{neighbour.name}, {way}", found, expected, [LIMITS[i >= len(y)] for i in range(len(found))])
     del y, found, expected, wide
 
     with torch.no_grad():
-        output = neighbour.used(*inputs).nbytes
+        written = sum(t.nbytes for t in outputs(neighbour.used(*inputs)))
     given = sum(t.nbytes for t in inputs)
-    size = given + output + given + output + sum(t.nbytes for t in inputs if t.is_floating_point())
+    size = given + written + given + written + sum(t.nbytes for t in inputs if t.is_floating_point())
     copy = copy_bandwidth(device, size // 2, repeats)
     for way, function in ways.items():
 
-        def both(function: Callable[..., Tensor] = function) -> None:
-            y = function(*inputs)
-            gradients(y, inputs, weights)
+        def both(function: Callable[..., Any] = function) -> None:
+            gradients(outputs(function(*inputs)), inputs, weights)
 
         with torch.no_grad():
             forward = seconds_of(partial(function, *inputs), device, repeats)
-        for what, seconds, needed in (("forward", forward, given + output), ("both ways", seconds_of(both, device, repeats), size)):
+        for what, seconds, needed in (("forward", forward, given + written), ("both ways", seconds_of(both, device, repeats), size)):
             rate = needed / statistics.median(seconds)
             notes = [f"{rate / 1e9:,.0f} GB/s of needed bytes, {rate / copy:.1%} of the copy"]
             if neighbour.operations:
@@ -143,5 +146,10 @@ def neighbour_rows(neighbour: Neighbour, time: int, device: torch.device, repeat
             yield row(f"{neighbour.name}, {way}, {what}", seconds, *notes)
 
 
-def gradients(y: Tensor, inputs: tuple[Tensor, ...], weights: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(y, [t for t in inputs if t.requires_grad], weights.to(y.dtype))
+def outputs(results: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return results if isinstance(results, tuple) else (results,)
+
+
+def gradients(results: tuple[Tensor, ...], inputs: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    weights = tuple(w.to(t.dtype) for w, t in zip(weights, results, strict=True))
+    return torch.autograd.grad(results, [t for t in inputs if t.requires_grad], weights)

@@ -8,7 +8,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_neighbours import LIMITS, NEIGHBOURS, gradients
+from benchmarks.gpu_neighbours import LIMITS, NEIGHBOURS, gradients, outputs
 from benchmarks.gpu_recurrence import forward_and_backward, inputs_of
 from benchmarks.gpu_timing import check, row, seconds_of
 from ops import cg_lru
@@ -30,11 +30,11 @@ def neighbour(name: str) -> Work:
     def work(time: int, device: torch.device) -> Callable[[], tuple[Tensor, ...]]:
         torch.manual_seed(0)
         inputs = tuple(t.requires_grad_() for t in found.inputs(time, device))
-        weights = torch.randn_like(found.used(*inputs))
+        weights = tuple(torch.randn_like(t) for t in outputs(found.used(*inputs)))
 
         def both() -> tuple[Tensor, ...]:
-            y = found.used(*inputs)
-            return y, *gradients(y, inputs, weights)
+            y = outputs(found.used(*inputs))
+            return *y, *gradients(y, inputs, weights)
 
         return both
 
@@ -61,6 +61,9 @@ CONSTANTS = (
     Constant("neighbours", "ROWS", (4, 8, 16), neighbour("causal convolution")),
     Constant("neighbours", "MAX_CHANNELS", (32, 64), neighbour("causal convolution")),
     Constant("neighbours", "GELU_BLOCK", (512, 1024, 2048), neighbour("gated GELU")),
+    Constant("norm", "NUMBERS", (1024, 2048, 4096), neighbour("sum and RMSNorm")),
+    Constant("norm", "TURNS", (4, 16, 64), neighbour("sum and RMSNorm")),
+    Constant("norm", "WARPS", (2, 4, 8), neighbour("sum and RMSNorm")),
     Constant("mlp", "ROWS", (64, 128), neighbour("gated MLP")),
     Constant("mlp", "HIDDEN", (32, 64), neighbour("gated MLP")),
     Constant("mlp", "BACKWARD_HIDDEN", (32, 64), neighbour("gated MLP")),

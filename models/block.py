@@ -13,7 +13,7 @@ from models.diagonal import DiagonalRecurrence
 from models.gru import GRURecurrence
 from models.recurrence import GatedRecurrence
 from models.state import State
-from ops import Implementation, gated_gelu, gated_mlp
+from ops import Implementation, gated_gelu, gated_mlp, residual_norm
 
 Recurrence = Literal["complex", "real", "none", "lti", "gru"]
 
@@ -61,7 +61,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 class GatedMLP(nn.Module):
-    """y = W_out (GELU(W_gate x) * W_in x), point-wise in time."""
+    """y = W_out (GELU(W_gate x) * W_in x), point-wise in time; added to a residual where there is one."""
 
     def __init__(self, width: int, expansion: int, output_variance: float, scan: Implementation = "auto") -> None:
         super().__init__()
@@ -70,8 +70,8 @@ class GatedMLP(nn.Module):
         self.input = linear(width, expansion * width)
         self.output = linear(expansion * width, width, output_variance)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return gated_mlp(x, self.gate, self.input, self.output, self.scan)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return gated_mlp(x, self.gate, self.input, self.output, self.scan, residual)
 
 
 class ResidualBlock(nn.Module):
@@ -84,7 +84,7 @@ class ResidualBlock(nn.Module):
         heads: blocks of the recurrence's gates.
         conv_width: taps of the causal convolution.
         expansion: inner width of the MLP as a multiple of D.
-        scan: how the recurrence, the convolution and the gated GELUs are computed; see `ops/choice.py`.
+        scan: how the recurrence and what surrounds it are computed; see `ops/choice.py`.
     """
 
     def __init__(
@@ -111,15 +111,15 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, state: BlockState | None = None) -> tuple[Tensor, BlockState]:
         """x and y (B, T, D)."""
-        u = self.mixer_norm(x)
+        x, u = residual_norm(x, None, self.mixer_norm, self.scan)
         halo = self.conv.begin_halo(self.input, u)
         gate = self.gate(u)
         mixed, conv_state = self.conv(self.input(u), state.conv if state else None, halo)
         recurrence_state = None
         if self.recurrence is not None:
             mixed, recurrence_state = self.recurrence(mixed, state.recurrence if state else None)
-        x = x + self.output(gated_gelu(gate, mixed, self.scan))
-        return x + self.mlp(self.mlp_norm(x)), BlockState(conv_state, recurrence_state)
+        x, v = residual_norm(x, self.output(gated_gelu(gate, mixed, self.scan)), self.mlp_norm, self.scan)
+        return self.mlp(v, x), BlockState(conv_state, recurrence_state)
 
 
 @dataclass(frozen=True)

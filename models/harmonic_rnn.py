@@ -11,7 +11,7 @@ from models.block import Recurrence, ResidualBlock, RMSNorm, linear
 from models.embedding import ClassEmbedding, Embedding
 from models.skip_block import LevelSpec, Shift, build_levels, check_levels
 from models.state import State
-from ops import Implementation
+from ops import Implementation, residual_norm
 
 DEFAULT_LEVELS = (LevelSpec(128, 4, 2), LevelSpec(128, 4, 4), LevelSpec(128, 4, 4), LevelSpec(128, 4, 5), LevelSpec(128, 4))
 
@@ -72,4 +72,5 @@ class HarmonicRNN(AutoregressiveNet):
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
         y, levels = self.levels(self.embedding(delayed), state)
-        return self.head(self.head_norm(y)), levels
+        _, normed = residual_norm(y, None, self.head_norm, self.scan)
+        return self.head(normed), levels

@@ -5,7 +5,7 @@ Legend: B batch (lanes), T time, D width (channels), N units of the recurrence (
 
 from ops.cg_lru import cg_lru, cg_lru_summary, decay_and_phase
 from ops.choice import Choice, Implementation, choose
-from ops.neighbours import block_diagonal_gates, causal_convolution, gated_gelu, gated_mlp
+from ops.neighbours import block_diagonal_gates, causal_convolution, gated_gelu, gated_mlp, residual_norm
 from ops.scan import linear_scan, linear_scan_summary
 from ops.slices import Slices
 
@@ -23,4 +23,5 @@ __all__ = [
     "gated_mlp",
     "linear_scan",
     "linear_scan_summary",
+    "residual_norm",
 ]

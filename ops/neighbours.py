@@ -19,8 +19,29 @@ def gated_gelu(gate: Tensor, x: Tensor, implementation: Implementation = "auto")
     return F.gelu(gate, approximate="tanh") * x
 
 
-def gated_mlp(x: Tensor, gate: nn.Module, inner: nn.Module, outer: nn.Module, implementation: Implementation = "auto") -> Tensor:
-    """outer(GELU(gate(x)) inner(x)), point-wise in time.
+def residual_norm(x: Tensor, delta: Tensor | None, norm: nn.Module, implementation: Implementation = "auto") -> tuple[Tensor, Tensor]:
+    """x + delta (x where that is None), and norm(x + delta): what the residual path goes on with, and what its next branch begins with.
+
+    The kernel is for torch's RMSNorm and what derives from it, whose hooks it does not call; any other layer is called. The gradients of
+    both results meet in it. x and delta are (..., D), the results too, in the dtype of x. See `ops/choice.py` for implementations.
+    """
+    if _by_kernel(implementation, x.device) and isinstance(norm, nn.RMSNorm) and norm.eps is not None and norm.weight is not None:
+        from ops.triton.norm import fused_residual_norm
+
+        return fused_residual_norm(x, None if delta is None else delta.to(x.dtype), norm.weight.to(x.dtype), norm.eps)
+    total = x if delta is None else x + delta
+    return total, norm(total)
+
+
+def gated_mlp(
+    x: Tensor,
+    gate: nn.Module,
+    inner: nn.Module,
+    outer: nn.Module,
+    implementation: Implementation = "auto",
+    residual: Tensor | None = None,
+) -> Tensor:
+    """outer(GELU(gate(x)) inner(x)), point-wise in time, added to a residual where there is one.
 
     The kernel is for numbers of 16 bits, autocast's too: in wider ones it would be bound by products, which torch's own do better. It is
     for plain linear layers, whose hooks it does not call; any others are called.
@@ -30,9 +51,10 @@ def gated_mlp(x: Tensor, gate: nn.Module, inner: nn.Module, outer: nn.Module, im
         gate, inner: layers from D to H channels.
         outer: a layer from H to D channels.
         implementation: see `ops/choice.py`.
+        residual: (..., D) or None.
 
     Returns:
-        y (..., D), in the dtype of x or of autocast.
+        y (..., D), in the dtype of x or of autocast, or of its sum with a wider residual.
     """
     if _by_kernel(implementation, x.device) and all(type(layer) is nn.Linear for layer in (gate, inner, outer)):
         device = x.device.type
@@ -42,9 +64,12 @@ def gated_mlp(x: Tensor, gate: nn.Module, inner: nn.Module, outer: nn.Module, im
             from ops.triton.mlp import MAX_WIDTH, fused_gated_mlp
 
             if x.shape[-1] <= MAX_WIDTH:
-                return fused_gated_mlp(x.to(dtype), *(t.to(dtype) for layer in (gate, inner, outer) for t in (layer.weight, layer.bias)))
-    y: Tensor = outer(gated_gelu(gate(x), inner(x), implementation))
-    return y
+                weights = (t.to(dtype) for layer in (gate, inner, outer) for t in (layer.weight, layer.bias))
+                within = residual is not None and residual.dtype == dtype
+                y = fused_gated_mlp(x.to(dtype), *weights, residual=residual if within else None)
+                return y if residual is None or within else residual + y
+    y = outer(gated_gelu(gate(x), inner(x), implementation))
+    return y if residual is None else residual + y
 
 
 def block_diagonal_gates(x: Tensor, weight: Tensor, bias: Tensor, implementation: Implementation = "auto") -> Tensor:

@@ -1,9 +1,9 @@
 """The gated MLP as one kernel each way: its hidden channels are never written by the forward pass, and computed again by the backward pass.
 
-Bytes needed, in units of one (B, T, D) tensor, with E hidden channels for each of D: forward 2, against 3 + 6 E of three products and a
-gated GELU; backward 3 + 3 E and, for the gradients of the weights, which are torch's products, 3 E + 2. Operations: 6 E D^2 a step forward,
-16 E D^2 backward, where torch's products make 12 E D^2; at D = 128 and E = 3 they need longer than the bytes on an H100. Kept in between: x
-alone.
+Bytes needed, in units of one (B, T, D) tensor, with E hidden channels for each of D: forward 2, 3 with the residual, against 3 + 6 E of
+three products and a gated GELU, 3 + 3 with the sum; backward 3 + 3 E and, for the gradients of the weights, which are torch's products,
+3 E + 2. Operations: 6 E D^2 a step forward, 16 E D^2 backward, where torch's products make 12 E D^2; at D = 128 and E = 3 they need longer
+than the bytes on an H100. Kept in between: x alone.
 """
 
 from typing import Any
@@ -27,7 +27,14 @@ MAX_WIDTH = 128
 
 @torch.compiler.disable  # its kernels are compiled by Triton itself
 def fused_gated_mlp(
-    x: Tensor, gate_weight: Tensor, gate_bias: Tensor, input_weight: Tensor, input_bias: Tensor, output_weight: Tensor, output_bias: Tensor
+    x: Tensor,
+    gate_weight: Tensor,
+    gate_bias: Tensor,
+    input_weight: Tensor,
+    input_bias: Tensor,
+    output_weight: Tensor,
+    output_bias: Tensor,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """`ops.gated_mlp`, of tensors of one dtype.
 
@@ -36,22 +43,24 @@ def fused_gated_mlp(
     """
     if x.shape[-1] > MAX_WIDTH:
         raise ValueError(f"the kernel of the gated MLP takes at most {MAX_WIDTH} channels, got {x.shape[-1]}")
-    y: Tensor = _GatedMLP.apply(x, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias)
+    y: Tensor = _GatedMLP.apply(x, residual, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias)
     return y
 
 
 class _GatedMLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, residual: Tensor | None, *weights: Tensor) -> Tensor:
         x, weights = x.contiguous(), tuple(w.contiguous() for w in weights)
+        ctx.adds = residual is not None
         ctx.save_for_backward(x, *weights)
         y = torch.empty_like(x)
-        _over_steps(gated_mlp_kernel, x, weights, (y,))
+        added = x if residual is None else residual.contiguous()
+        _over_steps(gated_mlp_kernel, x, weights, (added, y), ADDS=ctx.adds)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         grad, width, hidden = grad.contiguous(), x.shape[-1], len(weights[0])
         count = x.numel() // width
@@ -62,10 +71,11 @@ class _GatedMLP(torch.autograd.Function):
         _over_steps(gated_mlp_backward_kernel, x, tuple(weights[:5]), (grad, grad_x, grad_hidden, product, grad_biases))
         gate_bias, input_bias, output_bias = grad_biases.sum(dim=0).to(x.dtype).split((hidden, hidden, width))
         gate_weight, input_weight = (grad_hidden.T @ x.view(-1, width)).split(hidden)
-        return grad_x, gate_weight, gate_bias, input_weight, input_bias, grad.view(-1, width).T @ product, output_bias
+        output_weight = grad.view(-1, width).T @ product
+        return grad_x, grad if ctx.adds else None, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias
 
 
-def _over_steps(kernel: Any, x: Tensor, weights: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> None:
+def _over_steps(kernel: Any, x: Tensor, weights: tuple[Tensor, ...], others: tuple[Tensor, ...], **constants: bool) -> None:
     width, hidden = x.shape[-1], len(weights[0])
     count = x.numel() // width
     if count:
@@ -82,4 +92,5 @@ def _over_steps(kernel: Any, x: Tensor, weights: tuple[Tensor, ...], others: tup
                 WIDTH=max(MIN_BLOCK, triton.next_power_of_2(width)),
                 HIDDEN=BACKWARD_HIDDEN if kernel is gated_mlp_backward_kernel else HIDDEN,
                 num_warps=WARPS,
+                **constants,
             )

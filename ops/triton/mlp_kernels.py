@@ -29,10 +29,12 @@ def gated_mlp_kernel(
     input_bias,
     output_weight,
     output_bias,
+    residual,
     y,
     count,
     width,
     hidden,
+    ADDS: tl.constexpr,
     ACC: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -50,6 +52,8 @@ def gated_mlp_kernel(
         product = (gate * share * other).to(values.dtype)
         out = matrix(output_weight, d, j, width, hidden, hidden)
         total = tl.dot(product, tl.trans(out), total, input_precision="ieee", out_dtype=ACC)
+    if ADDS:
+        total += matrix(residual, r, d, count, width, width).to(ACC)
     there = (r < count)[:, None] & (d < width)[None, :]
     tl.store(y + r[:, None] * width + d[None, :], total.to(y.dtype.element_ty), mask=there)
 

@@ -71,8 +71,9 @@ def test_traffic_is_counted_by_operation():
     tensor, counts = 40 * 16 * 2, counted_step((LevelSpec(16, 1),), 1, 40)
     assert counts["our gated_gelu_kernel"] == 3 * tensor
     assert counts["our convolution_kernel"] == 2 * tensor + 3 * 16 * 2 + (4 * 16 + 16) * 4
-    assert counts["rms_norm"] == 3 * (2 * tensor + 16 * 2)
-    # x and gates, once more for a summary where there are chunks; y, and states, parameters and one flag.
+    assert counts["our residual_norm_kernel"] == (2 + 4 + 2) * tensor + 3 * 16 * 2
+    assert counts["our gated_mlp_kernel"] == 3 * tensor + (3 * 48 * 16 + 2 * 48 + 16) * 2
+    # x, gates, y; two states, parameters and one flag.
     assert counts["our forward_kernel"] == 3 * tensor + 2 * 16 * 4 + 2 * 8 * 4 + 1
     assert not counts["our summary_kernel"]
     longer, longest = (counted_step((LevelSpec(16, 1),), 1, steps) for steps in (4000, 8000))

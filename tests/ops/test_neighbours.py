@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.gpu_neighbours import mlp
 from models import HarmonicRNN, LevelSpec
-from ops import causal_convolution, gated_gelu, gated_mlp
+from ops import causal_convolution, gated_gelu, gated_mlp, residual_norm
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
 
@@ -27,6 +27,25 @@ def restated_convolution(x, before, kernel, bias):
 
 def restated_mlp(x, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias):
     return restated_gelu(x @ gate_weight.T + gate_bias, x @ input_weight.T + input_bias) @ output_weight.T + output_bias
+
+
+def restated_norm(x, delta, weight):
+    """Both results side by side."""
+    total = x + delta
+    return torch.cat([total, total / torch.sqrt((total**2).mean(dim=-1, keepdim=True) + 1e-6) * weight], dim=-1)
+
+
+def norm_of(x, delta, weight, implementation="auto"):
+    layer = torch.nn.RMSNorm(x.shape[-1], eps=1e-6)
+    del layer.weight
+    layer.weight = weight
+    return torch.cat(residual_norm(x, delta, layer, implementation), dim=-1)
+
+
+def norm_inputs(batch, time, width, dtype):
+    g = torch.Generator().manual_seed(0)
+    x, delta, weight = (torch.randn(shape, generator=g) for shape in ((batch, time, width), (batch, time, width), (width,)))
+    return [t.to(dtype).requires_grad_() for t in (x, delta, 1 + 0.3 * weight)]
 
 
 def gelu_inputs(shape, dtype):
@@ -65,6 +84,7 @@ def test_equal_their_definitions(implementation, dtype):
     convolutions = [convolution_inputs(2, time, 3, taps, dtype) for time, taps in ((1, 4), (2, 4), (9, 4), (5, 1))]
     cases = [(gated_gelu, restated_gelu, gelu_inputs((2, 9, 3), dtype))]
     cases.append((mlp, restated_mlp, mlp_inputs(2, 9, 3, 7, dtype)))
+    cases.append((norm_of, restated_norm, norm_inputs(2, 9, 5, dtype)))
     cases += [(causal_convolution, restated_convolution, inputs) for inputs in convolutions]
     for function, restated, inputs in cases:
         y, gradients = outcome(partial(function, implementation=implementation), inputs)
@@ -87,6 +107,16 @@ def test_layers_of_the_mlp_are_called():
     y = gated_mlp(x, *layers)
     assert called == ["gate"]
     assert torch.equal(y, layers[2](gated_gelu(layers[0](x), layers[1](x))))
+
+
+def test_what_is_added():
+    """A residual to the MLP's result; nothing before a norm."""
+    x, residual = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    layers = torch.nn.Linear(4, 6), torch.nn.Linear(4, 6), torch.nn.Linear(6, 4)
+    assert torch.equal(gated_mlp(x, *layers, residual=residual), residual + gated_mlp(x, *layers))
+    total, y = residual_norm(x, None, torch.nn.LayerNorm(4))
+    assert total is x
+    assert torch.equal(y, torch.nn.functional.layer_norm(x, (4,)))
 
 
 def test_a_model_on_meta_tensors_computes_nothing():

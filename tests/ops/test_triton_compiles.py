@@ -10,11 +10,13 @@ from benchmarks.gpu_counts import (
     GELUS,
     GIVEN,
     MLPS,
+    NORMS,
     compiled,
     convolution_case,
     counted,
     gelu_case,
     mlp_case,
+    norm_case,
     numbers_of,
     scan_case,
 )
@@ -28,6 +30,7 @@ CASES += [(scan_case(kernel, "bf16", False, units=70), False) for kernel in GIVE
 for dtype, ones in (("fp32", False), ("fp64", False), ("bf16", True)):
     CASES += [(gelu_case(kernel, dtype), ones) for kernel in GELUS]
     CASES += [(convolution_case(kernel, dtype, *((1, 1) if ones else ())), ones) for kernel in CONVOLUTIONS]
+    CASES += [(norm_case(kernel, dtype, *((1,) if ones else ())), ones) for kernel in NORMS]
 CASES += [(mlp_case(kernel, "fp16"), False) for kernel in MLPS]
 SHARED_MEMORY = 227 * 1024
 """Bytes that a program may have on such a GPU."""
@@ -45,6 +48,8 @@ MOST = {
     ("gated_gelu_backward_kernel", False): 40,
     ("convolution_kernel", False): 9,
     ("convolution_backward_kernel", False): 16,
+    ("residual_norm_kernel", False): 18,
+    ("residual_norm_backward_kernel", False): 26,
     ("gated_mlp_kernel", False): 20,
     ("gated_mlp_backward_kernel", False): 58,
 }
@@ -65,6 +70,7 @@ def test_compiles(case, ones):
         *(scan_case(kernel, "bf16", fused) for fused, kernels in ((True, FUSED), (False, GIVEN)) for kernel in kernels),
         *(gelu_case(kernel, "bf16") for kernel in GELUS),
         *(convolution_case(kernel, "bf16") for kernel in CONVOLUTIONS),
+        *(norm_case(kernel, "bf16") for kernel in NORMS),
         *(mlp_case(kernel, "bf16") for kernel in MLPS),
     ],
     ids=lambda case: case.name,

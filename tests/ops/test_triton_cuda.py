@@ -13,7 +13,7 @@ from ops.doubling import DOUBLING
 from ops.scan import scan_with
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 from tests.ops.interpreted.conftest import poisoned_memory  # noqa: F401 - a fixture that all tests here use
-from tests.ops.test_neighbours import convolution_inputs, gelu_inputs, mlp_inputs, outcome
+from tests.ops.test_neighbours import convolution_inputs, gelu_inputs, mlp_inputs, norm_inputs, norm_of, outcome
 from tests.ops.test_scan import NARROW_LIMITS, equal_in_16_bits, make_inputs, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: the Triton kernels on a GPU are not tested")
@@ -148,15 +148,15 @@ def test_offsets_of_more_than_32_bits_in_the_neighbours():
     """The last steps and their gradients equal those of the last steps alone. About 40 GB."""
     cases = [(gated_gelu, [t.bfloat16() for t in gelu_inputs((1, 1, 128), torch.float32)], 2)]
     cases += [(causal_convolution, convolution_inputs(1, 3, 128, 4, torch.bfloat16), 1)]
-    cases += [(mlp, mlp_inputs(1, 1, 128, 128, torch.bfloat16), 1)]
+    cases += [(mlp, mlp_inputs(1, 1, 128, 128, torch.bfloat16), 1), (norm_of, norm_inputs(1, 1, 128, torch.bfloat16), 2)]
     for function, inputs, long in cases:
         others = [t.detach().cuda() for t in inputs[long:]]
         given = [torch.randn(1, LONG, 128, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(long)]
         weights = torch.randn(1, LATE, 128, device="cuda").bfloat16()
-        y = function(*given, *others, implementation="triton")
+        y = function(*given, *others, implementation="triton")[..., -128:]
         found = torch.autograd.grad((y[:, -LATE:] * weights).sum(), given)
         late = [t[:, -LATE - 3 :].detach().double().requires_grad_() for t in given]
-        end = function(*late, *(t.double() for t in others), implementation="reference")
+        end = function(*late, *(t.double() for t in others), implementation="reference")[..., -128:]
         expected = torch.autograd.grad((end[:, -LATE:] * weights).sum(), late)
         assert relative_error(y[:, -LATE:].double(), end[:, -LATE:]) < LIMITS[torch.bfloat16][0]
         for value, reference in zip(found, expected, strict=True):
@@ -170,6 +170,7 @@ def test_neighbours_equal_float64(time, dtype):
     cases = [(gated_gelu, gelu_inputs((2, time, 3), dtype))]
     cases += [(causal_convolution, convolution_inputs(2, time, 70, taps, dtype)) for taps in (1, 4)]
     cases += [(mlp, mlp_inputs(2, time, width, 3 * width, dtype)) for width in (18, 128)]
+    cases += [(norm_of, norm_inputs(2, time, width, dtype)) for width in (18, 128)]
     for function, inputs in cases:
         inputs = [t.detach().to("cuda").requires_grad_() for t in inputs]
         wide = [t.detach().double().requires_grad_() for t in inputs]
@@ -234,6 +235,7 @@ def test_neighbours_repeat_bit_by_bit():
         (causal_convolution, convolution_inputs(2, 20_000, 128, 4, torch.bfloat16)),
         (mlp, mlp_inputs(2, 20_000, 128, 384, torch.bfloat16)),
     ]
+    cases.append((norm_of, norm_inputs(2, 20_000, 128, torch.bfloat16)))
     for function, inputs in cases:
         given = [t.detach().cuda().requires_grad_() for t in inputs]
 

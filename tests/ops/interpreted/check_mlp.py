@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from benchmarks.gpu_neighbours import linear_of
 from benchmarks.gpu_neighbours import mlp as mlp_by_parts
 from models import HarmonicRNN, LevelSpec
+from ops import gated_mlp
 from ops.triton import mlp
 from ops.triton.mlp import fused_gated_mlp
+from tests.helpers import relative_error
 from tests.ops.interpreted.check_neighbours import BF16, LIMITS, compare
 from tests.ops.test_neighbours import mlp_inputs, restated_mlp
 
@@ -21,6 +24,22 @@ def test_gated_mlp(dtype, shape):
     # In 16 bits what lies between two products is cut or rounded as outputs are.
     limits = LIMITS | {torch.bfloat16: (2 * BF16, 2 * BF16), torch.float16: (F16, F16)}
     compare(fused_gated_mlp, restated_mlp, mlp_inputs(*shape, dtype), dtype, limits)
+
+
+def test_added_to_a_residual():
+    """In the kernel where it has the dtype of the result, else after it."""
+    for dtype in (torch.bfloat16, torch.float32):
+        x, *weights = mlp_inputs(1, 3, 4, 5, torch.bfloat16)
+        residual = torch.randn(1, 3, 4, dtype=dtype, requires_grad=True)
+        layers = [linear_of(*each) for each in zip(weights[::2], weights[1::2], strict=True)]
+        y, plain = (gated_mlp(x, *layers, "triton", r) for r in (residual, None))
+        assert y.dtype == dtype
+        assert (y.grad_fn.name() == "_GatedMLPBackward") == (dtype == torch.bfloat16)
+        assert relative_error(y.float(), residual.float() + plain.float()) < 2 * BF16
+        g = torch.randn_like(y)
+        found, expected = torch.autograd.grad(y, (residual, x), g), torch.autograd.grad(plain, x, g.bfloat16())
+        assert torch.equal(found[0], g)
+        assert torch.equal(found[1], expected[0])
 
 
 def test_no_steps():
