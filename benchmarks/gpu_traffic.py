@@ -1,4 +1,4 @@
-"""The bytes that a training step moves through a GPU's memory, counted by operation without a GPU: what it cannot be faster than.
+"""The bytes that a training step moves through a GPU's memory, by operation, and its products, counted without a GPU: floors of its time.
 
     python -m benchmarks.gpu_traffic
 
@@ -8,6 +8,7 @@ Every kernel is taken to read each of its inputs and to write each of its output
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -17,11 +18,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_counts import BANDWIDTH
 from metrics import sample_nats
 from models import HarmonicRNN, LevelSpec
 from models.harmonic_rnn import DEFAULT_LEVELS
+
+PRODUCTS = 790e12
+"""Operations a second of bfloat16 products, as measured on an H200."""
 
 MOVE_NOTHING = {"view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "alias"}
 MOVE_NOTHING |= {"split", "split_with_sizes", "chunk", "unbind", "as_strided", "view_as_real", "empty", "empty_like", "new_empty"}
@@ -34,6 +39,7 @@ class Traffic(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.bytes: Counter[str] = Counter()
+        self.products = 0
 
     def add(self, name: str, values: Iterable[Any]) -> None:
         self.bytes[name] += sum(t.numel() * t.element_size() for t in values if isinstance(t, Tensor))
@@ -56,6 +62,10 @@ def kernels_counted(traffic: Traffic) -> Iterator[None]:
         found = {(t.untyped_storage()._cdata, t.storage_offset(), t.shape): t for t in tensors if t is not None}
         traffic.add(f"our {kernel.__name__}", found.values())
 
+    def count_mlp(kernel: Any, x: Tensor, weights: tuple[Tensor, ...], others: tuple[Tensor, ...], **_: Any) -> None:
+        count(kernel, x, *weights, *others)
+        traffic.products += 2 * (5 if kernel is mlp.gated_mlp_backward_kernel else 3) * weights[0].numel() * x.numel() // x.shape[-1]
+
     with ExitStack() as stack:
         for target, name, function in (
             ("ops.choice", "why_not", lambda *_: None),
@@ -67,39 +77,46 @@ def kernels_counted(traffic: Traffic) -> Iterator[None]:
             (neighbours, "_elementwise", count),
             (neighbours, "_over_parts", lambda kernel, x, tensors, *_: count(kernel, *tensors)),
             (norm, "_over_steps", lambda kernel, x, turns, tensors, **_: count(kernel, *tensors)),
-            (mlp, "_over_steps", lambda kernel, x, weights, others, **_: count(kernel, x, *weights, *others)),
+            (mlp, "_over_steps", count_mlp),
         ):
             stack.enter_context(patch(f"{target}.{name}", function) if isinstance(target, str) else patch.object(target, name, function))
         yield
 
 
-def counted_step(levels: tuple[LevelSpec, ...], batch: int, samples: int) -> Counter[str]:
-    """Bytes by operation of a forward and a backward pass in bf16-mixed; AdamW's, seven tensors as large as the parameters, beside them."""
-    traffic = Traffic()
+def counted_step(levels: tuple[LevelSpec, ...], batch: int, samples: int) -> Traffic:
+    """Of a forward and a backward pass in bf16-mixed; AdamW's bytes, seven tensors as large as the parameters, beside them."""
+    traffic, products = Traffic(), FlopCounterMode(display=False)
     with FakeTensorMode(), kernels_counted(traffic):
         net = HarmonicRNN(levels, scan="triton")
         classes = torch.zeros(batch, samples, dtype=torch.long)
-        with traffic:
+        with products, traffic:
             with torch.autocast("cpu", torch.bfloat16):
                 loss = sample_nats(net(classes)[0], classes).mean()
             loss.backward()
     traffic.bytes["AdamW"] = 7 * sum(p.numel() * p.element_size() for p in net.parameters())
-    return traffic.bytes
+    traffic.products += products.get_total_flops()
+    return traffic
 
 
-def main(batch: int = 1, samples: int = 960_000, most: int = 20) -> None:
+def main(batch: int = 1, samples: int = 960_000, recompute: bool = False, most: int = 20) -> None:
     """Counts the default model's step, and prints the largest of it.
 
     Args:
         batch: Clips.
         samples: Of each clip.
+        recompute: Whether all levels keep only their blocks' inputs.
         most: Operations that are printed.
     """
-    counts = counted_step(DEFAULT_LEVELS, batch, samples)
-    print(f"training step, default model, bf16-mixed, {batch} x {samples:,}; ms at {BANDWIDTH / 1e12} TB/s")
-    for name, count in counts.most_common(most):
+    step = counted_step(tuple(replace(level, recompute=recompute) for level in DEFAULT_LEVELS), batch, samples)
+    kept = "recomputed" if recompute else "no recomputation"
+    print(f"training step, default model, bf16-mixed, {batch} x {samples:,}, {kept}")
+    print(f"at {BANDWIDTH / 1e12} TB/s and {PRODUCTS / 1e12:.0f} TFLOP/s:")
+    for name, count in step.bytes.most_common(most):
         print(f"{name:34s} {count / 1e9:8.2f} GB {1e3 * count / BANDWIDTH:8.2f} ms")
-    print(f"{'all':34s} {counts.total() / 1e9:8.2f} GB {1e3 * counts.total() / BANDWIDTH:8.2f} ms")
+    moved, floor = step.bytes.total(), max(step.bytes.total() / BANDWIDTH, step.products / PRODUCTS)
+    print(f"{'all':34s} {moved / 1e9:8.2f} GB {1e3 * moved / BANDWIDTH:8.2f} ms")
+    print(f"{'products':34s} {step.products / 1e12:8.2f} TFLOP {1e3 * step.products / PRODUCTS:5.2f} ms")
+    print(f"floor {1e3 * floor:.1f} ms, {batch * samples / floor:,.0f} samples/s")
 
 
 if __name__ == "__main__":

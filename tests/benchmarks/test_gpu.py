@@ -68,7 +68,8 @@ def test_traffic_is_counted_by_operation():
     pytest.importorskip("triton")
     from benchmarks.gpu_traffic import counted_step
 
-    tensor, counts = 40 * 16 * 2, counted_step((LevelSpec(16, 1),), 1, 40)
+    step = counted_step((LevelSpec(16, 1),), 1, 40)
+    tensor, counts = 40 * 16 * 2, step.bytes
     assert counts["our gated_gelu_kernel"] == 3 * tensor
     assert counts["our convolution_kernel"] == 2 * tensor + 3 * 16 * 2 + (4 * 16 + 16) * 4
     assert counts["our residual_norm_kernel"] == (2 + 4 + 2) * tensor + 3 * 16 * 2
@@ -76,7 +77,10 @@ def test_traffic_is_counted_by_operation():
     # x, gates, y; two states, parameters and one flag.
     assert counts["our forward_kernel"] == 3 * tensor + 2 * 16 * 4 + 2 * 8 * 4 + 1
     assert not counts["our summary_kernel"]
-    longer, longest = (counted_step((LevelSpec(16, 1),), 1, steps) for steps in (4000, 8000))
+    # Of 16 channels to 16: gate, input, both gates, output; the MLP's three to 48, five backward and three for weights;
+    # the head; and 256 rows of the embedding.
+    assert step.products == 2 * 40 * 16 * (3 * 4 * 16 + (3 + 5 + 3) * 48 + 3 * 256) + 2 * 256 * 16 * (2 * 16)
+    longer, longest = (counted_step((LevelSpec(16, 1),), 1, steps).bytes for steps in (4000, 8000))
     assert longer["our summary_kernel"] > 2 * 100 * tensor
     assert all(1.95 < longest[name] / longer[name] <= 2 for name in ("mm", "our gated_mlp_backward_kernel"))
 
