@@ -1,4 +1,4 @@
-"""The bytes that a training step moves through a GPU's memory, by operation, and its products, counted without a GPU: floors of its time.
+"""The bytes that a training step moves through a GPU's memory, by operation, its products, and the memory it needs, without a GPU.
 
     python -m benchmarks.gpu_traffic
 
@@ -16,6 +16,7 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,12 +35,12 @@ MOVE_NOTHING |= {"empty_strided", "new_empty_strided", "new_zeros", "zeros", "on
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes of every operation under it."""
+    """Counts the bytes of every operation under it; `products` in operations and `peak` in bytes are others' to count."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes: Counter[str] = Counter()
-        self.products = 0
+        self.products, self.peak = 0, 0
 
     def add(self, name: str, values: Iterable[Any]) -> None:
         self.bytes[name] += sum(t.numel() * t.element_size() for t in values if isinstance(t, Tensor))
@@ -89,10 +90,23 @@ def counted_step(levels: tuple[LevelSpec, ...], batch: int, samples: int) -> Tra
     with FakeTensorMode(), kernels_counted(traffic):
         net = HarmonicRNN(levels, scan="triton")
         classes = torch.zeros(batch, samples, dtype=torch.long)
-        with products, traffic:
+
+        def run() -> None:
+            net.zero_grad()
             with torch.autocast("cpu", torch.bfloat16):
                 loss = sample_nats(net(classes)[0], classes).mean()
             loss.backward()
+
+        # Apart from the counts, which keep tensors alive and are to be of one step.
+        alive = MemTracker()
+        alive.track_external(net, classes)
+        with alive:
+            run()
+        traffic.peak = max(snapshot["Total"] for snapshot in alive.get_tracker_snapshot("peak").values())
+        traffic.bytes.clear()
+        traffic.products = 0
+        with products, traffic:
+            run()
     traffic.bytes["AdamW"] = 7 * sum(p.numel() * p.element_size() for p in net.parameters())
     traffic.products += products.get_total_flops()
     return traffic
@@ -116,7 +130,7 @@ def main(batch: int = 1, samples: int = 960_000, recompute: bool = False, most: 
     moved, floor = step.bytes.total(), max(step.bytes.total() / BANDWIDTH, step.products / PRODUCTS)
     print(f"{'all':34s} {moved / 1e9:8.2f} GB {1e3 * moved / BANDWIDTH:8.2f} ms")
     print(f"{'products':34s} {step.products / 1e12:8.2f} TFLOP {1e3 * step.products / PRODUCTS:5.2f} ms")
-    print(f"floor {1e3 * floor:.1f} ms, {batch * samples / floor:,.0f} samples/s")
+    print(f"floor {1e3 * floor:.1f} ms, {batch * samples / floor:,.0f} samples/s; at most {step.peak / 1e9:.1f} GB of tensors at once")
 
 
 if __name__ == "__main__":

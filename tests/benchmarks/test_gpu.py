@@ -80,6 +80,7 @@ def test_traffic_is_counted_by_operation():
     # Of 16 channels to 16: gate, input, both gates, output; the MLP's three to 48, five backward and three for weights;
     # the head; and 256 rows of the embedding.
     assert step.products == 2 * 40 * 16 * (3 * 4 * 16 + (3 + 5 + 3) * 48 + 3 * 256) + 2 * 256 * 16 * (2 * 16)
+    assert step.peak > 256 * 40 * 4  # the logits in float32 at least
     longer, longest = (counted_step((LevelSpec(16, 1),), 1, steps).bytes for steps in (4000, 8000))
     assert longer["our summary_kernel"] > 2 * 100 * tensor
     assert all(1.95 < longest[name] / longer[name] <= 2 for name in ("mm", "our gated_mlp_backward_kernel"))
