@@ -119,13 +119,7 @@ def scan_backward_kernel(
 
 @triton.jit
 def gated_backward_rows(
-    gates,
-    x,
-    y,
-    h0,
-    grad_y,
-    grad_gates,
-    grad_x,
+    tensors,
     b,
     row,
     begins,
@@ -143,6 +137,7 @@ def gated_backward_rows(
 ):
     """What comes back to the state and the sums of both parameters' gradients, taken through ROWS steps from `row` down; `begins` where the
     last of these is the first of a lane."""
+    gates, x, y, h0, grad_y, grad_gates, grad_x = tensors
     cr, ci, rate_sum, phase_sum = carry
     given = ()
     for k in tl.static_range(ROWS):
@@ -223,53 +218,16 @@ def gated_backward_kernel(
     carry = (cr, ci, tl.zeros([BLOCK], ACC), tl.zeros([BLOCK], ACC))
     end = tl.minimum(k * chunk + chunk, time)
     row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
+    tensors = (gates, x, y, h0, grad_y, grad_gates, grad_x)
     for block in range(steps // ROWS):
+        at, begins = row - block * ROWS, end == (block + 1) * ROWS
         carry = gated_backward_rows(
-            gates,
-            x,
-            y,
-            h0,
-            grad_y,
-            grad_gates,
-            grad_x,
-            b,
-            row - block * ROWS,
-            end == (block + 1) * ROWS,
-            fresh_lane,
-            n,
-            mask,
-            rate,
-            phase,
-            carry,
-            MAX_SQRT_DERIVATIVE,
-            ROWS,
-            UNITS,
-            COMPLEX,
-            ACC,
+            tensors, b, at, begins, fresh_lane, n, mask, rate, phase, carry, MAX_SQRT_DERIVATIVE, ROWS, UNITS, COMPLEX, ACC
         )
     for t in range(steps // ROWS * ROWS, steps):
+        at, begins = row - t, end == t + 1
         carry = gated_backward_rows(
-            gates,
-            x,
-            y,
-            h0,
-            grad_y,
-            grad_gates,
-            grad_x,
-            b,
-            row - t,
-            end == t + 1,
-            fresh_lane,
-            n,
-            mask,
-            rate,
-            phase,
-            carry,
-            MAX_SQRT_DERIVATIVE,
-            1,
-            UNITS,
-            COMPLEX,
-            ACC,
+            tensors, b, at, begins, fresh_lane, n, mask, rate, phase, carry, MAX_SQRT_DERIVATIVE, 1, UNITS, COMPLEX, ACC
         )
     write(grad_rates, b * chunks + k, n, mask, carry[2], carry[2], UNITS, False, False)
     if COMPLEX:

@@ -29,6 +29,28 @@ def read_decay(
 
 
 @triton.jit
+def read_steps(
+    a,
+    x,
+    row,
+    n,
+    mask,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    FUSED: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """All that ROWS steps from `row` on are given, for `step_from`."""
+    steps = ()
+    for k in tl.static_range(ROWS):
+        decay = read_decay(a, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
+        steps = steps + ((decay, read(x, row + k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC)),)
+    return steps
+
+
+@triton.jit
 def decay_from(decay, rate, phase, FUSED: tl.constexpr, COMPLEX: tl.constexpr, ACC: tl.constexpr):
     """a of one step."""
     ar, ai = decay
@@ -107,14 +129,7 @@ def summary_rows(
 ):
     """The product of a and the last state, taken through ROWS more steps."""
     pr, pi, hr, hi = summary
-    steps = ()
-    for k in tl.static_range(ROWS):
-        steps = steps + (
-            (
-                read_decay(a, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),
-                read(x, row + k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),
-            ),
-        )
+    steps = read_steps(a, x, row, n, mask, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
     for k in tl.static_range(ROWS):
         ar, ai, vr, vi = step_from(steps[k], rate, phase, begins, k == 0, FUSED, COMPLEX, ACC)
         pr, pi = times(ar, ai, pr, pi, COMPLEX)
@@ -184,14 +199,7 @@ def forward_rows(
 ):
     """The state, taken through ROWS more steps and written."""
     hr, hi = state
-    steps = ()
-    for k in tl.static_range(ROWS):
-        steps = steps + (
-            (
-                read_decay(a, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC),
-                read(x, row + k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),
-            ),
-        )
+    steps = read_steps(a, x, row, n, mask, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
     for k in tl.static_range(ROWS):
         if EXCLUSIVE:
             write(y, row + k, n, mask, hr, hi, UNITS, INTERLEAVED, COMPLEX)
