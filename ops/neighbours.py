@@ -22,13 +22,16 @@ def gated_gelu(gate: Tensor, x: Tensor, implementation: Implementation = "auto")
 def residual_norm(x: Tensor, delta: Tensor | None, norm: nn.Module, implementation: Implementation = "auto") -> tuple[Tensor, Tensor]:
     """x + delta (x where that is None), and norm(x + delta): what the residual path goes on with, and what its next branch begins with.
 
-    The kernel is for torch's RMSNorm and what derives from it, whose hooks it does not call; any other layer is called. The gradients of
-    both results meet in it. x and delta are (..., D), the results too, in the dtype of x. See `ops/choice.py` for implementations.
+    The kernel, in which the gradients of both results meet, takes the place of the `forward` of torch's RMSNorm over the last dimension and
+    of what derives from it; any other layer is called, and so is one with hooks. x, delta and the results are (..., D), for the kernel of
+    one dtype. See `ops/choice.py` for implementations.
     """
-    if _by_kernel(implementation, x.device) and isinstance(norm, nn.RMSNorm) and norm.eps is not None and norm.weight is not None:
+    joins = delta is None or (delta.shape == x.shape and delta.dtype == x.dtype)
+    plain = isinstance(norm, nn.RMSNorm) and norm.normalized_shape == x.shape[-1:] and not _has_hooks(norm)
+    if _by_kernel(implementation, x.device) and joins and plain and norm.weight is not None and norm.eps is not None:
         from ops.triton.norm import fused_residual_norm
 
-        return fused_residual_norm(x, None if delta is None else delta.to(x.dtype), norm.weight.to(x.dtype), norm.eps)
+        return fused_residual_norm(x, delta, norm.weight.to(x.dtype), norm.eps)
     total = x if delta is None else x + delta
     return total, norm(total)
 
@@ -44,7 +47,7 @@ def gated_mlp(
     """outer(GELU(gate(x)) inner(x)), point-wise in time, added to a residual where there is one.
 
     The kernel is for numbers of 16 bits, autocast's too: in wider ones it would be bound by products, which torch's own do better. It is
-    for plain linear layers, whose hooks it does not call; any others are called.
+    for plain linear layers with biases and without hooks; any others are called.
 
     Args:
         x: (..., D).
@@ -56,7 +59,7 @@ def gated_mlp(
     Returns:
         y (..., D), in the dtype of x or of autocast, or of its sum with a wider residual.
     """
-    if _by_kernel(implementation, x.device) and all(type(layer) is nn.Linear for layer in (gate, inner, outer)):
+    if _by_kernel(implementation, x.device) and _fit_together(x, gate, inner, outer):
         device = x.device.type
         wide = x.dtype == torch.float64 or not torch.is_autocast_enabled(device)  # autocast leaves float64 as it is
         dtype = x.dtype if wide else torch.get_autocast_dtype(device)
@@ -65,7 +68,7 @@ def gated_mlp(
 
             if x.shape[-1] <= MAX_WIDTH:
                 weights = (t.to(dtype) for layer in (gate, inner, outer) for t in (layer.weight, layer.bias))
-                within = residual is not None and residual.dtype == dtype
+                within = residual is not None and residual.dtype == dtype and residual.shape == x.shape
                 y = fused_gated_mlp(x.to(dtype), *weights, residual=residual if within else None)
                 return y if residual is None or within else residual + y
     y = outer(gated_gelu(gate(x), inner(x), implementation))
@@ -117,6 +120,18 @@ def causal_convolution(x: Tensor, before: Tensor, kernel: Tensor, bias: Tensor, 
     for k in range(1, kernel.shape[0]):
         y = torch.addcmul(y, padded[:, k : k + time], kernel[k])
     return y
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    """Whether somebody waits for the layer to be called."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def _fit_together(x: Tensor, gate: nn.Module, inner: nn.Module, outer: nn.Module) -> bool:
+    """Whether they are the layers of an MLP that a kernel may take the place of."""
+    layers = [layer for layer in (gate, inner, outer) if type(layer) is nn.Linear and layer.bias is not None and not _has_hooks(layer)]
+    shapes = [layer.weight.shape for layer in layers]
+    return len(layers) == 3 and shapes[0] == shapes[1] == shapes[2][::-1] and shapes[0][1] == x.shape[-1]
 
 
 def _by_kernel(implementation: Implementation, device: torch.device) -> bool:

@@ -1,7 +1,7 @@
 """The gated MLP as one kernel each way: its hidden channels are never written by the forward pass, and computed again by the backward pass.
 
 Bytes needed, in units of one (B, T, D) tensor, with E hidden channels for each of D: forward 2, 3 with the residual, against 3 + 6 E of
-three products and a gated GELU, 3 + 3 with the sum; backward 3 + 3 E and, for the gradients of the weights, which are torch's products,
+three products and a gated GELU, 6 + 6 E with the sum; backward 3 + 3 E and, for the gradients of the weights, which are torch's products,
 3 E + 2. Operations: 6 E D^2 a step forward, 16 E D^2 backward, where torch's products make 12 E D^2; at D = 128 and E = 3 they need longer
 than the bytes on an H100. Kept in between: x alone.
 """
@@ -16,9 +16,10 @@ from torch.autograd.function import once_differentiable
 from ops.triton.chunks import ACCUMULATORS
 from ops.triton.mlp_kernels import gated_mlp_backward_kernel, gated_mlp_kernel
 
-# To tune on a GPU: steps of a program, hidden channels that it takes at a time, and its warps. All programs read all weights: from the
-# cache of an H100, which gives 5 TB/s, in as long as the products take where there are 128 steps to each; backward more have no registers.
+# To tune on a GPU: steps of a program, hidden channels that it takes at a time forward and backward, and its warps. All programs read all
+# weights, the fewer the more steps each takes; backward there are no registers for more. SMALL is for programs with less memory.
 ROWS, HIDDEN, BACKWARD_HIDDEN, WARPS = 128, 64, 32, 8
+SMALL, SHARED_MEMORY = (64, 32, 32, 4), 184_320
 MIN_BLOCK = 16
 """The least that a GPU's matrix units multiply."""
 MAX_WIDTH = 128
@@ -66,7 +67,7 @@ class _GatedMLP(torch.autograd.Function):
         count = x.numel() // width
         grad_x = torch.empty_like(x)
         grad_hidden, product = x.new_empty((count, 2 * hidden)), x.new_empty((count, hidden))
-        shape = (triton.cdiv(count, ROWS), 2 * hidden + width)
+        shape = (triton.cdiv(count, sizes_for(x)[0]), 2 * hidden + width)
         grad_biases = x.new_empty(shape, dtype=torch.promote_types(x.dtype, torch.float32))
         _over_steps(gated_mlp_backward_kernel, x, tuple(weights[:5]), (grad, grad_x, grad_hidden, product, grad_biases))
         gate_bias, input_bias, output_bias = grad_biases.sum(dim=0).to(x.dtype).split((hidden, hidden, width))
@@ -75,12 +76,20 @@ class _GatedMLP(torch.autograd.Function):
         return grad_x, grad if ctx.adds else None, gate_weight, gate_bias, input_weight, input_bias, output_weight, output_bias
 
 
+def sizes_for(x: Tensor) -> tuple[int, int, int, int]:
+    """Steps, hidden channels forward and backward, and warps, for the memory that a program has on the tensor's device."""
+    if x.is_cuda and torch.cuda.get_device_properties(x.device).shared_memory_per_block_optin < SHARED_MEMORY:
+        return SMALL
+    return ROWS, HIDDEN, BACKWARD_HIDDEN, WARPS
+
+
 def _over_steps(kernel: Any, x: Tensor, weights: tuple[Tensor, ...], others: tuple[Tensor, ...], **constants: bool) -> None:
     width, hidden = x.shape[-1], len(weights[0])
     count = x.numel() // width
+    rows, forward, backward, warps = sizes_for(x)
     if count:
         with torch.cuda.device_of(x):
-            kernel[(triton.cdiv(count, ROWS),)](
+            kernel[(triton.cdiv(count, rows),)](
                 x,
                 *weights,
                 *others,
@@ -88,9 +97,9 @@ def _over_steps(kernel: Any, x: Tensor, weights: tuple[Tensor, ...], others: tup
                 width,
                 hidden,
                 ACC=ACCUMULATORS[torch.promote_types(x.dtype, torch.float32)],
-                ROWS=ROWS,
+                ROWS=rows,
                 WIDTH=max(MIN_BLOCK, triton.next_power_of_2(width)),
-                HIDDEN=BACKWARD_HIDDEN if kernel is gated_mlp_backward_kernel else HIDDEN,
-                num_warps=WARPS,
+                HIDDEN=backward if kernel is gated_mlp_backward_kernel else forward,
+                num_warps=warps,
                 **constants,
             )

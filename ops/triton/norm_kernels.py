@@ -66,7 +66,8 @@ def residual_norm_backward_kernel(
         r = (program * TURNS + turn) * ROWS + tl.arange(0, ROWS)
         values, grad = matrix(total, r, d, count, width, width).to(ACC), matrix(grad_y, r, d, count, width, width).to(ACC)
         inverse = inverse_rms(values, width, EPSILON)[:, None]
-        normed = values * inverse
+        # Steps after the last one have no direction, and add nothing to the sums.
+        normed = tl.where((r < count)[:, None], values * inverse, 0.0)
         sums += tl.sum(grad * normed, axis=0)
         grad = grad * scale[None, :]
         along = tl.sum(grad * normed, axis=1) / width

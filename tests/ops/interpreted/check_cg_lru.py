@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from ops import cg_lru, cg_lru_summary
 from ops.cg_lru import MAX_SQRT_DERIVATIVE, C
+from ops.triton import chunks
 from ops.triton.cg_lru import fused_cg_lru, fused_cg_lru_summary
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 from tests.ops.interpreted.ranks import Ranks
@@ -25,7 +26,10 @@ def fused(x, gates, decay, phase, h0, fresh, slices=None, chunk=CHUNK):
 
 
 CASES = [(dtype, "complex", time) for dtype in (torch.float64, torch.float32, torch.bfloat16) for time in LENGTHS]
-CASES += [(torch.float64, "real", 1), (torch.float64, "real", LENGTHS[2]), (torch.bfloat16, "real", LENGTHS[2])]
+CASES += [(torch.float64, "real", time) for time in LENGTHS] + [
+    (torch.bfloat16, "real", LENGTHS[2]),
+    (torch.float16, "complex", LENGTHS[2]),
+]
 CASES.remove((torch.float32, "complex", 63))  # for the time it takes
 
 
@@ -38,7 +42,12 @@ def test_equals_the_equations(dtype, kind, time):
     outputs, gradients = run(partial(fused, chunk=16 if time == 63 else CHUNK), narrow, fresh)
     expected, expected_gradients = run(restated, wide, fresh)
     assert [out.dtype for out in outputs] == [dtype, torch.promote_types(dtype, torch.float32)]
-    limits = {torch.float64: (F64, F64), torch.float32: (F32, F32_GRADIENT), torch.bfloat16: (BF16, 3 * BF16)}[dtype]
+    limits = {
+        torch.float64: (F64, F64),
+        torch.float32: (F32, F32_GRADIENT),
+        torch.bfloat16: (BF16, 3 * BF16),
+        torch.float16: (BF16 / 8, 3 * BF16 / 8),
+    }[dtype]
     for value, reference in zip(outputs, expected, strict=True):
         assert relative_error(value.double(), reference) < limits[0]
     for value, reference in zip(gradients, expected_gradients, strict=True):
@@ -96,6 +105,17 @@ def test_slices_equal_one_pass_with_one_exchange_each_way(kind, bounds):
     for i, reference in enumerate(expected):
         mine = [grads[i] for _, _, grads in results]
         assert relative_error(torch.cat(mine, dim=1) if i < 2 else sum(mine), reference) < F64
+
+
+def test_chosen_chunks_and_the_rows_that_are_read_together(monkeypatch):
+    """As on a GPU, but for chunks that begin after a few steps, on three levels."""
+    for name, value in {"UNDIVIDED": 3, "MIN_CHUNK": 2, "MAX_CHUNK": 16, "LANES_OF_WORK": 4, "FUSED_ROWS": 8, "BACKWARD_ROWS": 4}.items():
+        monkeypatch.setattr(chunks, name, value)
+    monkeypatch.setattr(chunks, "GIVEN_ROWS", 16)
+    inputs, fresh = make_inputs("complex", 1, 75, 2)
+    results = [run(partial(cg_lru, implementation=implementation), inputs, fresh[:1]) for implementation in ("triton", "reference")]
+    for value, reference in zip(*([*outputs, *gradients] for outputs, gradients in results), strict=True):
+        assert relative_error(value, reference) < F64
 
 
 def test_the_public_function_takes_the_fused_path():

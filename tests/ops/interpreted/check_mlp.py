@@ -42,6 +42,25 @@ def test_added_to_a_residual():
         assert torch.equal(found[1], expected[0])
 
 
+def test_layers_that_are_called():
+    """With hooks or without biases; layers that do not fit together are refused as torch does."""
+    x, called = torch.randn(1, 2, 4, dtype=torch.bfloat16), []
+    layers = [torch.nn.Linear(4, 6, dtype=torch.bfloat16), torch.nn.Linear(4, 6, dtype=torch.bfloat16)]
+    layers.append(torch.nn.Linear(6, 4, bias=False, dtype=torch.bfloat16))
+    layers[0].register_forward_hook(lambda *_: called.append(True))
+    y, expected = (gated_mlp(x, *layers, implementation) for implementation in ("triton", "reference"))
+    assert relative_error(y.float(), expected.float()) < 2 * BF16
+    assert called == [True, True]
+    with pytest.raises(RuntimeError):
+        gated_mlp(x, layers[1], torch.nn.Linear(4, 5, dtype=torch.bfloat16), layers[2], "triton")
+
+
+def test_programs_with_less_memory(monkeypatch):
+    monkeypatch.setattr(mlp, "sizes_for", lambda x: mlp.SMALL)
+    shape = (1, mlp.SMALL[0] + 1, 18, 2 * mlp.SMALL[1] + 5)
+    compare(fused_gated_mlp, restated_mlp, mlp_inputs(*shape, torch.float64), torch.float64)
+
+
 def test_no_steps():
     inputs = mlp_inputs(2, 0, 5, 7, torch.float64)
     y = fused_gated_mlp(*inputs)

@@ -41,6 +41,28 @@ def test_without_a_sum():
         assert relative_error(value, reference) < F64
 
 
+def test_layers_that_are_called():
+    """With hooks, another shape to norm, another dtype to add, or none to scale by: as without the kernel."""
+    x, delta, called = torch.randn(2, 3, 4), torch.randn(2, 3, 4), []
+    hooked = torch.nn.RMSNorm(4, eps=1e-6)
+    hooked.register_forward_hook(lambda *_: called.append(True))
+    cases = [(hooked, delta), (torch.nn.RMSNorm((3, 4), eps=1e-6), delta), (torch.nn.RMSNorm(4, eps=1e-6), delta.double())]
+    cases += [(torch.nn.RMSNorm(4, eps=1e-6, elementwise_affine=False), delta), (torch.nn.RMSNorm(4, eps=1e-6), delta[:1])]
+    for layer, added in cases:
+        results = [residual_norm(x, added, layer, implementation) for implementation in ("triton", "reference")]
+        for value, reference in zip(*results, strict=True):
+            assert torch.equal(value, reference)
+    assert called == [True, True]
+
+
+def test_an_epsilon_of_zero():
+    """Steps that are not there are not normed."""
+    x, delta, _ = norm_inputs(1, 3, 5, torch.float64)
+    layer = torch.nn.RMSNorm(5, eps=0.0).double()
+    grads = [torch.autograd.grad(residual_norm(x, delta, layer, i)[1].square().sum(), layer.weight)[0] for i in ("triton", "reference")]
+    assert relative_error(*grads) < F64
+
+
 def test_no_steps():
     inputs = norm_inputs(2, 0, 5, torch.float64)
     y = norm_of(*inputs, implementation="triton")

@@ -5,8 +5,10 @@ from functools import partial
 import pytest
 import torch
 
+from ops import linear_scan, linear_scan_summary
 from ops.reference import linear_scan_reference
 from ops.scan import scan_with
+from ops.triton import chunks
 from ops.triton.scan import triton_kernels
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 from tests.ops.interpreted.ranks import Ranks
@@ -20,7 +22,9 @@ KERNELS = triton_kernels(CHUNK)
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 
 
-@pytest.mark.parametrize(("dtype", "time"), [(d, t) for d in DTYPES for t in LENGTHS if t < 63 or d.is_complex], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "time"), [(d, t) for d in DTYPES for t in LENGTHS if t < 63 or d.is_complex or d == torch.float64], ids=str
+)
 def test_equals_the_float64_reference(dtype, time):
     inputs = make_inputs(1 if time == 63 else 2, time, 2, dtype, (0.99, 1.0) if time == 63 else (0.0, 0.9999))
     outputs, gradients = run(partial(scan_with, triton_kernels(16) if time == 63 else KERNELS), inputs, dtype)
@@ -48,6 +52,36 @@ def test_any_chunk_and_width(chunk):
     expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
     for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
         assert relative_error(value, reference) < F64
+
+
+@pytest.fixture
+def short_chunks(monkeypatch):
+    """What chooses the length of chunks and of their summaries has chunks to choose after a few steps, on three levels of them."""
+    for name, value in {"UNDIVIDED": 3, "MIN_CHUNK": 2, "MAX_CHUNK": 4, "LANES_OF_WORK": 4}.items():
+        monkeypatch.setattr(chunks, name, value)
+
+
+@pytest.mark.parametrize("time", [3, 4, 17, 63])
+def test_chosen_chunks(short_chunks, time):
+    inputs = make_inputs(1, time, 2, torch.complex128, (0.5, 1.0))
+    outputs, gradients = run(partial(linear_scan, implementation="triton"), inputs, torch.complex128)
+    expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
+    for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
+        assert relative_error(value, reference) < F64
+    product, last = linear_scan_summary(*inputs, implementation="triton")
+    assert relative_error(product, inputs[0].prod(dim=1)) < F64
+    assert relative_error(last, expected[1]) < F64
+
+
+def test_the_lengths_that_are_chosen():
+    """Enough chunks to fill a device, and summaries of them on as few levels as they are short."""
+    assert chunks.chunk_length(1, 960_000, 64) == 128
+    assert chunks.chunk_length(16, 16_000, 64) == 32
+    assert chunks.chunk_length(1, 8_000_000, 64) == 1024
+    assert chunks.chunk_length(1, 64, 64) == 64
+    assert chunks.joined(7500, None) == 128
+    assert chunks.joined(59, None) == 59
+    assert chunks.joined(59, 1) == 2
 
 
 def test_no_steps_leave_the_state():

@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from ops.triton import chunks, neighbours
-
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
@@ -43,5 +41,7 @@ def products_of_bfloat16(monkeypatch):
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
     """Chunks of 4 steps are a block of 3 and one that is left."""
+    from ops.triton import chunks, neighbours
+
     for module, name in ((neighbours, "ROWS"), (chunks, "FUSED_ROWS"), (chunks, "GIVEN_ROWS"), (chunks, "BACKWARD_ROWS")):
         monkeypatch.setattr(module, name, 3)
