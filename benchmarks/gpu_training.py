@@ -1,14 +1,15 @@
 """Rows of `benchmarks.gpu`: training steps of the default model in bf16-mixed, in time and memory."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_timing import check, row, seconds_of
+from benchmarks.gpu_timing import UnequalError, check, row, seconds_of
 from metrics import sample_nats
 from models import HarmonicRNN, LevelSpec
 from models.harmonic_rnn import DEFAULT_LEVELS
@@ -44,8 +45,14 @@ STEPS = (
 )
 
 
-def training_rows(step: Step, device: torch.device, repeats: int, levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS) -> Iterator[str]:
-    """Forward, backward and AdamW; before it, gradients at a small size in float32 and the loss of the very case in bf16-mixed."""
+def training_rows(
+    step: Step,
+    device: torch.device,
+    repeats: int,
+    levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS,
+    times: dict[int, float] | None = None,
+) -> Iterator[str]:
+    """Forward, backward and AdamW; before it, gradients at a small size in float32 and bf16-mixed, and logits and loss of the very case."""
     torch.manual_seed(0)
     net = HarmonicRNN(tuple(replace(level, recompute=step.recompute) for level in levels)).to(device)
     classes = torch.randint(2**net.bits, (step.batch, step.samples), device=device)
@@ -63,10 +70,12 @@ def training_rows(step: Step, device: torch.device, repeats: int, levels: tuple[
         optimizer.step()
         return loss.detach()
 
-    expected = loss_in_pieces(net, classes)
+    expected = checked_loss(step.name, net, function, classes)
     with limited(device, step.memory):
         check(step.name, [run()], [expected], [0.01])
         seconds = seconds_of(run, device, repeats)
+        if times is not None:
+            times[step.samples] = statistics.median(seconds)
         notes = [f"{step.batch * step.samples / statistics.median(seconds):,.0f} samples/s"]
         if device.type == "cuda":
             notes.append(f"peak {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB")
@@ -77,29 +86,52 @@ def linearity_rows(
     device: torch.device, repeats: int, exponents: range = range(17, 24), levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS
 ) -> Iterator[str]:
     """Seconds a sample of a training step, from 2^17 to 2^23 samples; linear within 10 % from 2^20 on is the goal."""
+    times: dict[int, float] = {}
     for exponent in exponents:
         step = Step(1, 2**exponent, "linear within 10 % from T = 1,048,576 on", recompute=True)
-        yield from training_rows(step, device, repeats, levels)
+        yield from training_rows(step, device, repeats, levels, times)
+    first = next((samples for samples in times if samples >= 2**20), None)
+    if first is not None:
+        shares = {samples: times[samples] / samples / (times[first] / first) for samples in times if samples >= first}
+        yield f"time of a sample beside that of {first:,}: " + ", ".join(f"{samples:,} {share:.3f}" for samples, share in shares.items())
 
 
 def check_gradients(net: HarmonicRNN, levels: tuple[LevelSpec, ...], classes: Tensor) -> None:
-    """Raises UnequalError where float32 gradients by the device's kernels differ from those by plain tensor operations."""
+    """Raises UnequalError where gradients by the device's kernels, in float32 or bf16-mixed, are not those by plain tensor operations."""
     gradients = []
-    for scan in ("auto", "reference"):
+    for scan, bfloat16 in (("auto", False), ("auto", True), ("reference", False)):
         twin = HarmonicRNN(levels, scan=scan).to(classes.device)
         twin.load_state_dict(net.state_dict())
-        loss = sample_nats(twin(classes)[0], classes).mean()
+        with torch.autocast(classes.device.type, torch.bfloat16, enabled=bfloat16):
+            loss = sample_nats(twin(classes)[0], classes).mean()
         gradients.append(torch.autograd.grad(loss, list(twin.parameters())))
-    check("gradients of the model", *gradients, [1e-3] * len(gradients[0]))
+    single, mixed, expected = gradients
+    check("gradients of the model", single, expected, [1e-3] * len(expected))
+    for (name, _), value, reference in zip(net.named_parameters(), mixed, expected, strict=True):
+        check_norm(f"gradient of {name} in bf16-mixed", (value - reference).norm(), reference.norm(), 0.25)
+
+
+def check_norm(what: str, difference: Tensor, reference: Tensor, limit: float) -> None:
+    """Raises UnequalError where the norm of a difference is not below a share of the reference's: of roundings that add up at random."""
+    share = (difference / reference).item()
+    if not share < limit:
+        raise UnequalError(f"{what}: differs from its reference by {share:.1e} of its norm, more than {limit}")
 
 
 @torch.no_grad()
-def loss_in_pieces(net: HarmonicRNN, classes: Tensor, pieces: int = 2**17) -> Tensor:
-    """The mean loss in float32, some samples at a time with the state carried on."""
-    total, state = torch.zeros((), dtype=torch.float64, device=classes.device), None
-    for part in classes.split(max(1, pieces // classes.shape[0]), dim=1):
-        logits, state = net(part, state)
-        total += sample_nats(logits, part).sum(dtype=torch.float64)
+def checked_loss(name: str, net: HarmonicRNN, function: Callable[..., Any], classes: Tensor, pieces: int = 2**17) -> Tensor:
+    """The mean loss in float32, some samples at a time with the state carried on; raises UnequalError where the logits of the step, in
+    bf16-mixed and at once, are not those."""
+    with torch.autocast(classes.device.type, torch.bfloat16):
+        logits, _ = function(classes)
+    steps, state = max(1, pieces // classes.shape[0]), None
+    total, difference, norm = torch.zeros((3,), dtype=torch.float64, device=classes.device)
+    for part, found in zip(classes.split(steps, dim=1), logits.split(steps, dim=1), strict=True):
+        expected, state = net(part, state)
+        total += sample_nats(expected, part).sum(dtype=torch.float64)
+        difference += (found.float() - expected).square().sum(dtype=torch.float64)
+        norm += expected.square().sum(dtype=torch.float64)
+    check_norm(f"{name}, logits", difference.sqrt(), norm.sqrt(), 0.05)
     return total / classes.numel()
 
 

@@ -78,8 +78,10 @@ class _GatedMLP(torch.autograd.Function):
 
 def sizes_for(x: Tensor) -> tuple[int, int, int, int]:
     """Steps, hidden channels forward and backward, and warps, for the memory that a program has on the tensor's device."""
-    if x.is_cuda and torch.cuda.get_device_properties(x.device).shared_memory_per_block_optin < SHARED_MEMORY:
-        return SMALL
+    if x.is_cuda:
+        properties = torch.cuda.get_device_properties(x.device)
+        if properties.shared_memory_per_block_optin < SHARED_MEMORY:  # type: ignore[attr-defined]
+            return SMALL
     return ROWS, HIDDEN, BACKWARD_HIDDEN, WARPS
 
 

@@ -7,12 +7,14 @@ from importlib import import_module
 import pytest
 import torch
 
+import models.block
 from benchmarks import gpu, gpu_recurrence
 from benchmarks.gpu_generation import generation_rows
 from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
-from benchmarks.gpu_training import Step, linearity_rows, training_rows
+from benchmarks.gpu_timing import UnequalError
+from benchmarks.gpu_training import Step, checked_loss, linearity_rows, training_rows
 from benchmarks.gpu_tuning import CONSTANTS, tuning_rows
-from models import LevelSpec
+from models import HarmonicRNN, LevelSpec
 from tests.models.test_harmonic_rnn import make_model
 
 LEVELS = (LevelSpec(16, 1, 4), LevelSpec(16, 1))
@@ -94,6 +96,32 @@ def test_training_rows(capsys):
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
     assert out.count("samples/s") == 5
+
+
+def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch):
+    """In its forward pass, or in its gradients."""
+    true = models.block.gated_mlp
+
+    def without_output(*given):
+        y, residual = true(*given), given[5]
+        return residual + 0 * y if torch.is_autocast_enabled("cpu") else y
+
+    def without_gradient(*given):
+        y, residual = true(*given), given[5]
+        return y.detach() + 0 * y + residual - residual.detach() if torch.is_autocast_enabled("cpu") else y
+
+    for wrong in (without_output, without_gradient):
+        monkeypatch.setattr(models.block, "gated_mlp", wrong)
+        gpu.report([partial(training_rows, Step(2, 80, "fast"), levels=LEVELS)], torch.device("cpu"), 1)
+        out = capsys.readouterr().out
+        assert "no speed is reported: gradient of" in out
+        assert " ms (" not in out
+    net = HarmonicRNN(LEVELS)
+    classes = torch.randint(256, (2, 80))
+    assert checked_loss("step", net, net, classes, 32).isfinite()
+    monkeypatch.setattr(models.block, "gated_mlp", without_output)
+    with pytest.raises(UnequalError, match="step, logits: differs"):
+        checked_loss("step", net, net, classes, 32)
 
 
 def test_a_case_that_fails_is_named_and_the_others_go_on(capsys):
