@@ -31,7 +31,7 @@ PRODUCTS = 790e12
 
 MOVE_NOTHING = {"view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "alias"}
 MOVE_NOTHING |= {"split", "split_with_sizes", "chunk", "unbind", "as_strided", "view_as_real", "empty", "empty_like", "new_empty"}
-MOVE_NOTHING |= {"empty_strided", "new_empty_strided", "new_zeros", "zeros", "ones", "lift_fresh", "device"}
+MOVE_NOTHING |= {"empty_strided", "new_empty_strided", "new_zeros", "ones", "lift_fresh", "device"}
 
 
 class Traffic(TorchDispatchMode):
@@ -43,7 +43,9 @@ class Traffic(TorchDispatchMode):
         self.products, self.peak = 0, 0
 
     def add(self, name: str, values: Iterable[Any]) -> None:
-        self.bytes[name] += sum(t.numel() * t.element_size() for t in values if isinstance(t, Tensor))
+        # One that is given twice, in the place of one that is not there, or given and returned, counts once.
+        found = {(t.untyped_storage()._cdata, t.storage_offset(), t.shape): t for t in values if isinstance(t, Tensor)}
+        self.bytes[name] += sum(t.numel() * t.element_size() for t in found.values())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -59,9 +61,7 @@ def kernels_counted(traffic: Traffic) -> Iterator[None]:
     from ops.triton import chunks, mlp, neighbours, norm
 
     def count(kernel: Any, *tensors: Tensor | None) -> None:
-        # One that is given twice, in the place of one that is not there, is read once.
-        found = {(t.untyped_storage()._cdata, t.storage_offset(), t.shape): t for t in tensors if t is not None}
-        traffic.add(f"our {kernel.__name__}", found.values())
+        traffic.add(f"our {kernel.__name__}", tensors)
 
     def count_mlp(kernel: Any, x: Tensor, weights: tuple[Tensor, ...], others: tuple[Tensor, ...], **_: Any) -> None:
         count(kernel, x, *weights, *others)

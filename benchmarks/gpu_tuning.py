@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.gpu_neighbours import LIMITS, NEIGHBOURS, gradients, outputs
 from benchmarks.gpu_recurrence import forward_and_backward, inputs_of
 from benchmarks.gpu_timing import check, row, seconds_of
-from ops import cg_lru
+from ops import cg_lru, linear_scan
 
 WIDTH = 128
 Work = Callable[[int, torch.device], Callable[[], tuple[Tensor, ...]]]
@@ -22,6 +22,13 @@ def recurrence(time: int, device: torch.device) -> Callable[[], tuple[Tensor, ..
     inputs = inputs_of(1, time, WIDTH, torch.bfloat16, device)
     weights = torch.randn_like(inputs[0])
     return lambda: forward_and_backward(cg_lru, inputs, weights)
+
+
+def plain_scan(time: int, device: torch.device) -> Callable[[], tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    inputs = tuple((0.6 * torch.rand(1, time, WIDTH, 2, device=device)).bfloat16().requires_grad_() for _ in range(2))
+    weights = torch.randn_like(inputs[0])
+    return lambda: forward_and_backward(linear_scan, inputs, weights)
 
 
 def neighbour(name: str) -> Work:
@@ -53,9 +60,11 @@ class Constant:
 
 CONSTANTS = (
     Constant("chunks", "LANES_OF_WORK", (2**17, 2**18, 2**19, 2**20), recurrence),
+    Constant("chunks", "MIN_CHUNK", (16, 32, 64), recurrence),
+    Constant("chunks", "UNDIVIDED", (32, 64, 128), recurrence),
     Constant("chunks", "FUSED_ROWS", (2, 4, 8, 16), recurrence),
     Constant("chunks", "BACKWARD_ROWS", (1, 2, 4, 8), recurrence),
-    Constant("chunks", "GIVEN_ROWS", (8, 16, 32), recurrence),
+    Constant("chunks", "GIVEN_ROWS", (8, 16, 32), plain_scan),
     Constant("chunks", "MAX_BLOCK", (32, 64), recurrence),
     Constant("neighbours", "STEPS", (64, 128, 256, 512), neighbour("causal convolution")),
     Constant("neighbours", "ROWS", (4, 8, 16), neighbour("causal convolution")),

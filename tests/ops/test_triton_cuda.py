@@ -89,6 +89,15 @@ def test_extreme_gates_are_finite_in_bfloat16(gate):
         assert all(value.isfinite().all() for value in values)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_gates_by_the_functions_of_the_device(dtype):
+    """Which are approximations, of two units in the last place or so each; the interpreter has numpy's."""
+    from tests.ops.interpreted.check_arithmetic import gates_are_right_to_rounding, moduli_near_one_have_no_bias
+
+    gates_are_right_to_rounding(dtype, "cuda", factor=2)
+    moduli_near_one_have_no_bias(dtype, "cuda")
+
+
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 def test_moduli_of_exactly_zero_and_next_to_one(dtype):
     """Half of the units forget all, the others hardly anything."""
@@ -249,19 +258,47 @@ def test_neighbours_repeat_bit_by_bit():
 LEVELS = (LevelSpec(32, 1, 4), LevelSpec(64, 2))
 
 
-@pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
-def test_compiled_model_equals_the_plain_one(bfloat16):
-    """In bfloat16 the plain one has the gated MLP in one kernel, the compiled one does not: gradients differ by a few roundings."""
+def losses_and_gradients(net, function, classes, bfloat16):
+    with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
+        logits, _ = function(classes)
+    loss = F.cross_entropy(logits.float().flatten(0, 1), classes.flatten())
+    return loss, torch.autograd.grad(loss, list(net.parameters()))
+
+
+def test_compiled_model_equals_the_plain_one():
     torch.manual_seed(0)
-    net, classes, losses = HarmonicRNN(LEVELS, heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda"), []
-    for function in (net, torch.compile(net)):
-        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
-            logits, _ = function(classes)
-        losses.append(F.cross_entropy(logits.float().flatten(0, 1), classes.flatten()))
-    expected, found = (torch.autograd.grad(loss, list(net.parameters())) for loss in losses)
-    assert relative_error(losses[1], losses[0]) < (1e-3 if bfloat16 else F32)
+    net, classes = HarmonicRNN(LEVELS, heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
+    loss, expected = losses_and_gradients(net, net, classes, False)
+    compiled_loss, found = losses_and_gradients(net, torch.compile(net), classes, False)
+    assert relative_error(compiled_loss, loss) < F32
     for value, reference in zip(found, expected, strict=True):
-        assert relative_error(value, reference) < (5e-2 if bfloat16 else 1e-3)
+        assert relative_error(value, reference) < 1e-3
+
+
+def test_compiled_model_is_as_near_to_float32_as_the_plain_one():
+    """In bfloat16, where the plain one has the gated MLP in one kernel and rounds less often: by the norm of all gradients' errors."""
+    torch.manual_seed(0)
+    net, classes = HarmonicRNN(LEVELS, heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
+    _, exact = losses_and_gradients(net, net, classes, False)
+    size = torch.stack([g.norm() for g in exact]).norm()
+    for function in (net, torch.compile(net)):
+        _, found = losses_and_gradients(net, function, classes, True)
+        assert torch.stack([(value - reference).norm() for value, reference in zip(found, exact, strict=True)]).norm() < 0.05 * size
+
+
+def test_gradients_through_slices_equal_one_pass():
+    """Three parts one after the other, each from the state of the one before."""
+    inputs, fresh = gated_inputs(2, 3000, 64, torch.float64)
+    x, gates, decay, phase, h0 = inputs
+    weights = torch.randn_like(x)
+    y, last = cg_lru(*inputs, fresh, implementation="triton")
+    expected = torch.autograd.grad((y * weights).sum() + last.sum(), inputs)
+    loss, state, begins = 0, h0, fresh
+    for part in (slice(0, 1000), slice(1000, 1001), slice(1001, None)):
+        y, state = cg_lru(x[:, part], gates[:, part], decay, phase, state, begins, implementation="triton")
+        loss, begins = loss + (y * weights[:, part]).sum(), torch.zeros_like(fresh)
+    for value, reference in zip(torch.autograd.grad(loss + state.sum(), inputs), expected, strict=True):
+        assert relative_error(value, reference) < F64
 
 
 @pytest.mark.slow
@@ -284,4 +321,5 @@ def test_losses_of_200_steps_in_bfloat16_are_within_a_hundredth_of_float32():
             optimizer.step()
             curve.append(loss.item())
         curves.append(torch.tensor(curve))
-    assert relative_error(curves[1][-50:].mean(), curves[0][-50:].mean()) < 0.01
+    for mixed, single in zip(curves[1].split(20), curves[0].split(20), strict=True):
+        assert relative_error(mixed.mean(), single.mean()) < 0.01
