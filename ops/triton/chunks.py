@@ -37,7 +37,8 @@ def rows_of(kernel: Any, fused: bool) -> int:
 
 
 def joined(chunks: int, chunk: int | None) -> int:
-    """Chunks that are summarised as one, or at most `chunk`: by the root of their number, summaries are as many as what each is made of."""
+    """How many chunks are summarised as one: about the root of their number, so that as many summaries are left, or `chunk` where it is set
+    (2 at least, or as many would be left as there were)."""
     if chunk:
         return max(chunk, 2)
     return chunks if chunks <= UNDIVIDED else triton.next_power_of_2(math.isqrt(chunks))

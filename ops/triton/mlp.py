@@ -16,10 +16,11 @@ from torch.autograd.function import once_differentiable
 from ops.triton.chunks import ACCUMULATORS
 from ops.triton.mlp_kernels import gated_mlp_backward_kernel, gated_mlp_kernel
 
-# To tune on a GPU: steps of a program, hidden channels that it takes at a time forward and backward, and its warps. All programs read all
-# weights, the fewer the more steps each takes; backward there are no registers for more. SMALL is for programs with less memory.
+# To tune on a GPU: steps of a program, hidden channels that it takes at a time forward and backward, and its warps. Each program reads all
+# weights, so that longer ones read them less often in all; backward the registers do not suffice for more channels.
 ROWS, HIDDEN, BACKWARD_HIDDEN, WARPS = 128, 64, 32, 8
 SMALL, SHARED_MEMORY = (64, 32, 32, 4), 184_320
+"""What stands for them where a program has less shared memory than these bytes, which they need; it needs half of that."""
 MIN_BLOCK = 16
 """The least that a GPU's matrix units multiply."""
 MAX_WIDTH = 128
