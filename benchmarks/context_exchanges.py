@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from callbacks.run_record import code_version
@@ -94,7 +95,7 @@ def count_step(net: HarmonicRNN, samples: int, ranks: int) -> list[Count]:
     return counts
 
 
-def main(ranks: int = 8, step_ms: float = 12.5) -> None:
+def main(ranks: PositiveInt = 8, step_ms: float = 12.5) -> None:
     """Counts, then predicts.
 
     Args:

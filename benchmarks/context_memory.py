@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -75,7 +76,7 @@ def split(rank: int, meeting: str, width: int, samples: int, pipe: Any) -> None:
     dist.destroy_process_group()
 
 
-def main(samples: int = 960_000, width: int = 16) -> None:
+def main(samples: PositiveInt = 960_000, width: PositiveInt = 16) -> None:
     """Measures both, and prints the ratio.
 
     Args:

@@ -17,6 +17,7 @@ from threading import Event, Thread
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 
 from audio import Quantiser
 from benchmarks.recordings import prepared, record
@@ -31,7 +32,7 @@ from datamodules.recordings import Recordings
 RATE, SOURCE_RATE = 16_000, 44_100
 
 
-def main(minutes: int = 60, chunk: int = 1 << 20) -> None:
+def main(minutes: PositiveInt = 60, chunk: PositiveInt = 1 << 20) -> None:
     """Runs the tasks.
 
     Args:

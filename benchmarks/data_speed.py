@@ -22,6 +22,7 @@ import soundfile
 import soxr
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 
 from audio import Quantiser, Scaling, scale
 from audio.quantise import Law
@@ -40,7 +41,7 @@ BATCH = 4
 CLIPS_A_REPEAT = 200
 
 
-def main(hours: int = 10, repeats: int = 7) -> None:
+def main(hours: PositiveInt = 10, repeats: PositiveInt = 7) -> None:
     """Checks, then times.
 
     Args:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,7 @@ from metrics import Gaussian, GaussianFit, LogMel, frechet_distance
 RATIOS = (None, 30, 10, 0)  # dB
 
 
-def main(root: Path, shards: Path | None = None, seeds: int = 5) -> None:
+def main(root: Path, shards: Path | None = None, seeds: PositiveInt = 5) -> None:
     """Measures and prints a table.
 
     Args:

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.linalg
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 
 from benchmarks.training_speed import processor, timed
 from callbacks.run_record import code_version
@@ -23,7 +24,7 @@ RATE = 16_000
 GOAL = 20.0
 
 
-def main(clips: int = 1000, repeats: int = 7) -> None:
+def main(clips: PositiveInt = 1000, repeats: PositiveInt = 7) -> None:
     """Checks, then times.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 
 from benchmarks.gpu_generation import STREAMS, generation_rows
 from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
@@ -44,7 +45,7 @@ GROUPS: dict[str, list[Rows]] = {
 }
 
 
-def main(repeats: int = 20, only: Group = "all") -> None:
+def main(repeats: PositiveInt = 20, only: Group = "all") -> None:
     """Checks, then times.
 
     Args:

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
@@ -112,7 +113,7 @@ def counted_step(levels: tuple[LevelSpec, ...], batch: int, samples: int) -> Tra
     return traffic
 
 
-def main(batch: int = 1, samples: int = 960_000, recompute: bool = False, most: int = 20) -> None:
+def main(batch: PositiveInt = 1, samples: PositiveInt = 960_000, recompute: bool = False, most: NonNegativeInt = 20) -> None:
     """Counts the default model's step, and prints the largest of it.
 
     Args:

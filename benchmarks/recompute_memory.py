@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 
 from benchmarks.context_memory import measured
 from benchmarks.training_speed import processor
@@ -31,7 +32,7 @@ def step(recomputed: tuple[int, ...], samples: int, pipe: Any) -> None:
     pipe.send(measured(HarmonicRNN(levels), lambda classes: (classes, None), samples, 1))
 
 
-def main(samples: int = 16_000) -> None:
+def main(samples: PositiveInt = 16_000) -> None:
     """Measures all cases, and prints their ratios.
 
     Args:

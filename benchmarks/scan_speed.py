@@ -16,6 +16,7 @@ from importlib.metadata import version
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 
 from benchmarks.training_speed import check_recurrence, processor
 from callbacks.run_record import code_version
@@ -24,7 +25,7 @@ from ops import linear_scan, linear_scan_summary
 GOAL = 0.6
 
 
-def main(samples: int = 16_000, units: int = 64, repeats: int = 41) -> None:
+def main(samples: PositiveInt = 16_000, units: PositiveInt = 64, repeats: PositiveInt = 41) -> None:
     """Checks, then times.
 
     Args:

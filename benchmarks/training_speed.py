@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
+from jsonargparse.typing import PositiveInt
 
 from callbacks.run_record import code_version
 from metrics import sample_nats
@@ -23,7 +24,7 @@ from ops import cg_lru, linear_scan
 from ops.reference import linear_scan_reference
 
 
-def main(samples: int = 16_000, repeats: int = 7) -> None:
+def main(samples: PositiveInt = 16_000, repeats: PositiveInt = 7) -> None:
     """Checks, then times the default model.
 
     Args:

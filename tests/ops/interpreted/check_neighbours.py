@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import HarmonicRNN, LevelSpec
-from ops import causal_convolution, gated_gelu
+from ops import block_diagonal_gates, causal_convolution, gated_gelu
 from ops.triton.neighbours import fused_causal_convolution
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 from tests.ops.test_neighbours import convolution_inputs, gelu_inputs, outcome, restated_convolution, restated_gelu
@@ -47,6 +47,16 @@ def test_causal_convolution(dtype, taps, time):
 
 def test_channels_of_several_blocks():
     compare(fused_causal_convolution, restated_convolution, convolution_inputs(1, 3, 70, 2, torch.float64), torch.float64)
+
+
+def test_gates_by_one_dense_product():
+    """Those of the batched product, of each head alone, and their gradients."""
+    g = torch.Generator().manual_seed(0)
+    shapes = (2, 5, 12), (3, 4, 4), (3, 4)
+    inputs = [torch.randn(shape, generator=g, dtype=torch.float64).requires_grad_() for shape in shapes]
+    results = [outcome(partial(block_diagonal_gates, implementation=i), inputs) for i in ("triton", "reference")]
+    for value, reference in zip(*([y, *gradients] for y, gradients in results), strict=True):
+        assert relative_error(value, reference) < F64
 
 
 def test_no_steps():
