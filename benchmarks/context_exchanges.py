@@ -16,10 +16,9 @@ from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
-from callbacks.run_record import code_version
-from metrics import sample_nats
-from models import HarmonicRNN, set_slices
-from parallel import ContextGroup, Transport, simulated_groups
+from harmonicrnn.models import HarmonicRNN, sample_nats, set_slices
+from harmonicrnn.parallel import ContextGroup, Transport, simulated_groups
+from harmonicrnn.provenance import code_version
 
 LINKS = {
     "NVLink, 450 GB/s, 5 us a call": (450e9, 5e-6),

@@ -22,10 +22,9 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.training_speed import processor
-from callbacks.run_record import code_version
-from metrics import sample_nats
-from models import HarmonicRNN, LevelSpec, set_slices
-from parallel import ContextGroup, ProcessGroup
+from harmonicrnn.models import HarmonicRNN, LevelSpec, sample_nats, set_slices
+from harmonicrnn.parallel import ContextGroup, ProcessGroup
+from harmonicrnn.provenance import code_version
 
 RANKS = 2
 WARM_UP = 1600  # samples of a first step, which compiles

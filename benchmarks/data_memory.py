@@ -19,15 +19,15 @@ import torch
 from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 
-from audio import Quantiser
 from benchmarks.recordings import prepared, record
 from benchmarks.training_speed import processor
-from callbacks.run_record import code_version
-from datamodules.clips import ClipDataset
+from datamodules.clip_dataset import ClipDataset
 from datamodules.loader import EvaluationLoader, RankBatches
 from datamodules.orders import Clips, clip_table
 from datamodules.preparation import prepare_shards
-from datamodules.recordings import Recordings
+from datamodules.shard_recordings import Recordings
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.provenance import code_version
 
 RATE, SOURCE_RATE = 16_000, 44_100
 

@@ -24,16 +24,16 @@ import torch
 from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 
-from audio import Quantiser, Scaling, scale
-from audio.quantise import Law
 from benchmarks.recordings import prepared, record
 from benchmarks.training_speed import processor, timed
-from callbacks.run_record import code_version
-from datamodules.clips import ClipDataset
+from datamodules.clip_dataset import ClipDataset
 from datamodules.loader import EvaluationLoader, RankBatches
 from datamodules.orders import Clips, Piece, clip_table
 from datamodules.preparation import FULL_SCALE, prepare_shards, shard_path
-from datamodules.recordings import Recordings
+from datamodules.shard_recordings import Recordings
+from harmonicrnn.audio import Quantiser, Scaling, scale
+from harmonicrnn.audio.quantise import Law
+from harmonicrnn.provenance import code_version
 
 CLIP = 131_072
 CHUNK = 1 << 20

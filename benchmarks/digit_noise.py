@@ -23,8 +23,8 @@ from torch import Tensor
 from benchmarks.fad_noise import RATIOS, fitted, noisy
 from cli import main as train
 from datamodules import SC09Digits
-from lightning_modules import DigitClassifier, load_digit_classifier
-from metrics import digit_reference, digit_scores, frechet_distance
+from harmonicrnn.evaluation.digit_classifier import DigitClassifier, load_digit_classifier
+from harmonicrnn.metrics import digit_reference, digit_scores, frechet_distance
 
 CONFIG = Path(__file__).parents[1] / "configs" / "sc09_classifier.yaml"
 BETTER_WHEN_HIGHER = ("is", "mis")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules import SC09
-from metrics import Gaussian, GaussianFit, LogMel, frechet_distance
+from harmonicrnn.metrics import Gaussian, GaussianFit, LogMel, frechet_distance
 
 RATIOS = (None, 30, 10, 0)  # dB
 

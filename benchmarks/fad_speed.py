@@ -17,8 +17,8 @@ from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 
 from benchmarks.training_speed import processor, timed
-from callbacks.run_record import code_version
-from metrics import GaussianFit, LogMel, frechet_distance
+from harmonicrnn.metrics import GaussianFit, LogMel, frechet_distance
+from harmonicrnn.provenance import code_version
 
 RATE = 16_000
 GOAL = 20.0

@@ -26,15 +26,15 @@ from numba import njit
 
 from benchmarks.rounded_weights import as_stored
 from benchmarks.training_speed import processor
-from callbacks.run_record import code_version
-from generation.cpu import CPUEngine
-from generation.cpu import layers as columns
-from generation.cpu.tables import Tables
-from generation.cpu.vector import view
-from generation.engine import PlainEngine
-from generation.sampler import PROMPT_CHUNK, read_prompt
-from models import HarmonicRNN, ModelState
-from voices import load
+from harmonicrnn import load
+from harmonicrnn.generation.cpu import CPUEngine
+from harmonicrnn.generation.cpu import layers as columns
+from harmonicrnn.generation.cpu.llvm import view
+from harmonicrnn.generation.cpu.tables import Tables
+from harmonicrnn.generation.engine import PlainEngine
+from harmonicrnn.generation.sampler import PROMPT_CHUNK, read_prompt
+from harmonicrnn.models import HarmonicRNN, ModelState
+from harmonicrnn.provenance import code_version
 
 STEPS = 8000  # of one stream that are timed at once, about a second
 PIECE = 1600  # samples that are compared at once

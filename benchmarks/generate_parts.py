@@ -18,9 +18,9 @@ from jsonargparse import auto_cli
 
 from benchmarks.generate import check, fresh, timed_draw
 from benchmarks.training_speed import processor
-from callbacks.run_record import code_version
-from generation.cpu import CPUEngine, layers, loop, vector
-from models import HarmonicRNN
+from harmonicrnn.generation.cpu import CPUEngine, layers, llvm, loop
+from harmonicrnn.models import HarmonicRNN
+from harmonicrnn.provenance import code_version
 
 PARTS = {
     "product": "products with weights",
@@ -60,7 +60,7 @@ def main(stored: Literal["full", "bfloat16", "int8"] = "int8", threads: int = 2,
 def leave_out(part: str) -> None:
     """Replaces a function of the layers by one that does nothing, before anything is compiled."""
 
-    @vector.jit
+    @llvm.jit
     def nothing(*arguments: Any) -> None:
         pass
 

@@ -20,7 +20,17 @@ from jsonargparse import auto_cli
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ops.triton import backward, chunks, kernels, mlp, mlp_kernels, neighbour_kernels, neighbours, norm, norm_kernels
+from harmonicrnn.ops.triton import (
+    backward_kernels,
+    chunks,
+    forward_kernels,
+    mlp,
+    mlp_kernels,
+    neighbour_kernels,
+    neighbour_launches,
+    norm,
+    norm_kernels,
+)
 
 TARGET = GPUTarget("cuda", 90, 32)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -59,14 +69,14 @@ def scan_case(kernel: Any, dtype: str, fused: bool, complex_: bool = True, units
     return Case(kernel, dtype, constants, 1)
 
 
-def convolution_case(kernel: Any, dtype: str, taps: int = 4, channels: int = neighbours.MAX_CHANNELS) -> Case:
-    block = min(triton.next_power_of_2(channels), neighbours.MAX_CHANNELS)
-    constants = {"TAPS": taps, "STEPS": neighbours.STEPS, "ROWS": neighbours.ROWS, "CHANNELS": channels, "BLOCK": block}
+def convolution_case(kernel: Any, dtype: str, taps: int = 4, channels: int = neighbour_launches.MAX_CHANNELS) -> Case:
+    block = min(triton.next_power_of_2(channels), neighbour_launches.MAX_CHANNELS)
+    constants = {"TAPS": taps, "STEPS": neighbour_launches.STEPS, "ROWS": neighbour_launches.ROWS, "CHANNELS": channels, "BLOCK": block}
     return Case(kernel, dtype, constants, 1)
 
 
 def gelu_case(kernel: Any, dtype: str) -> Case:
-    return Case(kernel, dtype, {"BLOCK": neighbours.GELU_BLOCK}, 4)
+    return Case(kernel, dtype, {"BLOCK": neighbour_launches.GELU_BLOCK}, 4)
 
 
 def mlp_case(kernel: Any, dtype: str, width: int = 128) -> Case:
@@ -79,9 +89,9 @@ def norm_case(kernel: Any, dtype: str, width: int = 128) -> Case:
     return Case(kernel, dtype, constants, norm.WARPS)
 
 
-RECURRENCE = [kernels.summary_kernel, kernels.forward_kernel, kernels.adjoint_kernel]
-FUSED = [*RECURRENCE, backward.gated_backward_kernel]
-GIVEN = [*RECURRENCE, backward.scan_backward_kernel]
+RECURRENCE = [forward_kernels.summary_kernel, forward_kernels.forward_kernel, forward_kernels.adjoint_kernel]
+FUSED = [*RECURRENCE, backward_kernels.gated_backward_kernel]
+GIVEN = [*RECURRENCE, backward_kernels.scan_backward_kernel]
 GELUS = [neighbour_kernels.gated_gelu_kernel, neighbour_kernels.gated_gelu_backward_kernel]
 CONVOLUTIONS = [neighbour_kernels.convolution_kernel, neighbour_kernels.convolution_backward_kernel]
 NORMS = [norm_kernels.residual_norm_kernel, norm_kernels.residual_norm_backward_kernel]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_timing import UnequalError, check, row, seconds_of
-from generation.gpu import GraphEngine
-from models import HarmonicRNN
+from harmonicrnn.generation.gpu import GraphEngine
+from harmonicrnn.models import HarmonicRNN
 
 STREAMS = {1: "16,000 samples/s", 4096: "10,000,000 samples/s"}
 """Clips that are drawn together, and the goal for all of them."""

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.gpu_timing import check, copy_bandwidth, row, seconds_of
-from metrics import sample_nats
-from ops import Implementation, causal_convolution, gated_gelu, gated_mlp, residual_norm
+from harmonicrnn.models import sample_nats
+from harmonicrnn.ops import Implementation, causal_convolution, gated_gelu, gated_mlp, residual_norm
 
 LIMITS = (1e-2, 2e-2)  # outputs and gradients in bfloat16, of which torch's own operations round each intermediate
 WIDTH, EXPANSION, TAPS, CLASSES = 128, 3, 4, 256

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu_timing import check, copy_bandwidth, row, seconds_of
-from ops import cg_lru, linear_scan
-from ops.cg_lru import C
+from harmonicrnn.ops import cg_lru, linear_scan
+from harmonicrnn.ops.cg_lru import C
 
 FORWARD, BOTH = 3, 9  # needed bytes, in units of one (B, T, D) tensor
 LIMITS = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (6e-3, 1.2e-2)}

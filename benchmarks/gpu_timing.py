@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.training_speed import processor
-from callbacks.run_record import code_version
+from harmonicrnn.provenance import code_version
 
 
 class UnequalError(Exception):

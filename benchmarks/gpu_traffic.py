@@ -23,9 +23,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_counts import BANDWIDTH
-from metrics import sample_nats
-from models import HarmonicRNN, LevelSpec
-from models.harmonic_rnn import DEFAULT_LEVELS
+from harmonicrnn.models import HarmonicRNN, LevelSpec, sample_nats
+from harmonicrnn.models.harmonic_rnn import DEFAULT_LEVELS
 
 PRODUCTS = 790e12
 """Operations a second of bfloat16 products, as measured on an H200."""
@@ -59,7 +58,7 @@ class Traffic(TorchDispatchMode):
 @contextmanager
 def kernels_counted(traffic: Traffic) -> Iterator[None]:
     """The project's GPU kernels are chosen, and counted where they would be launched."""
-    from ops.triton import chunks, mlp, neighbours, norm
+    from harmonicrnn.ops.triton import chunks, mlp, neighbour_launches, norm
 
     def count(kernel: Any, *tensors: Tensor | None) -> None:
         traffic.add(f"our {kernel.__name__}", tensors)
@@ -70,14 +69,14 @@ def kernels_counted(traffic: Traffic) -> Iterator[None]:
 
     with ExitStack() as stack:
         for target, name, function in (
-            ("ops.choice", "why_not", lambda *_: None),
+            ("harmonicrnn.ops.choice", "why_not", lambda *_: None),
             (
                 chunks.Steps,
                 "launch",
                 lambda steps, kernel, *tensors, **_: count(kernel, *tensors),
             ),
-            (neighbours, "_elementwise", count),
-            (neighbours, "_over_parts", lambda kernel, x, tensors, *_: count(kernel, *tensors)),
+            (neighbour_launches, "_elementwise", count),
+            (neighbour_launches, "_over_parts", lambda kernel, x, tensors, *_: count(kernel, *tensors)),
             (norm, "_over_steps", lambda kernel, x, turns, tensors, **_: count(kernel, *tensors)),
             (mlp, "_over_steps", count_mlp),
         ):

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_timing import UnequalError, check, row, seconds_of
-from metrics import sample_nats
-from models import HarmonicRNN, LevelSpec
-from models.harmonic_rnn import DEFAULT_LEVELS
+from harmonicrnn.models import HarmonicRNN, LevelSpec, sample_nats
+from harmonicrnn.models.harmonic_rnn import DEFAULT_LEVELS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.gpu_neighbours import LIMITS, NEIGHBOURS, gradients, outputs
 from benchmarks.gpu_recurrence import forward_and_backward, inputs_of
 from benchmarks.gpu_timing import check, row, seconds_of
-from ops import cg_lru, linear_scan
+from harmonicrnn.ops import cg_lru, linear_scan
 
 WIDTH = 128
 Work = Callable[[int, torch.device], Callable[[], tuple[Tensor, ...]]]
@@ -50,7 +50,7 @@ def neighbour(name: str) -> Work:
 
 @dataclass(frozen=True)
 class Constant:
-    """One of a module's in `ops.triton`, what it is to be, and work that depends on it."""
+    """One of a module's in `harmonicrnn.ops.triton`, what it is to be, and work that depends on it."""
 
     module: str
     name: str
@@ -66,10 +66,10 @@ CONSTANTS = (
     Constant("chunks", "BACKWARD_ROWS", (1, 2, 4, 8), recurrence),
     Constant("chunks", "GIVEN_ROWS", (8, 16, 32), plain_scan),
     Constant("chunks", "MAX_BLOCK", (32, 64), recurrence),
-    Constant("neighbours", "STEPS", (64, 128, 256, 512), neighbour("causal convolution")),
-    Constant("neighbours", "ROWS", (4, 8, 16), neighbour("causal convolution")),
-    Constant("neighbours", "MAX_CHANNELS", (32, 64), neighbour("causal convolution")),
-    Constant("neighbours", "GELU_BLOCK", (512, 1024, 2048), neighbour("gated GELU")),
+    Constant("neighbour_launches", "STEPS", (64, 128, 256, 512), neighbour("causal convolution")),
+    Constant("neighbour_launches", "ROWS", (4, 8, 16), neighbour("causal convolution")),
+    Constant("neighbour_launches", "MAX_CHANNELS", (32, 64), neighbour("causal convolution")),
+    Constant("neighbour_launches", "GELU_BLOCK", (512, 1024, 2048), neighbour("gated GELU")),
     Constant("norm", "NUMBERS", (1024, 2048, 4096), neighbour("sum and RMSNorm")),
     Constant("norm", "TURNS", (4, 16, 64), neighbour("sum and RMSNorm")),
     Constant("norm", "WARPS", (2, 4, 8), neighbour("sum and RMSNorm")),
@@ -82,7 +82,7 @@ CONSTANTS = (
 
 def tuning_rows(constant: Constant, value: int, time: int, device: torch.device, repeats: int) -> Iterator[str]:
     """Forward + backward with one constant changed."""
-    module = import_module(f"ops.triton.{constant.module}")  # here, so that triton is loaded only where it computes
+    module = import_module(f"harmonicrnn.ops.triton.{constant.module}")  # here, so that triton is loaded only where it computes
     both, before = constant.work(time, device), getattr(module, constant.name)
     expected, what = both(), f"{constant.module}.{constant.name} = {value:,}"
     usual = statistics.median(seconds_of(both, device, repeats))

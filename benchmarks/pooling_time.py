@@ -15,9 +15,8 @@ from jsonargparse.typing import PositiveInt
 from omegaconf import OmegaConf
 
 from benchmarks.training_speed import processor
-from callbacks.run_record import code_version
-from metrics import sample_nats
-from models import HarmonicRNN, LevelSpec
+from harmonicrnn.models import HarmonicRNN, LevelSpec, sample_nats
+from harmonicrnn.provenance import code_version
 
 CONFIGS = Path(__file__).parents[1] / "configs/ablations"
 

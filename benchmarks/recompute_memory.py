@@ -18,9 +18,9 @@ from jsonargparse.typing import PositiveInt
 
 from benchmarks.context_memory import measured
 from benchmarks.training_speed import processor
-from callbacks.run_record import code_version
-from models import HarmonicRNN
-from models.harmonic_rnn import DEFAULT_LEVELS
+from harmonicrnn.models import HarmonicRNN
+from harmonicrnn.models.harmonic_rnn import DEFAULT_LEVELS
+from harmonicrnn.provenance import code_version
 
 CASES = {"none": (), "outermost level": (0,), "all levels": tuple(range(len(DEFAULT_LEVELS)))}
 

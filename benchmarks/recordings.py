@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audio import compose, render
 from datamodules.preparation import prepare_shards
-from datamodules.recordings import Recordings
+from datamodules.shard_recordings import Recordings
+from harmonicrnn.audio import compose, render
 
 NOISE = 0.002  # -54 dB, as in a room: without it FLAC would have an easier time than with real recordings
 

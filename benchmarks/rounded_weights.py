@@ -4,7 +4,7 @@ import copy
 
 from torch import Tensor, nn
 
-from models import DownPool, GatedRecurrence, HarmonicRNN, ResidualBlock, UpPool
+from harmonicrnn.models import DownPool, GatedRecurrence, HarmonicRNN, ResidualBlock, UpPool
 
 MIN_INT8 = 64  # inputs below which the engine keeps weights in bfloat16 instead
 

@@ -19,8 +19,8 @@ from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 
 from benchmarks.training_speed import check_recurrence, processor
-from callbacks.run_record import code_version
-from ops import linear_scan, linear_scan_summary
+from harmonicrnn.ops import linear_scan, linear_scan_summary
+from harmonicrnn.provenance import code_version
 
 GOAL = 0.6
 

@@ -17,11 +17,10 @@ import torch
 from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 
-from callbacks.run_record import code_version
-from metrics import sample_nats
-from models import GatedRecurrence, HarmonicRNN
-from ops import cg_lru, linear_scan
-from ops.reference import linear_scan_reference
+from harmonicrnn.models import GatedRecurrence, HarmonicRNN, sample_nats
+from harmonicrnn.ops import cg_lru, linear_scan
+from harmonicrnn.ops.reference import linear_scan_reference
+from harmonicrnn.provenance import code_version
 
 
 def main(samples: PositiveInt = 16_000, repeats: PositiveInt = 7) -> None:

@@ -1,7 +1,7 @@
 """What is reported, written and kept while a run goes on: one class per file."""
 
 from callbacks.audio_samples import AudioSamples
-from callbacks.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
+from callbacks.checkpointing import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
 from callbacks.ema import EMA
 from callbacks.frechet_audio_distance import FrechetAudioDistance
 from callbacks.nll_report import NLLReport

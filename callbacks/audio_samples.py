@@ -4,15 +4,15 @@ import time
 
 import lightning as L
 import torch
-import torchaudio
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import override
 
-from audio import write_wav
 from callbacks.run_directory import run_directory
-from generation import Engine, generate, make_engine
+from harmonicrnn.audio import write_wav
+from harmonicrnn.evaluation.figures import mel_decibels
+from harmonicrnn.generation import Engine, generate, make_engine
 
 BUDGET = 0.05
 TRIAL_STEPS = 16
@@ -89,15 +89,6 @@ def waveform_figure(samples: Tensor, sample_rate: int) -> Figure:
     axes = figure.add_subplot(xlabel="seconds", ylabel="amplitude", ylim=(-1, 1))
     axes.plot(torch.arange(len(samples)) / sample_rate, samples, linewidth=0.5)
     return figure
-
-
-def mel_decibels(samples: Tensor, sample_rate: int) -> Tensor:
-    """The mel-spectrogram of a waveform (T,) in dB under its peak, down to -80: (64, frames)."""
-    window = 1024
-    padded = torch.nn.functional.pad(samples, (0, max(0, window - len(samples))))
-    mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=window, hop_length=window // 4, n_mels=64)(padded)
-    decibels = torchaudio.functional.amplitude_to_DB(mel, 10.0, 1e-10, 0.0, top_db=80.0)
-    return decibels - decibels.max()
 
 
 def mel_figure(samples: Tensor, sample_rate: int) -> Figure:

@@ -12,14 +12,24 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from callbacks.reference_statistics import reference_key, reference_statistics
+from callbacks.reference_statistics import reference_statistics
 from callbacks.run_directory import run_directory
 from datamodules import AudioDataModule
-from errors import UserError
-from files import replacing
-from generation import generate
-from metrics import Embedder, EmbeddingName, FrechetExtrapolation, Gaussian, GaussianFit, frechet_distance, make_embedder, shortage
-from metrics.kept_statistics import default_cache
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation.clip_sets import reference_key
+from harmonicrnn.files import replacing
+from harmonicrnn.generation import generate
+from harmonicrnn.metrics import (
+    Embedder,
+    EmbeddingName,
+    FrechetExtrapolation,
+    Gaussian,
+    GaussianFit,
+    frechet_distance,
+    make_embedder,
+    shortage,
+)
+from harmonicrnn.metrics.statistics_cache import default_cache
 
 
 class FrechetAudioDistance(Callback):

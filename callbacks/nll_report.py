@@ -12,9 +12,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from callbacks.run_directory import run_directory
-from datamodules.clips import Batch
-from files import replacing
-from metrics import NegativeLogLikelihood, NLLByPosition
+from harmonicrnn.audio.dataset import Batch
+from harmonicrnn.files import replacing
+from harmonicrnn.metrics import NegativeLogLikelihood, NLLByPosition
 
 COMPARED = "an exact mean over all samples; the published tables average batches and drop the last, which differs in the third decimal"
 
@@ -33,7 +33,7 @@ class NLLReport(Callback):
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
         measured = {name: value.item() for name, value in self.metric.compute().items()}
         pl_module.log(tag, measured["bits_per_sample"], prog_bar=True, sync_dist=True)
-        curve = position_curve(self.by_position)
+        curve = self.by_position.curve()
         if trainer.state.fn == "fit" and trainer.logger is not None and trainer.is_global_zero and not trainer.sanity_checking:
             writer = trainer.logger.experiment  # type: ignore[attr-defined]
             writer.add_figure(f"{tag}_by_position", position_figure(curve), trainer.global_step)
@@ -87,13 +87,6 @@ class NLLReport(Callback):
     def _update(self, nats: Tensor, batch: Batch) -> None:
         self.metric.update(nats, batch.valid, batch.start)
         self.by_position.update(nats, batch.valid, batch.context, batch.start)
-
-
-def position_curve(metric: NLLByPosition) -> list[dict[str, float]]:
-    """Bins that hold samples: the first position of each, its bits per sample, and how many samples it holds."""
-    measured, edges = metric.compute(), [0, *NLLByPosition.edges().tolist()]
-    rows = zip(edges, measured["bits_per_sample"].tolist(), measured["samples"].tolist(), strict=True)
-    return [{"from": start, "bits_per_sample": bits, "samples": samples} for start, bits, samples in rows if samples]
 
 
 def position_figure(curve: list[dict[str, float]]) -> Figure:

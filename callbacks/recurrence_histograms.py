@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from typing_extensions import override
 
-from datamodules.clips import Batch
-from models import GatedRecurrence
+from harmonicrnn.audio.dataset import Batch
+from harmonicrnn.models import GatedRecurrence
 
 
 class RecurrenceHistograms(Callback):

@@ -1,25 +1,19 @@
 """What generated clips are compared with in training: the embeddings of a split, fitted once and kept."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules import AudioDataModule
-from datamodules.base import Split
-from errors import UserError
-from metrics import Embedder, Gaussian, GaussianFit
-from metrics.kept_statistics import embedding_key, keep_statistics, read_statistics, statistics_path
+from harmonicrnn.audio.dataset import Split
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation.clip_sets import reference_key
+from harmonicrnn.metrics import Embedder, Gaussian, GaussianFit
+from harmonicrnn.metrics.statistics_cache import keep_statistics, read_statistics, statistics_path
 
 GROUP = 64  # clips that are read and embedded at a time
-
-
-def reference_key(data: AudioDataModule, split: Split, embedder: Embedder) -> dict[str, Any]:
-    """All that the statistics of a split depend on."""
-    of_data = {"split": split, "data": data.checksum(split), "protocol": data.protocol, "clips": data.clip_count(split)}
-    return embedding_key(embedder) | of_data
 
 
 def reference_statistics(

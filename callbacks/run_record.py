@@ -1,10 +1,6 @@
 """What it takes to know later what a run was."""
 
 import json
-import platform
-import subprocess
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,19 +8,9 @@ from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from callbacks.run_directory import run_directory
-from files import replacing
-from lightning_modules.checkpoints import FORMAT, KEY
-
-LIBRARIES = ("torch", "torchaudio", "lightning", "torchmetrics", "numpy", "numba", "soundfile", "soxr", "frechet-audio-distance")
-
-
-def code_version() -> str:
-    """The commit of the code, marked where files differ from it; "unknown" outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+from harmonicrnn.checkpoints import FORMAT, KEY
+from harmonicrnn.files import replacing
+from harmonicrnn.provenance import provenance
 
 
 class RunRecord(Callback):
@@ -37,10 +23,8 @@ class RunRecord(Callback):
     def __init__(self, seed: int | None = None) -> None:
         self.record: dict[str, Any] = {
             "format": FORMAT,
-            "code": code_version(),
             "seed": seed,
-            "python": platform.python_version(),
-            "libraries": {name: version(name) for name in LIBRARIES},
+            **provenance(),
         }
 
     @override

@@ -11,10 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from typing_extensions import override
 
-from datamodules.base import MEMORY
-from errors import UserError
-from metrics import sample_nats
-from models import undivided
+from datamodules.audio_datamodule import MEMORY
+from harmonicrnn.errors import UserError
+from harmonicrnn.models import sample_nats, undivided
 
 PROBE_SAMPLES = 8000
 STATE_BYTES = 16  # for each parameter in float32: itself, its gradient and AdamW's two moments

@@ -9,7 +9,7 @@ import lightning as L
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-from signals import STOPPING, restore
+from harmonicrnn.signals import STOPPING, restore
 
 TRY_AGAIN = os.EX_TEMPFAIL
 """Exit status (75) of a training that was asked to stop and can go on from its last checkpoint."""

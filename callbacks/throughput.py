@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from datamodules.clips import Batch
+from harmonicrnn.audio.dataset import Batch
 
 
 class Throughput(Callback):

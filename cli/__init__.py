@@ -1,5 +1,5 @@
 """The command line: which commands there are, where runs lie, and what the user is told when something is wrong."""
 
-from cli.app import main
+from cli.training_cli import main
 
 __all__ = ["main"]

@@ -17,7 +17,7 @@ from typing import IO
 
 from rich import progress
 
-from errors import UserError
+from harmonicrnn.errors import UserError
 
 MAX_MEMBERS = 1_000_000  # empty files fill a disk too
 PIECE = 1 << 20

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from natsort import natsorted
-
-from audio.reading import SUFFIXES
-from datamodules.base import AudioDataModule, Split
-from datamodules.splits import split_by_order, visible
-from errors import UserError
+from datamodules.audio_datamodule import AudioDataModule
+from datamodules.splits import split_by_order
+from harmonicrnn.audio.dataset import Split
+from harmonicrnn.audio.folders import find_recordings
+from harmonicrnn.audio.reading import SUFFIXES
+from harmonicrnn.errors import UserError
 
 
 class AudioFolder(AudioDataModule):
@@ -38,6 +38,14 @@ class AudioFolder(AudioDataModule):
             raise UserError(f"{error}: cut them into more files, or sort them into train/, validation/ and test/") from error
 
 
-def find_recordings(folder: Path) -> list[Path]:
-    """The audio files in a folder, at any depth, in natural order of their names."""
-    return natsorted((p for p in visible(folder, "**/*") if p.suffix.lower() in SUFFIXES), key=lambda p: p.as_posix())
+class WholeFolder(AudioFolder):
+    """All recordings of a folder as one split, the test split."""
+
+    def files(self) -> dict[Split, list[Path]]:
+        found = find_recordings(self.root)
+        if not found:
+            raise UserError(f"{self.root}: no audio files (.wav, .flac, .ogg) in it or below it")
+        return {"train": [], "validation": [], "test": found}
+
+    def title(self, split: Split) -> str:
+        return str(self.root)

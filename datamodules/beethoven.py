@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import Split
-from datamodules.fetched import FetchedDataModule
-from datamodules.sources import HubArchive
-from datamodules.splits import split_wavs, visible
+from datamodules.download_sources import HubArchive
+from datamodules.downloadable import FetchedDataModule
+from datamodules.splits import split_wavs
+from harmonicrnn.audio.dataset import Split
+from harmonicrnn.audio.folders import visible
 
 
 class Beethoven(FetchedDataModule):

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich import progress
 
 from datamodules.archives import unpack
-from errors import UserError
+from harmonicrnn.errors import UserError
 
 
 class Archive(Protocol):

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.clips import Batch, ClipDataset, collate
+from datamodules.clip_dataset import ClipDataset, collate
 from datamodules.orders import Clips, Crops, Piece, Sequential
-from datamodules.recordings import Recordings
-from errors import UserError
-from signals import leave_signals
+from datamodules.shard_recordings import Recordings
+from harmonicrnn.audio.dataset import Batch
+from harmonicrnn.errors import UserError
+from harmonicrnn.signals import leave_signals
 
 
 class RankBatches:
@@ -58,7 +59,7 @@ class EvaluationLoader(DataLoader[Batch]):
             yield from super().__iter__()
         except UserError as error:
             # Of a worker's, torch makes the message its whole traceback.
-            raise UserError(str(error).splitlines()[-1].removeprefix("errors.UserError: ")) from error
+            raise UserError(str(error).splitlines()[-1].removeprefix("harmonicrnn.errors.UserError: ")) from error
 
 
 class StreamLoader(EvaluationLoader):

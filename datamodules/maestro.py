@@ -7,10 +7,10 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.base import Split
-from datamodules.fetched import FetchedDataModule
-from datamodules.sources import WebArchive
-from errors import UserError
+from datamodules.download_sources import WebArchive
+from datamodules.downloadable import FetchedDataModule
+from harmonicrnn.audio.dataset import Split
+from harmonicrnn.errors import UserError
 
 TABLE = "maestro-v3.0.0.csv"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import UserError
+from harmonicrnn.errors import UserError
 
 FORMAT = 2
 BLOCK = 16_384

@@ -23,12 +23,12 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audio import stream_mono
-from audio.reading import probe
 from datamodules.manifest import BLOCK, FORMAT, Entry, entry_line, manifest_lines, read_manifest
-from errors import UserError
-from files import remove_parts, replacing
-from signals import leave_signals
+from harmonicrnn.audio import stream_mono
+from harmonicrnn.audio.reading import probe
+from harmonicrnn.errors import UserError
+from harmonicrnn.files import remove_parts, replacing
+from harmonicrnn.signals import leave_signals
 
 FULL_SCALE = 32768
 INLINE_BYTES = 32 << 20  # less than this is prepared before other processes would have started

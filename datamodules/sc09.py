@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.base import Split
-from datamodules.fetched import FetchedDataModule
-from datamodules.recordings import Recordings
-from datamodules.sources import WebArchive
-from datamodules.splits import visible
-from errors import UserError
+from datamodules.download_sources import WebArchive
+from datamodules.downloadable import FetchedDataModule
+from datamodules.shard_recordings import Recordings
+from harmonicrnn.audio.dataset import Split
+from harmonicrnn.audio.folders import visible
+from harmonicrnn.errors import UserError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LISTS: dict[str, Split] = {"validation_list.txt": "validation", "testing_list.txt": "test"}

@@ -4,9 +4,9 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from datamodules.clips import Batch
 from datamodules.sc09 import SC09
-from errors import UserError
+from harmonicrnn.audio.dataset import Batch
+from harmonicrnn.errors import UserError
 
 
 class SC09Digits(SC09):

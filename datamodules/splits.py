@@ -1,23 +1,14 @@
 """Which recordings there are, and splitting those that come without lists as the published tables do (the S4/SaShiMi repository)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from natsort import natsorted
 
-from datamodules.base import Split
-from errors import UserError
+from harmonicrnn.audio.dataset import Split
+from harmonicrnn.audio.folders import visible
+from harmonicrnn.errors import UserError
 
 TRAIN_SHARE = 0.88
-
-
-def visible(folder: Path, pattern: str) -> Iterator[Path]:
-    """The files of a folder that match, without hidden ones and those in hidden folders: `._x.wav` is what macOS notes of an `x.wav`."""
-    for path in folder.glob(pattern):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        # A link that leads nowhere is a recording that is missing, not one less.
-        if not hidden and (path.is_file() or (path.is_symlink() and not path.is_dir())):
-            yield path
 
 
 def split_by_order(root: Path, paths: list[Path]) -> dict[Split, list[Path]]:

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio import Note, compose, extremes, render
-from datamodules.base import AudioDataModule, Split
-from datamodules.clips import ClipDataset
+from datamodules.audio_datamodule import AudioDataModule
+from datamodules.clip_dataset import ClipDataset
 from datamodules.manifest import Entry
-from errors import UserError
+from harmonicrnn.audio import Note, compose, extremes, render
+from harmonicrnn.audio.dataset import Split
+from harmonicrnn.errors import UserError
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MAX_CLIPS = 10_000_000

@@ -3,9 +3,14 @@
 import sys
 from pathlib import Path
 
-from errors import UserError
-from lightning_modules.autoregressive import AutoregressiveModule
-from lightning_modules.checkpoints import read_checkpoint
+import torch
+
+from harmonicrnn.audio import Scaling
+from harmonicrnn.checkpoints import read_checkpoint
+from harmonicrnn.errors import UserError
+from harmonicrnn.old_names import current
+from harmonicrnn.voice import Voice, load
+from lightning_modules.autoregressive_module import AutoregressiveModule
 
 
 def load_module(path: Path) -> AutoregressiveModule:
@@ -14,10 +19,19 @@ def load_module(path: Path) -> AutoregressiveModule:
     Raises:
         UserError: the checkpoint cannot be used, or was made by something else.
     """
-    name = read_checkpoint(path)["hyper_parameters"].get("_class_path", "lightning_modules.HarmonicModule")
+    name = current(read_checkpoint(path)["hyper_parameters"].get("_class_path", "lightning_modules.HarmonicModule"))
     place, _, kind = name.rpartition(".")
     # Nothing is imported because a checkpoint says so.
     found = getattr(sys.modules.get(place), kind, None)
     if not (isinstance(found, type) and issubclass(found, AutoregressiveModule)):
         raise UserError(f"{path}: is of {name}, which is no autoregressive model, or whose module must be imported first")
     return found.load_from_checkpoint(path, map_location="cpu")
+
+
+def load_voice(path: Path, scaling: Scaling | None = None, device: str | torch.device = "cpu") -> Voice:
+    """As `harmonicrnn.load`, for the models of all modules.
+
+    Raises:
+        UserError: the checkpoint cannot be used, or was made by something else.
+    """
+    return load(path, load_module(path).net, scaling, device)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import undivided
+from harmonicrnn.models import undivided
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from errors import UserError
+from harmonicrnn.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -45,17 +45,17 @@ def test_the_readme_names_the_main_pins():
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
 def test_every_config_is_accepted_by_the_command_line(path, command, monkeypatch, tmp_path):
     """Parsed and built by the real CLI, up to the point where the trainer would start."""
-    from cli import app, main
-    from cli.runs import Run
+    from cli import main, training_cli
+    from harmonicrnn.runs import Run
     from lightning_modules import AutoregressiveModule
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py"])
     reached = []
-    monkeypatch.setattr(app.HarmonicCLI, "_run_subcommand", lambda self, name: reached.append((self.model, self.datamodule)))
-    monkeypatch.setattr(app, "find_run", lambda *_: Run(tmp_path, tmp_path / "none.ckpt"))
-    monkeypatch.setattr(app, "read_checkpoint", lambda *_: None)
-    monkeypatch.setattr(app, "check_fits", lambda *_: None)
+    monkeypatch.setattr(training_cli.HarmonicCLI, "_run_subcommand", lambda self, name: reached.append((self.model, self.datamodule)))
+    monkeypatch.setattr(training_cli, "find_run", lambda *_: Run(tmp_path, tmp_path / "none.ckpt"))
+    monkeypatch.setattr(training_cli, "read_checkpoint", lambda *_: None)
+    monkeypatch.setattr(training_cli, "check_fits", lambda *_: None)
     assert main([command, "--config", str(path)]) == 0
     ((module, data),) = reached
     assert module.quantiser == data.quantiser
@@ -65,10 +65,10 @@ def test_every_config_is_accepted_by_the_command_line(path, command, monkeypatch
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_accepted_by_prepare(path, monkeypatch):
-    from cli import main, prepare
+    from cli import main, prepare_command
 
     prepared = []
-    monkeypatch.setattr(prepare, "report", lambda data, *_: prepared.append(data))
+    monkeypatch.setattr(prepare_command, "report", lambda data, *_: prepared.append(data))
     assert main(["prepare", "--config", str(path)]) == 0
     assert len(prepared) == 1
 
@@ -82,15 +82,49 @@ def test_every_key_of_a_config_has_a_comment(path):
         assert not leaf or above.strip().startswith("#"), line
 
 
-def test_nothing_is_imported_against_the_flow_of_knowledge():
-    order = ["ops", "audio", "models", "metrics", "generation", "parallel", "datamodules", "lightning_modules"]
-    order += ["voices", "callbacks", "evaluation", "cli"]
-    allowed = {"ops": set(), "audio": set(), "models": {"ops"}, "metrics": {"audio"}, "generation": {"models", "audio", "ops"}}
-    for i, folder in enumerate(order):
-        below = allowed.get(folder, set(order[:i]))
-        for path in (ROOT / folder).rglob("*.py"):
-            found = set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)) & set(order)
-            assert found <= below | {folder}, path
+LIBRARY = ["errors", "old_names", "provenance", "files", "signals", "ops", "audio", "models", "metrics", "checkpoints", "runs"]
+LIBRARY += ["generation", "parallel", "evaluation", "voice"]
+EXPERIMENT = ["harmonicrnn", "datamodules", "lightning_modules", "callbacks", "cli", "benchmarks", "tests"]
+ALLOWED = {
+    "ops": set(),
+    "audio": {"errors", "files"},
+    "models": {"ops", "errors"},
+    "metrics": {"audio", "errors", "files"},
+    "parallel": {"models", "errors", "ops"},
+    "generation": {"models", "audio", "ops", "errors", "files", "provenance"},
+}
+
+
+@pytest.mark.parametrize("place", LIBRARY)
+def test_inside_the_library_knowledge_flows_one_way(place):
+    below = ALLOWED.get(place, set(LIBRARY[: LIBRARY.index(place)])) | {place}
+    paths = [*(ROOT / "harmonicrnn" / place).rglob("*.py"), *(ROOT / "harmonicrnn").glob(f"{place}.py")]
+    assert paths
+    for path in paths:
+        text = path.read_text()
+        assert not re.search(rf"^\s*(?:from|import) ({'|'.join(EXPERIMENT[1:])})\b", text, re.MULTILINE), path
+        assert set(re.findall(r"^\s*(?:from|import) harmonicrnn\.(\w+)", text, re.MULTILINE)) <= below, path
+
+
+def test_all_of_the_library_has_its_place_in_the_order():
+    there = {path.stem for path in (ROOT / "harmonicrnn").iterdir() if path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))}
+    assert there == {*LIBRARY, "__init__"}
+
+
+def test_lightning_is_known_to_the_strategy_alone():
+    paths = (ROOT / "harmonicrnn").rglob("*.py")
+    users = [path.name for path in paths if re.search(r"^\s*(?:from|import) lightning\b", path.read_text(), re.MULTILINE)]
+    assert users == ["strategy.py"]
+
+
+@pytest.mark.parametrize("folder", EXPERIMENT[1:-1])
+def test_nothing_is_imported_against_the_flow_of_knowledge(folder):
+    below = set(EXPERIMENT[: EXPERIMENT.index(folder) + 1])
+    paths = list((ROOT / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
+        found = set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)) & set(EXPERIMENT)
+        assert found <= below, path
 
 
 def test_imports_touch_no_network():
@@ -99,7 +133,7 @@ import socket, sys
 def refuse(*args, **kwargs):
     raise RuntimeError("the network was touched")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-import cli, ops.cpu, generation, voices
+import cli, harmonicrnn.voice, harmonicrnn.ops.cpu
 assert not {"laion_clap", "frechet_audio_distance", "encodec"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

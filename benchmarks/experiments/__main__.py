@@ -16,9 +16,9 @@ import torch
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
-from audio.writing import writing
 from benchmarks.experiments.registry import EXPERIMENTS
-from errors import UserError
+from harmonicrnn.audio.writing import writing
+from harmonicrnn.errors import UserError
 
 
 def make_parser() -> ArgumentParser:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from errors import UserError
+from harmonicrnn.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 Settings = Mapping[str, Any]

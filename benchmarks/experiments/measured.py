@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.experiments.declare import ROOT
-from files import replacing
+from harmonicrnn.files import replacing
 
 
 def in_child(function: Callable[[], int], log: Path) -> int:
@@ -129,7 +129,7 @@ def sample(checkpoint: Path, samples: int, measured: Path, device: str) -> int:
 
     The first ones, for which code is compiled, do not count.
     """
-    from generation import generate
+    from harmonicrnn.generation import generate
     from lightning_modules import load_module
 
     module = load_module(checkpoint).to(device).eval()

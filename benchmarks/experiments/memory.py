@@ -1,4 +1,4 @@
-"""Does a model remember? A motif that comes back after k samples of noise: see `datamodules/memory.py`.
+"""Does a model remember? A motif that comes back after k samples of noise: see `datamodules/memory_task.py`.
 
 Every chain of runs begins with distances of 16 to 64 samples and goes on, from the weights that it has, to longer and longer ones: a
 curriculum. Motifs and repeats start at multiples of 16 samples, which is the pooling factor: each lies in one window. Without recurrence

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.experiments.declare import Experiment, Settings
 from benchmarks.experiments.results import Result, read
-from errors import UserError
+from harmonicrnn.errors import UserError
 
 MARKS = {"\\*": "stale", "†": "went_on"}
 MEANINGS = {

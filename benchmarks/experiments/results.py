@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.training_speed import processor
-from files import replacing
+from harmonicrnn.files import replacing
 
 CODE = ("audio", "callbacks", "cli", "datamodules", "generation", "lightning_modules", "metrics", "models", "ops", "parallel")
 """Folders whose code may change a result."""

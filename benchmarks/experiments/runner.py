@@ -14,12 +14,12 @@ import torch
 from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.experiments.measured import curves, evaluate, in_child, sample, train
 from benchmarks.experiments.results import Result, code_hash, config_hash, machine, training_rate, write
-from callbacks.run_record import code_version
 from callbacks.stopping import TRY_AGAIN
-from errors import UserError
-from files import replacing
+from harmonicrnn.errors import UserError
+from harmonicrnn.files import replacing
+from harmonicrnn.ops import linear_scan
+from harmonicrnn.provenance import code_version
 from lightning_modules import read_checkpoint
-from ops import linear_scan
 
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu"}
 

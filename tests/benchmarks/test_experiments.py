@@ -12,7 +12,7 @@ from benchmarks.experiments.measured import sample
 from benchmarks.experiments.registry import EXPERIMENTS
 from benchmarks.experiments.report import spread
 from benchmarks.experiments.results import CODE, config_hash, read
-from generation.engine import PlainEngine
+from harmonicrnn.generation.engine import PlainEngine
 from tests.audio_files import make_folder
 
 TINY = {
@@ -36,7 +36,7 @@ def make_run(name="a", after=None, tests=None, sampled=0, k=32, **changes):
 def run(tmp_path, monkeypatch):
     """Makes an experiment `tiny` of some runs, runs it, and returns the exit status."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("generation.sampler.make_engine", PlainEngine)  # the other is compiled first, which takes long
+    monkeypatch.setattr("harmonicrnn.generation.sampler.make_engine", PlainEngine)  # the other is compiled first, which takes long
 
     def call(*runs):
         monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: Experiment("tiny", "Does it run?", runs, curve="k"))
@@ -155,7 +155,7 @@ def test_speed_is_measured_on_the_device_that_is_named(tmp_path, monkeypatch):
     module = SimpleNamespace(to=lambda device: places.append(device) or module, eval=lambda: module, net=None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("lightning_modules.load_module", lambda path: module)
-    monkeypatch.setattr("generation.generate", lambda *args, **kwargs: None)
+    monkeypatch.setattr("harmonicrnn.generation.generate", lambda *args, **kwargs: None)
     assert sample(tmp_path / "a.ckpt", 8, tmp_path / "sampled.json", "cpu") == 0
     assert places == ["cpu"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks import generate
-from models import LevelSpec
-from tests.models.test_harmonic_rnn import make_model
+from harmonicrnn.models import LevelSpec
+from tests.harmonicrnn.models.test_harmonic_rnn import make_model
 
 
 @pytest.fixture

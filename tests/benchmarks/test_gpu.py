@@ -7,15 +7,14 @@ from importlib import import_module
 import pytest
 import torch
 
-import models.block
 from benchmarks import gpu, gpu_recurrence
 from benchmarks.gpu_generation import generation_rows
 from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
 from benchmarks.gpu_timing import UnequalError
 from benchmarks.gpu_training import Step, checked_loss, linearity_rows, training_rows
 from benchmarks.gpu_tuning import CONSTANTS, tuning_rows
-from models import HarmonicRNN, LevelSpec
-from tests.models.test_harmonic_rnn import make_model
+from harmonicrnn.models import HarmonicRNN, LevelSpec, block
+from tests.harmonicrnn.models.test_harmonic_rnn import make_model
 
 LEVELS = (LevelSpec(16, 1, 4), LevelSpec(16, 1))
 
@@ -54,7 +53,7 @@ def test_tuning_rows(capsys):
     pytest.importorskip("triton")
 
     def used():
-        return [getattr(import_module(f"ops.triton.{constant.module}"), constant.name) for constant in CONSTANTS]
+        return [getattr(import_module(f"harmonicrnn.ops.triton.{constant.module}"), constant.name) for constant in CONSTANTS]
 
     before = used()
     gpu.report([partial(tuning_rows, constant, constant.values[0], 50) for constant in CONSTANTS], torch.device("cpu"), 2)
@@ -100,7 +99,7 @@ def test_training_rows(capsys):
 
 def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch):
     """In its forward pass, or in its gradients."""
-    true = models.block.gated_mlp
+    true = block.gated_mlp
 
     def without_output(*given):
         y, residual = true(*given), given[5]
@@ -111,7 +110,7 @@ def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch):
         return y.detach() + 0 * y + residual - residual.detach() if torch.is_autocast_enabled("cpu") else y
 
     for wrong in (without_output, without_gradient):
-        monkeypatch.setattr(models.block, "gated_mlp", wrong)
+        monkeypatch.setattr(block, "gated_mlp", wrong)
         gpu.report([partial(training_rows, Step(2, 80, "fast"), levels=LEVELS)], torch.device("cpu"), 1)
         out = capsys.readouterr().out
         assert "no speed is reported: gradient of" in out
@@ -119,7 +118,7 @@ def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch):
     net = HarmonicRNN(LEVELS)
     classes = torch.randint(256, (2, 80))
     assert checked_loss("step", net, net, classes, 32).isfinite()
-    monkeypatch.setattr(models.block, "gated_mlp", without_output)
+    monkeypatch.setattr(block, "gated_mlp", without_output)
     with pytest.raises(UnequalError, match="step, logits: differs"):
         checked_loss("step", net, net, classes, 32)
 
@@ -140,7 +139,7 @@ def test_generation_rows(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
     assert out.count("samples/s") == 1
-    monkeypatch.setattr("generation.gpu.fused.EPSILON", 0.1)
+    monkeypatch.setattr("harmonicrnn.generation.gpu.fused.EPSILON", 0.1)
     gpu.report([case], torch.device("cpu"), 2)
     assert "no speed is reported: generation, 3 streams" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ from benchmarks.experiments.declare import Experiment
 from benchmarks.experiments.memory import POOLED, UNPOOLED, memory
 from benchmarks.experiments.runner import Runner
 from datamodules import Memory
-from models import HarmonicRNN, LevelSpec
+from harmonicrnn.models import HarmonicRNN, LevelSpec
 
 K = 128  # samples; without recurrence the pooled model reaches back 64 and a few, the other 6
 

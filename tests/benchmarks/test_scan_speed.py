@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks import scan_speed, training_speed
-from ops.reference import linear_scan_reference
+from harmonicrnn.ops.reference import linear_scan_reference
 
 
 def test_prints_bandwidths_beside_the_copy(capsys):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from callbacks import LastCheckpoint, WholeCheckpointIO
-from cli.runs import find_run
-from errors import UserError
-from files import remove_parts
+from harmonicrnn.errors import UserError
+from harmonicrnn.files import remove_parts
+from harmonicrnn.runs import find_run
 from tests.forking import in_child, status_of
 
 

@@ -9,15 +9,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from callbacks import FrechetAudioDistance, reference_statistics
 from cli import main
 from datamodules import SC09, Synthetic
-from errors import UserError
-from generation import generate
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation import generate
+from harmonicrnn.metrics import Gaussian, LogMel, frechet_distance
+from harmonicrnn.models import LevelSpec
 from lightning_modules import HarmonicModule
-from metrics import Gaussian, LogMel, frechet_distance
-from models import LevelSpec
 from tests.audio_files import make_sc09
 from tests.cli.conftest import CONFIG
+from tests.harmonicrnn.parallel.ranks import Ranks
 from tests.helpers import F64, relative_error
-from tests.parallel.ranks import Ranks
 
 FIT = "fit --config tiny.yaml --fad.clips 5 --fad.batch_size 2 --fad.every 3 --fad.cache kept --ema.decay 0.5"
 
@@ -89,11 +89,11 @@ def test_wrong_settings_are_refused(run, monkeypatch, capsys):
 
 
 def test_nothing_is_computed_by_default(run, monkeypatch):
-    from cli import app
+    from cli import training_cli
 
     monkeypatch.chdir(run)
     trainers = []
-    monkeypatch.setattr(app.HarmonicCLI, "_run_subcommand", lambda self, name: trainers.append(self.trainer))
+    monkeypatch.setattr(training_cli.HarmonicCLI, "_run_subcommand", lambda self, name: trainers.append(self.trainer))
     assert main(["fit", "--config", "tiny.yaml"]) == 0
     assert main(FIT.split()) == 0
     found = [sum(isinstance(callback, FrechetAudioDistance) for callback in trainer.callbacks) for trainer in trainers]

@@ -1,7 +1,7 @@
 import torch
 
 from callbacks.run_summary import probe
-from models import HarmonicRNN, LevelSpec
+from harmonicrnn.models import HarmonicRNN, LevelSpec
 
 
 def test_probe_scales_with_the_model_and_leaves_no_trace():

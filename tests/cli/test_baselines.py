@@ -9,9 +9,9 @@ import yaml
 
 from benchmarks.experiments.baselines import baselines
 from benchmarks.experiments.declare import ROOT
+from harmonicrnn import load
+from harmonicrnn.models import LevelSpec
 from lightning_modules import CountsModule, HarmonicModule, WaveNetModule, load_module
-from models import LevelSpec
-from voices import load
 
 SETTINGS = {
     "WaveNetModule": "--model.width 8 --model.skip 8 --model.cycle 3",

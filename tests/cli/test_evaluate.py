@@ -17,25 +17,25 @@ import torch
 from rich.progress import Progress
 
 from cli import main
-from cli.generated import Generated
-from cli.measured import _Measuring
+from cli.evaluation_report import _Measuring
 from datamodules import SC09
-from errors import UserError
-from evaluation import SplitClips, write_page
-from metrics import (
+from harmonicrnn import load
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation import SplitClips, write_page
+from harmonicrnn.generation.clip_folder import Generated
+from harmonicrnn.metrics import (
     GaussianFit,
     LogMel,
     digit_reference,
     digit_scores,
     frechet_distance,
-    sample_nats,
     select_by_likelihood,
 )
+from harmonicrnn.models import sample_nats
 from tests.audio_files import make_folder, make_sc09, tone
 from tests.cli.conftest import CONFIG
 from tests.cli.test_bad_input import expect_error
-from tests.evaluation.test_digits import Loudness
-from voices import load
+from tests.harmonicrnn.evaluation.test_digits import Loudness
 
 BEST = "logs/tiny/version_0/checkpoints/best.ckpt"
 FEW = "--clips 3 --batch 2 --examples 1 --cache kept"
@@ -261,7 +261,7 @@ def test_folders_against_a_folder(run, folder, tmp_path, capsys, monkeypatch):
 
 
 def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.gathered.load_digit_classifier", lambda path, device: Loudness())
+    monkeypatch.setattr("cli.evaluation_inputs.load_digit_classifier", lambda path, device: Loudness())
     command = f"evaluate logs/tiny takes --examples 0 --cache {tmp_path} --out {tmp_path / 'out'} --classifier x.ckpt"
     expect_error(run, capsys, f"{command} --clips 4", "--clips must be at least 8 for the selection by likelihood")
     expect_error(run, capsys, f"{command} --clips 8 --against takes --config folder.yaml", "the training split of SC09")
@@ -301,14 +301,14 @@ def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(folder, t
     """Also where clips are compared with the validation split."""
     data, measured = SC09(folder / "data", clip_samples=320, num_workers=0), []
     data.setup("fit")
-    monkeypatch.setattr("cli.measured.accuracy_of", lambda seen, data, split: measured.append((len(seen.features), split)) or 0.5)
+    monkeypatch.setattr("cli.evaluation_report.accuracy_of", lambda seen, digits: measured.append((len(seen.features), len(digits))) or 0.5)
     config = SimpleNamespace(seed=0, clips=8, temperature=1.0, top_p=1.0, cache=tmp_path, examples=0)
     work = SimpleNamespace(config=config, classifier=Loudness(), training=data, data=data, split="validation")
     work.reference = lambda shards: SplitClips(data, "validation")
     with Progress(disable=True) as bars:
         real = _Measuring(work, tmp_path, bars)._real()
     assert [row["name"] for row in real] == ["SC09, train split", "SC09, validation split", "SC09, test split"]
-    assert measured == [(data.clip_count("test"), "test")]
+    assert measured == [(data.clip_count("test"), data.clip_count("test"))]
 
 
 def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatch):
@@ -320,7 +320,7 @@ def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatc
             filled.append((task.description, task.completed, task.total))
             super().remove_task(task_id)
 
-    monkeypatch.setattr("cli.measured.Progress", Watched)
+    monkeypatch.setattr("cli.evaluation_report.Progress", Watched)
     assert run(f"evaluate logs/tiny {FEW} --cache {tmp_path / 'none'} --out {tmp_path / 'out'}") == 0
     titles = [title for title, _, _ in filled]
     parts = ("clips", "continuations", "likelihood", "FAD logmel")
@@ -376,7 +376,7 @@ def test_a_model_against_a_folder(run, folder, tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_wrong_arguments_are_named_before_any_work(run, folder, capsys, monkeypatch, arguments, parts):
-    monkeypatch.setattr("cli.evaluate.measure", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("cli.evaluate_command.measure", lambda *_: pytest.fail("work has begun"))
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "moved").mkdir(exist_ok=True)
     shutil.copy(folder / BEST, folder / "moved")

@@ -16,13 +16,13 @@ import pytest
 import soundfile
 import torch
 
-from audio import Quantiser
 from cli import main
-from metrics import sample_nats
+from harmonicrnn import load
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.models import sample_nats
 from tests.audio_files import make_sc09, tone
 from tests.cli.conftest import CONFIG, REPOSITORY
 from tests.cli.test_bad_input import expect_error
-from voices import load
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_without_arguments_folders_are_numbered_in_the_newest_run(run, folder):
 
 
 def test_one_prompt_has_many_continuations(run, folder, out, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.generate.PROMPT_CHUNK", 300)
+    monkeypatch.setattr("harmonicrnn.generation.sampler.PROMPT_CHUNK", 300)
     stereo = np.stack([tone(4410, 0), tone(4410, 1)], axis=1)
     soundfile.write(tmp_path / "prompt.wav", stereo, 44_100)
     command = f"generate --prompt {tmp_path}/prompt.wav --seconds 0.003 --clips 2 --seed 1 --prompt_seconds 0.05"
@@ -220,7 +220,7 @@ def test_killed_half_way_it_leaves_audio(folder, out):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_arguments_are_found_before_work_starts(run, folder, out, capsys, monkeypatch, arguments, parts):
-    monkeypatch.setattr("generation.cpu.CPUEngine.draw", lambda *_: pytest.fail("work had started"))
+    monkeypatch.setattr("harmonicrnn.generation.cpu.CPUEngine.draw", lambda *_: pytest.fail("work had started"))
     soundfile.write(folder / "empty.wav", np.zeros(0), 16_000)
     soundfile.write(folder / "short.wav", tone(100, 0), 16_000)
     for name, file in (("full", "manifest.json"), ("foreign", "thesis.txt")):
@@ -234,8 +234,8 @@ def test_bad_arguments_are_found_before_work_starts(run, folder, out, capsys, mo
 
 
 def test_a_disk_without_room_is_found_before_work_starts(run, out, capsys, monkeypatch):
-    monkeypatch.setattr("generation.cpu.CPUEngine.draw", lambda *_: pytest.fail("work had started"))
-    monkeypatch.setattr("cli.generated.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**6})())
+    monkeypatch.setattr("harmonicrnn.generation.cpu.CPUEngine.draw", lambda *_: pytest.fail("work had started"))
+    monkeypatch.setattr("harmonicrnn.generation.clip_folder.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**6})())
     expect_error(run, capsys, f"generate --seconds 60 --out {out}", str(out), "0.001 GB are free")
     assert not out.exists()
     out.mkdir()

@@ -4,9 +4,9 @@ import pytest
 import torch
 import yaml
 
-from errors import UserError
+from harmonicrnn import load
+from harmonicrnn.errors import UserError
 from lightning_modules import HarmonicModule, load_module
-from voices import load
 
 FIT = "fit --config tiny.yaml"
 NAMED = "model:\n  class_path: lightning_modules.HarmonicModule\n  init_args:\n"

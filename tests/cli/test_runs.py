@@ -8,8 +8,9 @@ import time
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cli.runs import any_runs, find_run, new_folder, sole_writer
-from errors import UserError
+from cli.run_folder import new_folder, sole_writer
+from harmonicrnn.errors import UserError
+from harmonicrnn.runs import any_runs, find_run
 from tests.forking import in_child, status_of
 
 FIT = "fit --config tiny.yaml --samples.sample_seconds 0 --trainer.limit_val_batches 1"

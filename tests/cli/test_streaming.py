@@ -10,8 +10,8 @@ import torch
 
 from cli import main
 from datamodules import AudioFolder
+from harmonicrnn.models import sample_nats
 from lightning_modules import HarmonicModule
-from metrics import sample_nats
 from tests.audio_files import tone
 from tests.cli.conftest import CONFIG, as_program
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from harmonicrnn.metrics import NegativeLogLikelihood
+from harmonicrnn.models import sample_nats
 from lightning_modules import HarmonicModule, read_checkpoint
-from metrics import NegativeLogLikelihood, sample_nats
 from tests.cli.conftest import as_program
 
 FIT = "fit --config tiny.yaml"
@@ -204,7 +205,7 @@ def test_gradients_are_clipped_by_default(run, folder, monkeypatch):
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watch)
-    monkeypatch.setattr("lightning_modules.autoregressive.sample_nats", lambda *args: 100 * sample_nats(*args))
+    monkeypatch.setattr("lightning_modules.autoregressive_module.sample_nats", lambda *args: 100 * sample_nats(*args))
     assert run(FIT) == 0
     assert norms == pytest.approx([1.0] * 4, rel=1e-3)
 

@@ -13,7 +13,7 @@ import pytest
 
 from datamodules import archives
 from datamodules.archives import unpack
-from errors import UserError
+from harmonicrnn.errors import UserError
 
 LIMIT = 1 << 20
 CONTENT = {"set/one.wav": b"one" * 1000, "set/sub/two.wav": os.urandom(50_000), "set/none.wav": b""}

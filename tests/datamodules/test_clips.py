@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from audio import Quantiser, extremes
-from datamodules.clips import ClipDataset
+from datamodules.clip_dataset import ClipDataset
 from datamodules.orders import Piece
+from harmonicrnn.audio import Quantiser, extremes
 
 
 class Recording:

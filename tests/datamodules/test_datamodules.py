@@ -5,10 +5,10 @@ import pytest
 import soundfile
 import torch
 
-from audio import Quantiser, extremes, read_mono, scale
 from datamodules import SC09, AudioFolder, Synthetic, YouTubeMix
 from datamodules.orders import Piece, clip_table
-from errors import UserError
+from harmonicrnn.audio import Quantiser, extremes, read_mono, scale
+from harmonicrnn.errors import UserError
 from tests.audio_files import make_folder, make_sc09, tone
 
 

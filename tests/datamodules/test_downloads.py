@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from urllib3.util import Retry
 
-from datamodules import SC09, Beethoven, Maestro, YouTubeMix, archives, downloads, sources
-from datamodules.sources import WebArchive
-from errors import UserError
+from datamodules import SC09, Beethoven, Maestro, YouTubeMix, archives, download_sources, downloads
+from datamodules.download_sources import WebArchive
+from harmonicrnn.errors import UserError
 from tests.audio_files import make_sc09, tone
 from tests.datamodules.server import Server
 from tests.datamodules.test_archives import make_tar, make_zip, tree
@@ -26,8 +26,8 @@ LIMIT = 10_000_000
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(sources, "PATIENCE", Retry(2, backoff_factor=0, status_forcelist=(503,)))
-    monkeypatch.setattr(sources, "PIECE", 500)
+    monkeypatch.setattr(download_sources, "PATIENCE", Retry(2, backoff_factor=0, status_forcelist=(503,)))
+    monkeypatch.setattr(download_sources, "PIECE", 500)
     with Server() as running:
         yield running
 
@@ -240,7 +240,7 @@ def test_an_archive_that_would_escape(tmp_path, server):
 
 def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
     """By turns in the download and while unpacking, a little later each time; a piece of 5,000 bytes takes 5 ms and a file 10 ms."""
-    monkeypatch.setattr(sources, "PIECE", 5000)
+    monkeypatch.setattr(download_sources, "PIECE", 5000)
     copy, size = archives.shutil.copyfileobj, len(server.files["/some/set.zip"])
     seen = set()
     part, unpacked = tmp_path / "data/set.download/set.zip.part", tmp_path / "data/set.download/unpacked"
@@ -253,8 +253,8 @@ def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
         copy(*args)
 
     monkeypatch.setattr(archives.shutil, "copyfileobj", slow_copy)
-    update = sources.Progress.update
-    monkeypatch.setattr(sources.Progress, "update", lambda *args, **kwargs: (time.sleep(0.005), update(*args, **kwargs)))
+    update = download_sources.Progress.update
+    monkeypatch.setattr(download_sources.Progress, "update", lambda *args, **kwargs: (time.sleep(0.005), update(*args, **kwargs)))
     for attempt in range(12):
         pid = in_child(lambda: fetch(tmp_path, archive))
         under_way = [downloading, unpacked.exists][attempt % 2]

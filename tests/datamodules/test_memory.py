@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datamodules import Memory
-from errors import UserError
+from harmonicrnn.errors import UserError
 
 SMALL = {"distance": 32, "motif": 3, "grid": 8, "pairs": 3, "recordings": 8, "batch_size": 2, "num_workers": 0}
 

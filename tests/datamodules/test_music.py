@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from datamodules import AudioFolder, Beethoven, Maestro, YouTubeMix
-from errors import UserError
+from harmonicrnn.errors import UserError
 from tests.audio_files import tone
 
 HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration"
@@ -133,7 +133,7 @@ def test_recordings_shorter_than_a_clip_and_skipped_ones_are_counted(tmp_path, m
         soundfile.write(tmp_path / f"out{i}.wav", tone(length, i), 16_000)
     (tmp_path / "out3.wav").write_text("not audio")
     summaries = []
-    monkeypatch.setattr("datamodules.base.rank_zero_info", summaries.append)
+    monkeypatch.setattr("datamodules.audio_datamodule.rank_zero_info", summaries.append)
     data = dataset(tmp_path, clip_samples=200, batch_size=1, num_workers=0, on_bad_file="skip")
     with pytest.warns(UserWarning, match=r"skipped: .*out3\.wav"):
         data.setup("fit")

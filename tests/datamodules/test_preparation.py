@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio import read_mono
 from datamodules import preparation
 from datamodules.manifest import BLOCK, read_manifest
 from datamodules.preparation import prepare_shards, settings_of, shard_path
-from datamodules.recordings import Recordings
-from errors import UserError
-from tests.audio.test_reading import KINDS, broken
+from datamodules.shard_recordings import Recordings
+from harmonicrnn.audio import read_mono
+from harmonicrnn.errors import UserError
 from tests.audio_files import make_folder, tone
 from tests.forking import in_child, status_of
+from tests.harmonicrnn.audio.test_reading import KINDS, broken
 
 RATE = 16_000
 

@@ -10,9 +10,11 @@ import torch
 from cli import main
 from datamodules import SC09Digits
 from datamodules.sc09 import DIGITS
-from errors import UserError
-from lightning_modules import DigitModule, load_digit_classifier
-from lightning_modules.digits import ACCURACY, in_noise, moved
+from harmonicrnn.checkpoints import DIGIT_ACCURACY as ACCURACY
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation.digit_classifier import load_digit_classifier
+from lightning_modules import DigitModule
+from lightning_modules.digit_module import in_noise, moved
 from tests.audio_files import make_sc09
 from tests.helpers import relative_error
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from datamodules import Batch
+from harmonicrnn.checkpoints import check_fits, read_checkpoint
+from harmonicrnn.models import LevelSpec
 from lightning_modules import HarmonicModule, OptimizerConfig
-from lightning_modules.checkpoints import check_fits, read_checkpoint
-from models import LevelSpec
 from tests.helpers import F64, relative_error
 
 LEVELS = [LevelSpec(8, 1, 2), LevelSpec(8, 1)]

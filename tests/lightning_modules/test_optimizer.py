@@ -3,9 +3,9 @@ import itertools
 import pytest
 import torch
 
+from harmonicrnn.models import HarmonicRNN, LevelSpec
 from lightning_modules import OptimizerConfig
 from lightning_modules.optimizer import make_optimizer, rate_factor
-from models import HarmonicRNN, LevelSpec
 
 
 @pytest.mark.parametrize("recurrence", ["complex", "real"])

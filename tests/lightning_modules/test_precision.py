@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from datamodules import Synthetic
+from harmonicrnn.models import LevelSpec
 from lightning_modules import HarmonicModule, OptimizerConfig
-from models import LevelSpec
 
 STEPS, AVERAGED = 200, 20
 

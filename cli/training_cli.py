@@ -1,0 +1,399 @@
+"""LightningCLI over this project's model, data and callbacks."""
+
+import argparse
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from callbacks import (
+    EMA,
+    AudioSamples,
+    BestCheckpoint,
+    FrechetAudioDistance,
+    LastCheckpoint,
+    NLLReport,
+    RandomStates,
+    RecurrenceHistograms,
+    RunRecord,
+    RunSummary,
+    Stopped,
+    Throughput,
+    WholeCheckpointIO,
+)
+from cli.evaluate_command import evaluate
+from cli.first_rank import on_first_rank
+from cli.generate_command import generate
+from cli.prepare_command import innermost, prepare
+from cli.run_folder import new_folder, sole_writer
+from cli.shortage import shortage
+from datamodules import AudioDataModule
+from harmonicrnn.checkpoints import check_fits
+from harmonicrnn.errors import UserError
+from harmonicrnn.files import check_writable
+from harmonicrnn.models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
+from harmonicrnn.ops import choose
+from harmonicrnn.parallel import ContextParallelStrategy, context_size
+from harmonicrnn.runs import Run, any_runs, find_run
+from harmonicrnn.signals import ended_by_signals
+from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
+from lightning_modules.optimizer import check_ends
+
+EVALUATIONS = ("validate", "test")
+DESCRIPTION = (
+    "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate, evaluate (see prepare --help)."
+)
+LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
+FROM_DATA = ("bits", "law", "sample_rate")
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Keeps the full configuration beside a training run; evaluations leave it as it is."""
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            # Where this start went on from is not a part of what the run is.
+            self.config = self.config.clone()
+            self.config.ckpt_path = None
+            super().setup(trainer, pl_module, stage)
+
+
+class HarmonicCLI(LightningCLI):
+    """fit, validate and test; the latter two take up a run's own config and checkpoint."""
+
+    _loader_states: Sequence[dict[str, Any]] = ()
+    """Where in the training data the run stopped that is to go on."""
+
+    def __init__(self, args: Sequence[str] | None, held: ExitStack) -> None:
+        given = sys.argv[1:] if args is None else args
+        self.run, self.held = requested_run(given), held
+        # A run's own config comes first, then what the user gives.
+        own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
+        # Settings of a model whose class is not named are HarmonicRNN's, without class_path and init_args around them.
+        named = names_a_module(given, own)
+        super().__init__(
+            L.LightningModule if named else HarmonicModule,
+            AudioDataModule,
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"overwrite": True},  # by a run that goes on in its folder
+            trainer_defaults={
+                "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": LOGGER},
+                "gradient_clip_val": 1.0,
+                "enable_model_summary": False,
+                "use_distributed_sampler": False,  # the data deals its batches out to the ranks
+            },
+            seed_everything_default=0,
+            # At the top, so that it reaches the subcommands: interpolation over everything that was given, resolved at the end.
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "description": DESCRIPTION}
+            | {name: {"default_config_files": own} for name in EVALUATIONS},
+            subclass_mode_model=named,
+            subclass_mode_data=True,
+            args=None if args is None else list(args),
+            auto_configure_optimizers=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # The order matters: samples are drawn before the averaged weights are swapped out again.
+        parser.add_lightning_class_args(AudioSamples, "samples")
+        parser.add_lightning_class_args(FrechetAudioDistance, "fad")
+        parser.add_lightning_class_args(EMA, "ema")
+        parser.add_class_arguments(LastCheckpoint, "checkpoint", instantiate=False)  # not made where checkpointing is switched off
+        if self.subclass_mode_model:
+            parser.set_defaults({"model": {"class_path": "lightning_modules.HarmonicModule"}})
+        for key in FROM_DATA:
+            # Ignored by the parser for a class that has no such argument.
+            parser.link_arguments(f"data.init_args.{key}", f"model.init_args.{key}" if self.subclass_mode_model else f"model.{key}")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:
+        self.config = parser.parse_args(spelt_out(sys.argv[1:] if args is None else args))
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would merge the hyperparameters of the checkpoint's model, but not its data: the run's config.yaml holds both.
+        return
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.config.subcommand]
+        if self.run is None and config.ckpt_path is not None:
+            self._begin_or_go_on(config)
+        if self.config.subcommand in EVALUATIONS:
+            settings = config.model.init_args if self.subclass_mode_model else config.model
+            if "init_from" in settings:
+                settings.init_from = None
+            config.trainer.logger = False
+        else:
+            self._prepare_logger(config)
+        if self.run:
+            config.ckpt_path = str(self.run.checkpoint)
+            rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
+
+    def _begin_or_go_on(self, config: Any) -> None:
+        """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
+        place = getattr(config.trainer.logger, "init_args", None) or Namespace(LOGGER)
+        logs = Path(place.save_dir) / (place.name or "")
+        if config.ckpt_path == "last" and not any_runs(logs):
+            rank_zero_info(f"{logs}: no run with a checkpoint to go on from: a new run begins")
+            config.ckpt_path = None
+        else:
+            self.run = find_run(config.ckpt_path, logs)
+
+    def _prepare_logger(self, config: Any) -> None:
+        logger = config.trainer.logger
+        if not isinstance(logger, Namespace) or not str(logger.class_path).endswith("TensorBoardLogger"):
+            raise UserError("trainer.logger must be a TensorBoardLogger, which a run's folder, curves and samples come from: leave it out")
+        if self.run and self.run.goes_on_in_place:
+            version = self.run.folder
+            place = {"save_dir": str(version.parents[1]), "name": version.parent.name, "version": version.name}
+            for key, value in place.items():
+                logger.init_args[key] = value
+            if rank_zero_only.rank == 0:
+                self.held.enter_context(sole_writer(version))
+        check_writable(Path(logger.init_args.save_dir) / (logger.init_args.name or ""))
+
+    def before_fit(self) -> None:
+        check_ends(self.trainer)
+        self._read_data("fit")
+
+    def before_validate(self) -> None:
+        self._read_data("validate")
+
+    def before_test(self) -> None:
+        self._read_data("test")
+
+    def _read_data(self, stage: str) -> None:
+        """Finds bad data, and a scan that is not there, before the logger makes its folder; Lightning's own call comes later and finds the
+        work done."""
+        # What needs no data is found by every rank, so that none waits for one that has ended.
+        if self.trainer.world_size > 1:
+            self.datamodule.check_ranks(self.trainer.strategy.distributed_sampler_kwargs["num_replicas"])
+        if isinstance(self.model, AutoregressiveModule):
+            announce_scan(self.model.net, self.trainer.strategy.root_device)
+            self.model.check_chunks(self.datamodule, context_size(self.trainer))
+        on_first_rank(self.trainer, self.model, partial(self._read_data_alone, stage))
+
+    def _read_data_alone(self, stage: str) -> None:
+        self.datamodule.prepare_data()
+        self.datamodule.setup(stage)
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, FrechetAudioDistance):
+                callback.check(self.datamodule)
+        if stage == "fit":
+            for state in self._loader_states:
+                self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
+            if not (self.run and self.run.goes_on_in_place):
+                is_set = self.config.fit.trainer.logger.init_args.version is not None
+                self.held.enter_context(sole_writer(new_folder(self.trainer.logger, is_set)))
+
+    def _fixed_callbacks(self, config: Any) -> list[Callback]:
+        autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
+        callbacks: list[Callback] = [NLLReport()] if autoregressive else []
+        if config.trainer.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar())
+        if evaluates:
+            return callbacks
+        if autoregressive:
+            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary()]
+        callbacks += [RandomStates(), RunRecord(config.seed_everything)]
+        if config.trainer.enable_checkpointing is not False:
+            best_by = getattr(self.model, "best_by", None)
+            callbacks += [BestCheckpoint(*best_by)] if best_by else []
+            callbacks.append(LastCheckpoint(**config.checkpoint))
+        if config.trainer.logger:
+            callbacks.append(LearningRateMonitor(logging_interval="step"))
+        return callbacks
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise UserError(str(innermost(error))) from error
+        if self.run:
+            checkpoint = read_checkpoint(self.run.checkpoint)
+            check_fits(checkpoint, self.model, self.run.checkpoint)
+            if self.config.subcommand == "fit":
+                check_continues(checkpoint, self.trainer, self.run.checkpoint)
+                self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config[self.config.subcommand]
+        self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks = [callback for callback in trainer.callbacks if self._applies(callback)]
+        trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
+
+    def _applies(self, callback: Callback) -> bool:
+        """Whether a callback that every configuration has is switched on, and has something to work with."""
+        if isinstance(callback, EMA):
+            return callback.decay is not None
+        if isinstance(callback, FrechetAudioDistance) and (self.config.subcommand in EVALUATIONS or not callback.clips):
+            return False
+        return isinstance(self.model, AutoregressiveModule) or not isinstance(callback, (AudioSamples, FrechetAudioDistance))
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        quiet = {"verbose": False} if subcommand in EVALUATIONS and isinstance(self.model, AutoregressiveModule) else {}
+        return super()._prepare_subcommand_kwargs(subcommand) | quiet  # the likelihood has a table of its own
+
+
+def requested_run(args: Sequence[str]) -> Run | None:
+    """The run that an evaluation or generation speaks of, whose config is needed to understand the command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("--config", "-c", action="append", default=[])
+    for key in ("save_dir", "name"):
+        parser.add_argument(f"--trainer.logger.init_args.{key}", f"--trainer.logger.{key}", dest=key)
+    given, rest = parser.parse_known_args(args)
+    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in (*EVALUATIONS, "generate")):
+        return None
+    run = find_run(given.ckpt_path, log_folder(given.config, {key: getattr(given, key) for key in ("save_dir", "name")}))
+    if rest[0] in EVALUATIONS and not run.config.is_file() and not given.config:
+        raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
+    return run
+
+
+def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
+    """Prints how the recurrence, if there is one, will be computed, and why; raises UserError where the one set is not available."""
+    try:
+        choice = choose(net.scan, device)
+    except ValueError as error:
+        raise UserError(f"model.{error}") from error
+    if any(isinstance(module, (GatedRecurrence, DiagonalRecurrence)) for module in net.modules()):
+        rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
+
+
+def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) -> None:
+    """Raises UserError where training cannot go on from a checkpoint with these settings."""
+    averaged = "current_model_state" in checkpoint
+    if averaged != any(isinstance(callback, EMA) for callback in trainer.callbacks):
+        state = "averaged weights" if averaged else "no averaged weights"
+        raise UserError(f"{path}: was trained with {state}: set ema.decay as it was, or start anew from it with --model.init_from")
+    if 0 <= trainer.max_steps <= checkpoint["global_step"]:
+        raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
+
+
+def spelt_out(args: Sequence[str]) -> list[str]:
+    """The arguments, with the class in place of the strategy's name where settings of it follow: it parses them for classes alone."""
+    flag, name = "--trainer.strategy", ContextParallelStrategy.strategy_name
+    if not any(arg.startswith(f"{flag}.") for arg in args):
+        return list(args)
+    path = f"harmonicrnn.parallel.{ContextParallelStrategy.__name__}"
+    named = [f"{flag}={path}" if arg == f"{flag}={name}" else arg for arg in args]
+    return [path if arg == name and before == flag else arg for before, arg in zip(["", *named], named, strict=False)]
+
+
+def names_a_module(args: Sequence[str], configs: Sequence[str]) -> bool:
+    """Whether the command line, a config file that it gives or one of `configs` names the class of the model."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", "--model.class_path")
+    parser.add_argument("--config", "-c", action="append", default=[])
+    given, _ = parser.parse_known_args(args)
+    return given.model is not None or any(keys_of(path, ["model.class_path"]) for path in [*configs, *given.config])
+
+
+def log_folder(configs: Sequence[str], given: dict[str, str | None]) -> Path:
+    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none; as given on the command line."""
+    place, keys = {"save_dir": LOGGER["save_dir"], "name": ""}, {key: f"trainer.logger.init_args.{key}" for key in ("save_dir", "name")}
+    for path in configs:
+        found = keys_of(path, list(keys.values()))
+        place |= {key: found[name] for key, name in keys.items() if name in found}
+    place |= {key: value for key, value in given.items() if value is not None}
+    return Path(place["save_dir"]) / place["name"]
+
+
+def keys_of(path: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Those of the keys (a.b.c) that a config file has; none of one that is not there, which is the parser's to say.
+
+    Raises:
+        UserError: it is not YAML.
+    """
+    try:
+        config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
+    except Exception as error:  # whatever the YAML library finds wrong
+        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    found = {}
+    for key in keys:
+        with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
+            found[key] = OmegaConf.select(config, key)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def check_configs(args: Sequence[str]) -> None:
+    """Raises UserError for a config file that is not YAML; jsonargparse does not name it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-c", action="append", default=[])
+    for path in parser.parse_known_args(args)[0].config:
+        keys_of(path, [])
+
+
+def brief(error: Exception) -> str:
+    """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
+    noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value")
+    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(noise) and "NoneType" not in line)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    # Interpolation such as ${data.init_args.sample_rate} then counts from the top of a config file, below the subcommand.
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    # Lightning 2.6 under torch 2.11, at every step.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    given = sys.argv[1:] if args is None else list(args)
+    with ended_by_signals() as received, ExitStack() as held:
+        try:
+            check_configs(given)
+            if given[:1] == ["prepare"]:
+                prepare(given[1:])
+            elif given[:1] == ["generate"]:
+                generate(given[1:], requested_run(given))
+            elif given[:1] == ["evaluate"]:
+                evaluate(given[1:], lambda configs: log_folder(configs, {}))
+            else:
+                HarmonicCLI(args, held)
+        except (UserError, argparse.ArgumentError, MisconfigurationException) as error:
+            print(f"error: {brief(error)}", file=sys.stderr)
+            return 2
+        except Stopped as stopped:
+            if rank_zero_only.rank == 0:
+                print(goes_on(stopped, given), file=sys.stderr)
+            return stopped.status
+        except (KeyboardInterrupt, SystemExit):  # Lightning makes the second out of the first
+            if not received:
+                raise
+            print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
+            return 128 + received[0]
+        except (RuntimeError, MemoryError) as error:
+            if (told := shortage(error)) is None:
+                raise
+            print(f"error: {told}", file=sys.stderr)
+            return 2
+    return 0
+
+
+def goes_on(stopped: Stopped, args: Sequence[str]) -> str:
+    """Where a training that was asked to stop can go on from, and how."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ckpt_path")
+    _, same = parser.parse_known_args(args)
+    command = shlex.join(["python", "train.py", *same, "--ckpt_path", str(stopped.checkpoint)])
+    return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {command}"

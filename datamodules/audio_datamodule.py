@@ -1,0 +1,244 @@
+"""What all datasets share: quantising, scaling, batches, and the splits among ranks."""
+
+import hashlib
+import os
+from abc import abstractmethod
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.clip_dataset import ClipDataset
+from datamodules.loader import EvaluationLoader, RankBatches, StreamLoader
+from datamodules.manifest import Entry
+from datamodules.orders import Clips, Crops, Piece, Sequential, clip_table
+from datamodules.preparation import prepare_shards
+from datamodules.shard_recordings import Recordings
+from harmonicrnn.audio import Quantiser, Scaling
+from harmonicrnn.audio.dataset import Batch, Split
+from harmonicrnn.audio.quantise import Law
+from harmonicrnn.errors import UserError
+
+MAX_RATE = 768_000
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+"""Bytes that this machine has."""
+BATCH_BYTES = 3  # a sample: its class, and whether it counts
+
+
+class AudioDataModule(L.LightningDataModule):
+    """Recordings from files, as shuffled clips. A dataset says which files belong to which split, and how clips are cut.
+
+    Args:
+        root: Folder of the recordings.
+        sample_rate: Rate in Hz that recordings are resampled to.
+        bits: Bits a sample; 2^bits classes.
+        law: Spacing of the classes: mu-law or linear.
+        scaling: What samples are scaled by before quantising: the extremes of the clip, of the file, or nothing (the fixed range [-1, 1]).
+        clip_samples: Samples in a clip.
+        batch_size: Clips in a batch, over all data ranks.
+        num_workers: Processes that prepare batches; 0 prepares them in the training process.
+        seed: Of the order of the clips.
+        shards: Folder for the prepared recordings, which lie in `shards_RATE` in it; null for root.
+        on_bad_file: What to do with a recording that cannot be read: error, or skip it and say so.
+        order: Of training: clips at fixed positions, shuffled; crops at random positions; or sequential, where each lane of the batch walks
+            through whole recordings and the model carries its state from chunk to chunk.
+        eval_context: What an evaluated clip is given: clip, nothing before it; or file, all of its recording before it.
+    """
+
+    keep_tails = True
+    """Whether the rest of a recording that is shorter than a clip is a clip too, padded."""
+
+    def __init__(
+        self,
+        root: Path,
+        sample_rate: int = 16_000,
+        bits: int = 8,
+        law: Law = "mu-law",
+        scaling: Scaling = "clip",
+        clip_samples: int = 16_000,
+        batch_size: int = 16,
+        num_workers: int = 2,
+        seed: int = 0,
+        shards: Path | None = None,
+        on_bad_file: Literal["error", "skip"] = "error",
+        order: Literal["clips", "crops", "sequential"] = "clips",
+        eval_context: Literal["clip", "file"] = "clip",
+    ) -> None:
+        super().__init__()
+        for key, value in (("sample_rate", sample_rate), ("clip_samples", clip_samples), ("batch_size", batch_size)):
+            if value < 1:
+                raise UserError(f"data.{key} must be at least 1, got {value}")
+        for key, value in (("num_workers", num_workers), ("seed", seed)):
+            if value < 0:
+                raise UserError(f"data.{key} must be 0 or more, got {value}")
+        if sample_rate > MAX_RATE:
+            raise UserError(f"data.sample_rate must be at most {MAX_RATE} Hz, got {sample_rate}")
+        self.root, self.sample_rate, self.clip_samples = Path(root), sample_rate, clip_samples
+        self.bits, self.scaling, self.batch_size, self.num_workers, self.seed = bits, scaling, batch_size, num_workers, seed
+        self.quantiser = Quantiser(bits, law)
+        self.shards = (self.root if shards is None else Path(shards)) / f"shards_{sample_rate}"
+        self.skip_bad = on_bad_file == "skip"
+        self.order, self.eval_context = order, eval_context
+        for key, carries in (("order", order == "sequential"), ("eval_context", eval_context == "file")):
+            if carries and scaling == "clip":
+                raise UserError(
+                    f"data.{key}: {getattr(self, key)} carries the state across clips, for which each being scaled by its own extremes "
+                    "(data.scaling: clip) makes no sense: use file or none"
+                )
+        self.datasets: dict[Split, ClipDataset] = {}
+
+    @abstractmethod
+    def files(self) -> dict[Split, list[Path]]:
+        """The files of each split, in order.
+
+        Raises:
+            UserError: the folder is missing or does not lie as it must.
+        """
+
+    @property
+    def protocol(self) -> str:
+        """What the numbers measured on this data depend on, in a line."""
+        rests = "padded, not counted" if self.keep_tails else "dropped"
+        context = f"clips of {self.clip_samples} samples, shorter rests {rests}, no context across clips"
+        if self.eval_context == "file":
+            context = f"whole files, state carried through chunks of {self.clip_samples} samples"
+        return f"{type(self).__name__}: {self.quantiser.law} {self.bits} bit, scaling {self.scaling}, {self.sample_rate} Hz, {context}"
+
+    def title(self, split: Split) -> str:
+        """What a split is called in a report."""
+        return f"{type(self).__name__}, {split} split"
+
+    def carries_state(self, split: Split) -> bool:
+        """Whether lanes of this split's batches go on where they stopped."""
+        return self.order == "sequential" if split == "train" else self.eval_context == "file"
+
+    def prepare(self, processes: int | None = None, verify: bool = False) -> dict[str, Entry]:
+        """Make the shards that are missing or out of date; the manifest's entries by source.
+
+        Args:
+            processes: that work together; None for one a processor.
+            verify: compare all shards with their checksums.
+        """
+        files = {str(split): paths for split, paths in self.files().items()}
+        if not any(files.values()):
+            raise UserError(f"{self.root}: holds no recordings of this dataset")
+        processes = processes or os.cpu_count() or 1
+        return prepare_shards(self.root, files, self.shards, self.sample_rate, processes=processes, skip_bad=self.skip_bad, verify=verify)
+
+    def fetch(self) -> None:
+        """Download the dataset where that was asked for and can be done."""
+
+    def prepare_data(self) -> None:
+        self.fetch()
+        self.prepare()
+
+    def setup(self, stage: str) -> None:
+        """Reads what the stage needs, so that bad files are found before any training."""
+        wanted: dict[str, list[Split]] = {"fit": ["train", "validation"], "validate": ["validation"], "test": ["test"]}
+        for split in wanted[stage]:
+            if split not in self.datasets:
+                self.datasets[split] = self.make_dataset(split)
+            clips = self.clip_count(split)
+            if split == "train" and self.batch_size > clips:
+                raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose less")
+            self._check_memory(min(self.batch_size, clips))
+
+    def _check_memory(self, lanes: int) -> None:
+        needed = lanes * self.clip_samples * BATCH_BYTES
+        if needed > MEMORY:
+            raise UserError(
+                f"data.clip_samples ({self.clip_samples}): a batch of {lanes} clips alone takes {needed / 1e9:,.0f} GB, this machine has "
+                f"{MEMORY / 1e9:.0f} GB: choose shorter clips, or a smaller data.batch_size"
+            )
+
+    def check_ranks(self, ranks: int) -> None:
+        """Raises UserError where so many data ranks cannot share a batch."""
+        if self.batch_size % ranks:
+            raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks})")
+
+    def make_dataset(self, split: Split) -> ClipDataset:
+        """The clips of a split."""
+        listed = [entry for entry in self.prepare().values() if entry.split == split]
+        entries = [entry for entry in listed if not entry.error]
+        if not entries:
+            raise UserError(f"{self.root}: no recordings for the {split} split")
+        recordings = Recordings(self.shards, entries)
+        dataset = ClipDataset(recordings, self.clip_samples, self.quantiser, self.scaling)
+        table = clip_table(recordings.lengths, self.clip_samples, self.keep_tails)
+        if not table:
+            raise UserError(
+                f"{self.root}: every recording of the {split} split is shorter than data.clip_samples ({self.clip_samples} samples); "
+                "choose shorter clips"
+            )
+        constant = sum(low == high for low, high in (recordings.extremes(*piece[:3]) for piece in table))
+        if constant:
+            rank_zero_warn(f"{constant} of {len(table)} clips of the {split} split are constant (silence, say); they are kept")
+        overshoots = sum(entry.overshoots for entry in entries)
+        if overshoots:
+            rank_zero_warn(f"{overshoots} samples of the {split} split lay outside [-1, 1] and were clipped")
+        dropped = sum(recordings.lengths) - sum(piece.stop - piece.start for piece in table)
+        short = sum(length < self.clip_samples for length in recordings.lengths)
+        rank_zero_info(
+            f"{split}: {len(entries)} recordings, {len(table)} clips, {sum(recordings.lengths) / self.sample_rate:.0f} s, "
+            f"of which {dropped / self.sample_rate:.0f} s in rests shorter than a clip; {short} of them are shorter than a clip "
+            f"({'padded' if self.keep_tails else 'dropped'}), {len(listed) - len(entries)} more could not be read (skipped)"
+        )
+        return dataset
+
+    def _table(self, split: Split) -> list[Piece]:
+        return clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails)
+
+    def clip_count(self, split: Split) -> int:
+        """How many clips at fixed positions a split has."""
+        return len(self._table(split))
+
+    def clip(self, split: Split, index: int) -> Batch:
+        """A clip at a fixed position, as a batch without lanes."""
+        return self.datasets[split][self._table(split)[index]]
+
+    def audio(self, split: Split, index: int) -> Tensor:
+        """A clip as it is heard: float32 (T,) in [-1, 1] at the centres of its classes' cells, without padding."""
+        clip = self.clip(split, index)
+        return self.quantiser.decode_centre(clip.classes[clip.valid])
+
+    def checksum(self, split: Split) -> str:
+        """SHA-256 of the recordings of a split as they were prepared."""
+        source = self.datasets[split].source
+        assert isinstance(source, Recordings)
+        return hashlib.sha256("".join(entry.checksum for entry in source.entries).encode()).hexdigest()
+
+    def order_of(self, split: Split) -> Clips | Crops | Sequential:
+        """Which clip comes when."""
+        train, lengths = split == "train", self.datasets[split].source.lengths
+        if self.carries_state(split):
+            lanes = self.batch_size if train else min(self.batch_size, len(lengths))  # more would never have anything to do
+            return Sequential(lengths, self.clip_samples, lanes, self.seed, repeat=train)
+        table = self._table(split)
+        if train and self.order == "crops":
+            return Crops(lengths, self.clip_samples, len(table), self.batch_size, self.seed, self.keep_tails)
+        return Clips(table, self.batch_size, self.seed, shuffle=train)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self.batches("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.batches("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self.batches("test")
+
+    def batches(self, split: Split) -> DataLoader[Batch]:
+        """All clips of a split, or this rank's share of them, those of the training split shuffled."""
+        # Without a trainer (in a notebook, say) there is one rank.
+        rank, ranks, dataset = 0, 1, self.datasets[split]
+        if self.trainer is not None and self.trainer.world_size > 1:
+            strategy = self.trainer.strategy
+            rank, ranks = strategy.distributed_sampler_kwargs["rank"], strategy.distributed_sampler_kwargs["num_replicas"]
+            if getattr(strategy, "context_size", 1) > 1:  # ranks that share a waveform
+                dataset = dataset.sliced(*strategy.slice_of(self.clip_samples))
+        self.check_ranks(ranks)
+        loader = StreamLoader if split == "train" else EvaluationLoader
+        return loader(dataset, RankBatches(self.order_of(split), rank, ranks), self.num_workers)

@@ -1,0 +1,82 @@
+"""Prepared recordings, read from their shards."""
+
+import mmap
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.manifest import BLOCK, Entry
+from datamodules.preparation import FULL_SCALE, shard_path
+from harmonicrnn.errors import UserError
+
+OPEN_SHARDS = 512  # kept mapped in each process; a map costs no memory that is not used, but a file handle
+
+
+class Recordings:
+    """16-bit samples of several recordings, mapped into memory and read where asked for.
+
+    Args:
+        shards: their folder.
+        entries: of the manifest.
+    """
+
+    def __init__(self, shards: Path, entries: Sequence[Entry]) -> None:
+        self.shards, self.entries = shards, entries
+        self._map = lru_cache(OPEN_SHARDS)(self._map_shard)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Samples in each recording."""
+        return [entry.length for entry in self.entries]
+
+    def read(self, recording: int, start: int, stop: int) -> np.ndarray:
+        """int16 (stop - start,)."""
+        shard = self._map(recording)
+        page = 2 * start // mmap.PAGESIZE * mmap.PAGESIZE
+        if stop > start:
+            # From the disk in one go: page by page takes four times as long.
+            shard.madvise(mmap.MADV_WILLNEED, page, 2 * stop - page)
+        return np.frombuffer(shard, "<i2", stop - start, 2 * start)
+
+    def samples(self, recording: int, start: int, stop: int) -> Tensor:
+        """float32 (stop - start,) in [-1, 1]."""
+        return torch.from_numpy(self.read(recording, start, stop).astype(np.float32)) / FULL_SCALE
+
+    def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
+        """The lowest and highest sample between start and stop, reading only what the manifest's blocks do not cover."""
+        low, high = self._levels(recording, start, stop)
+        return low / FULL_SCALE, high / FULL_SCALE
+
+    def _levels(self, recording: int, start: int, stop: int) -> tuple[int, int]:
+        entry = self.entries[recording]
+        first, last = -(-start // BLOCK), stop // BLOCK
+        if first >= last:
+            samples = self.read(recording, start, stop)
+            return int(samples.min()), int(samples.max())
+        edges = np.concatenate([self.read(recording, start, first * BLOCK), self.read(recording, last * BLOCK, stop)])
+        low, high = min(entry.low[first:last]), max(entry.high[first:last])
+        return int(edges.min(initial=low)), int(edges.max(initial=high))
+
+    def _map_shard(self, recording: int) -> mmap.mmap:
+        """Raises UserError where the shard is no longer what the entry says."""
+        entry = self.entries[recording]
+        path = shard_path(self.shards, entry.source)
+        try:
+            with path.open("rb") as file:
+                shard = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # the second of an empty file
+            raise UserError(f"{path}: was prepared and cannot be read any more: {error}") from error
+        if len(shard) != 2 * entry.length:
+            raise UserError(f"{path}: was changed while it was in use; go on when its recording is as it was, or start anew")
+        return shard
+
+    def __getstate__(self) -> dict[str, object]:
+        # Maps belong to the process that made them.
+        return {"shards": self.shards, "entries": self.entries}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(**state)  # type: ignore[misc]

@@ -1,0 +1,90 @@
+"""Checkpoints: what ours hold beside Lightning's contents, and how one is read without trusting it."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harmonicrnn.errors import UserError
+from harmonicrnn.models import LevelSpec
+
+FORMAT = 1
+"""Raised when a checkpoint of before can no longer be read."""
+
+KEY = "harmonicrnn"
+UNSEEN = "unseen_in_weights"
+DIGIT_ACCURACY = "digit_accuracy"
+"""Where one of a digit classifier holds its accuracy on the validation and the test split; nothing between validations."""
+NET = "net."
+"""Begins the names of a model's weights within its module."""
+
+
+@dataclass
+class _OptimizerRecord:
+    """Stands for the settings of an optimiser that a module built by hand keeps among its hyperparameters."""
+
+
+def known_records() -> list[tuple[type, str]]:
+    """The classes that checkpoints may hold, by the names that they have there, of today and of before."""
+    places = ("harmonicrnn.models.skip_block", "models.skip_block")
+    return [*((LevelSpec, f"{place}.LevelSpec") for place in places), (_OptimizerRecord, "lightning_modules.optimizer.OptimizerConfig")]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, on the CPU. Code inside it is never run.
+
+    Raises:
+        UserError: it is missing, cut short, carries code, or was written by another project or a later format.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
+    try:
+        with torch.serialization.safe_globals(known_records()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: holds more than numbers and names, or is no checkpoint; it is not loaded") from error
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        raise UserError(f"{path}: is cut short or damaged; take another checkpoint of the run") from error
+    record = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    if record is None or "state_dict" not in checkpoint:
+        raise UserError(f"{path}: is not a checkpoint of this project")
+    if record["format"] > FORMAT:
+        raise UserError(f"{path}: has format {record['format']}, this version reads up to {FORMAT}; update the code")
+    return checkpoint
+
+
+def net_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights of the model alone, without what else its module has."""
+    return {name.removeprefix(NET): value for name, value in checkpoint["state_dict"].items() if name.startswith(NET)}
+
+
+def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path, prefix: str = "", known: dict[str, Any] | None = None) -> None:
+    """Raises UserError, naming the first difference, where the checkpoint's weights are not those of the module's architecture.
+
+    Beside names and shapes, the settings that no weight shows (`module.unseen_in_weights`, if any) must be those it was trained with.
+
+    Args:
+        checkpoint: as `read_checkpoint` gives it.
+        module: takes the weights whose names begin with the prefix.
+        path: of the checkpoint, for messages.
+        prefix: of the weights' names.
+        known: further settings that no weight shows.
+    """
+    saved = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    own = {prefix + name: value for name, value in module.state_dict().items()}
+    hint = "its architecture differs from the configured one; test it with its own run's config, or train anew"
+    for name, value in own.items():
+        if name not in saved:
+            raise UserError(f"{path}: has no weights for {name}: {hint}")
+        if saved[name].shape != value.shape:
+            raise UserError(f"{path}: {name} has shape {tuple(saved[name].shape)}, the model's {tuple(value.shape)}: {hint}")
+    unseen: dict[str, Any] = getattr(module, "unseen_in_weights", {}) | (known or {})
+    for key, value in unseen.items():
+        if checkpoint[UNSEEN].get(key) != value:
+            raise UserError(f"{path}: was trained with {key} {checkpoint[UNSEEN].get(key)}, configured is {value}: {hint}")
+    for name in saved:
+        if name not in own:
+            raise UserError(f"{path}: has weights for {name}, which the model lacks: {hint}")

@@ -1,0 +1,143 @@
+"""Sets of audio, clip by clip: a split as a model is given it, and folders."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harmonicrnn.audio import extremes, read_mono, scale
+from harmonicrnn.audio.dataset import Dataset, Split
+from harmonicrnn.audio.folders import find_recordings
+from harmonicrnn.audio.reading import probe
+from harmonicrnn.errors import UserError
+from harmonicrnn.metrics import Embedder
+from harmonicrnn.metrics.statistics_cache import embedding_key
+
+
+class SplitClips:
+    """The clips of a split as a model is given them: quantised, and decoded at the centres of the cells.
+
+    Args:
+        data: set up for the split.
+        split: which.
+    """
+
+    def __init__(self, data: Dataset, split: Split) -> None:
+        self.data, self.split, self.rate = data, split, data.sample_rate
+        self.about: dict[str, Any] = {
+            "name": data.title(split),
+            "path": str(data.root),
+            "protocol": data.protocol,
+            "checksum": data.checksum(split),
+            "clips": len(self),
+            "sample_rate": data.sample_rate,
+            "clip_samples": data.clip_samples,
+        }
+
+    def __len__(self) -> int:
+        return self.data.clip_count(self.split)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self.data.audio(self.split, i) for i in range(len(self)))
+
+    def key(self, embedder: Embedder) -> dict[str, Any]:
+        """What statistics of its embeddings depend on."""
+        return reference_key(self.data, self.split, embedder)
+
+
+class FolderClips:
+    """The recordings of a folder, mixed to mono, at one rate, cut into clips.
+
+    Shorter rests are left out, but a recording that is shorter than a clip is one. In a folder that `generate` made these are its clips, as
+    they are, without their prompts.
+
+    Args:
+        folder: of WAV, FLAC or OGG files at any depth.
+        rate: in Hz; None for that of the first file.
+        clip_samples: of a clip; None for whole recordings.
+        like: data that each clip is scaled and quantised as, and decoded again; None for audio as it is.
+
+    Raises:
+        UserError: the folder is missing, or holds no audio, or a file that is none.
+    """
+
+    def __init__(self, folder: Path, rate: int | None = None, clip_samples: int | None = None, like: Dataset | None = None) -> None:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder")
+        made = _generated(folder)
+        self.files, like = (find_recordings(folder), like) if made is None else (made, None)
+        if not self.files:
+            raise UserError(f"{folder}: no audio files (.wav, .flac, .ogg) in it or below it")
+        sources = [probe(path) for path in self.files]
+        self.folder, self.like, self.clip_samples = folder, like, clip_samples
+        self.rate = sources[0].rate if rate is None else rate
+        resampled = [source.rate for source in sources if source.rate != self.rate]
+        mixed = sum(source.channels > 1 for source in sources)
+        self.notes = [f"{len(resampled)} of {len(sources)} files resampled from {_rates(resampled)} to {self.rate} Hz"] if resampled else []
+        self.notes += [f"{mixed} of {len(sources)} files mixed to mono"] if mixed else []
+        if like is not None:
+            self.notes.append(f"scaled and quantised as the data: {like.quantiser.law} {like.bits} bit, scaling {like.scaling}")
+        cut = "whole" if clip_samples is None else f"clips of {clip_samples} samples"
+        self.about: dict[str, Any] = {
+            "name": str(folder),
+            "path": str(folder),
+            "protocol": f"{len(self.files)} files, {cut}, {self.rate} Hz",
+            "checksum": checksum(folder, self.files),
+            "sample_rate": self.rate,
+            "clip_samples": clip_samples,
+        }
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for path in self.files:
+            samples = torch.from_numpy(read_mono(path, self.rate))
+            whole = samples if self.like is None else heard(samples, self.like) if self.like.scaling == "file" else samples
+            for clip in _cut(whole, self.clip_samples):
+                yield heard(clip, self.like) if self.like is not None and self.like.scaling != "file" else clip
+
+    def key(self, embedder: Embedder) -> dict[str, Any]:
+        """What statistics of its embeddings depend on."""
+        return embedding_key(embedder) | {"folder": self.about["checksum"], "protocol": self.about["protocol"]}
+
+
+def reference_key(data: Dataset, split: Split, embedder: Embedder) -> dict[str, Any]:
+    """All that the statistics of a split depend on."""
+    of_data = {"split": split, "data": data.checksum(split), "protocol": data.protocol, "clips": data.clip_count(split)}
+    return embedding_key(embedder) | of_data
+
+
+def heard(samples: Tensor, data: Dataset) -> Tensor:
+    """Audio (T,) as data of this kind makes a clip of it, and decodes it again."""
+    span = None if data.scaling == "none" else extremes(samples)
+    return data.quantiser.decode_centre(data.quantiser.encode(scale(samples, span)))
+
+
+def checksum(folder: Path, files: list[Path]) -> str:
+    """SHA-256 of the files' names and contents."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(f"{path.relative_to(folder).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _generated(folder: Path) -> list[Path] | None:
+    """The clips of a folder that `generate` made, in order of their numbers; None of any other."""
+    try:
+        rows = json.loads((folder / "manifest.json").read_text())["clips"]
+        return [folder / row["file"] for row in sorted(rows, key=lambda row: row["clip"])]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _cut(samples: Tensor, length: int | None) -> tuple[Tensor, ...]:
+    if length is None or len(samples) <= length:
+        return (samples,)
+    return samples[: len(samples) // length * length].split(length)
+
+
+def _rates(rates: list[int]) -> str:
+    return ", ".join(f"{rate}" for rate in sorted(set(rates)))

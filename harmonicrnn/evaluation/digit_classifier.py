@@ -1,0 +1,100 @@
+"""A trained classifier of digits, for scoring clips: this project's, or the one of the published tables."""
+
+import hashlib
+from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harmonicrnn.checkpoints import DIGIT_ACCURACY, KEY, net_weights, read_checkpoint
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation import s4_weights
+from harmonicrnn.metrics import Classified
+from harmonicrnn.models.digit_net import CLASSES, RATE, SAMPLES, DigitNet
+from harmonicrnn.models.resnext import ResNeXt
+
+TOGETHER = 64  # clips that are classified at once
+TOLERANCE = 0.005  # of the accuracy by which the published classifier is known
+
+
+class DigitClassifier:
+    """Classifies clips.
+
+    Attributes:
+        name: what scores of it are named by.
+        rate: of the audio in Hz that it takes.
+        dimensions: of the features.
+        weights: SHA-256 of its file by the file's name.
+        accuracy: on SC09's test split, as its checkpoint or its authors say; None where neither does.
+        published: whether its file holds weights for the architecture of the published scores.
+    """
+
+    rate = RATE
+
+    def __init__(self, net: DigitNet, path: Path, accuracy: float | None, published: bool) -> None:
+        self.net, self.accuracy, self.published = net.eval(), accuracy, published
+        self.name = "s4 resnext" if published else "harmonicrnn resnext"
+        self.dimensions = net.dimensions
+        with path.open("rb") as file:
+            self.weights = {path.name: hashlib.file_digest(file, "sha256").hexdigest()}
+
+    @torch.no_grad()
+    def __call__(self, clips: Sequence[Tensor]) -> Classified:
+        """Features and float64 log-probabilities, on the CPU, of clips (T,) in [-1, 1] at 16 kHz, cut or padded to a second.
+
+        Raises:
+            UserError: a clip is empty, or holds numbers that are not finite.
+        """
+        for i, clip in enumerate(clips):
+            if not clip.numel() or not clip.isfinite().all():
+                raise UserError(f"clip {i} of {len(clips)} has {'samples that are not finite' if clip.numel() else 'no samples'}")
+        device = next(self.net.parameters()).device
+        features, log_probabilities = [torch.empty(0, self.dimensions)], [torch.empty(0, CLASSES, dtype=torch.float64)]
+        for start in range(0, len(clips), TOGETHER):
+            audio = torch.stack([F.pad(clip, (0, SAMPLES - len(clip))) for clip in clips[start : start + TOGETHER]])
+            seen, logits = self.net(audio.to(device))
+            features.append(seen.cpu())
+            log_probabilities.append(logits.cpu().double().log_softmax(dim=1))
+        return Classified(torch.cat(features), torch.cat(log_probabilities))
+
+    def why_not_beside_the_tables(self, accuracy: float) -> str | None:
+        """Why its scores may not stand beside the published ones; None where they may.
+
+        Args:
+            accuracy: as measured on SC09's test split.
+        """
+        if not self.published:
+            return f"scored by another classifier ({self.name})"
+        if abs(accuracy - s4_weights.TEST_ACCURACY) > TOLERANCE:
+            return f"its classifier is right on {accuracy:.2%} of the test split, that of the tables on {s4_weights.TEST_ACCURACY:.2%}"
+        return None
+
+
+def load_digit_classifier(path: Path, device: torch.device | str = "cpu") -> DigitClassifier:
+    """The classifier of a checkpoint that `configs/sc09_classifier.yaml` trained, or of the S4/SaShiMi repository's resnext.pth.
+
+    Raises:
+        UserError: there is no such file, or it holds something else. Code in it is never run.
+    """
+    path = Path(path)
+    content = s4_weights.read(path)
+    if isinstance(content, dict) and KEY in content:
+        checkpoint = read_checkpoint(path)
+        if DIGIT_ACCURACY not in checkpoint:
+            raise UserError(f"{path}: is of another model than a classifier of digits: train one (configs/sc09_classifier.yaml)")
+        settings = checkpoint["hyper_parameters"]
+        net = DigitNet(**{key: settings[key] for key in signature(DigitNet).parameters if key in settings})
+        net.load_state_dict(net_weights(checkpoint))
+        return DigitClassifier(net.to(device), path, checkpoint[DIGIT_ACCURACY].get("test"), published=False)
+    weights = s4_weights.weights_of(content, path)
+    with torch.device("meta"):  # its shapes alone
+        own = ResNeXt(CLASSES, **s4_weights.ARCHITECTURE).state_dict()
+    for name in (*own, *weights):
+        if name not in weights or name not in own or weights[name].shape != own[name].shape:
+            raise UserError(f"{path}: {name} is not as in the ResNeXt-29 (8 x 64d) that the published scores are of; take its resnext.pth")
+    net = DigitNet(**s4_weights.ARCHITECTURE)
+    net.resnext.load_state_dict(weights)
+    return DigitClassifier(net.to(device), path, s4_weights.TEST_ACCURACY, published=True)

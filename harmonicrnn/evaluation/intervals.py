@@ -1,0 +1,67 @@
+"""How much measured numbers would differ on other clips: 95 % intervals by the bootstrap (Efron, 1979), which draws as many clips anew
+from those there are, with replacement."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmonicrnn.metrics.frechet import Gaussian, factor
+
+LEVELS = (2.5, 97.5)  # percentiles
+RESAMPLES = 1000
+RESAMPLES_OF_DISTANCES = 200
+
+
+def ratio_interval(totals: np.ndarray, counts: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """Of sum(totals) / sum(counts), both (N,), of which each clip has one: the percentiles of the resampled ratios."""
+    ratios = [totals @ drawn / (counts @ drawn) for drawn in draws(len(totals), seed, resamples)]
+    low, high = np.percentile(ratios, LEVELS)
+    return float(low), float(high)
+
+
+def statistic_interval(
+    statistic: Callable[[np.ndarray], float], clips: int, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Of any statistic, given how often each clip was drawn (clips,): the percentiles of its resampled values."""
+    low, high = np.percentile([statistic(drawn) for drawn in draws(clips, seed, resamples)], LEVELS)
+    return float(low), float(high)
+
+
+def distance_interval(
+    reference: Gaussian, embeddings: Tensor, clips: Tensor, distance: float, seed: int = 0, resamples: int = RESAMPLES_OF_DISTANCES
+) -> tuple[float, float]:
+    """Of the Fréchet distance of embeddings (N, d) of clips, clips (N,) saying of which, from the reference, which stays as it is.
+
+    A set with repeated clips has a noisier covariance, and so a higher distance: the percentiles are shifted by the mean of the resampled
+    distances minus the measured one, at 0 at least.
+    """
+    resampled = np.array(list(_distances(reference, embeddings, clips, seed, resamples)))
+    low, high = np.percentile(resampled, LEVELS) + distance - resampled.mean()
+    return max(0.0, float(low)), max(0.0, float(high))
+
+
+def draws(clips: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each clip is drawn (clips,), `resamples` times."""
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(rng.integers(clips, size=clips), minlength=clips)
+
+
+def _distances(reference: Gaussian, embeddings: Tensor, clips: Tensor, seed: int, resamples: int) -> Iterator[float]:
+    # Relative to the reference's mean, so that sums of squares lose nothing.
+    rows = embeddings.double() - reference.mean
+    root = factor(reference)
+    projected, squares = rows @ root, rows.square().sum(dim=1)
+    _, owner = clips.unique(return_inverse=True)
+    for drawn in draws(int(owner.max()) + 1, seed, resamples):
+        weights = torch.from_numpy(drawn).double()[owner]
+        total = weights.sum()
+        mean = weights @ rows / total
+        trace = (weights @ squares - total * mean.square().sum()) / (total - 1)
+        # With F of the resampled covariance these are the rows of F^T root, whose singular values make the cross term.
+        part = (projected - mean @ root) * (weights / (total - 1)).sqrt()[:, None]
+        gram = part.T @ part if len(part) > part.shape[1] else part @ part.T
+        cross = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().sum()
+        yield (mean.square().sum() + trace + reference.covariance.trace() - 2 * cross).item()

@@ -1,0 +1,77 @@
+"""What is evaluated: checkpoints, of runs or by themselves, and folders of audio."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harmonicrnn.checkpoints import KEY, read_checkpoint
+from harmonicrnn.errors import UserError
+from harmonicrnn.provenance import sha256
+from harmonicrnn.runs import Run, any_runs, find_run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A name for the report; and a run with one of its checkpoints, or a folder of audio, where run is None."""
+
+    name: str
+    path: Path
+    run: Run | None = None
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the checkpoint."""
+        assert self.run is not None
+        return sha256(self.run.checkpoint)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where a checkpoint comes from.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        assert self.run is not None
+        content = read_checkpoint(self.run.checkpoint)
+        return {
+            "checkpoint": str(self.run.checkpoint),
+            "sha256": self.checksum,
+            "step": content.get("global_step"),
+            "averaged_weights": "current_model_state" in content,
+            "training": content[KEY],
+        }
+
+
+def find_subjects(paths: Sequence[Path], logs: Path) -> list[Subject]:
+    """What these paths mean: a checkpoint, a folder with runs of which the newest is taken (its best checkpoint), or a folder of audio; of
+    no paths the newest run below `logs`.
+
+    Raises:
+        UserError: one of them is nothing of the kind, or is there twice.
+    """
+    if not paths:
+        return [_of_run(find_run(None, logs))]
+    found = [_find(path) for path in paths]
+    for i, subject in enumerate(found):
+        if subject.path in [other.path for other in found[:i]]:
+            raise UserError(f"{subject.path}: is named twice")
+    names = [subject.name for subject in found]
+    return [subject if names.count(subject.name) == 1 else Subject(str(subject.path), subject.path, subject.run) for subject in found]
+
+
+def _find(path: Path) -> Subject:
+    if path.is_file():
+        if path.suffix != ".ckpt":
+            raise UserError(f"{path}: is a file and no checkpoint (.ckpt); give a run, a checkpoint or a folder of audio")
+        return _of_run(find_run(str(path), path.parent))
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such run, checkpoint or folder")
+    return _of_run(find_run(None, path)) if any_runs(path) else Subject(path.name or str(path), path)
+
+
+def _of_run(run: Run) -> Subject:
+    folder = run.folder.resolve()
+    own = run.checkpoint.resolve().parent.name == "checkpoints"
+    which = "" if own and run.checkpoint.stem == "best" else f" {run.checkpoint.stem}"
+    return Subject(f"{folder.parent.name}/{folder.name}{which}" if own else run.checkpoint.name, run.checkpoint, run)

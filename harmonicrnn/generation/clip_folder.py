@@ -1,0 +1,140 @@
+"""A folder of generated clips and its manifest."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.audio.writing import writing
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation.clip_writer import Clip, ClipFiles, Settings, bytes_needed
+from harmonicrnn.provenance import provenance
+
+OURS = ("clip_*.wav", "clip_*.flac", "clip_*.npy", "prompt*.wav", "prompt*.flac", "prompt*.npy", "manifest.json")
+PIECE = 1 << 16
+
+
+class Generated:
+    """Keeps `manifest.json` of a folder: where the clips come from, and what became of each, likeliest first.
+
+    Its "complete" is false until all clips are there, so that a folder whose making was cut short is known as such.
+
+    Args:
+        folder: may not be there yet.
+        about: what the manifest says beside the clips.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, folder / "manifest.json"
+        self.about = about | provenance()
+        self.clips: list[dict[str, Any]] = []
+        self._format = about["settings"]["format"]
+
+    def begin(self, settings: Settings, sample_rate: int, quantiser: Quantiser, prompts: Tensor | None) -> None:
+        """Make the folder, free of clips of before, with the prompts (1 or clips, T) as the model heard them.
+
+        Raises:
+            UserError: it cannot be written, or the disk is too full for what is to come.
+        """
+        with writing(self.folder):
+            made = not self.folder.exists()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            before = [path for pattern in OURS for path in self.folder.glob(pattern)]
+            free = shutil.disk_usage(self.folder).free + sum(path.stat().st_size for path in before)
+        needed = bytes_needed(settings, sample_rate, quantiser.bits) + (0 if prompts is None else 4 * prompts.numel())
+        if needed > free:
+            if made:
+                self.folder.rmdir()
+            raise UserError(f"{self.folder}: {needed / 1e9:.3f} GB are needed there, {free / 1e9:.3f} GB are free")
+        with writing(self.folder):
+            for path in before:
+                path.unlink()
+        self._write(complete=False)
+        for number, prompt in enumerate(prompts if prompts is not None else []):
+            name = "prompt" if len(prompts) == 1 else f"prompt_{number:04d}"
+            files = ClipFiles(self.folder / name, quantiser, sample_rate, settings.format)
+            for piece in prompt.split(PIECE):
+                files.write(piece)
+            files.close()
+
+    def go_on(self) -> set[int]:
+        """Take up the folder of a making that was cut short: the numbers of its finished clips, whose files are whole. None where there is
+        no such folder, or its clips come from elsewhere."""
+        try:
+            before = json.loads(self.manifest.read_text())
+            same = all(json.loads(json.dumps(self.about[key])) == before[key] for key in ("checkpoint", "settings", "audio", "prompt"))
+            self.clips = [row for row in before["clips"] if same and self._whole(row)]
+        except (OSError, ValueError, KeyError):
+            self.clips = []
+        return {row["clip"] for row in self.clips}
+
+    def _whole(self, row: dict[str, Any]) -> bool:
+        try:
+            return bool(len(np.load(self.folder / row["classes"])) == row["samples"] and (self.folder / row["file"]).is_file())
+        except (OSError, ValueError, EOFError):
+            return False
+
+    def add(self, clips: Sequence[Clip], sample_rate: int) -> None:
+        """Clips are finished."""
+        self.clips += [
+            {
+                "clip": clip.number,
+                "file": f"{clip.stem}.{self._format}",
+                "classes": f"{clip.stem}.npy",
+                "seconds": clip.samples / sample_rate,
+                "samples": clip.samples,
+                "bits_per_sample": clip.bits_per_sample,
+                "findings": [asdict(finding) for finding in clip.findings],
+                "redraws": clip.redraws,
+            }
+            for clip in clips
+        ]
+        self.clips.sort(key=lambda row: row["bits_per_sample"])
+        self._write(complete=False)
+
+    def finish(self) -> None:
+        """All clips are finished."""
+        self._write(complete=True)
+
+    def _write(self, complete: bool) -> None:
+        counts = {
+            "redraws": sum(row["redraws"] for row in self.clips),
+            "clips_with_findings": sum(bool(row["findings"]) for row in self.clips),
+        }
+        content = {"complete": complete, **self.about, **counts, "clips": self.clips}
+        part = self.manifest.with_suffix(".json.part")
+        with writing(self.manifest):
+            part.write_text(json.dumps(content, indent=2) + "\n")
+            part.replace(self.manifest)
+
+
+def free_folder(out: Path | None, run: Path, overwrite: bool) -> Path:
+    """Where clips will be written; nothing is made yet.
+
+    Args:
+        out: what the user named; None for the first `generated_N` of the run that is not there.
+        run: the run's folder.
+        overwrite: whether clips that are there may be replaced.
+
+    Raises:
+        UserError: the folder is in use, or is none.
+    """
+    if out is None:
+        number = 0
+        while (run / f"generated_{number}").exists():
+            number += 1
+        return run / f"generated_{number}"
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise UserError(f"--out {out}: is there and not empty; name another folder, or replace its clips with --overwrite")
+        if not (out / "manifest.json").is_file():
+            raise UserError(f"--out {out}: holds files but no manifest.json of generated clips; nothing in it is overwritten")
+    return out

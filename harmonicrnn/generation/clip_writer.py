@@ -1,0 +1,201 @@
+"""Clips drawn into files, watched while they are made, and drawn again where they went wrong."""
+
+import math
+import resource
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.audio.writing import GROWING, LARGEST_WAV, Format, Growing, GrowingArray
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation.detectors import Finding, Reference, Watch
+from harmonicrnn.generation.engine import Engine
+from harmonicrnn.generation.sampler import check_arguments, draw, generator
+from harmonicrnn.models import ModelState
+
+SPARE_FILES = 64  # that the process has open beside the clips
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is drawn.
+
+    Args:
+        seconds: Length of each clip.
+        clips: How many.
+        batch: Clips that are drawn together.
+        seed: Clip i depends on (seed, i).
+        temperature: Divides the logits: below 1 for the more likely, above 1 for the less; 0 takes the most likely class always.
+        top_p: Draws only among the most likely classes that hold this much of the probability.
+        reject: Times that a clip with runaway noise or a collapse to silence is drawn again.
+        format: Of the audio files, 16 bits: wav or flac.
+    """
+
+    seconds: float = 10.0
+    clips: int = 1
+    batch: int = 16
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    reject: int = 0
+    format: Format = "wav"
+
+    def __post_init__(self) -> None:
+        check_arguments(self.clips, self.seed, self.temperature, self.top_p, self.seconds, option="--")
+        if self.batch < 1:
+            raise UserError(f"--batch must be at least 1, got {self.batch}")
+        if self.reject < 0:
+            raise UserError(f"--reject must be 0 or more, got {self.reject}")
+        if self.reject and self.temperature == 0:
+            raise UserError("--reject has no use at --temperature 0, where each draw is the same")
+        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 2 * min(self.batch, self.clips) + SPARE_FILES > open_files:
+            most = (open_files - SPARE_FILES) // 2
+            raise UserError(
+                f"--batch ({self.batch}): each clip drawn needs two open files, and this shell allows {open_files}: at most {most}"
+            )
+
+    def samples(self, sample_rate: int, to_file: bool = True) -> int:
+        """In each clip.
+
+        Raises:
+            UserError: none, or where they go to a file more than a WAV holds.
+        """
+        samples = round(self.seconds * sample_rate)
+        if not samples:
+            raise UserError(f"--seconds ({self.seconds}) is less than one sample at {sample_rate} Hz")
+        if to_file and self.format == "wav" and 2 * samples > LARGEST_WAV:
+            raise UserError(f"--seconds ({self.seconds}) is more than a WAV can hold at {sample_rate} Hz; use --format flac")
+        return samples
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A finished clip: its number, samples, -ln p of all its classes under the model, what was found wrong with it, and how often it was
+    drawn again for that."""
+
+    number: int
+    samples: int
+    nats: float
+    findings: list[Finding]
+    redraws: int
+
+    @property
+    def bits_per_sample(self) -> float:
+        """The negative log-likelihood."""
+        return self.nats / self.samples / math.log(2)
+
+    @property
+    def stem(self) -> str:
+        """The name of its files, without their extension."""
+        return f"clip_{self.number:04d}"
+
+
+class ClipWriter:
+    """Draws clips while it watches them. Memory does not grow with their length.
+
+    Args:
+        engine: steps the model.
+        state: gives the state that the clips of these numbers start from, a lane each.
+        quantiser, sample_rate: of the model; rate in Hz.
+        reference: what is usual, which clips are compared with.
+        progress: is told how many samples were drawn, of all clips together.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        state: Callable[[Sequence[int]], ModelState],
+        quantiser: Quantiser,
+        sample_rate: int,
+        reference: Reference,
+        progress: Callable[[int], None] = lambda samples: None,
+    ) -> None:
+        self.engine, self.state, self.quantiser, self.sample_rate = engine, state, quantiser, sample_rate
+        self.reference, self.progress = reference, progress
+
+    def write(self, folder: Path, settings: Settings, finished: Container[int] = ()) -> Iterator[Clip]:
+        """Draws clips into a folder, batch by batch: `clip_0000.wav` (or .flac) and its classes, `clip_0000.npy`, which can be used at any
+        time while they grow. Yields clips as they are finished; those whose numbers are in `finished` are left as they are.
+
+        Raises:
+            UserError: a file cannot be written, or the model's logits are not finite.
+        """
+        waiting = [(number, 0) for number in range(settings.clips) if number not in finished]
+        while waiting:
+            batch, waiting = waiting[: settings.batch], waiting[settings.batch :]
+            for clip in self._batch(folder, settings, batch):
+                if clip.findings and clip.redraws < settings.reject:
+                    waiting.append((clip.number, clip.redraws + 1))
+                else:
+                    yield clip
+
+    def play(self, settings: Settings, hear: Callable[[Tensor], None]) -> Clip:
+        """Draws the first clip without files, handing on its classes (n,) as they are made."""
+        self.engine.start(self.state([0]))
+        watch, nats, samples = Watch(self.quantiser, self.sample_rate), 0.0, settings.samples(self.sample_rate, to_file=False)
+        for classes, of_each in draw(self.engine, samples, [generator(settings.seed, 0)], settings.temperature, settings.top_p):
+            hear(classes[0])
+            watch.feed(classes[0])
+            nats += of_each.sum().item()
+            self.progress(len(classes[0]))
+        return Clip(0, samples, nats, self.reference.findings(watch.frames), 0)
+
+    def _batch(self, folder: Path, settings: Settings, batch: Sequence[tuple[int, int]]) -> list[Clip]:
+        numbers = [number for number, _ in batch]
+        watches = [Watch(self.quantiser, self.sample_rate) for _ in batch]
+        nats = torch.zeros(len(batch), dtype=torch.float64)
+        samples = settings.samples(self.sample_rate)
+        self.engine.start(self.state(numbers))
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(closing(ClipFiles(folder / f"clip_{n:04d}", self.quantiser, self.sample_rate, settings.format)))
+                for n in numbers
+            ]
+            generators = [generator(settings.seed, *clip) for clip in batch]
+            for classes, of_each in draw(self.engine, samples, generators, settings.temperature, settings.top_p, numbers):
+                nats += of_each.sum(dim=1)
+                for lane, file, watch in zip(classes, files, watches, strict=True):
+                    file.write(lane)
+                    watch.feed(lane)
+                self.progress(classes.numel())
+        findings = [self.reference.findings(watch.frames) for watch in watches]
+        return [Clip(number, samples, nats[i].item(), findings[i], redraws) for i, (number, redraws) in enumerate(batch)]
+
+
+class ClipFiles:
+    """The two files of a clip: as audio, and as classes.
+
+    Args:
+        stem: their path, without the extension.
+        quantiser, sample_rate: what classes sound like; rate in Hz.
+        format: of the audio.
+    """
+
+    def __init__(self, stem: Path, quantiser: Quantiser, sample_rate: int, format: Format) -> None:
+        self.quantiser = quantiser
+        with ExitStack() as opened:
+            self._audio: Growing = opened.enter_context(closing(GROWING[format](stem.with_suffix(f".{format}"), sample_rate)))
+            self._classes = GrowingArray(stem.with_suffix(".npy"), np.dtype(np.uint8 if quantiser.bits <= 8 else np.uint16))
+            opened.pop_all()
+
+    def write(self, classes: Tensor) -> None:
+        """Append classes (n,)."""
+        self._audio.write(self.quantiser.decode_centre(classes).numpy())
+        self._classes.write(classes.numpy())
+
+    def close(self) -> None:
+        """Nothing more follows."""
+        with closing(self._classes):
+            self._audio.close()
+
+
+def bytes_needed(settings: Settings, sample_rate: int, bits: int) -> int:
+    """Of disk, at most."""
+    return settings.clips * settings.samples(sample_rate) * (2 + (1 if bits <= 8 else 2))

@@ -1,0 +1,164 @@
+"""Elementary functions without branches, which LLVM turns into vector code; those of a library take one number at a time.
+
+Accurate to a few roundings in float32 and in float64, each of which has a series of its own length.
+"""
+
+from math import factorial, floor, log, log2, pi, sqrt
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from harmonicrnn.generation.cpu.llvm import jit, last_bits, power_of_two
+
+
+def _split(value: float, kind: Any) -> tuple[Any, Any, Any]:
+    """A constant as a sum of three, the first two of so few bits that small whole multiples of them are exact."""
+    bits, parts = (11 if kind is np.float32 else 33), []
+    for _ in range(2):
+        scale = 2.0 ** (bits - floor(log2(abs(value))))
+        parts.append(kind(round(value * scale) / scale))
+        value -= float(parts[-1])
+    return parts[0], parts[1], kind(value)
+
+
+def _shift(kind: Any) -> Any:
+    """Added and taken away again, it rounds to a whole number, which meanwhile stands in the last bits."""
+    return kind(1.5 * 2.0 ** np.finfo(kind).nmant)
+
+
+def _series32() -> tuple[Any, Any, Any]:
+    one, a2, a3, a4, a5, a6, a7, a8, a9, a10 = (np.float32((-1) ** (n // 2) / factorial(n)) for n in range(1, 11))
+    e2, e3, e4, e5, e6, e7 = (np.float32(1 / factorial(n)) for n in range(2, 8))
+
+    @jit
+    def exponential(r: Any) -> Any:
+        return r + r * r * (e2 + r * (e3 + r * (e4 + r * (e5 + r * (e6 + r * e7)))))
+
+    @jit
+    def sine(r: Any) -> Any:
+        s = r * r
+        return r + r * s * (a3 + s * (a5 + s * (a7 + s * a9)))
+
+    @jit
+    def cosine(r: Any) -> Any:
+        s = r * r
+        return one + s * (a2 + s * (a4 + s * (a6 + s * (a8 + s * a10))))
+
+    return exponential, sine, cosine
+
+
+def _series64() -> tuple[Any, Any, Any]:
+    one, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18 = (
+        (-1) ** (n // 2) / factorial(n) for n in range(1, 19)
+    )
+    e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12, e13, e14 = (1 / factorial(n) for n in range(2, 15))
+
+    @jit
+    def exponential(r: Any) -> Any:
+        low = e8 + r * (e9 + r * (e10 + r * (e11 + r * (e12 + r * (e13 + r * e14)))))
+        return r + r * r * (e2 + r * (e3 + r * (e4 + r * (e5 + r * (e6 + r * (e7 + r * low))))))
+
+    @jit
+    def sine(r: Any) -> Any:
+        s = r * r
+        return r + r * s * (a3 + s * (a5 + s * (a7 + s * (a9 + s * (a11 + s * (a13 + s * (a15 + s * a17)))))))
+
+    @jit
+    def cosine(r: Any) -> Any:
+        s = r * r
+        return one + s * (a2 + s * (a4 + s * (a6 + s * (a8 + s * (a10 + s * (a12 + s * (a14 + s * (a16 + s * a18))))))))
+
+    return exponential, sine, cosine
+
+
+def _functions(kind: Any, series: tuple[Any, Any, Any]) -> tuple[Any, ...]:
+    exponential, sine, cosine = series
+    shift, limit, zero, one = _shift(kind), kind(87 if kind is np.float32 else 708), kind(0), kind(1)
+    # 0.5 (1 + tanh z) is sigmoid(2 z), with z = sqrt(2 / pi) (x + 0.044715 x^3).
+    inner, cubic = kind(2 * sqrt(2 / pi)), kind(2 * sqrt(2 / pi) * 0.044715)
+    twos, (high, middle, low) = kind(1 / log(2)), _split(log(2), kind)
+    quarters, (high_turn, middle_turn, low_turn) = kind(2 / pi), _split(pi / 2, kind)
+
+    @jit
+    def exp_expm1(x: Any) -> Any:
+        x = min(max(x, -limit), limit)
+        shifted = x * twos + shift
+        n = shifted - shift
+        less_one = exponential(((x - n * high) - n * middle) - n * low)
+        power = power_of_two(shifted)
+        return power + power * less_one, (power - one) + power * less_one
+
+    @jit
+    def sine_cosine(x: Any) -> Any:
+        shifted = x * quarters + shift
+        n, quadrant = shifted - shift, last_bits(shifted)
+        r = ((x - n * high_turn) - n * middle_turn) - n * low_turn
+        s, c = sine(r), cosine(r)
+        odd = quadrant & 1 != 0
+        s, c = (c if odd else s), (s if odd else c)
+        return (zero - s if quadrant & 2 != 0 else s), (zero - c if (quadrant + 1) & 2 != 0 else c)
+
+    @jit
+    def sigmoid(x: Any) -> Any:
+        return one / (one + exp_expm1(-x)[0])
+
+    @jit
+    def gelu(x: Any) -> Any:
+        return x * sigmoid(x * (inner + cubic * (x * x)))
+
+    return exp_expm1, sine_cosine, sigmoid, gelu
+
+
+_BY_TYPE = {types.float32: _functions(np.float32, _series32()), types.float64: _functions(np.float64, _series64())}
+
+
+def exp_expm1(x: Any) -> Any:
+    """e^x and e^x - 1, of a number in compiled code; x is cut to what the type can hold."""
+    raise NotImplementedError
+
+
+def sine_cosine(x: Any) -> Any:
+    """sin x and cos x, of a number in compiled code; for angles up to some hundred turns."""
+    raise NotImplementedError
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x), of a number in compiled code."""
+    raise NotImplementedError
+
+
+def gelu(x: Any) -> Any:
+    """GELU in its tanh form, of a number in compiled code."""
+    raise NotImplementedError
+
+
+def _declare(function: Any, index: int) -> None:
+    @overload(function)
+    def choose(x: Any) -> Any:
+        compiled = _BY_TYPE[x][index]
+
+        def call(x: Any) -> Any:
+            return compiled(x)
+
+        return call
+
+
+for _index, _function in enumerate((exp_expm1, sine_cosine, sigmoid, gelu)):
+    _declare(_function, _index)
+
+
+def like(value: Any, tag: Any) -> Any:
+    """A number in compiled code as one of the type of `tag`."""
+    raise NotImplementedError
+
+
+@overload(like)
+def _like(value: Any, tag: Any) -> Any:
+    kind = np.float32 if tag == types.float32 else np.float64
+
+    def call(value: Any, tag: Any) -> Any:
+        return kind(value)
+
+    return call

@@ -1,0 +1,183 @@
+"""Products of int8 weights with inputs rounded to int16, exact in int32, by the widest instructions that the processor has."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from harmonicrnn.generation.cpu.llvm import INT32, INT64, PANEL, ask_for, at, call_once_made, load_vector, multiply_add, splat
+
+BYTE, HALF, FLOAT = ir.IntType(8), ir.IntType(16), ir.FloatType()
+
+
+class Instructions(NamedTuple):
+    """How sums of products of neighbouring inputs are taken.
+
+    Attributes:
+        feature: what a processor must have, as LLVM names it.
+        function: LLVM's name of the instruction; none where it is spelt out.
+        inputs: how many inputs each step takes: pairs of int16, or four as their upper and their lower bytes.
+        sums: how many outputs stand in one register.
+    """
+
+    feature: str
+    function: str
+    inputs: int
+    sums: int
+
+
+INSTRUCTIONS = (
+    # With vectors of bytes as operands, as LLVM 21 and later declare it.
+    Instructions("avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 4, PANEL),
+    Instructions("avx512bw", "llvm.x86.avx512.pmaddw.d.512", 2, PANEL),
+    Instructions("avx2", "llvm.x86.avx2.pmadd.wd", 2, PANEL // 2),
+    Instructions("plain", "", 2, PANEL // 2),
+)
+"""The fastest first."""
+
+
+def instructions() -> Instructions:
+    """What numba compiles for: this processor, unless it is told otherwise (NUMBA_CPU_FEATURES)."""
+    told = config.CPU_FEATURES
+    features = get_host_cpu_features() if told is None else {name[1:]: name[0] == "+" for name in told.split(",") if name}
+    return next(i for i in INSTRUCTIONS if not i.function or features.get(i.feature))
+
+
+def lay_out(whole: np.ndarray) -> np.ndarray:
+    """Whole numbers (panels, inputs, 16) of panels that are computed together as the bytes that `whole_panels` reads: the int32 that each
+    sum begins with, (panels, 16), and the weights, (inputs / n, panels, 16, n) for the n inputs of a step, with zeros where they are not
+    full."""
+    n = instructions().inputs
+    panels, inputs, _ = whole.shape
+    full = np.zeros((panels, -(-inputs // n) * n, PANEL), dtype=np.int8)
+    full[:, :inputs] = whole
+    # What is read as inputs without signs is 2^15, or 2^7 in the upper byte, too much.
+    starts = (-128 if n == 4 else 0) * full.sum(axis=1, dtype=np.int32)
+    weights = full.reshape(panels, -1, n, PANEL).transpose(1, 0, 3, 2)
+    return np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (starts, weights)])
+
+
+@intrinsic
+def inputs_of_a_step(typing: Any) -> Any:
+    """How many inputs `whole_panels` takes in each step, in compiled code."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return INT64(instructions().inputs)
+
+    return types.int64(), generate
+
+
+@intrinsic(prefer_literal=True)
+def whole_panels(
+    typing: Any, count: Any, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any, oi: Any, steps: Any,
+) -> Any:  # fmt: skip
+    """As `panels` of one lane, in whole numbers: weights as `lay_out` gives them for `count` panels (a literal), x int16 with a float32
+    scale, y float32.
+
+    The sums are int32, which they must not exceed.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        chosen = instructions()
+        name = f"whole_panels_{count.literal_value}_{chosen.feature}"
+        call_once_made(builder, name, lambda inside, *addresses: _generate(inside, chosen, count.literal_value, *addresses), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(count, *(types.int64,) * 11), generate
+
+
+def _generate(
+    builder: Any, chosen: Instructions, count: int, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any,
+    oi: Any, steps: Any,
+) -> None:  # fmt: skip
+    whole = ir.VectorType(INT32, chosen.sums)
+    parts, size = count * PANEL // chosen.sums, chosen.sums * chosen.inputs
+    inputs = at(builder, x, HALF, xi)
+    before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
+    starts = [_load(builder, w, builder.add(wi, INT64(part * chosen.sums * 4)), whole) for part in range(parts)]
+    first = builder.add(wi, INT64(count * PANEL * 4))
+    builder.branch(head)
+
+    builder.position_at_end(head)
+    # Upper and lower bytes of the inputs have sums of their own.
+    halves = 2 if chosen.inputs == 4 else 1
+    index, sums = builder.phi(INT64), [[builder.phi(whole) for _ in range(parts)] for _ in range(halves)]
+    builder.cbranch(builder.icmp_signed("<", index, steps), body, after)
+
+    builder.position_at_end(body)
+    row = builder.add(first, builder.mul(index, INT64(parts * size)))
+    ask_for(builder, w, BYTE, row, parts * size)
+    weights = [_load(builder, w, builder.add(row, INT64(part * size)), ir.VectorType(BYTE, size)) for part in range(parts)]
+    values = (_bytes_of_four if halves == 2 else _pair)(builder, inputs, index, chosen)
+    updated = [
+        [_add_products(builder, chosen, total, value, weight) for total, weight in zip(totals, weights, strict=True)]
+        for totals, value in zip(sums, values, strict=True)
+    ]
+    index.add_incoming(INT64(0), before)
+    index.add_incoming(builder.add(index, INT64(1)), body)
+    for half in range(halves):
+        for total, start, value in zip(sums[half], starts, updated[half], strict=True):
+            total.add_incoming(start if half == 0 else ir.Constant(whole, [0] * chosen.sums), before)
+            total.add_incoming(value, body)
+    builder.branch(head)
+
+    builder.position_at_end(after)
+    totals = sums[0]
+    if halves == 2:
+        eight = ir.Constant(whole, [8] * chosen.sums)
+        totals = [builder.add(builder.shl(upper, eight), lower) for upper, lower in zip(*sums, strict=True)]
+    x_scale = splat(builder, builder.load(at(builder, x_scales, FLOAT, si), typ=FLOAT))
+    for column in range(count):
+        joined = totals[parts // count * column]
+        if parts == 2 * count:
+            joined = builder.shuffle_vector(joined, totals[2 * column + 1], ir.Constant(ir.VectorType(INT32, PANEL), list(range(PANEL))))
+        place = builder.mul(builder.add(oi, INT64(column * PANEL)), INT64(2))
+        bias, scale = load_vector(builder, out, FLOAT, place), load_vector(builder, out, FLOAT, builder.add(place, INT64(PANEL)))
+        total = builder.fmul(builder.sitofp(joined, ir.VectorType(FLOAT, PANEL)), x_scale)
+        target = at(builder, y, FLOAT, builder.add(yi, INT64(column * PANEL)))
+        result = multiply_add(builder, total, scale, bias)
+        builder.store(result, builder.bitcast(target, result.type.as_pointer()), align=1)
+
+
+def _load(builder: Any, address: Any, offset: Any, kind: ir.VectorType) -> Any:
+    return builder.load(builder.bitcast(at(builder, address, BYTE, offset), kind.as_pointer()), align=1, typ=kind)
+
+
+def _pair(builder: Any, inputs: Any, index: Any, chosen: Instructions) -> list[Any]:
+    """Two inputs, beside one another as often as there are sums."""
+    place = builder.gep(inputs, [builder.mul(index, INT64(2))], source_etype=HALF)
+    pair = builder.load(builder.bitcast(place, INT32.as_pointer()), align=2, typ=INT32)
+    return [builder.bitcast(splat(builder, pair, chosen.sums), ir.VectorType(HALF, 2 * chosen.sums))]
+
+
+def _bytes_of_four(builder: Any, inputs: Any, index: Any, chosen: Instructions) -> list[Any]:
+    """The upper and the lower bytes of 2^15 and four inputs, as often as there are sums."""
+    place = builder.gep(inputs, [builder.mul(index, INT64(4))], source_etype=HALF)
+    four = builder.load(builder.bitcast(place, INT64.as_pointer()), align=2, typ=INT64)
+    four = builder.xor(four, INT64(0x8000_8000_8000_8000))
+    size = 4 * chosen.sums
+    spread = builder.bitcast(splat(builder, four, size // 8), ir.VectorType(BYTE, size))
+    # Within each eighth of bytes: two times the upper ones of the four, or the lower ones.
+    orders = ([start + 2 * (i % 4) + upper for start in range(0, size, 8) for i in range(8)] for upper in (1, 0))
+    return [builder.shuffle_vector(spread, spread, ir.Constant(ir.VectorType(INT32, size), order)) for order in orders]
+
+
+def _add_products(builder: Any, chosen: Instructions, total: Any, values: Any, weights: Any) -> Any:
+    """total + the products of the inputs of a step with each output's weights."""
+    if chosen.inputs == 4:
+        kinds = ir.FunctionType(total.type, [total.type, values.type, weights.type])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kinds, chosen.function), [total, values, weights])
+    weights = builder.sext(weights, values.type)
+    if chosen.function:
+        kinds = ir.FunctionType(total.type, [values.type, weights.type])
+        products = builder.call(cgutils.get_or_insert_function(builder.module, kinds, chosen.function), [values, weights])
+        return builder.add(total, products)
+    for first in range(2):
+        order = ir.Constant(total.type, list(range(first, 2 * chosen.sums, 2)))
+        each = [builder.sext(builder.shuffle_vector(v, v, order), total.type) for v in (values, weights)]
+        total = builder.add(total, builder.mul(*each))
+    return total

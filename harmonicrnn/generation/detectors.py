@@ -1,0 +1,144 @@
+"""Runaway noise and collapse to silence, which long autoregressive samples suffer from, found by comparison with the training data.
+
+Each frame of a quarter of a second is measured in three ways: its level (dB under full scale, its mean left out), its spectral flatness
+(dB: 0 for white noise, far below for tones), and the entropy of its classes (bits). What is usual comes from frames of the training data.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.signal import welch
+from torch import Tensor
+
+from harmonicrnn.audio import Quantiser
+
+FRAME_SECONDS = 0.25
+LEAST_SECONDS = 1.5  # what is shorter is left to the music, or to a speaker who pauses
+LONGER = 1.5  # than the training data's own longest stretches
+TINY = 1e-12  # power that counts as none: -120 dB
+LEVEL, FLATNESS, ENTROPY = range(3)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What went wrong with a clip: "noise" or "silence", from `start` for `seconds`."""
+
+    kind: str
+    start: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} from {self.start:.2f} s for {self.seconds:.2f} s"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is usual: the 1st, 50th and 99th percentile of each measure over frames of training clips, and for how many seconds on end these
+    are silent or noisy by the thresholds that follow from the percentiles.
+
+    The defaults stand in where there is no training data: about those of piano recordings as 8-bit mu-law, with room for quieter ones.
+    """
+
+    source: str = "defaults"
+    level: tuple[float, float, float] = (-45.0, -25.0, -10.0)
+    flatness: tuple[float, float, float] = (-30.0, -16.0, -11.0)
+    entropy: tuple[float, float, float] = (4.0, 6.5, 7.5)
+    silence_seconds: float = 0.0
+    noise_seconds: float = 0.0
+
+    def silent(self, frames: np.ndarray) -> np.ndarray:
+        """Which frames (F, 3) are silent: 20 dB under the usual level, and under nearly all of the training data, or 40 dB under it; or
+        with hardly a class in use."""
+        low, usual, _ = self.level
+        quiet = frames[:, LEVEL] < min(usual - 20, max(low - 6, usual - 40))
+        return quiet | (frames[:, ENTROPY] < self.entropy[0] / 2)
+
+    def noisy(self, frames: np.ndarray) -> np.ndarray:
+        """Which frames (F, 3) are noise: flatter than nearly all of the training data and no mere background, or far louder than it."""
+        flat = frames[:, FLATNESS] > min(self.flatness[2] + 3, -2)
+        present = (frames[:, LEVEL] > self.level[1] - 10) & (frames[:, ENTROPY] > self.entropy[1] - 1)
+        return (flat & present) | (frames[:, LEVEL] > self.level[2] + 6)
+
+    def findings(self, frames: np.ndarray) -> list[Finding]:
+        """What is wrong with a clip, given its frames (F, 3), in the order of their beginnings."""
+        found = []
+        for kind, marked, usual in (
+            ("silence", self.silent(frames), self.silence_seconds),
+            ("noise", self.noisy(frames), self.noise_seconds),
+        ):
+            least = min(max(LEAST_SECONDS, LONGER * usual), len(frames) * FRAME_SECONDS)
+            stretches = [(start * FRAME_SECONDS, length * FRAME_SECONDS) for start, length in _stretches(marked)]
+            found += [Finding(kind, start, seconds) for start, seconds in stretches if seconds >= least]
+        return sorted(found, key=lambda finding: finding.start)
+
+    @classmethod
+    def defaults(cls, quantiser: Quantiser) -> "Reference":
+        """The defaults, with the entropy that goes with so many bits."""
+        low, usual, high = (bits * quantiser.bits / 8 for bits in cls.entropy)
+        return cls(entropy=(low, usual, high))
+
+    @classmethod
+    def of(cls, clips: Iterable[Tensor], quantiser: Quantiser, sample_rate: int, source: str) -> "Reference":
+        """What is usual in training clips, each (T,) classes; `source` says which they are. The defaults where none fills a frame."""
+        measured = []
+        for clip in clips:
+            watch = Watch(quantiser, sample_rate)
+            watch.feed(clip)
+            measured.append(watch.frames)
+        frames = np.concatenate([np.empty((0, 3)), *measured])
+        if not len(frames):
+            return cls.defaults(quantiser)
+        # Silence is as flat as noise.
+        sounding = frames[:, LEVEL] > 10 * np.log10(TINY) + 1
+        measures = (frames[:, LEVEL], frames[sounding, FLATNESS] if sounding.any() else np.zeros(1), frames[:, ENTROPY])
+        level, flatness, entropy = (tuple(float(p) for p in np.percentile(values, (1, 50, 99))) for values in measures)
+        usual = cls(source, level, flatness, entropy)
+        silence, noise = (
+            float(np.percentile([max((length for _, length in _stretches(marked(clip))), default=0) for clip in measured], 99))
+            for marked in (usual.silent, usual.noisy)
+        )
+        return cls(source, level, flatness, entropy, silence * FRAME_SECONDS, noise * FRAME_SECONDS)
+
+
+class Watch:
+    """Measures a clip while it is being made.
+
+    Args:
+        quantiser: what its classes mean.
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, quantiser: Quantiser, sample_rate: int) -> None:
+        self.quantiser, self.sample_rate = quantiser, sample_rate
+        self._length = max(16, round(FRAME_SECONDS * sample_rate))
+        self._rest = torch.empty(0, dtype=torch.long)
+        self._frames: list[tuple[float, float, float]] = []
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Level, flatness and entropy of each full frame so far, (F, 3)."""
+        return np.array(self._frames).reshape(-1, 3)
+
+    def feed(self, classes: Tensor) -> None:
+        """The next classes (n,) of the clip."""
+        held = torch.cat([self._rest, classes.long()])
+        whole = len(held) // self._length * self._length
+        self._rest = held[whole:]
+        self._frames += [self._measure(frame) for frame in held[:whole].view(-1, self._length)]
+
+    def _measure(self, classes: Tensor) -> tuple[float, float, float]:
+        samples = self.quantiser.decode_centre(classes).double().numpy()
+        _, power = welch(samples, self.sample_rate, nperseg=min(256, len(samples)))
+        power = power[1:] * self.sample_rate + TINY  # without the mean, which no one hears
+        flatness = np.exp(np.log(power).mean()) / power.mean()
+        shares = np.bincount(classes.numpy()) / len(classes)
+        shares = shares[shares > 0]
+        return 10 * np.log10(samples.var() + TINY), 10 * np.log10(flatness), float(-(shares * np.log2(shares)).sum())
+
+
+def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
+    """Start and length of each run of True in (F,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8)))
+    return [(int(start), int(stop - start)) for start, stop in edges.reshape(-1, 2)]

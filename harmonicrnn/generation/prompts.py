@@ -1,0 +1,82 @@
+"""Audio as a user has it, as the classes that a model was trained on."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from harmonicrnn.audio import Quantiser, Scaling, scale, stream_mono
+from harmonicrnn.audio.reading import probe
+from harmonicrnn.errors import UserError
+
+MOST_CHANNELS = 32  # of samples in memory; more are taken for a time axis in the wrong place
+Audio = Path | str | np.ndarray | Tensor
+
+
+def classes_of(
+    audio: Audio, sample_rate: int | None, quantiser: Quantiser, rate: int, scaling: Scaling, seconds: float | None = None
+) -> Tensor:
+    """The classes (T,) int16 of a recording, or of its beginning.
+
+    Scaled as a clip and as a file of its own: unless scaling is "none", by the extremes of the whole recording, also of what lies after
+    `seconds`.
+
+    Args:
+        audio: a file (with a rate of its own), or samples in [-1, 1], (T,) or (channels, T).
+        sample_rate: of samples, in Hz; None for the model's.
+        quantiser, rate, scaling: those the model was trained with; rate in Hz.
+        seconds: length of the beginning; None for the whole.
+
+    Raises:
+        UserError: the audio cannot be read, is empty, not finite, or shorter than `seconds`.
+    """
+    pieces = _reader(audio, rate if sample_rate is None else sample_rate, rate)
+    name = str(audio) if isinstance(audio, Path | str) else "the audio"
+    span = None
+    if scaling != "none":
+        ends = [(piece.min(), piece.max()) for piece in pieces() if len(piece)]
+        span = (float(min(low for low, _ in ends)), float(max(high for _, high in ends)))
+    wanted = None if seconds is None else round(seconds * rate)
+    encoded, length = [torch.empty(0, dtype=torch.int16)], 0
+    for piece in pieces():
+        encoded.append(quantiser.encode(scale(torch.from_numpy(piece), span)))
+        length += len(piece)
+        if wanted is not None and length >= wanted:
+            break
+    if wanted is not None and length < wanted:
+        raise UserError(f"{name}: holds {length / rate:g} s, fewer than the {seconds:g} s that are asked for")
+    return torch.cat(encoded)[:wanted]
+
+
+def conversion(path: Path, rate: int) -> str | None:
+    """What is done to a file before a model of this rate (Hz) hears it, in a line; None for nothing. Raises as `classes_of` does."""
+    source = probe(path)
+    steps = [f"its {source.channels} channels are mixed to mono"] if source.channels > 1 else []
+    if source.rate != rate:
+        steps.append(f"its {source.rate} Hz are resampled to {rate} Hz")
+    return f"{path}: {' and '.join(steps)}" if steps else None
+
+
+def _reader(audio: Audio, own_rate: int, rate: int) -> Callable[[], Iterator[np.ndarray]]:
+    """What reads the audio from its beginning, as often as it is called: float32 (n,) at the model's rate."""
+    if isinstance(audio, Path | str):
+        return lambda: stream_mono(Path(audio), rate)
+    samples = np.atleast_2d(np.asarray(audio, dtype=np.float32))
+    if samples.ndim > 2 or len(samples) > MOST_CHANNELS:
+        raise UserError(f"the audio has the shape {samples.shape}, not (T,) or (channels, T) with at most {MOST_CHANNELS} channels")
+    samples = samples.mean(axis=0, dtype=np.float32)
+    if own_rate < 1:
+        raise UserError(f"the sample rate must be at least 1 Hz, got {own_rate}")
+    if not samples.size:
+        raise UserError("the audio holds no samples")
+    if not np.isfinite(samples).all():
+        raise UserError("the audio holds NaN or infinite samples")
+    if own_rate != rate:
+        frames = len(samples)
+        samples = soxr.resample(samples, own_rate, rate, quality="HQ")
+        if not len(samples):
+            raise UserError(f"the audio's {frames} samples at {own_rate} Hz are less than one sample at {rate} Hz")
+    return lambda: iter([samples])

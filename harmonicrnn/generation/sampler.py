@@ -1,0 +1,143 @@
+"""Clips drawn from a model, over any engine."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation.engine import Engine
+from harmonicrnn.generation.engine_choice import make_engine
+from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
+
+CHUNK = 256  # samples drawn at a time, or somewhat more in whole periods of the engine: what is heard, written and held at once
+PROMPT_CHUNK = 1 << 14  # samples of a prompt in one pass: bounds its memory, and longer passes are slower where caches are small
+
+
+@torch.inference_mode()
+def generate(
+    net: AutoregressiveNet,
+    samples: int,
+    clips: int = 1,
+    *,
+    prompt: Tensor | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    engine: Engine | None = None,
+) -> Tensor:
+    """Classes drawn from the model, each given all before it.
+
+    The prompt is processed in parallel. Clip i is a function of (seed, i), whatever the number of clips.
+
+    Args:
+        net: the model.
+        samples: how many to draw for each clip.
+        clips: B, drawn together.
+        prompt: (T,) or (B, T) classes that the clips continue; None starts from silence.
+        seed: of the random numbers.
+        temperature: divides the logits; 0 takes the most likely class.
+        top_p: draws only among the most likely classes that hold this much of the probability.
+        engine: what steps the model; None for the fastest there is.
+
+    Returns:
+        (B, samples) int64 on the CPU, without the prompt.
+
+    Raises:
+        UserError: an argument is out of range, or the model's logits are not finite.
+    """
+    check_arguments(clips, seed, temperature, top_p)
+    if samples < 0:
+        raise UserError(f"samples must be 0 or more, got {samples}")
+    prompt = torch.empty(1, 0, dtype=torch.long) if prompt is None else torch.atleast_2d(prompt)
+    engine = make_engine(net) if engine is None else engine
+    engine.start(spread(read_prompt(net, prompt.split(PROMPT_CHUNK, dim=1)), clips))
+    pieces = draw(engine, samples, [generator(seed, i) for i in range(clips)], temperature, top_p)
+    return torch.cat([torch.empty(clips, 0, dtype=torch.long), *(classes for classes, _ in pieces)], dim=1)
+
+
+def check_arguments(clips: int, seed: int, temperature: float, top_p: float, seconds: float = 1.0, option: str = "") -> None:
+    """Raises UserError where one of them is out of range; `option` is what the user writes before their names."""
+    for wrong, name, value, bounds in (
+        (not 0 < seconds < math.inf, "seconds", seconds, "above 0"),
+        (clips < 1, "clips", clips, "at least 1"),
+        (seed < 0, "seed", seed, "0 or more"),
+        (not 0 <= temperature < math.inf, "temperature", temperature, "0 or more"),
+        (not 0 < top_p <= 1, "top_p", top_p, "above 0 and at most 1"),
+    ):
+        if wrong:
+            raise UserError(f"{option}{name} must be {bounds}, got {value}")
+
+
+def draw(
+    engine: Engine,
+    samples: int,
+    generators: Sequence[np.random.Generator],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    numbers: Sequence[int] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The next samples of a started engine, as they are made: classes (B, n) and nats (B, n) as `Engine.draw` gives them.
+
+    Args:
+        engine: started with B lanes.
+        samples: how many in all.
+        generators: of the random numbers, one a lane: what keeps clips apart from one another and from the device.
+        temperature, top_p: as for the engine.
+        numbers: of the clips, a lane each, for messages; None for those of the lanes.
+
+    Raises:
+        UserError: the model's logits are not finite.
+    """
+    at_once = -(-CHUNK // engine.period) * engine.period
+    uniforms = torch.empty(len(generators), 0, dtype=torch.float64)
+    for start in range(0, samples, at_once):
+        n = min(at_once, samples - start)
+        # In pieces of one size, that a clip be the same from every engine and begin the same at every length.
+        while uniforms.shape[1] < n:
+            uniforms = torch.cat([uniforms, torch.from_numpy(np.stack([each.random(CHUNK) for each in generators]))], dim=1)
+        classes, nats = engine.draw(uniforms[:, :n], temperature, top_p)
+        if not nats.isfinite().all():
+            step, lane = (~nats.isfinite().T).nonzero()[0].tolist()
+            clip = lane if numbers is None else numbers[lane]
+            raise UserError(f"sample {start + step} of clip {clip}: the model's logits are not finite; take an earlier checkpoint")
+        yield classes, nats
+        uniforms = uniforms[:, n:]
+
+
+@torch.inference_mode()
+def read_prompt(net: AutoregressiveNet, pieces: Iterator[Tensor] | Sequence[Tensor]) -> ModelState:
+    """The state after a prompt, given in consecutive pieces (B, n) of classes, each one parallel pass; after none, one fresh lane."""
+    device, state = next(net.parameters()).device, None
+    with undivided(net):
+        for piece in pieces:
+            _, state = net(piece.to(device), state)
+        if state is None:
+            _, state = net(torch.empty(1, 0, dtype=torch.long, device=device))
+    return state
+
+
+def spread(state: ModelState, clips: int) -> ModelState:
+    """A state of one lane as the state of `clips` lanes that all go on from it; one of so many lanes as it is.
+
+    Raises:
+        ValueError: it has another number of lanes.
+    """
+    if len(state.last) not in (1, clips):
+        raise ValueError(f"prompts are one or as many as the {clips} clips, not {len(state.last)}")
+    return state.map(lambda tensor: tensor.expand(clips, *tensor.shape[1:]).contiguous())
+
+
+def starting_states(net: AutoregressiveNet, prompts: Tensor | None) -> Callable[[Sequence[int]], ModelState]:
+    """Gives the state that clips of these numbers start from, after prompts (1 or clips, T) of classes, or none."""
+    if prompts is None or len(prompts) == 1:
+        shared = read_prompt(net, [] if prompts is None else prompts.split(PROMPT_CHUNK, dim=1))
+        return lambda numbers: spread(shared, len(numbers))
+    return lambda numbers: read_prompt(net, prompts[list(numbers)].split(PROMPT_CHUNK, dim=1))
+
+
+def generator(seed: int, clip: int, redraw: int = 0) -> np.random.Generator:
+    """The random numbers of a clip; others each time that it is drawn again. Of a seed all bits count; torch's own for the CPU takes 32."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(clip, redraw)))

@@ -1,0 +1,158 @@
+"""The Fréchet distance between Gaussians fitted to two sets of embeddings, in float64.
+
+    d^2 = |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2))
+
+With C = F F^T from the eigenvalues of each covariance, the last trace is the sum of the singular values of F1^T F2: no square root of a
+product, which need not be symmetric and may not exist, and nothing lost where a covariance has less than full rank.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from harmonicrnn.errors import UserError
+
+EPSILON = torch.finfo(torch.float64).eps
+SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of the clips, that the distance is extrapolated from."""
+
+
+class Gaussian(NamedTuple):
+    """What a set of embeddings is summed up by: mean (d,) and covariance (d, d), over size - 1, in float64; size int64, their number."""
+
+    mean: Tensor
+    covariance: Tensor
+    size: Tensor
+
+
+class GaussianFit(Metric):
+    """Mean and covariance of embeddings (N, d), from sums in float64 that are reduced once: the same for any batches, order and ranks.
+
+    Args:
+        dimensions: d.
+        kwargs: as for every torchmetric.
+    """
+
+    full_state_update = False
+    total: Tensor
+    products: Tensor
+    count: Tensor
+
+    def __init__(self, dimensions: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.zeros(dimensions, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("products", torch.zeros(dimensions, dimensions, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, embeddings: Tensor) -> None:
+        """embeddings (N, d), finite."""
+        wide = embeddings.to(self.total.device, torch.float64)
+        self.total += wide.sum(dim=0)
+        self.products.addmm_(wide.T, wide)
+        self.count += len(wide)
+
+    def compute(self) -> Gaussian:
+        """The Gaussian; raises UserError of fewer than two embeddings, which have no covariance."""
+        if self.count < 2:
+            raise UserError(f"a covariance needs at least two embeddings, and there are {int(self.count)}: use more clips, or longer ones")
+        mean = self.total / self.count
+        covariance = (self.products - self.count * torch.outer(mean, mean)) / (self.count - 1)
+        return Gaussian(mean, (covariance + covariance.T) / 2, self.count.clone())
+
+
+def frechet_distance(first: Gaussian, second: Gaussian) -> float:
+    """d^2, at least 0.
+
+    Raises:
+        UserError: the two have not the same number of dimensions, or a number that is not finite.
+    """
+    if first.mean.shape != second.mean.shape:
+        raise UserError(f"the embeddings compared have {first.mean.numel()} and {second.mean.numel()} dimensions: they are not of one kind")
+    for name, gaussian in (("first", first), ("second", second)):
+        if not (gaussian.mean.isfinite().all() and gaussian.covariance.isfinite().all()):
+            raise UserError(f"the {name} set of embeddings has a mean or a covariance that is not finite: look at its audio")
+    first, second = (Gaussian(*(tensor.cpu() for tensor in gaussian)) for gaussian in (first, second))
+    shift = (first.mean - second.mean).double().square().sum()
+    traces = sum(torch.atleast_2d(gaussian.covariance).double().trace() for gaussian in (first, second))
+    cross = torch.linalg.svdvals(factor(first).T @ factor(second)).sum()
+    # Rounding alone can take it below 0.
+    return max(0.0, (shift + traces - 2 * cross).item())
+
+
+def factor(gaussian: Gaussian) -> Tensor:
+    """F (d, r) with F F^T the covariance; eigenvalues within rounding of 0 are left out."""
+    covariance, mean = torch.atleast_2d(gaussian.covariance).double(), gaussian.mean.double()
+    values, vectors = torch.linalg.eigh(covariance)
+    rounding = len(values) * EPSILON * (values[-1].abs() + mean.square().sum())
+    kept = values > rounding
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+def shortage(gaussian: Gaussian) -> str | None:
+    """What must stand beside a distance from this Gaussian where it has too few embeddings; None where it has enough."""
+    dimensions, count = gaussian.mean.numel(), int(gaussian.size)
+    if count > dimensions:
+        return None
+    return f"{count} embeddings of {dimensions} dimensions: too few for a covariance of full rank, and the distance depends on their number"
+
+
+class FrechetExtrapolation(Metric):
+    """FAD-infinity: the distance falls with the number N of clips about as a + b/N, from which a is extrapolated.
+
+    Keeps all embeddings. The subsets of clips are a function of the clips' numbers and the seed, whatever the batches, order and ranks; a
+    rank without clips must update with none.
+
+    Args:
+        reference: the other set.
+        seed: of the subsets.
+    """
+
+    full_state_update = False
+    embeddings: list[Tensor]
+    clips: list[Tensor]
+
+    def __init__(self, reference: Gaussian, seed: int = 0) -> None:
+        super().__init__()
+        self.reference, self.seed = reference, seed
+        self.add_state("embeddings", [], dist_reduce_fx="cat")
+        self.add_state("clips", [], dist_reduce_fx="cat")
+
+    def update(self, embeddings: Tensor, clips: Tensor) -> None:
+        """embeddings (N, d), and clips (N,) int64: the number of the clip that each is of."""
+        self.embeddings.append(embeddings)
+        self.clips.append(clips)
+
+    def compute(self) -> Tensor:
+        """(3,) float64: a, the slope b, and R^2, the share of the distances' variance that the line explains.
+
+        Raises:
+            UserError: the smallest subset has no more embeddings than dimensions.
+        """
+        embeddings, clips = _cat(self.embeddings).cpu(), _cat(self.clips).cpu()
+        numbers, owner = clips.unique(return_inverse=True)
+        generator = torch.Generator().manual_seed(self.seed)
+        inverse_sizes, distances = [], []
+        for share in SHARES:
+            chosen = torch.randperm(len(numbers), generator=generator)[: max(1, round(share * len(numbers)))]
+            subset = embeddings[torch.isin(owner, chosen)]
+            if len(subset) <= embeddings.shape[1]:
+                raise UserError(
+                    f"FAD-infinity needs {SHARES[0]:.0%} of the clips to give more than {embeddings.shape[1]} embeddings, as many as there "
+                    f"are dimensions; they give {len(subset)}: use more clips"
+                )
+            fit = GaussianFit(embeddings.shape[1], sync_on_compute=False)  # every rank has all embeddings by now
+            fit.update(subset)
+            distances.append(frechet_distance(self.reference, fit.compute()))
+            inverse_sizes.append(1 / len(chosen))
+        x, y = torch.tensor(inverse_sizes, dtype=torch.float64), torch.tensor(distances, dtype=torch.float64)
+        slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+        limit = y.mean() - slope * x.mean()
+        spread = (y - y.mean()).square().sum()
+        explained = 1 - (y - limit - slope * x).square().sum() / spread if spread > 0 else torch.ones((), dtype=torch.float64)
+        return torch.stack([limit, slope, explained])
+
+
+def _cat(parts: list[Tensor] | Tensor) -> Tensor:
+    return torch.cat(parts) if isinstance(parts, list) else parts

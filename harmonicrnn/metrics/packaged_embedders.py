@@ -1,0 +1,227 @@
+"""The embeddings of the package frechet-audio-distance, from weights on disk, without the network.
+
+Taken from the package are its models and, through `get_embeddings`, what it feeds them; not its `score`, which reads folders, swallows what
+goes wrong and joins the embeddings of pann into one long vector.
+"""
+
+import contextlib
+import importlib
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from harmonicrnn.errors import UserError
+from harmonicrnn.metrics.embedder import Embedder
+from harmonicrnn.metrics.embedding_weights import Needed, checksums, find_weights
+
+VGGISH = "https://github.com/harritaylor/torchvggish"
+VGGISH_WEIGHTS = f"{VGGISH}/releases/download/v0.1"
+VGGISH_CODE = "harritaylor_torchvggish_master"  # as torch.hub names it
+PANN = "https://zenodo.org/record/3987831/files"
+ENCODEC = "https://dl.fbaipublicfiles.com/encodec/v0"
+CLAP = "https://huggingface.co/lukewys/laion_clap/resolve/main"
+TOKENIZERS = {  # that laion_clap fetches when it is imported or built, and a file of each
+    "bert-base-uncased": "vocab.txt",
+    "roberta-base": "vocab.json",
+    "facebook/bart-base": "vocab.json",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An embedding at one rate.
+
+    Args:
+        rate: in Hz.
+        dimensions: d.
+        needed: its files.
+        longest: Seconds of audio that it takes at a time; longer clips are cut. None for any.
+    """
+
+    rate: int
+    dimensions: int
+    needed: tuple[Needed, ...]
+    longest: float | None = None
+
+
+def _pann(rate: int, file: str) -> Variant:
+    return Variant(rate, 2048, (Needed(file, f"{PANN}/{file}"),))
+
+
+def _encodec(rate: int, file: str) -> Variant:
+    return Variant(rate, 128, (Needed(f"checkpoints/{file}", f"{ENCODEC}/{file}"),))
+
+
+VARIANTS: dict[str, tuple[Variant, ...]] = {
+    "vggish": (
+        Variant(
+            16_000,
+            128,
+            (
+                Needed(f"{VGGISH_CODE}/hubconf.py", f"{VGGISH} (the whole folder of its branch master)"),
+                Needed("checkpoints/vggish-10086976.pth", f"{VGGISH_WEIGHTS}/vggish-10086976.pth"),
+                Needed("checkpoints/vggish_pca_params-970ea276.pth", f"{VGGISH_WEIGHTS}/vggish_pca_params-970ea276.pth"),
+            ),
+        ),
+    ),
+    "pann": (
+        _pann(8000, "Cnn14_8k_mAP%3D0.416.pth"),
+        _pann(16_000, "Cnn14_16k_mAP%3D0.438.pth"),
+        _pann(32_000, "Cnn14_mAP%3D0.431.pth"),
+    ),
+    "encodec": (_encodec(24_000, "encodec_24khz-d7cc33bc.th"), _encodec(48_000, "encodec_48khz-7e698e3e.th")),
+    "clap": (Variant(48_000, 512, (Needed("630k-audioset-best.pt", f"{CLAP}/630k-audioset-best.pt"),), longest=10.0),),
+}
+"""By rate, the lowest first. Audio is given to the first whose rate is not below its own, or to the last."""
+
+SHORTEST = 1.0
+"""Seconds; shorter clips are padded with silence, for the models take none of a few frames."""
+
+TOGETHER = 32  # clips that a model takes at once
+
+
+class Packaged(Embedder):
+    """An embedding of the package.
+
+    Args:
+        name: vggish, pann, encodec or clap.
+        audio_rate: of the clips in Hz; they are resampled to a rate that the embedding takes.
+        weights: folder of its files; None for that of torch.hub.
+        device: where its model works; None for a GPU where there is one.
+
+    Raises:
+        UserError: a file is missing, or holds no weights of this model.
+    """
+
+    def __init__(self, name: str, audio_rate: int, weights: Path | None = None, device: torch.device | None = None) -> None:
+        variants = VARIANTS[name]
+        variant = next((one for one in variants if one.rate >= audio_rate), variants[-1])
+        self.rate, self.dimensions, self.audio_rate, self._longest = variant.rate, variant.dimensions, audio_rate, variant.longest
+        self.name = name if len(variants) == 1 else f"{name} {self.rate}"
+        folder = find_weights(self.name, weights, variant.needed)
+        if name == "clap":
+            check_tokenizers()
+        self.weights = checksums(folder, variant.needed)
+        try:
+            with _offline(folder), _on(device), torch.random.fork_rng([]):  # models are made at random before their weights are read
+                module = import_package(clap=name == "clap")
+                channels = 2 if (name, self.rate) == ("encodec", 48_000) else 1
+                self._package = module.FrechetAudioDistance(str(folder), name, sample_rate=self.rate, channels=channels)
+        except UserError:
+            raise
+        except Exception as error:  # whatever reading a file that is not what it should be raises
+            files = ", ".join(str(folder / file.path) for file in variant.needed)
+            cause = " ".join(str(error).split())[:300]
+            raise UserError(f"{files}: not the weights of {self.name}: {type(error).__name__}: {cause}") from error
+
+    def embed(self, batch: Tensor) -> Tensor:
+        clips = batch.numpy().astype(np.float32, copy=False)
+        if self.audio_rate != self.rate:
+            clips = np.stack([soxr.resample(clip, self.audio_rate, self.rate) for clip in clips])
+        if (missing := round(SHORTEST * self.rate) - clips.shape[1]) > 0:
+            clips = np.pad(clips, ((0, 0), (0, missing)))
+        if self.name.startswith(("pann", "encodec")):
+            return self._embed_together(torch.from_numpy(clips))
+        return torch.stack([torch.cat([self._embed(piece) for piece in self._pieces(clip)]) for clip in clips])
+
+    @torch.no_grad()
+    def _embed_together(self, clips: Tensor) -> Tensor:
+        """(B, n, d): pann and encodec take several clips of one length at once."""
+        parts, model = clips.to(self._package.device).split(TOGETHER), self._package.model
+        try:
+            if self.name.startswith("pann"):
+                return torch.cat([model(part, None)["embedding"] for part in parts])[:, None]
+            # Of encodec the encoder's output before it is quantised.
+            return torch.cat([model.encoder(part[:, None].expand(-1, model.channels, -1)).mT for part in parts])
+        except RuntimeError as error:
+            raise UserError(f"the embedding {self.name} failed on {clips.shape[1]} samples: {error}") from error
+
+    def _pieces(self, clip: np.ndarray) -> list[np.ndarray]:
+        if self._longest is None:
+            return [clip]
+        length = round(self._longest * self.rate)
+        pieces = [clip[start : start + length] for start in range(0, len(clip), length)]
+        # A short rest would be filled up by repeating it.
+        return pieces[:-1] if len(pieces) > 1 and len(pieces[-1]) < length / 2 else pieces
+
+    def _embed(self, clip: np.ndarray) -> Tensor:
+        """(n, d) of one clip: the package takes several one after the other, and of those joins what it should stack."""
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said), torch.no_grad():
+                rows = self._package.get_embeddings([clip], self.rate)
+        except ValueError as error:  # of none to join: the cause was printed
+            raise UserError(f"the embedding {self.name} failed on {len(clip)} samples: {_cause(said) or error}") from error
+        if cause := _cause(said):
+            raise UserError(f"the embedding {self.name} failed on {len(clip)} samples: {cause}")
+        return torch.from_numpy(np.asarray(rows, np.float32).reshape(-1, self.dimensions))
+
+
+def _cause(said: io.StringIO) -> str:
+    """What the package printed of an error that it swallowed."""
+    text = " ".join(said.getvalue().split())
+    return text.partition("throw an exception: ")[2]
+
+
+def import_package(clap: bool) -> ModuleType:
+    """The package's main module. It imports laion_clap, which fetches from a hub at that, and is stood in for unless asked for."""
+    name = "frechet_audio_distance.fad"
+    if name not in sys.modules:
+        there = "laion_clap" in sys.modules
+        sys.modules.setdefault("laion_clap", ModuleType("laion_clap"))
+        try:
+            importlib.import_module(name)
+        finally:
+            if not there:
+                del sys.modules["laion_clap"]
+    module: Any = sys.modules[name]
+    if clap:
+        module.laion_clap = importlib.import_module("laion_clap")
+    return module
+
+
+def check_tokenizers() -> None:
+    """Raises UserError where a tokenizer that laion_clap cannot be imported without is not in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for repository, file in TOKENIZERS.items():
+        if not isinstance(try_to_load_from_cache(repository, file), str):
+            raise UserError(
+                f"{file} of {repository} is not in the cache of the Hugging Face hub, and laion_clap cannot be imported without it: "
+                f"where there is a network, run: hf download {repository}"
+            )
+
+
+@contextlib.contextmanager
+def _on(device: torch.device | None) -> Iterator[None]:
+    """The package takes a GPU wherever it sees one: none is seen where the CPU is named."""
+    with patch.object(torch.cuda, "is_available", lambda: False) if device == torch.device("cpu") else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _offline(folder: Path) -> Iterator[None]:
+    """torch.hub reads what is in the folder, downloads nothing, asks nothing, and knows nothing of the folder afterwards."""
+    before, load = torch.hub.get_dir(), torch.hub.load
+
+    def local(repo_or_dir: str, model: str) -> Any:
+        return load(str(folder / VGGISH_CODE), model, source="local")
+
+    def refuse(url: str, dst: str, *args: Any, **kwargs: Any) -> None:
+        raise UserError(f"{dst}: is missing. Get it from {url} and put it there")
+
+    with patch.object(torch.hub, "load", local), patch.object(torch.hub, "download_url_to_file", refuse):
+        try:
+            yield
+        finally:
+            torch.hub.set_dir(before)

@@ -1,0 +1,66 @@
+"""Statistics of reference sets, computed once and kept with what they depend on and a checksum."""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harmonicrnn.files import replacing
+from harmonicrnn.metrics.embedder import Embedder
+from harmonicrnn.metrics.frechet import Gaussian
+
+FORMAT = 1
+
+
+def default_cache() -> Path:
+    """The user's own cache: what is kept there depends on the data's content, and not on where the data lies."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harmonicrnn"
+
+
+def embedding_key(embedder: Embedder) -> dict[str, Any]:
+    """What statistics depend on beside the audio."""
+    return {"format": FORMAT, "embedding": embedder.name, "embedding_rate": embedder.rate, "weights": embedder.weights}
+
+
+def statistics_path(cache: Path, key: dict[str, Any]) -> Path:
+    """The file that statistics of this key are kept in."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache / f"reference_{key['embedding'].replace(' ', '_')}_{digest[:16]}.pt"
+
+
+def keep_statistics(path: Path, key: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors with what they depend on and their checksum; a folder that cannot be written is only warned of."""
+    try:
+        with replacing(path) as file:
+            torch.save({"key": key, "checksum": _checksum(tensors), **tensors}, file)
+    except OSError as error:
+        warnings.warn(f"{path}: reference statistics cannot be kept there ({error.strerror}); they will be computed again", stacklevel=2)
+
+
+def read_statistics(path: Path, key: dict[str, Any], names: Sequence[str] = Gaussian._fields) -> dict[str, Tensor] | None:
+    """What was kept, by these names; None where there is nothing, or, with a warning, where it is not what was written."""
+    if not path.is_file():
+        return None
+    try:
+        kept = torch.load(path, weights_only=True)
+        tensors = {name: kept[name] for name in names}
+        whole = kept["key"] == key and kept["checksum"] == _checksum(tensors)
+    except Exception:  # whatever a damaged file makes the reader raise
+        whole = False
+    if not whole:
+        warnings.warn(f"{path}: is damaged; the reference statistics are computed again", stacklevel=2)
+        return None
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors.values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""HarmonicRNN, a deep linear RNN over raw audio samples.
+
+Legend: B batch (lanes), T time, D width (channels), G groups, H heads, N recurrence units, p pooling factor, q classes.
+
+Everything that keeps the time resolution is `forward(x, state=None) -> (y, state)` with x of shape (B, T, D) and any T, zero included.
+Training, chunked evaluation, prompts and single-step sampling are this one call with different x and state.
+"""
+
+from harmonicrnn.models.autoregressive_net import AutoregressiveNet, ModelState
+from harmonicrnn.models.block import ResidualBlock
+from harmonicrnn.models.carried_states import CarriedStates
+from harmonicrnn.models.context_counts import ContextCounts
+from harmonicrnn.models.conv import CausalConv
+from harmonicrnn.models.diagonal import DiagonalRecurrence
+from harmonicrnn.models.harmonic_rnn import HarmonicRNN
+from harmonicrnn.models.mixing import MixesTime, set_slices, undivided
+from harmonicrnn.models.nats import sample_nats
+from harmonicrnn.models.pooling import DownPool, UpPool
+from harmonicrnn.models.recurrence import GatedRecurrence
+from harmonicrnn.models.skip_block import LevelSpec, SkipBlock
+from harmonicrnn.models.state import State
+from harmonicrnn.models.wavenet import WaveNet
+
+__all__ = [
+    "AutoregressiveNet",
+    "CarriedStates",
+    "CausalConv",
+    "ContextCounts",
+    "DiagonalRecurrence",
+    "DownPool",
+    "GatedRecurrence",
+    "HarmonicRNN",
+    "LevelSpec",
+    "MixesTime",
+    "ModelState",
+    "ResidualBlock",
+    "SkipBlock",
+    "State",
+    "UpPool",
+    "WaveNet",
+    "sample_nats",
+    "set_slices",
+    "undivided",
+]

@@ -1,0 +1,86 @@
+"""What every model of the next sample shares: it delays its own input, and remembers the last sample it saw."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harmonicrnn.models.mixing import MixesTime
+from harmonicrnn.models.state import State, after
+from harmonicrnn.ops import Implementation
+
+MIN_BITS, MAX_BITS = 4, 12
+
+
+@dataclass(frozen=True)
+class ModelState(State):
+    """last (B,), the class of the last sample seen, and the state of the levels, or whatever else lies inside."""
+
+    last: Tensor
+    levels: State
+    fresh: Tensor
+
+
+class AutoregressiveNet(MixesTime, ABC):
+    """p(x_t | x_<t) for quantised audio.
+
+    The model delays its input itself: the logits at t are of x_t given the samples before it, in every mode and chunk. A fresh lane starts
+    from the zero level, class q / 2.
+
+    Args:
+        bits: Bits a sample, 4 to 12; q = 2^bits classes.
+
+    Raises:
+        ValueError: other bits.
+    """
+
+    pooling_product = 1
+    """Samples that make one step of the deepest level: slices and chunks that carry state are cut between such windows."""
+
+    scan: Implementation = "auto"
+    """How its linear recurrences, if it has any, are computed."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        if not MIN_BITS <= bits <= MAX_BITS:
+            raise ValueError(f"bits must be between {MIN_BITS} and {MAX_BITS}, got {bits}")
+        self.bits, self.classes = bits, 2**bits
+
+    @property
+    def unseen_in_weights(self) -> dict[str, str | int]:
+        """Settings that its weights depend on and do not show."""
+        return {}
+
+    @abstractmethod
+    def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Logits (B, T, q) of each sample given the one before it, `delayed` (B, T), and those before that; and the state after them."""
+
+    def forward(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
+        """Logits of each sample given those before it.
+
+        Args:
+            classes: (B, T) integers in [0, q), undelayed.
+            state: what came before; None where all lanes begin.
+            before: (B,) the class before the first, where `classes` are a rank's slice of a longer sequence; ignored where they begin it.
+
+        Returns:
+            logits (B, T, q), those at t not depending on classes[:, t:], and the state after the last sample.
+        """
+        delayed, last, fresh = self.delay(classes, state, before)
+        logits, levels = self.predict(delayed, state.levels if state else None)
+        return logits, ModelState(last, levels, after(fresh, classes))
+
+    def delay(self, classes: Tensor, state: ModelState | None, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each sample the one before it (B, T), the last sample (B,), and which lanes are fresh (B,)."""
+        classes = classes.long()
+        fresh = self.fresh_lanes(classes, state)
+        if self.continues:
+            if before is None:
+                raise ValueError("a slice that continues another rank's needs the sample before it")
+            last = before.long()
+        else:
+            last = state.last if state else torch.zeros_like(fresh, dtype=torch.long)
+            last = torch.where(fresh, self.classes // 2, last)
+        delayed = torch.cat([last[:, None], classes], dim=1)
+        return delayed[:, :-1], delayed[:, -1], fresh

@@ -1,0 +1,59 @@
+"""The causal depthwise convolution in front of the recurrence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from harmonicrnn.models.mixing import MixesTime
+from harmonicrnn.models.state import State, after, state_dtype
+from harmonicrnn.ops import Implementation, causal_convolution
+
+
+@dataclass(frozen=True)
+class ConvState(State):
+    """The last width - 1 inputs, (B, width - 1, D), oldest first; zeros before the first step."""
+
+    window: Tensor
+    fresh: Tensor
+
+
+class CausalConv(MixesTime):
+    """y_t = bias + sum_k kernel_k x_{t - (width - 1) + k}, each channel for itself.
+
+    The kernel starts with variance 0.01 / width (Griffin).
+
+    Args:
+        channels: D.
+        width: taps.
+        scan: how it is computed, like the recurrence; see `harmonicrnn/ops/implementation.py`.
+    """
+
+    def __init__(self, channels: int, width: int, scan: Implementation = "auto") -> None:
+        super().__init__()
+        self.scan: Implementation = scan
+        if width < 1:
+            raise ValueError(f"conv_width must be at least 1, got {width}")
+        self.width = width
+        self.kernel = nn.Parameter(torch.randn(width, channels) * (0.01 / width) ** 0.5)
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def begin_halo(self, layer: nn.Module, u: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Send the end of x = layer(u) on to the next slice's rank before all of x is computed; for `forward`."""
+        steps = self.width - 1
+        if self.slices is None or steps == 0 or u.shape[1] < steps:
+            return None
+        return self.slices.begin_halo(layer(u[:, u.shape[1] - steps :]))
+
+    def forward(
+        self, x: Tensor, state: ConvState | None = None, halo: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, ConvState]:
+        """x and y (B, T, D); `halo` is what `begin_halo` gave."""
+        before = state.window.to(x.dtype) if state else x.new_zeros(x.shape[0], self.width - 1, x.shape[2])
+        if self.slices is not None:
+            before = halo(before) if halo else self.slices.halo(x, before)
+        y = causal_convolution(x, before, self.kernel, self.bias, self.scan)
+        recent = x[:, max(0, x.shape[1] - before.shape[1]) :]
+        window = torch.cat([before, recent], dim=1)[:, recent.shape[1] :]
+        return y, ConvState(window.to(state_dtype(x)), after(self.fresh_lanes(x, state), x))

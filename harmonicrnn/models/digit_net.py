@@ -1,0 +1,56 @@
+"""Which digit is spoken: from a second of audio to its log-mel spectrogram, and from that to ten logits."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchaudio.transforms import MelSpectrogram
+
+from harmonicrnn.models.resnext import ResNeXt
+
+CLASSES = 10
+RATE = 16_000
+SAMPLES = 16_000
+BANDS = 32
+FLOOR = 1e-10  # of the power
+DYNAMIC_RANGE = 80.0  # dB
+
+
+class LogMelSpectrogram(nn.Module):
+    """The mel spectrogram in dB below its maximum, at 32 bands and 32 frames a second; it does not depend on how loud a clip is.
+
+    What the classifier of the S4/SaShiMi repository takes: librosa's `melspectrogram` and `power_to_db(ref=max)` with the defaults of their
+    time (0.8, which reflects the audio at its ends; from 0.9 on it is padded with zeros there).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mel = MelSpectrogram(RATE, 2048, hop_length=512, n_mels=BANDS, norm="slaney", mel_scale="slaney", pad_mode="reflect")
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """(B, 32, 32) in [-80, 0] of audio (B, T) at 16 kHz, cut or padded with silence to a second."""
+        power = self.mel(F.pad(audio, (0, SAMPLES - audio.shape[1]))).clamp(min=FLOOR)
+        loudest = power.amax(dim=(1, 2), keepdim=True)
+        return (10 * (power / loudest).log10()).clamp(min=-DYNAMIC_RANGE)
+
+
+class DigitNet(nn.Module):
+    """A ResNeXt on the log-mel spectrogram of a second of speech.
+
+    Args:
+        stem, widths, blocks, cardinality, group_width, hidden: as in `harmonicrnn.models.ResNeXt`.
+    """
+
+    def __init__(self, stem: int, widths: Sequence[int], blocks: int, cardinality: int, group_width: int, hidden: int | None) -> None:
+        super().__init__()
+        self.spectrogram = LogMelSpectrogram()
+        self.resnext = ResNeXt(CLASSES, stem, widths, blocks, cardinality, group_width, hidden)
+        self.dimensions = self.resnext.classifier.in_features
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, d) and logits (B, 10) of audio (B, T) at 16 kHz, of which the first second is heard."""
+        with torch.no_grad():
+            images = self.spectrogram(audio)
+        features, logits = self.resnext(images[:, None].contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
+        return features, logits

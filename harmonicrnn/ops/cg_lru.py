@@ -1,0 +1,161 @@
+"""The complex-gated linear recurrent unit (CG-LRU) and its real form (RG-LRU).
+
+Source: RG-LRU of Griffin (De et al., arXiv 2402.19427, section 2.4), with the complex option of google-deepmind/recurrentgemma.
+
+    r_t = sigmoid(recurrence gate),  i_t = sigmoid(input gate)
+    log|a_t| = -c r_t softplus(decay),  arg a_t = r_t phase,  c = 8
+    h_t = a_t h_{t-1} + sqrt(1 - |a_t|^2) i_t z_t           z_t: x_t, its two halves read as real and imaginary parts
+    y_t = [Re h_t, Im h_t]
+
+At the first step of a fresh lane the factor sqrt(1 - |a|^2) is 1. Without a phase everything is real, with z = x and y = h.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harmonicrnn.ops.implementation import Implementation, choose
+from harmonicrnn.ops.scan import linear_scan, linear_scan_summary
+from harmonicrnn.ops.slices import Slices
+
+C = 8.0
+MAX_SQRT_DERIVATIVE = 1000.0
+
+
+class _BoundedSqrt(torch.autograd.Function):
+    """sqrt with its derivative clipped: at |a| = 1 it is infinite, and in low precision gives NaN."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor) -> Tensor:
+        root = u.sqrt()
+        ctx.save_for_backward(root)
+        return root
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (root,) = ctx.saved_tensors
+        return grad * (0.5 / root).clamp(max=MAX_SQRT_DERIVATIVE)
+
+
+def decay_and_phase(recurrence_gate: Tensor, decay: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """log|a_t| and arg a_t (None for the real unit), each (B, T, N), from the gate's pre-activation and the parameters."""
+    r = torch.sigmoid(recurrence_gate)
+    return r * (-C * F.softplus(decay)), None if phase is None else r * phase
+
+
+def cg_lru(
+    x: Tensor,
+    gates: Tensor,
+    decay: Tensor,
+    phase: Tensor | None,
+    h0: Tensor | None = None,
+    fresh: Tensor | None = None,
+    slices: Slices | None = None,
+    implementation: Implementation = "auto",
+) -> tuple[Tensor, Tensor]:
+    """The gated recurrence, from gate pre-activations to its output, with gradients for every floating-point argument.
+
+    Computes in float32 (float64 for float64 inputs) whatever the activations are.
+
+    Args:
+        x: (B, T, D), the input; for the complex unit D = 2N, real parts first.
+        gates: (B, T, 2N), before the sigmoid: the recurrence gates, then the input gates.
+        decay: (N,), the parameter L of log|a| = -c r softplus(L).
+        phase: (N,) in radians, or None for the real unit (then D = N).
+        h0: (B, D), the state, laid out as y; None is zero.
+        fresh: (B,) bool, lanes whose first step this call may take; None where h0 is None means all.
+        slices: where x is one rank's slice of a longer sequence, which begins with rank 0's h0 and fresh.
+        implementation: how to compute it; see `harmonicrnn/ops/implementation.py`.
+
+    Returns:
+        y of shape (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
+
+    Raises:
+        ValueError: h0 without fresh or the other way round, widths that do not fit the units, or an implementation that is not available.
+    """
+    h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
+    if slices is not None and slices.rank > 0:
+        fresh = torch.zeros_like(fresh)
+    if choose(implementation, x.device).name == "triton":
+        from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru  # here, so that triton is loaded only where it computes
+
+        rates = -C * F.softplus(decay.to(h0.dtype))
+        phase = None if phase is None else phase.to(h0.dtype)
+        return fused_cg_lru(x, gates, rates, phase, h0, fresh, MAX_SQRT_DERIVATIVE, slices)
+    a, inputs = _steps(x, gates, decay, phase, fresh)
+    if phase is None:
+        y, last = linear_scan(a, inputs, h0, slices, implementation)
+    else:
+        h, h_last = linear_scan(a, inputs, _as_complex(h0), slices, implementation)
+        y, last = _as_halves(h), _as_halves(h_last)
+    return y.to(x.dtype), last
+
+
+@torch.no_grad()
+def cg_lru_summary(
+    x: Tensor,
+    gates: Tensor,
+    decay: Tensor,
+    phase: Tensor | None,
+    h0: Tensor | None = None,
+    fresh: Tensor | None = None,
+    implementation: Implementation = "auto",
+) -> tuple[Tensor, Tensor]:
+    """What the steps do to a state, without gradients: the product of their a and the last state from h0, each (B, D), laid out as y.
+
+    Arguments and errors are those of `cg_lru`.
+    """
+    h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
+    if choose(implementation, x.device).name == "triton":
+        from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru_summary
+
+        rates = -C * F.softplus(decay.to(h0.dtype))
+        return fused_cg_lru_summary(x, gates, rates, None if phase is None else phase.to(h0.dtype), h0, fresh)
+    a, inputs = _steps(x, gates, decay, phase, fresh)
+    if phase is None:
+        return linear_scan_summary(a, inputs, h0, implementation)
+    product, last = linear_scan_summary(a, inputs, _as_complex(h0), implementation)
+    return _as_halves(product), _as_halves(last)
+
+
+def _begin(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, h0: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
+    """h0 in the dtype of states, and fresh, with what stands for None; raises ValueError where the arguments do not fit."""
+    if (h0 is None) != (fresh is None):
+        raise ValueError("h0 and fresh are given together or not at all")
+    units, kind = decay.shape[0], "real" if phase is None else "complex"
+    if x.shape[-1] != (units if phase is None else 2 * units):
+        raise ValueError(f"x has {x.shape[-1]} channels, which does not fit {units} {kind} units")
+    if gates.shape != (*x.shape[:2], 2 * units):
+        raise ValueError(f"gates must have shape {(*x.shape[:2], 2 * units)} for {units} {kind} units; got {tuple(gates.shape)}")
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if h0 is None or fresh is None:
+        return x.new_zeros(x.shape[0], x.shape[2], dtype=dtype), torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
+    return h0.to(dtype), fresh
+
+
+def _steps(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor) -> tuple[Tensor, Tensor]:
+    """a and the gated input of each step, (B, T, N), complex where there is a phase."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    recurrence_gate, input_gate = gates.to(dtype).chunk(2, dim=-1)
+    log_modulus, angle = decay_and_phase(recurrence_gate, decay.to(dtype), None if phase is None else phase.to(dtype))
+    factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus))
+    if x.shape[1]:
+        first = torch.where(fresh[:, None, None], torch.ones_like(factor[:, :1]), factor[:, :1])
+        factor = torch.cat([first, factor[:, 1:]], dim=1)
+    gated = factor * torch.sigmoid(input_gate)
+    modulus, z = log_modulus.exp(), x.to(dtype)
+    if angle is None:
+        return modulus, gated * z
+    units = decay.shape[0]
+    return torch.polar(modulus, angle), torch.complex(gated * z[..., :units], gated * z[..., units:])
+
+
+def _as_complex(halves: Tensor) -> Tensor:
+    real, imaginary = halves.chunk(2, dim=-1)
+    return torch.complex(real, imaginary)
+
+
+def _as_halves(values: Tensor) -> Tensor:
+    return torch.cat([values.real, values.imag], dim=-1)

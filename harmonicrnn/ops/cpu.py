@@ -1,0 +1,96 @@
+"""The linear recurrence on the CPU: one pass over memory each way, compiled by numba (no C compiler needed)."""
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmonicrnn.ops.scan_functions import Kernels, last_state
+
+# "contract" allows fused multiply-adds and nothing else: NaN, infinity and the order of operations stay as written.
+_jit: Any = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
+
+
+@_jit
+def _forward_kernel(a: Any, x: Any, h0: Any, h: Any) -> None:
+    batch, time, units = x.shape
+    for b in range(batch):
+        state = h0[b].copy()
+        for t in range(time):
+            for n in range(units):
+                value = a[b, t, n] * state[n] + x[b, t, n]
+                state[n] = value
+                h[b, t, n] = value
+
+
+@_jit
+def _backward_kernel(a: Any, h: Any, h0: Any, grad_h: Any, grad_last: Any, grad_a: Any, grad_x: Any, grad_h0: Any) -> None:
+    batch, time, units = a.shape
+    for b in range(batch):
+        carry = grad_last[b].copy()
+        for t in range(time - 1, -1, -1):
+            previous = h[b, t - 1] if t > 0 else h0[b]
+            for n in range(units):
+                d = grad_h[b, t, n] + carry[n]
+                grad_x[b, t, n] = d
+                grad_a[b, t, n] = d * np.conj(previous[n])
+                carry[n] = np.conj(a[b, t, n]) * d
+        grad_h0[b] = carry
+
+
+@_jit
+def _summary_kernel(a: Any, x: Any, product: Any, last: Any) -> None:
+    batch, time, units = x.shape
+    for b in range(batch):
+        for t in range(time):
+            for n in range(units):
+                product[b, n] = a[b, t, n] * product[b, n]
+                last[b, n] = a[b, t, n] * last[b, n] + x[b, t, n]
+
+
+@_jit
+def _adjoint_summary_kernel(a: Any, grad_h: Any, carry: Any) -> None:
+    batch, time, units = a.shape
+    for b in range(batch):
+        for t in range(time - 1, -1, -1):
+            for n in range(units):
+                carry[b, n] = np.conj(a[b, t, n]) * (grad_h[b, t, n] + carry[b, n])
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().resolve_conj().resolve_neg().contiguous().numpy()
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+
+
+def _forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    h = torch.empty_like(x, memory_format=torch.contiguous_format)
+    _forward_kernel(_array(a), _array(x), _array(h0), h.numpy())
+    return h, last_state(h, h0)
+
+
+def _backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    grad_a, grad_x, grad_h0 = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (a, h, h0))
+    inputs = (_array(t) for t in (a, h, h0, grad_h, grad_last))
+    _backward_kernel(*inputs, grad_a.numpy(), grad_x.numpy(), grad_h0.numpy())
+    return grad_a, grad_x, grad_h0
+
+
+def _summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    product, last = torch.ones_like(h0, memory_format=torch.contiguous_format), _copy(h0)
+    _summary_kernel(_array(a), _array(x), product.numpy(), last.numpy())
+    return product, last
+
+
+def _adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
+    carry = _copy(grad_last)
+    _adjoint_summary_kernel(_array(a), _array(grad_h), carry.numpy())
+    return carry
+
+
+CPU = Kernels(_forward, _backward, _summary, _adjoint_summary)
+"""For tensors on the CPU."""

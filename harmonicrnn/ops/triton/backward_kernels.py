@@ -1,0 +1,236 @@
+"""The backward kernels: a program walks from the end of its chunk to the start, from the gradient that comes back to its last state.
+
+Everything the step needs is read or computed again; of the forward pass only y, the states themselves, is kept. Terms as in
+`harmonicrnn/ops/triton/forward_kernels.py`; rows are read ROWS at a time from the end.
+"""
+
+import triton
+import triton.language as tl
+
+from harmonicrnn.ops.triton.arithmetic import LOG2_E, decay_of, input_power, program_place, read, sigmoid, times, write
+from harmonicrnn.ops.triton.forward_kernels import parameters
+
+
+@triton.jit
+def state_before(
+    y,
+    h0,
+    b,
+    row,
+    begins,
+    n,
+    mask,
+    FIRST: tl.constexpr,
+    UNITS: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """h_{t-1}: the row before in y; where the step may be the first of a lane (FIRST) and is (`begins`), h0, which lies as y does."""
+    if FIRST:
+        hr, hi = read(y, row - 1, n, mask & (begins == 0), UNITS, INTERLEAVED, COMPLEX, ACC)
+        sr, si = read(h0, b, n, mask & begins, UNITS, INTERLEAVED, COMPLEX, ACC)
+        hr += sr
+        hi += si
+    else:
+        hr, hi = read(y, row - 1, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC)
+    return hr, hi
+
+
+@triton.jit
+def scan_backward_rows(
+    a,
+    y,
+    h0,
+    grad_y,
+    grad_a,
+    grad_x,
+    b,
+    row,
+    begins,
+    n,
+    mask,
+    carry,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """What comes back to the state, taken through ROWS steps from `row` down; `begins` where the last of these is the first of a lane."""
+    cr, ci = carry
+    given = ()
+    for k in tl.static_range(ROWS):
+        of_step = (
+            read(grad_y, row - k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),
+            state_before(y, h0, b, row - k, begins, n, mask, k == ROWS - 1, UNITS, INTERLEAVED, COMPLEX, ACC),
+            read(a, row - k, n, mask, UNITS, INTERLEAVED, COMPLEX, ACC),
+        )
+        given = given + (of_step,)
+    for k in tl.static_range(ROWS):
+        grad, before, decay = given[k]
+        dr = grad[0] + cr
+        di = grad[1] + ci
+        write(grad_x, row - k, n, mask, dr, di, UNITS, INTERLEAVED, COMPLEX)
+        er, ei = times(before[0], -before[1], dr, di, COMPLEX)
+        write(grad_a, row - k, n, mask, er, ei, UNITS, INTERLEAVED, COMPLEX)
+        cr, ci = times(decay[0], -decay[1], dr, di, COMPLEX)
+    return cr, ci
+
+
+@triton.jit
+def scan_backward_kernel(
+    a,
+    y,
+    h0,
+    grad_y,
+    carries,
+    grad_a,
+    grad_x,
+    grad_h0,
+    time,
+    chunk,
+    chunks,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Gradients of a, x and h0 where a and x are given. Of `carries` the last chunk's comes first."""
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK, FROM_END=True)
+    carry = read(carries, b * chunks + chunks - 1 - k, n, mask, UNITS, False, COMPLEX, ACC)
+    end = tl.minimum(k * chunk + chunk, time)
+    row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
+    for block in range(steps // ROWS):
+        begins = end == (block + 1) * ROWS
+        carry = scan_backward_rows(
+            a, y, h0, grad_y, grad_a, grad_x, b, row - block * ROWS, begins, n, mask, carry, ROWS, UNITS, INTERLEAVED, COMPLEX, ACC
+        )
+    for t in range(steps // ROWS * ROWS, steps):
+        begins = end == t + 1
+        carry = scan_backward_rows(
+            a, y, h0, grad_y, grad_a, grad_x, b, row - t, begins, n, mask, carry, 1, UNITS, INTERLEAVED, COMPLEX, ACC
+        )
+    if k == 0:
+        write(grad_h0, b, n, mask, carry[0], carry[1], UNITS, False, COMPLEX)
+
+
+@triton.jit
+def gated_backward_rows(
+    tensors,
+    b,
+    row,
+    begins,
+    fresh_lane,
+    n,
+    mask,
+    rate,
+    phase,
+    carry,
+    MAX_SQRT_DERIVATIVE: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """What comes back to the state and the sums of both parameters' gradients, taken through ROWS steps from `row` down; `begins` where the
+    last of these is the first of a lane."""
+    gates, x, y, h0, grad_y, grad_gates, grad_x = tensors
+    cr, ci, rate_sum, phase_sum = carry
+    given = ()
+    for k in tl.static_range(ROWS):
+        of_step = (
+            read(grad_y, row - k, n, mask, UNITS, False, COMPLEX, ACC),
+            state_before(y, h0, b, row - k, begins, n, mask, k == ROWS - 1, UNITS, False, COMPLEX, ACC),
+            read(x, row - k, n, mask, UNITS, False, COMPLEX, ACC),
+            read(gates, row - k, n, mask, UNITS, False, True, ACC),
+        )
+        given = given + (of_step,)
+    for k in tl.static_range(ROWS):
+        grad, before, z, gate = given[k]
+        r = sigmoid(gate[0])
+        i = sigmoid(gate[1])
+        ar, ai, w, squared = decay_of(r, rate * LOG2_E, phase, COMPLEX, ACC)
+        power = input_power(w, squared, ACC)
+        root = tl.sqrt(power)
+        # d root / d log|a|
+        slope = -squared * tl.minimum(tl.rsqrt(power), 2 * MAX_SQRT_DERIVATIVE)
+        if k == ROWS - 1:
+            slope = tl.where(begins & fresh_lane, 0.0, slope)
+            root = tl.where(begins & fresh_lane, 1.0, root)
+
+        dr = grad[0] + cr
+        di = grad[1] + ci
+        factor = root * i
+        write(grad_x, row - k, n, mask, factor * dr, factor * di, UNITS, False, COMPLEX)
+        # Through the input: d(root i z).
+        grad_input = z[0] * dr
+        if COMPLEX:
+            grad_input += z[1] * di
+        grad_input *= i
+        # Through a: d conj(h_{t-1}), of which d/dlog|a| is the part along a, and d/darg a the part across.
+        cr, ci = times(ar, -ai, dr, di, COMPLEX)
+        grad_log_modulus = grad_input * slope + before[0] * cr
+        if COMPLEX:
+            grad_log_modulus += before[1] * ci
+            grad_angle = before[0] * ci - before[1] * cr
+            grad_r = grad_log_modulus * rate + grad_angle * phase
+            phase_sum += grad_angle * r
+        else:
+            grad_r = grad_log_modulus * rate
+        rate_sum += grad_log_modulus * r
+        write(grad_gates, row - k, n, mask, grad_r * (r - r * r), grad_input * (root - factor), UNITS, False, True)
+    return cr, ci, rate_sum, phase_sum
+
+
+@triton.jit
+def gated_backward_kernel(
+    gates,
+    x,
+    rates,
+    phases,
+    fresh,
+    y,
+    h0,
+    grad_y,
+    carries,
+    grad_gates,
+    grad_x,
+    grad_rates,
+    grad_phases,
+    grad_h0,
+    time,
+    chunk,
+    chunks,
+    MAX_SQRT_DERIVATIVE: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Gradients of all that the CG-LRU is given; those of parameters as one sum a chunk. Of `carries` the last chunk's comes first."""
+    b, k, n, mask = program_place(chunks, UNITS, BLOCK, FROM_END=True)
+    rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, True, COMPLEX, ACC)
+    cr, ci = read(carries, b * chunks + chunks - 1 - k, n, mask, UNITS, False, COMPLEX, ACC)
+    carry = (cr, ci, tl.zeros([BLOCK], ACC), tl.zeros([BLOCK], ACC))
+    end = tl.minimum(k * chunk + chunk, time)
+    row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
+    tensors = (gates, x, y, h0, grad_y, grad_gates, grad_x)
+    for block in range(steps // ROWS):
+        at, begins = row - block * ROWS, end == (block + 1) * ROWS
+        carry = gated_backward_rows(
+            tensors, b, at, begins, fresh_lane, n, mask, rate, phase, carry, MAX_SQRT_DERIVATIVE, ROWS, UNITS, COMPLEX, ACC
+        )
+    for t in range(steps // ROWS * ROWS, steps):
+        at, begins = row - t, end == t + 1
+        carry = gated_backward_rows(
+            tensors, b, at, begins, fresh_lane, n, mask, rate, phase, carry, MAX_SQRT_DERIVATIVE, 1, UNITS, COMPLEX, ACC
+        )
+    write(grad_rates, b * chunks + k, n, mask, carry[2], carry[2], UNITS, False, False)
+    if COMPLEX:
+        write(grad_phases, b * chunks + k, n, mask, carry[3], carry[3], UNITS, False, False)
+    if k == 0:
+        write(grad_h0, b, n, mask, carry[0], carry[1], UNITS, False, COMPLEX)

@@ -1,0 +1,40 @@
+"""A context group within one process: its ranks run one after the other and exchange tensors in memory.
+
+Forward from the first rank to the last, backward from the last to the first: then what a rank needs of another is always there already.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from harmonicrnn.parallel.exchange import ContextGroup
+
+
+class InMemory:
+    """The exchanges of one simulated rank. What ranks give that have not run yet reads as zeros, and must not be used."""
+
+    def __init__(self, rank: int, size: int, posts: list[dict[int, Tensor]]) -> None:
+        self.rank, self.size = rank, size
+        self._posts, self._calls = posts, 0
+
+    def gather(self, x: Tensor) -> Tensor:
+        posts = self._post(x)
+        return torch.stack([posts.get(rank, torch.zeros_like(x)) for rank in range(self.size)])
+
+    def shift(self, x: Tensor, step: int) -> tuple[Tensor, Callable[[], None]]:
+        return self._post(x).get(self.rank - step, torch.zeros_like(x)).clone(), lambda: None
+
+    def _post(self, x: Tensor) -> dict[int, Tensor]:
+        if self._calls == len(self._posts):
+            self._posts.append({})
+        posts = self._posts[self._calls]
+        posts[self.rank] = x.detach()
+        self._calls += 1
+        return posts
+
+
+def simulated_groups(size: int) -> list[ContextGroup]:
+    """One group for each of `size` ranks, for one pass forward and backward."""
+    posts: list[dict[int, Tensor]] = []
+    return [ContextGroup(InMemory(rank, size, posts)) for rank in range(size)]

@@ -1,0 +1,83 @@
+"""Finding layers that mix time without knowing that the sequence is split: their results would be wrong, and nothing would say so."""
+
+from collections import defaultdict
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harmonicrnn.errors import UserError
+from harmonicrnn.models import AutoregressiveNet, DownPool, MixesTime, UpPool, set_slices
+from harmonicrnn.models.block import RMSNorm
+from harmonicrnn.models.embedding import ClassEmbedding
+from harmonicrnn.parallel.simulated_group import simulated_groups
+
+POINT_WISE = (nn.Linear, nn.Embedding, nn.Identity, nn.Dropout, nn.GELU, nn.SiLU, nn.ReLU, nn.Sigmoid, nn.Tanh)
+POINT_WISE_HERE = (RMSNorm, ClassEmbedding, DownPool, UpPool)  # pooling mixes whole windows, between which slices are cut
+TOLERANCE = 1e-9
+LEAST = 16  # samples in a slice that is tried
+
+
+def check_knows_slices(net: AutoregressiveNet) -> None:
+    """Refuse a model of which some layer mixes time and does not know of slices.
+
+    Every innermost layer must be a `MixesTime`, be known to be point-wise in time, or say so by an attribute `point_wise_in_time = True`.
+    What is done without a layer (a cumulative sum, say) is found by running the model in float64 over some pooling windows, whole and in
+    two simulated slices.
+
+    Raises:
+        UserError: names the layer.
+    """
+    for name, layer in net.named_modules():
+        known = type(layer) in POINT_WISE or isinstance(layer, (MixesTime, *POINT_WISE_HERE)) or getattr(layer, "point_wise_in_time", False)
+        if not known and next(layer.children(), None) is None:
+            raise UserError(
+                f"{name} ({type(layer).__name__}) may mix time, and does not know that waveforms are split over ranks: derive it from "
+                "harmonicrnn.models.MixesTime, or, if each of its steps depends on that step alone, set its attribute point_wise_in_time "
+                "= True"
+            )
+    different = first_difference(deepcopy(net).double().cpu().eval())
+    if different is not None:
+        raise UserError(
+            f"{different or 'the model'} mixes time without knowing that waveforms are split over ranks: its output on two slices differs "
+            "from that on the whole; derive it from models.MixesTime, or train without trainer.strategy context_parallel"
+        )
+
+
+@torch.no_grad()
+def first_difference(net: AutoregressiveNet) -> str | None:
+    """The name of the first layer to end whose output on two slices differs from that on the whole ("" for the model); None of none."""
+    windows = -(-LEAST // net.pooling_product)
+    classes = torch.randint(net.classes, (1, 2 * windows * net.pooling_product), generator=torch.Generator().manual_seed(0))
+    halves = classes.chunk(2, dim=1)
+    outputs: dict[str, list[Tensor]] = defaultdict(list)
+
+    def watch(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+            outputs[name].append(output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    for name, layer in net.named_modules():
+        layer.register_forward_hook(watch(name))
+        if hasattr(layer, "scan"):
+            layer.scan = "auto"  # what is forced may not be there on the CPU
+    set_slices(net, None)
+    net(classes)
+    whole, before = {name: list(values) for name, values in outputs.items()}, None
+    outputs.clear()
+    for group, half in zip(simulated_groups(2), halves, strict=True):
+        set_slices(net, group)
+        net(half, None, before)
+        before = half[:, -1]
+    for name, values in whole.items():  # in the order in which they ended, inner ones first
+        parts = torch.cat(outputs[name], dim=1) if values[0].dim() > 1 else values[0]
+        # What does not run along time, such as a table, is not compared.
+        if len(values) == 1 and parts.shape == values[0].shape and not _close(parts, values[0]):
+            return name
+    return None
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).abs().max() <= TOLERANCE * b.abs().max().clamp(min=1e-300))

@@ -1,0 +1,45 @@
+"""What made a result: the version of the code, of Python and of the libraries."""
+
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "torchaudio", "lightning", "torchmetrics", "numpy", "numba", "soundfile", "soxr", "frechet-audio-distance")
+
+
+def code_version() -> str:
+    """The commit of the code, marked where files differ from it; outside a checkout the package's version, or "unknown"."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        if (here.parent / ".git").exists():  # not a checkout of something else that the package is installed in
+            return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return _version("harmonicrnn") or "unknown"
+
+
+def provenance() -> dict[str, Any]:
+    """Code, Python and the versions of those libraries that are installed, as JSON has them."""
+    found = {name: _version(name) for name in LIBRARIES}
+    return {
+        "code": code_version(),
+        "python": platform.python_version(),
+        "libraries": {name: number for name, number in found.items() if number is not None},
+    }
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

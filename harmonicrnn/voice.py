@@ -1,0 +1,174 @@
+"""A trained model with all it takes to listen and to play."""
+
+import math
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from harmonicrnn.audio import Quantiser, Scaling
+from harmonicrnn.checkpoints import NET, check_fits, net_weights, read_checkpoint
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation import Engine, generate, make_engine
+from harmonicrnn.generation.cpu import CPUEngine
+from harmonicrnn.generation.prompts import Audio, classes_of
+from harmonicrnn.generation.sampler import check_arguments
+from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, sample_nats, undivided
+from harmonicrnn.old_names import current
+
+CHUNK = 1 << 14  # samples of a recording in one pass
+HARMONIC = "lightning_modules.HarmonicModule"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A model with its weights, and the data settings that it was trained with.
+
+    net: the model, in evaluation mode.
+    quantiser, sample_rate: what classes mean; rate in Hz.
+    scaling: what samples were scaled by; None where that is not known, as no configuration lies beside the checkpoint.
+    checkpoint: where it came from.
+    """
+
+    net: AutoregressiveNet
+    quantiser: Quantiser
+    sample_rate: int
+    scaling: Scaling | None
+    checkpoint: Path
+
+    def engine(self, weights: Literal["full", "bfloat16", "int8"] = "full") -> Engine:
+        """What draws from it.
+
+        Args:
+            weights: how it keeps them: as they are, or rounded to fewer bits, which is faster on the CPU and not quite the same model.
+
+        Raises:
+            UserError: they are to be rounded, and the model is not on the CPU.
+        """
+        if weights == "full":
+            return make_engine(self.net)
+        try:
+            return CPUEngine(self.net, weights)
+        except ValueError as error:
+            raise UserError(f"--weights {weights}: {error}") from error
+
+    def classes(self, audio: Audio, sample_rate: int | None = None, seconds: float | None = None) -> Tensor:
+        """What the model hears of a recording, or of its first seconds: (T,) int16, as `prompts.classes_of` gives it.
+
+        Raises:
+            UserError: the audio cannot be used, or it is not known how it is to be scaled.
+        """
+        if self.scaling is None:
+            raise UserError(
+                f"{self.checkpoint}: nothing beside it says how audio was scaled; give data.scaling (with --config, or to load)"
+            )
+        return classes_of(audio, sample_rate, self.quantiser, self.sample_rate, self.scaling, seconds)
+
+    @torch.inference_mode()
+    def nll(self, audio: Audio, sample_rate: int | None = None) -> float:
+        """Bits per sample of a recording as a whole, its state carried from beginning to end; lower is likelier.
+
+        Args:
+            audio: a file, or samples in [-1, 1], (T,) or (channels, T).
+            sample_rate: of samples, in Hz; None for the model's.
+
+        Raises:
+            UserError: as `classes`.
+        """
+        device, state = next(self.net.parameters()).device, None
+        classes, nats = self.classes(audio, sample_rate), 0.0
+        with undivided(self.net):
+            for piece in classes.to(device).split(CHUNK):
+                logits, state = self.net(piece[None], state)
+                nats += sample_nats(logits, piece[None]).sum(dtype=torch.float64).item()
+        return nats / len(classes) / math.log(2)
+
+    def generate(
+        self,
+        seconds: float,
+        prompt: Audio | None = None,
+        sample_rate: int | None = None,
+        clips: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+    ) -> Tensor:
+        """New audio: (clips, T) float32 in [-1, 1] at the model's rate, what follows the prompt.
+
+        Args:
+            seconds: of each clip.
+            prompt: what they all continue: a file, or samples in [-1, 1], (T,) or (channels, T); None for silence before them.
+            sample_rate: of the prompt's samples, in Hz; None for the model's.
+            clips, seed: clip i is a function of (seed, i).
+            temperature, top_p: as for `harmonicrnn.generation.generate`.
+
+        Raises:
+            UserError: as `classes`; or a number is out of range.
+        """
+        check_arguments(clips, seed, temperature, top_p, seconds)
+        heard = None if prompt is None else self.classes(prompt, sample_rate)
+        samples, how = round(seconds * self.sample_rate), {"seed": seed, "temperature": temperature, "top_p": top_p}
+        return self.quantiser.decode_centre(generate(self.net, samples, clips, prompt=heard, engine=self.engine(), **how))
+
+
+def load(
+    path: Path | str, net: AutoregressiveNet | None = None, scaling: Scaling | None = None, device: str | torch.device = "cpu"
+) -> Voice:
+    """A run's model (the best, or else the last), or that of a checkpoint; with averaged weights where it was trained with them.
+
+    Args:
+        path: a run's folder, or a checkpoint.
+        net: takes the weights, where they are not HarmonicRNN's: those of a baseline or of a module of one's own; None builds HarmonicRNN
+            as the checkpoint describes it.
+        scaling: what samples are scaled by; None for what the run's config.yaml says.
+        device: where it is to work.
+
+    Raises:
+        UserError: there is no such checkpoint, or it cannot be used.
+    """
+    path = Path(path)
+    if path.is_dir():
+        checkpoints = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+        path = next((checkpoint for checkpoint in checkpoints if checkpoint.is_file()), checkpoints[0])
+    checkpoint = read_checkpoint(path)
+    settings = checkpoint["hyper_parameters"]
+    if "sample_rate" not in settings or "law" not in settings:
+        raise UserError(f"{path}: is of {_class_of(settings)}, which is no autoregressive model")
+    net = _built(settings, path) if net is None else net
+    quantiser, rate = Quantiser(net.bits, settings["law"]), settings["sample_rate"]
+    check_fits(checkpoint, net, path, prefix=NET, known={"law": quantiser.law, "sample_rate": rate})
+    net.load_state_dict(net_weights(checkpoint))
+    if scaling is None:
+        scaling = _data_settings(path).get("scaling")
+    return Voice(net.to(device).eval(), quantiser, rate, scaling, path)
+
+
+def _built(settings: dict[str, Any], path: Path) -> HarmonicRNN:
+    """The untrained model that a checkpoint's hyperparameters describe."""
+    if (kind := _class_of(settings)) != HARMONIC:
+        raise UserError(f"{path}: is of {kind}, whose model is not known here: build it, and hand it over with load(path, net=...)")
+    own = {key: settings[key] for key in signature(HarmonicRNN).parameters if key in settings}
+    if "levels" in own:
+        own["levels"] = [LevelSpec(**level) if isinstance(level, dict) else level for level in own["levels"]]
+    try:
+        return HarmonicRNN(**own)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its hyperparameters describe no HarmonicRNN: {error}") from error
+
+
+def _class_of(settings: dict[str, Any]) -> str:
+    """The class path of the module that a checkpoint was made by."""
+    place, _, kind = current(settings.get("_class_path", HARMONIC)).rpartition(".")
+    return f"{place.split('.')[0]}.{kind}" if place.startswith("lightning_modules.") else f"{place}.{kind}"
+
+
+def _data_settings(checkpoint: Path) -> dict[str, Any]:
+    """Of the run that a checkpoint lies in; none where it lies elsewhere."""
+    config = checkpoint.resolve().parents[1] / "config.yaml"
+    if checkpoint.resolve().parent.name != "checkpoints" or not config.is_file():
+        return {}
+    return dict(OmegaConf.select(OmegaConf.load(config), "data.init_args", default={}))

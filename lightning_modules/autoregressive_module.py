@@ -1,0 +1,151 @@
+"""What all autoregressive models share in training: the loss, the optimiser, carried states and the checks of checkpoints."""
+
+import math
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from datamodules import AudioDataModule, Batch
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.audio.quantise import Law
+from harmonicrnn.checkpoints import UNSEEN, check_fits, read_checkpoint
+from harmonicrnn.errors import UserError
+from harmonicrnn.models import AutoregressiveNet, ModelState, sample_nats
+from harmonicrnn.models.carried_states import CarriedStates
+from harmonicrnn.parallel import context_size
+from lightning_modules.non_finite import first_non_finite
+from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
+
+CARRIED = "carried_states"
+
+
+class AutoregressiveModule(L.LightningModule, ABC):
+    """Trains a model of p(x_t | x_<t) by maximum likelihood of the next sample.
+
+    A subclass builds the net out of its own arguments and hands the others on.
+
+    Args:
+        net: The model, `forward(classes, state=None, before=None) -> (logits, state)`.
+        optimizer: How the weights are trained.
+        init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
+        sample_rate: Of the audio in Hz; comes from the data.
+        law: Spacing of the classes; comes from the data.
+    """
+
+    best_by: tuple[str, Literal["min", "max"]] = ("val/bits", "min")
+    """What is logged at validation that says which checkpoint is the best: the lowest or the highest."""
+
+    @abstractmethod
+    def __init__(self, net: AutoregressiveNet, optimizer: OptimizerConfig, init_from: Path | None, sample_rate: int, law: Law) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["net", "init_from"])
+        self.net, self.optimizer, self.sample_rate = net, optimizer, sample_rate
+        self.quantiser = Quantiser(net.bits, law)
+        self.carried = CarriedStates()
+        if init_from is not None:
+            checkpoint = read_checkpoint(Path(init_from))
+            check_fits(checkpoint, self, Path(init_from))
+            self.load_state_dict(checkpoint["state_dict"])
+
+    @property
+    def unseen_in_weights(self) -> dict[str, str | int]:
+        """Settings that a checkpoint's weights depend on and do not show."""
+        return {**self.net.unseen_in_weights, "law": self.quantiser.law, "sample_rate": self.sample_rate}
+
+    def forward(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
+        """Logits of each sample given those before it, and the state after the last: as `harmonicrnn.models.AutoregressiveNet.forward`."""
+        return self.net(classes, state, before)
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.check_chunks(data, context_size(self.trainer))
+
+    def check_chunks(self, data: AudioDataModule, ranks: int) -> None:
+        """Raises UserError where clips cannot be cut into slices for the ranks that share them, or chunks that carry state would end in the
+        middle of a pooling window, which lanes share, or of a slice."""
+        product = self.net.pooling_product
+        windows = f"the product of the pooling factors ({product})" + (f" and the {ranks} ranks that share a waveform" if ranks > 1 else "")
+        if ranks > 1 and data.clip_samples < ranks * product:
+            least = f"data.clip_samples ({data.clip_samples}) must be at least {ranks * product}, {windows}"
+            raise UserError(f"{least}; use longer clips or fewer ranks")
+        if any(data.carries_state(split) for split in ("train", "validation")) and data.clip_samples % (ranks * product):
+            raise UserError(
+                f"data.clip_samples ({data.clip_samples}) must be a multiple of {windows} where state "
+                "is carried from chunk to chunk (data.order: sequential, data.eval_context: file)"
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        check_ends(self.trainer)
+        optimizer, schedule = make_optimizer(self.net, self.optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: Batch) -> Tensor:
+        nats = torch.where(batch.valid, self._nats(batch, "train"), 0).sum()
+        # One normaliser, the valid samples of all ranks; and in the same exchange the nats of all, so that ranks stop together.
+        sums, ranks = torch.stack([nats.detach().double(), batch.valid.sum().double()]), self.trainer.world_size
+        if ranks > 1:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        counted = sums[1].clamp(min=1)  # a batch in which no sample counts, such as a chunk between two counted ones, teaches nothing
+        mean = sums[0] / counted
+        if not mean.isfinite():
+            where = "in another rank's share" if nats.isfinite() else first_non_finite(self, batch.classes)
+            raise UserError(f"the loss is {mean.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
+        if sums[1] > 0:
+            self._log_bits(mean)
+        return nats * (ranks / counted).to(nats.dtype)  # gradients are averaged over the ranks
+
+    def _log_bits(self, nats: Tensor) -> None:
+        bits = (nats / math.log(2)).float()
+        self.log("train/bits", bits)
+        self.log("bits/sample", bits, prog_bar=True, logger=False)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        if not norm.isfinite():
+            bad = (n for n, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all())
+            name = next(bad, "none alone, but their norm")
+            raise UserError(f"the gradient is not finite at step {self.global_step}, first that of {name}. {self._advice()}")
+        self.log("train/gradient_norm", norm)
+
+    def validation_step(self, batch: Batch) -> Tensor:
+        """Nats of each sample, (B, T)."""
+        return self._nats(batch, "evaluation")
+
+    def test_step(self, batch: Batch) -> Tensor:
+        """Nats of each sample, (B, T)."""
+        return self._nats(batch, "evaluation")
+
+    def _nats(self, batch: Batch, stream: str) -> Tensor:
+        if batch.context is None:
+            logits, _ = self(batch.classes, None, batch.before)
+        else:
+            logits, state = self(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
+            self.carried.put(stream, state, self.net.slices)
+        return sample_nats(logits, batch.classes)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[UNSEEN] = self.unseen_in_weights
+        checkpoint[CARRIED] = self.carried.to_save(self._over_data_ranks)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None and self.trainer.precision == "64-true":
+            self.double()  # Lightning does so after the weights are loaded, which are rounded then
+        spread = self._trainer is not None and self.trainer.world_size > 1
+        rank = self.trainer.strategy.distributed_sampler_kwargs["rank"] if spread else 0
+        self.carried.restore(checkpoint.get(CARRIED, []), rank)
+
+    def _over_data_ranks(self, tensor: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return tensor[None]
+        # Ranks of one context group are neighbours, and all hold its state.
+        return self.all_gather(tensor)[:: context_size(self.trainer)]
+
+    def _advice(self) -> str:
+        return "The last checkpoint before it is kept; lower model.optimizer.lr, or look at the data"

@@ -1,0 +1,82 @@
+"""What HarmonicRNN is compared with, trained and measured in the same way."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from typing_extensions import override
+
+from datamodules import Batch
+from harmonicrnn.audio.quantise import Law
+from harmonicrnn.errors import UserError
+from harmonicrnn.models import ContextCounts, WaveNet
+from lightning_modules.autoregressive_module import AutoregressiveModule
+from lightning_modules.optimizer import OptimizerConfig, check_ends
+
+
+class WaveNetModule(AutoregressiveModule):
+    """Trains WaveNet by maximum likelihood of the next sample.
+
+    Args:
+        optimizer: How the weights are trained.
+        init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
+        sample_rate: Of the audio in Hz; comes from the data.
+        law: Spacing of the classes; comes from the data.
+        network: The architecture, as in `harmonicrnn.models.WaveNet`; bits come from the data.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 - frozen
+        init_from: Path | None = None,
+        sample_rate: int = 16_000,
+        law: Law = "mu-law",
+        **network: Any,
+    ) -> None:
+        net = WaveNet(**network)
+        super().__init__(net, optimizer, init_from, sample_rate, law)
+
+
+class CountsModule(AutoregressiveModule):
+    """Counts contexts: a step adds a batch to the counts, after it was predicted from those of the batches before it.
+
+    Args:
+        init_from: Checkpoint whose counts it goes on from.
+        sample_rate: Of the audio in Hz; comes from the data.
+        law: Spacing of the classes; comes from the data.
+        network: As in `harmonicrnn.models.ContextCounts`; bits come from the data.
+    """
+
+    net: ContextCounts
+
+    def __init__(self, init_from: Path | None = None, sample_rate: int = 16_000, law: Law = "mu-law", **network: Any) -> None:
+        net = ContextCounts(**network)
+        super().__init__(net, OptimizerConfig(), init_from, sample_rate, law)
+
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.trainer.world_size > 1:
+            raise UserError("counts are not shared between ranks: train CountsModule with trainer.devices 1")
+        if stage == "fit" and any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise UserError("counts have no moving average: train CountsModule with ema.decay null")
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        check_ends(self.trainer)
+        # It changes nothing, and counts the steps.
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    @override
+    def training_step(self, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            state = None if batch.context is None else self.carried.take("train", batch.context, self.net)
+            nats = torch.where(batch.valid, self._nats(batch, "train"), 0).sum()
+            delayed, _, _ = self.net.delay(batch.classes, state, batch.before)
+            self.net.learn(delayed, state.levels if state else None, batch.classes.long(), batch.valid)
+        if batch.valid.any():
+            self._log_bits(nats / batch.valid.sum())
+        return torch.zeros((), requires_grad=True)

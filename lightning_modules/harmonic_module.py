@@ -1,0 +1,32 @@
+"""HarmonicRNN as a LightningModule."""
+
+from pathlib import Path
+from typing import Any
+
+from harmonicrnn.audio.quantise import Law
+from harmonicrnn.models import HarmonicRNN
+from lightning_modules.autoregressive_module import AutoregressiveModule
+from lightning_modules.optimizer import OptimizerConfig
+
+
+class HarmonicModule(AutoregressiveModule):
+    """Trains HarmonicRNN by maximum likelihood of the next sample.
+
+    Args:
+        optimizer: How the weights are trained.
+        init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
+        sample_rate: Of the audio in Hz; comes from the data.
+        law: Spacing of the classes; comes from the data.
+        network: The architecture, as in `harmonicrnn.models.HarmonicRNN`; bits come from the data.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 - frozen
+        init_from: Path | None = None,
+        sample_rate: int = 16_000,
+        law: Law = "mu-law",
+        **network: Any,
+    ) -> None:
+        net = HarmonicRNN(**network)
+        super().__init__(net, optimizer, init_from, sample_rate, law)

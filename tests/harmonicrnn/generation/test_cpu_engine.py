@@ -1,0 +1,162 @@
+import errno
+import mmap
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.rounded_weights import as_stored
+from harmonicrnn.generation.cpu import CPUEngine
+from harmonicrnn.generation.cpu.packed_weights import _large_pages
+from harmonicrnn.generation.engine import PlainEngine
+from harmonicrnn.models import LevelSpec
+from tests.harmonicrnn.models.test_harmonic_rnn import make_classes, make_model
+from tests.helpers import F64, relative_error
+
+# The pooling of the default model, 160 samples, at a width of 32.
+DEEP = tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1))
+LAYOUTS = [
+    {},
+    {"recurrence": "real"},
+    {"recurrence": "none"},
+    {"shift": "frame"},
+    {"recurrence": "real", "shift": "frame"},
+    {"recurrence": "none", "shift": "frame"},
+    {"embedding": "learned", "conv_width": 1, "heads": 1},
+    {"conv_width": 2, "groups": 8, "heads": 4, "expansion": 2, "bits": 8},
+]
+
+
+def name(changes):
+    return "-".join(map(str, changes.values())) or "default"
+
+
+def follow(engine, net, classes, prompt):
+    """Errors of the logits and of the state left behind, of the classes after a prompt of so many; relative to the forward pass's."""
+    with torch.inference_mode():
+        _, state = net(classes[:, :prompt])
+        expected, end = net(classes[:, prompt:], state)
+        engine.start(state)
+        logits, nats = engine.follow(classes[:, prompt:])
+        left = engine.state()
+        chosen = -torch.log_softmax(expected.double(), dim=-1).gather(2, classes[:, prompt:, None])[..., 0]
+    return relative_error(logits, expected), relative_error(nats, chosen), state_error(left, end)
+
+
+def state_error(state, expected):
+    """The largest relative error of a tensor of a state; all flags and phases have to be equal."""
+    ours, theirs = [], []
+    state.map(lambda t: ours.append(t) or t)
+    expected.map(lambda t: theirs.append(t) or t)
+    worst, level, expected_level = 0.0, state.levels, expected.levels
+    while hasattr(level, "phase"):
+        assert level.phase == expected_level.phase
+        level, expected_level = level.inner, expected_level.inner
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == b.dtype
+        if a.is_floating_point():
+            worst = max(worst, relative_error(a, b))
+        else:
+            assert torch.equal(a, b)
+    return worst
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("prompt", [0, 1, 159, 160, 161, 5003])
+def test_equals_the_forward_pass_after_any_prompt(prompt, batch):
+    net = make_model(levels=DEEP, dtype=torch.float32)
+    classes = make_classes(batch, prompt + 2000)
+    assert max(follow(CPUEngine(net, threads=1), net, classes, prompt)) < 1e-4
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("changes", LAYOUTS, ids=name)
+def test_equals_the_forward_pass_in_every_layout(changes, batch):
+    settings = {"levels": DEEP} | changes
+    net = make_model(dtype=torch.float32, **settings)
+    classes = make_classes(batch, 2161, net.classes)
+    assert max(follow(CPUEngine(net, threads=1), net, classes, 161)) < 1e-4
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("changes", LAYOUTS, ids=name)
+def test_equals_the_forward_pass_in_float64(changes, threads):
+    levels = (LevelSpec(24, 2, 2), LevelSpec(48, 1, 3), LevelSpec(16, 1))
+    net = make_model(levels=levels, **changes)
+    for parameter in net.parameters():  # norms, biases and decays do not stay what they start as
+        nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
+    engine = CPUEngine(net, threads=threads)
+    for prompt in (0, 1, 5, 6, 7):
+        assert max(follow(engine, net, make_classes(5, prompt + 30, net.classes), prompt)) < F64
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0, 1), (1, 1), (0.7, 0.9), (2, 0.3), (1, 1e-6)])
+def test_draws_what_the_plain_engine_draws(temperature, top_p):
+    net = make_model()
+    with torch.inference_mode():
+        _, state = net(make_classes(3, 7))
+    uniforms = torch.rand(3, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    engine, plain = CPUEngine(net, threads=2), PlainEngine(net)
+    for part in uniforms.split([1, 0, 40, 19], dim=1):
+        for each in (engine, plain):
+            each.start(state)
+        classes, nats = engine.draw(part, temperature, top_p)
+        expected, expected_nats = plain.draw(part, temperature, top_p)
+        assert torch.equal(classes, expected)
+        assert relative_error(nats, expected_nats) < F64
+        state = engine.state()
+
+
+@pytest.mark.parametrize("stored", ["full", "bfloat16", "int8"])
+def test_a_lane_is_the_same_to_the_bit_whatever_the_others(stored):
+    net = make_model(levels=[LevelSpec(64, 1, spec.factor) for spec in DEEP], dtype=torch.float32)
+    engine = CPUEngine(net, stored, threads=1)
+    classes = make_classes(6, 200)
+    with torch.inference_mode():
+        _, fresh = net(classes[:, :0])
+    engine.start(fresh)
+    together, _ = engine.follow(classes)
+    for lane in range(6):
+        own = slice(lane, lane + 1)
+        engine.start(fresh.map(lambda t, own=own: t[own]))
+        assert torch.equal(together[own], engine.follow(classes[own])[0])
+
+
+def test_lanes_that_are_reset_begin_anew():
+    net = make_model()
+    engine, classes = CPUEngine(net, threads=1), make_classes(2, 30)
+    with torch.inference_mode():
+        _, state = net(classes[:, :12])
+        state = state.reset(torch.tensor([True, False]))
+        engine.start(state)
+        assert relative_error(engine.follow(classes[:, 12:])[0], net(classes[:, 12:], state)[0]) < F64
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 1e-3)])
+def test_weights_in_fewer_bits_are_the_rounded_ones(stored, width, limit, threads):
+    net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32)
+    rounded_net, classes = as_stored(net, stored), make_classes(5, 500)
+    # With int8 the inputs of products are rounded too, to 16 bits.
+    assert max(follow(CPUEngine(net, stored, threads), rounded_net, classes, 161)) < limit
+    assert relative_error(rounded_net(classes)[0], net(classes)[0]) > 2 * limit
+
+
+def test_weights_are_laid_out_where_there_are_no_large_pages(monkeypatch):
+    class Refusing(mmap.mmap):
+        def madvise(self, *_):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("harmonicrnn.generation.cpu.packed_weights.mmap.mmap", Refusing)
+    assert len(_large_pages(100)) >= 100
+
+
+def test_refuses_what_it_cannot_step():
+    with pytest.raises(ValueError, match=r"float32 or float64 on the CPU, not in torch\.bfloat16 on cpu"):
+        CPUEngine(make_model(dtype=torch.bfloat16))
+    with pytest.raises(ValueError, match="on meta"):
+        CPUEngine(make_model().to("meta"))
+    with pytest.raises(ValueError, match=r"int8 only for models in float32, not in torch\.float64"):
+        CPUEngine(make_model(), "int8")
+    with pytest.raises(RuntimeError, match="given a state"):
+        CPUEngine(make_model()).draw(torch.zeros(1, 1, dtype=torch.float64), 1.0, 1.0)

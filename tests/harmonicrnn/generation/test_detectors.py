@@ -1,0 +1,144 @@
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from harmonicrnn.audio import Quantiser, compose, extremes, render, scale
+from harmonicrnn.generation.detectors import FRAME_SECONDS, Reference, Watch
+
+RATE, QUANTISER = 8000, Quantiser()
+CLIPS, SECONDS, BREAK = 20, 5, 2
+
+
+def encode(samples):
+    samples = torch.from_numpy(samples).float()
+    return QUANTISER.encode(scale(samples, extremes(samples)))
+
+
+@cache
+def music(seed, seconds=SECONDS):
+    return render(compose(seconds, np.random.default_rng(seed)), seconds * RATE, RATE)
+
+
+@cache
+def words(seed, seconds=SECONDS):
+    """A word a second, of voice and hiss, at any place in it: pauses of up to a second, with hardly a background."""
+    rng, t = np.random.default_rng(seed), np.arange(RATE) / RATE
+    spoken = []
+    for _ in range(seconds):
+        start, voiced, hiss = rng.uniform(0, 0.5), rng.uniform(0.2, 0.4), rng.uniform(0, 0.1)
+        pitch, shape = rng.uniform(90, 220), np.clip(np.sin(np.pi * np.clip((t - start) / voiced, 0, 1)), 0, 1)
+        voice = shape * sum(np.sin(2 * np.pi * pitch * n * t) / n for n in range(1, 12))
+        after = (t > start + voiced) & (t < start + voiced + hiss)
+        spoken.append(rng.uniform(0.3, 1) * voice + 0.3 * after * rng.normal(size=RATE) + 1e-4 * rng.normal(size=RATE))
+    return np.concatenate(spoken)
+
+
+def clean(seed, make=music):
+    return encode(make(seed))
+
+
+def turning_to_noise(seed, make=music):
+    samples, rng = make(seed) / np.abs(make(seed)).max(), np.random.default_rng(seed)
+    # From noise of half the level before it to noise that fills the range.
+    level = rng.uniform(0.5, 3) * samples.std()
+    samples[BREAK * RATE :] = rng.normal(0, level, len(samples) - BREAK * RATE).clip(-0.8, 0.8)
+    return encode(samples)
+
+
+def turning_silent(seed, make=music):
+    classes, rng = clean(seed, make).clone(), np.random.default_rng(seed)
+    rest = len(classes) - BREAK * RATE
+    # Nothing at all, or what is left of a model's doubt around the zero level.
+    classes[BREAK * RATE :] = 128 if seed % 2 else torch.from_numpy(rng.integers(127, 130, rest))
+    return classes
+
+
+def findings(classes, reference):
+    watch = Watch(QUANTISER, RATE)
+    watch.feed(classes)
+    return reference.findings(watch.frames)
+
+
+def last_sound(samples):
+    """Seconds at which what comes before the break was last to be heard."""
+    return np.flatnonzero(np.abs(samples[: BREAK * RATE]) > 0.05 * np.abs(samples).max())[-1] / RATE
+
+
+@pytest.fixture(scope="module", params=["training data", "defaults"])
+def references(request):
+    """What is usual in music and in strings of words."""
+    if request.param == "defaults":
+        return dict.fromkeys((music, words), Reference.defaults(QUANTISER))
+    return {make: Reference.of([encode(make(1000 + i)) for i in range(20)], QUANTISER, RATE, "made") for make in (music, words)}
+
+
+@pytest.mark.parametrize("make", [music, words])
+@pytest.mark.parametrize(("spoil", "kind"), [(clean, None), (turning_to_noise, "noise"), (turning_silent, "silence")])
+def test_made_clips_are_told_apart(spoil, kind, make, references):
+    right = 0
+    for seed in range(CLIPS):
+        found = findings(spoil(seed, make), references[make])
+        if kind is None:
+            right += not found
+            continue
+        # A collapse to silence begins with the pause that it lengthens.
+        earliest = last_sound(make(seed)) if kind == "silence" else BREAK
+        in_place = found and earliest - FRAME_SECONDS <= found[0].start <= BREAK + FRAME_SECONDS
+        right += [f.kind for f in found] == [kind] and in_place and found[0].start + found[0].seconds == SECONDS
+    assert right >= 19
+
+
+def test_a_pause_is_no_collapse():
+    reference = Reference.of([encode(music(1000 + i)) for i in range(5)], QUANTISER, RATE, "music")
+    samples = music(0).copy()
+    samples[RATE : RATE + RATE // 2] = 0
+    assert not findings(encode(samples), reference)
+
+
+def test_the_silence_that_training_data_has_is_usual():
+    """Each of its clips ends with 2 s of silence: as much is music, 4 s are not."""
+    pausing = [torch.cat([clean(seed), torch.full((2 * RATE,), 128, dtype=torch.int16)]) for seed in range(5)]
+    reference = Reference.of(pausing, QUANTISER, RATE, "music with pauses")
+    assert reference.silence_seconds == pytest.approx(2, abs=FRAME_SECONDS)
+    assert not findings(pausing[0], reference)
+    longer = torch.cat([pausing[0], torch.full((2 * RATE,), 128, dtype=torch.int16)])
+    (found,) = findings(longer, reference)
+    assert (found.kind, found.start, found.seconds) == ("silence", 5, 4)
+
+
+def test_measures_of_known_signals():
+    watch = Watch(Quantiser(8, "linear"), RATE)
+    t = torch.arange(RATE) / RATE
+    tone = ((torch.sin(2 * torch.pi * 1000 * t + 0.3) + 1) / 2 * 255.99).long()
+    watch.feed(tone)
+    noise = torch.randint(256, (RATE,), generator=torch.Generator().manual_seed(0))
+    watch.feed(noise)
+    assert watch.frames.shape == (8, 3)
+    level, flatness, entropy = watch.frames.T
+    np.testing.assert_allclose(level[:4], 10 * np.log10(1 / 2), atol=0.1)
+    np.testing.assert_allclose(level[4:], 10 * np.log10(1 / 3), atol=0.3)
+    assert (flatness[:4] < -30).all()
+    assert (flatness[4:] > -1).all()
+    np.testing.assert_allclose(entropy[:4], 3, atol=1e-6)  # a period of 8 samples
+    # Of 2,000 samples, which makes it (256 - 1) / (2 ln 2) / 2,000 bits less than 8 on average.
+    np.testing.assert_allclose(entropy[4:], 8 - 0.092, atol=0.03)
+
+
+@pytest.mark.parametrize("size", [1, 300, 2000, 2001])
+def test_a_clip_is_measured_the_same_in_any_pieces(size):
+    classes = clean(0)[:9000]
+    whole, pieces = Watch(QUANTISER, RATE), Watch(QUANTISER, RATE)
+    whole.feed(classes)
+    for piece in classes.split(size):
+        pieces.feed(piece)
+        pieces.feed(piece[:0])
+    assert np.array_equal(whole.frames, pieces.frames)
+    assert whole.frames.shape == (4, 3)
+
+
+def test_training_clips_too_short_for_a_frame_leave_the_defaults():
+    quantiser = Quantiser(4)
+    assert Reference.of([torch.zeros(100)], quantiser, RATE, "short") == Reference.defaults(quantiser)
+    assert Reference.defaults(quantiser).entropy[2] < 4

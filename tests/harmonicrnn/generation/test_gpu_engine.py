@@ -1,0 +1,82 @@
+"""Step by step on the CPU, in float64; on a GPU the same steps are one graph (`benchmarks.gpu` checks them there)."""
+
+import pytest
+import torch
+
+from harmonicrnn.generation.engine import PlainEngine
+from harmonicrnn.generation.gpu import GraphEngine
+from harmonicrnn.models import LevelSpec
+from tests.harmonicrnn.generation.test_cpu_engine import LAYOUTS, name
+from tests.harmonicrnn.models.test_harmonic_rnn import make_classes, make_model
+from tests.helpers import F64, relative_error
+
+LEVELS = (LevelSpec(24, 1, 2), LevelSpec(48, 1, 3), LevelSpec(16, 1))
+
+
+def uniforms(lanes, samples):
+    return torch.rand(lanes, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def state_after(net, classes):
+    with torch.inference_mode():
+        return net(classes)[1]
+
+
+@pytest.mark.parametrize("prompt", [0, 1, 8])
+@pytest.mark.parametrize("changes", LAYOUTS, ids=name)
+def test_draws_what_the_plain_engine_draws(changes, prompt):
+    """From any phase of the windows, over whole periods of 6 and what is left of them."""
+    net = make_model(**({"levels": LEVELS} | changes))
+    for parameter in net.parameters():  # norms, biases and decays do not stay what they start as
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
+    engine, plain = GraphEngine(net), PlainEngine(net)
+    for each in (engine, plain):
+        each.start(state_after(net, make_classes(3, prompt, net.classes)))
+    for samples in (0, 12, 7, 6):
+        classes, nats = engine.draw(uniforms(3, samples), 0.9, 0.8)
+        expected, expected_nats = plain.draw(uniforms(3, samples), 0.9, 0.8)
+        assert torch.equal(classes, expected)
+        assert not samples or relative_error(nats, expected_nats) < F64
+
+
+def test_follows_the_forward_pass_in_float32():
+    """A period of 160 as that of the default model; the likelihood of what was drawn is the parallel pass's."""
+    net = make_model(levels=tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1)), dtype=torch.float32)
+    prompt, engine = make_classes(7, 161), GraphEngine(net)
+    engine.start(state_after(net, prompt))
+    classes, nats = engine.draw(uniforms(7, 640), 1.0, 1.0)
+    with torch.inference_mode():
+        logits, _ = net(torch.cat([prompt, classes], dim=1))
+    expected = -torch.log_softmax(logits[:, 161:].double(), dim=-1).gather(2, classes[..., None])[..., 0]
+    assert relative_error(nats, expected) < 1e-4
+
+
+def test_starting_again_gives_the_same_bytes_and_other_lanes_their_own():
+    net = make_model(levels=LEVELS)
+    engine, drawn = GraphEngine(net), []
+    for lanes in (4, 4, 2):
+        engine.start(state_after(net, make_classes(4, 8)).map(lambda tensor, lanes=lanes: tensor[:lanes]))
+        drawn.append(engine.draw(uniforms(4, 13)[:lanes], 1.0, 1.0)[0])
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0][:2], drawn[2])
+
+
+def test_a_period_is_kept_for_all_that_it_fits():
+    """Making one is what costs time on a GPU: other clips of a run, and other temperatures, must not mix."""
+    net = make_model(levels=LEVELS)
+    engine, state = GraphEngine(net), state_after(net, make_classes(2, 8))
+    engine.start(state)
+    first = engine.draw(uniforms(2, 12), 1.0, 1.0)
+    kept = engine._graph
+    engine.start(state)
+    assert torch.equal(engine.draw(uniforms(2, 12), 1.0, 1.0)[0], first[0])
+    assert engine._graph is kept
+    engine.start(state)
+    greedy, _ = engine.draw(uniforms(2, 12), 0.0, 1.0)
+    assert engine._graph is not kept
+    assert not torch.equal(greedy, first[0])
+
+
+def test_draws_only_after_a_start():
+    with pytest.raises(RuntimeError, match="given a state"):
+        GraphEngine(make_model()).draw(torch.zeros(1, 1, dtype=torch.float64), 1.0, 1.0)

@@ -1,0 +1,127 @@
+"""Run by tests/ops/test_triton.py in a process of its own, in Triton's interpreter: the fused CG-LRU."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from harmonicrnn.ops import cg_lru, cg_lru_summary
+from harmonicrnn.ops.cg_lru import MAX_SQRT_DERIVATIVE, C
+from harmonicrnn.ops.triton import chunks
+from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru, fused_cg_lru_summary
+from tests.harmonicrnn.ops.interpreted.ranks import Ranks
+from tests.harmonicrnn.ops.test_cg_lru import make_inputs, restated, run
+from tests.helpers import F32, F32_GRADIENT, F64, relative_error
+
+CHUNK = 4
+LENGTHS = [1, 2, 3 * CHUNK + 1, 63]
+BF16 = 8e-3  # the interpreter cuts bits off, up to 7.8e-3 of the value, where a GPU rounds
+
+
+def fused(x, gates, decay, phase, h0, fresh, slices=None, chunk=CHUNK):
+    wide = torch.promote_types(x.dtype, torch.float32)
+    rates, phase = -C * F.softplus(decay.to(wide)), None if phase is None else phase.to(wide)
+    return fused_cg_lru(x, gates, rates, phase, h0.to(wide), fresh, MAX_SQRT_DERIVATIVE, slices, chunk)
+
+
+CASES = [(dtype, "complex", time) for dtype in (torch.float64, torch.float32, torch.bfloat16) for time in LENGTHS]
+CASES += [(torch.float64, "real", time) for time in LENGTHS] + [
+    (torch.bfloat16, "real", LENGTHS[2]),
+    (torch.float16, "complex", LENGTHS[2]),
+]
+CASES.remove((torch.float32, "complex", 63))  # for the time it takes
+
+
+@pytest.mark.parametrize(("dtype", "kind", "time"), CASES, ids=str)
+def test_equals_the_equations(dtype, kind, time):
+    batch = 1 if time == 63 else 2
+    narrow, fresh = make_inputs(kind, batch, time, 2, dtype)
+    fresh = fresh[:batch]
+    wide = [t if t is None else t.detach().double().requires_grad_() for t in narrow]
+    outputs, gradients = run(partial(fused, chunk=16 if time == 63 else CHUNK), narrow, fresh)
+    expected, expected_gradients = run(restated, wide, fresh)
+    assert [out.dtype for out in outputs] == [dtype, torch.promote_types(dtype, torch.float32)]
+    limits = {
+        torch.float64: (F64, F64),
+        torch.float32: (F32, F32_GRADIENT),
+        torch.bfloat16: (BF16, 3 * BF16),
+        torch.float16: (BF16 / 8, 3 * BF16 / 8),
+    }[dtype]
+    for value, reference in zip(outputs, expected, strict=True):
+        assert relative_error(value.double(), reference) < limits[0]
+    for value, reference in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(value.double(), reference) < limits[1]
+
+
+@pytest.mark.parametrize("gate", [-200.0, -30.0, 200.0], ids=["modulus_exactly_one", "modulus_near_one", "gate_open"])
+def test_extreme_gates_equal_the_plain_path(gate):
+    """Where sqrt(1 - |a|^2) is 0 or nearly so, its derivative is bounded alike."""
+    inputs, fresh = make_inputs("complex", 2, 3, 2, torch.float32)
+    fresh = fresh[:2]
+    inputs[1] = torch.cat([torch.full_like(inputs[1][..., :2], gate), inputs[1][..., 2:]], dim=-1).detach().requires_grad_()
+    outputs, gradients = run(fused, inputs, fresh)
+    expected, expected_gradients = run(partial(cg_lru, implementation="reference"), inputs, fresh)
+    for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
+        assert value.isfinite().all()
+        assert relative_error(value, reference) < F32_GRADIENT
+
+
+@pytest.mark.parametrize("kind", ["complex", "real"])
+@pytest.mark.parametrize("time", [0, 10])
+def test_summary(kind, time):
+    inputs, fresh = make_inputs(kind, 2, time, 2)
+    fresh = fresh[:2]
+    x, gates, decay, phase, h0 = inputs
+    got = fused_cg_lru_summary(x, gates, -C * F.softplus(decay), phase, h0, fresh, CHUNK)
+    expected = cg_lru_summary(*inputs, fresh, implementation="reference")
+    for value, reference in zip(got, expected, strict=True):
+        assert relative_error(value, reference) < F64
+
+
+@pytest.mark.parametrize(("kind", "bounds"), [("complex", [0, 5, 6, 12]), ("real", [0, 6, 6, 12])], ids=["uneven", "an_empty_one"])
+def test_slices_equal_one_pass_with_one_exchange_each_way(kind, bounds):
+    inputs, fresh = make_inputs(kind, 2, 12, 2)
+    fresh = fresh[:2]
+    given = [t for t in inputs if t is not None]
+    weights = torch.randn_like(inputs[0])
+    y, last = restated(*inputs, fresh)
+    expected = torch.autograd.grad((y * weights).sum() + last.sum(), given)
+    ranks = Ranks(3)
+
+    def rank(slices):
+        part = slice(bounds[slices.rank], bounds[slices.rank + 1])
+        mine = [t if t is None else t.detach() for t in inputs]
+        mine[:2] = [t[:, part] for t in mine[:2]]
+        mine = [t if t is None else t.requires_grad_() for t in mine]
+        part_y, end = fused(*mine, fresh if slices.rank == 0 else torch.zeros_like(fresh), slices)
+        loss = (part_y * weights[:, part]).sum() + end.sum() * (slices.rank == 2)
+        return part_y, end, torch.autograd.grad(loss, [t for t in mine if t is not None])
+
+    results = ranks.run(rank)
+    assert ranks.exchanges == [2, 2, 2]
+    assert relative_error(torch.cat([part for part, _, _ in results], dim=1), y) < F64
+    assert relative_error(results[-1][1], last) < F64
+    for i, reference in enumerate(expected):
+        mine = [grads[i] for _, _, grads in results]
+        assert relative_error(torch.cat(mine, dim=1) if i < 2 else sum(mine), reference) < F64
+
+
+def test_chosen_chunks_and_the_rows_that_are_read_together(monkeypatch):
+    """As on a GPU, but for chunks that begin after a few steps, on three levels."""
+    for name, value in {"UNDIVIDED": 3, "MIN_CHUNK": 2, "MAX_CHUNK": 16, "LANES_OF_WORK": 4, "FUSED_ROWS": 8, "BACKWARD_ROWS": 4}.items():
+        monkeypatch.setattr(chunks, name, value)
+    monkeypatch.setattr(chunks, "GIVEN_ROWS", 16)
+    inputs, fresh = make_inputs("complex", 1, 75, 2)
+    results = [run(partial(cg_lru, implementation=implementation), inputs, fresh[:1]) for implementation in ("triton", "reference")]
+    for value, reference in zip(*([*outputs, *gradients] for outputs, gradients in results), strict=True):
+        assert relative_error(value, reference) < F64
+
+
+def test_the_public_function_takes_the_fused_path():
+    inputs, fresh = make_inputs("complex", 2, 9, 2)
+    y, last = cg_lru(*inputs, fresh[:2], implementation="triton")
+    assert "FusedCGLRU" in type(y.grad_fn).__name__
+    expected, expected_last = cg_lru(*inputs, fresh[:2], implementation="reference")
+    assert relative_error(y, expected) < F64
+    assert relative_error(last, expected_last) < F64

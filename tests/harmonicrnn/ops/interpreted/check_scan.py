@@ -1,0 +1,130 @@
+"""Run by tests/ops/test_triton.py in a process of its own, in Triton's interpreter: one pass, summaries and slices of the plain scan."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from harmonicrnn.ops import linear_scan, linear_scan_summary
+from harmonicrnn.ops.reference import linear_scan_reference
+from harmonicrnn.ops.scan import scan_with
+from harmonicrnn.ops.triton import chunks
+from harmonicrnn.ops.triton.plain_scan import triton_kernels
+from tests.harmonicrnn.ops.interpreted.ranks import Ranks
+from tests.harmonicrnn.ops.test_scan import NARROW_LIMITS, equal_in_16_bits, make_inputs, run
+from tests.helpers import F32, F32_GRADIENT, F64, relative_error
+
+CHUNK = 4
+LENGTHS = [1, 2, 3 * CHUNK + 1, 63]
+KERNELS = triton_kernels(CHUNK)
+
+
+DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "time"), [(d, t) for d in DTYPES for t in LENGTHS if t < 63 or d.is_complex or d == torch.float64], ids=str
+)
+def test_equals_the_float64_reference(dtype, time):
+    inputs = make_inputs(1 if time == 63 else 2, time, 2, dtype, (0.99, 1.0) if time == 63 else (0.0, 0.9999))
+    outputs, gradients = run(partial(scan_with, triton_kernels(16) if time == 63 else KERNELS), inputs, dtype)
+    wide = inputs[0].dtype
+    expected, expected_gradients = run(linear_scan_reference, inputs, wide)
+    single = dtype in (torch.float32, torch.complex64)
+    for value, reference in zip(outputs, expected, strict=True):
+        assert relative_error(value.to(wide), reference) < (F32 if single else F64)
+    for value, reference in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(value.to(wide), reference) < (F32_GRADIENT if single else F64)
+
+
+@pytest.mark.parametrize("complex_", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize("dtype", NARROW_LIMITS, ids=str)
+def test_numbers_of_16_bits(dtype, complex_):
+    for time in (1, 3 * CHUNK + 1):
+        equal_in_16_bits(partial(scan_with, KERNELS), dtype, 2, time, 2, complex_)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, None])
+def test_any_chunk_and_width(chunk):
+    """Units that fill no block, and the chunk that would be chosen."""
+    inputs = make_inputs(1, 5, 5, torch.complex128)
+    outputs, gradients = run(partial(scan_with, triton_kernels(chunk)), inputs, torch.complex128)
+    expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
+    for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
+        assert relative_error(value, reference) < F64
+
+
+@pytest.fixture
+def short_chunks(monkeypatch):
+    """What chooses the length of chunks and of their summaries has chunks to choose after a few steps, on three levels of them."""
+    for name, value in {"UNDIVIDED": 3, "MIN_CHUNK": 2, "MAX_CHUNK": 4, "LANES_OF_WORK": 4}.items():
+        monkeypatch.setattr(chunks, name, value)
+
+
+@pytest.mark.parametrize("time", [3, 4, 17, 63])
+def test_chosen_chunks(short_chunks, time):
+    inputs = make_inputs(1, time, 2, torch.complex128, (0.5, 1.0))
+    outputs, gradients = run(partial(linear_scan, implementation="triton"), inputs, torch.complex128)
+    expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
+    for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
+        assert relative_error(value, reference) < F64
+    product, last = linear_scan_summary(*inputs, implementation="triton")
+    assert relative_error(product, inputs[0].prod(dim=1)) < F64
+    assert relative_error(last, expected[1]) < F64
+
+
+def test_the_lengths_that_are_chosen():
+    """Enough chunks to fill a device, and summaries of them on as few levels as they are short."""
+    assert chunks.chunk_length(1, 960_000, 64) == 128
+    assert chunks.chunk_length(16, 16_000, 64) == 32
+    assert chunks.chunk_length(1, 8_000_000, 64) == 1024
+    assert chunks.chunk_length(1, 64, 64) == 64
+    assert chunks.joined(7500, None) == 128
+    assert chunks.joined(59, None) == 59
+    assert chunks.joined(59, 1) == 2
+
+
+def test_no_steps_leave_the_state():
+    h0 = torch.randn(2, 3, dtype=torch.complex64, requires_grad=True)
+    nothing = torch.zeros(2, 0, 3, dtype=torch.complex64)
+    h, last = scan_with(KERNELS, nothing, nothing, h0)
+    assert h.shape == (2, 0, 3)
+    assert torch.equal(last, h0)
+    last.sum().real.backward()
+    assert torch.equal(h0.grad, torch.ones_like(h0))
+
+
+@pytest.mark.parametrize("time", [0, 10])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_summaries(dtype, time):
+    a, x, h0 = make_inputs(2, time, 2, dtype, (0.5, 1.0))
+    grad_h, _, grad_last = make_inputs(2, time, 2, dtype, (0.5, 1.0), seed=5)
+    h0.requires_grad_()
+    h, last = linear_scan_reference(a, x, h0)
+    product, summed = KERNELS.summary(a, x, h0.detach())
+    assert relative_error(product, a.prod(dim=1)) < F64
+    assert relative_error(summed, last) < F64
+    (expected,) = torch.autograd.grad([h, last], h0, [grad_h, grad_last]) if time else (grad_last,)
+    assert relative_error(KERNELS.adjoint_summary(a, grad_h, grad_last), expected) < F64
+
+
+def test_slices_equal_one_pass_with_one_exchange_each_way():
+    inputs = [t.requires_grad_() for t in make_inputs(2, 12, 2, torch.complex128, (0.5, 1.0))]
+    weights = torch.randn(2, 12, 2, dtype=torch.complex128)
+    h, last = linear_scan_reference(*inputs)
+    expected = torch.autograd.grad(((h * weights).sum() + last.sum()).real, inputs)
+    ranks, bounds = Ranks(3), [0, 5, 6, 12]
+
+    def rank(slices):
+        part = slice(bounds[slices.rank], bounds[slices.rank + 1])
+        mine = [t.detach()[:, part].requires_grad_() for t in inputs[:2]] + [inputs[2].detach().requires_grad_()]
+        y, end = scan_with(KERNELS, *mine, slices)
+        loss = (y * weights[:, part]).sum() + (end.sum() if slices.rank == 2 else end.sum() * 0)
+        return y, torch.autograd.grad(loss.real, mine)
+
+    results = ranks.run(rank)
+    assert ranks.exchanges == [2, 2, 2]
+    assert relative_error(torch.cat([y for y, _ in results], dim=1), h) < F64
+    for i in range(2):
+        assert relative_error(torch.cat([grads[i] for _, grads in results], dim=1), expected[i]) < F64
+    assert relative_error(sum(grads[2] for _, grads in results), expected[2]) < F64

@@ -1,0 +1,91 @@
+"""Processes that stand for the ranks of a run, started once and used by many tests."""
+
+import multiprocessing
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_S = 120
+
+
+class Ranks:
+    """Runs a function on several ranks of a gloo process group, which meet in a file."""
+
+    def __init__(self) -> None:
+        self._workers: list[tuple[Any, Any]] = []
+
+    def run(self, size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """`function(*args)` on each of `size` ranks; what each returned. Tensors come back as they are.
+
+        Raises:
+            RuntimeError: a rank raised, with its traceback.
+        """
+        answers = self.run_to_the_end(size, function, *args)
+        failed = [f"rank {rank}: {kind} {answer}" for rank, (kind, answer) in enumerate(answers) if kind != "returned"]
+        if failed:
+            raise RuntimeError("\n".join(failed))
+        return [answer for _, answer in answers]
+
+    def run_to_the_end(self, size: int, function: Callable[..., Any], *args: Any, after: float = TIMEOUT_S) -> list[tuple[str, Any]]:
+        """As `run`, but of each rank what became of it: ("returned", value), ("raised", traceback), ("died", "") or ("hangs", "").
+
+        The others have `after` seconds from the end of the first. All processes end where one did not return.
+        """
+        while len(self._workers) < size:
+            self._start()
+        with tempfile.TemporaryDirectory() as folder:
+            workers = self._workers[:size]
+            for rank, (_, pipe) in enumerate(workers):
+                pipe.send((rank, size, str(Path(folder) / "meet"), function, args))
+            answers = [_answer(pipe, after if rank else TIMEOUT_S) for rank, (_, pipe) in enumerate(workers)]
+        if any(kind != "returned" for kind, _ in answers):
+            self.stop()
+        return answers
+
+    def stop(self) -> None:
+        """Ends all processes."""
+        for process, _ in self._workers:
+            process.kill()
+            process.join()
+        self._workers.clear()
+
+    def _start(self) -> None:
+        # Forked from a server that has imported everything and runs no threads, as the tests' own process may.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.harmonicrnn.parallel.warm"])
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there,), daemon=True)
+        process.start()
+        there.close()
+        self._workers.append((process, here))
+
+
+def _answer(pipe: Any, timeout: float) -> tuple[str, Any]:
+    try:
+        return pipe.recv() if pipe.poll(timeout) else ("hangs", "")
+    except EOFError:
+        return "died", ""
+
+
+def _serve(pipe: Any) -> None:
+    import torch
+    import torch.distributed as dist
+
+    while True:
+        rank, size, meeting, function, args = pipe.recv()
+        # As torchrun would set them, for what asks.
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size), GROUP_RANK="0")
+        os.environ.update(MASTER_ADDR="localhost", MASTER_PORT="0", TORCHELASTIC_RUN_ID="test")
+        try:
+            dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=timedelta(seconds=60))
+            torch.manual_seed(0)
+            answer = ("returned", function(*args))
+        except BaseException:
+            answer = ("raised", traceback.format_exc())
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        pipe.send(answer)  # at last, so that what ends a rank falls into its own test

@@ -1,0 +1,88 @@
+"""What is exchanged does not grow with the length, and halos are under way while other work goes on."""
+
+import torch
+import torch.distributed as dist
+
+from benchmarks.context_exchanges import Count, CountedGroup, count_step
+from harmonicrnn.models import HarmonicRNN, LevelSpec, ResidualBlock, sample_nats, set_slices
+from harmonicrnn.parallel import ContextGroup, ProcessGroup, simulated_groups
+
+LEVELS = (LevelSpec(8, 1, 2), LevelSpec(8, 2, 3), LevelSpec(8, 2))
+BLOCKS, LEVEL_BORDERS = 2 + 4 + 2, 2
+
+
+def make_net():
+    return HarmonicRNN(LEVELS, bits=4, heads=2, groups=2)
+
+
+def test_calls_and_bytes_simulated():
+    for ranks in (2, 4):
+        short, long = (count_step(make_net(), ranks * length, ranks) for length in (18, 72))
+        assert short == long
+        # Forward and backward: the scan and the convolution of each block, and the delayed outputs of each level.
+        assert {count.calls for count in short} == {2 * (2 * BLOCKS + LEVEL_BORDERS)}
+        scans = BLOCKS * 2 * 8 * 4 * (ranks - 1)  # product and last state, 4 complex units
+        halos = BLOCKS * 3 * 8 * 4 + (1 + 2) * 8 * 4  # of three steps, and p - 1 of each level
+        assert short[0].bytes == 2 * (scans + halos)
+
+
+def counted_by_the_library(samples):
+    """Every collective of torch.distributed in a step of this rank, by name, with its bytes."""
+    torch.manual_seed(0)
+    net, rank, ranks = make_net(), dist.get_rank(), dist.get_world_size()
+    count = Count()
+    set_slices(net, CountedGroup(ContextGroup(ProcessGroup(dist.group.WORLD)), count))
+    classes = torch.zeros(1, samples, dtype=torch.long).chunk(ranks, dim=1)[rank]
+    with torch.profiler.profile(record_shapes=True) as profile:
+        sample_nats(net(classes, None, classes[:, 0])[0], classes).sum().backward()
+    return count, sorted((e.name, str(e.input_shapes)) for e in profile.events() if e.name.startswith("gloo:"))
+
+
+def test_calls_over_processes(ranks):
+    (count, short), _ = ranks.run(2, counted_by_the_library, 2 * 18)
+    (_, long), _ = ranks.run(2, counted_by_the_library, 2 * 72)
+    assert short == long
+    # The first of two ranks sends in every shift forward and receives in every one backward.
+    assert len(short) == count.calls == 2 * (2 * BLOCKS + LEVEL_BORDERS), short
+
+
+class Recorded:
+    """A transport that notes when shifts begin and when they are waited for."""
+
+    def __init__(self, transport, events):
+        self.transport, self.rank, self.size, self.events = transport, transport.rank, transport.size, events
+
+    def gather(self, x):
+        return self.transport.gather(x)
+
+    def shift(self, x, step):
+        self.events.append("begin")
+        received, wait = self.transport.shift(x, step)
+
+        def waited():
+            self.events.append("wait")
+            wait()
+
+        return received, waited
+
+
+def test_work_lies_between_begin_and_wait():
+    """Both projections of the whole slice; the first of `input` alone is of the steps that are sent."""
+    torch.manual_seed(0)
+    block, passes = ResidualBlock(8, blocks=1, heads=2), []
+    for name in ("gate", "input"):
+        layer = getattr(block, name)
+        layer.register_forward_hook(lambda *call, name=name: events.append(name))
+        layer.register_full_backward_hook(lambda *call, name=name: events.append(name))
+    for group in simulated_groups(2):
+        events = []
+        set_slices(block, ContextGroup(Recorded(group.transport, events)))
+        y, _ = block(torch.randn(1, 20, 8, requires_grad=True))
+        assert events == ["input", "begin", "gate", "input", "wait"]
+        passes.append((y, events))
+    for y, events in reversed(passes):
+        events.clear()
+        y.sum().backward()
+        begin, wait = events.index("begin"), events.index("wait")
+        assert sorted(events[begin + 1 : wait]) == ["gate", "input"]
+        assert events[wait + 1 :] == ["input"]

@@ -1,0 +1,12 @@
+"""Imported once by the server that ranks are forked from: what all of them need, and the kernels compiled."""
+
+import torch
+
+from harmonicrnn.models import HarmonicRNN, LevelSpec
+from tests.harmonicrnn.parallel import fits  # noqa: F401
+
+torch.set_num_threads(1)
+for recurrence in ("complex", "real"):
+    for dtype in (torch.float64, torch.float32):
+        net = HarmonicRNN((LevelSpec(4, 1),), bits=4, heads=1, recurrence=recurrence).to(dtype)
+        net(torch.zeros(1, 2, dtype=torch.long))[0].sum().backward()

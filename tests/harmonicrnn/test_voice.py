@@ -1,0 +1,117 @@
+"""What scripts do with a trained model, on the run of a tiny training."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cli import main
+from cli.detector_reference import usual_sound
+from harmonicrnn import load
+from harmonicrnn.audio import extremes, read_mono, scale
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation import generate
+from harmonicrnn.models import sample_nats
+from lightning_modules import HarmonicModule
+from tests.audio_files import make_sc09, tone
+from tests.cli.conftest import CONFIG
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory):
+    """The folder of a finished run whose weights were averaged."""
+    folder = tmp_path_factory.mktemp("voice")
+    make_sc09(folder / "data", samples=8000)
+    (folder / "tiny.yaml").write_text(CONFIG.format(root=folder / "data"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["train.py"])
+        assert main(["fit", "--config", "tiny.yaml", "--ema.decay", "0.5", "--trainer.logger.init_args.name", "demo"]) == 0
+    return folder / "logs/demo/version_0"
+
+
+def test_a_voice_has_the_averaged_weights_and_the_settings_of_its_data(version):
+    voice = load(version)
+    assert voice.checkpoint == version / "checkpoints/best.ckpt"
+    assert (voice.scaling, voice.sample_rate, voice.quantiser.bits) == ("clip", 16_000, 8)
+    saved = torch.load(voice.checkpoint, weights_only=True)
+    for name, value in voice.net.state_dict().items():
+        assert torch.equal(value, saved["state_dict"][f"net.{name}"])
+    assert any(not torch.equal(value, saved["current_model_state"][name]) for name, value in saved["state_dict"].items())
+
+
+def test_likelihood_of_audio_is_one_mean_over_all_samples(version, monkeypatch):
+    voice = load(version)
+    samples = tone(500, 3).astype(np.float32)
+    classes = voice.quantiser.encode(scale(torch.from_numpy(samples), extremes(torch.from_numpy(samples))))
+    module = HarmonicModule.load_from_checkpoint(voice.checkpoint)
+    with torch.no_grad():
+        expected = sample_nats(module.net(classes[None])[0], classes[None]).double().mean().item() / math.log(2)
+    assert voice.nll(samples) == pytest.approx(expected, abs=1e-6)
+    monkeypatch.setattr("harmonicrnn.voice.CHUNK", 37)
+    assert voice.nll(samples) == pytest.approx(expected, abs=1e-5)
+
+
+def test_new_audio_continues_what_was_heard(version):
+    voice = load(version)
+    prompt = tone(300, 3).astype(np.float32)
+    made = voice.generate(0.002, prompt, clips=2, seed=5, temperature=0.8, top_p=0.9)
+    assert made.shape == (2, 32)
+    expected = generate(voice.net, 32, 2, prompt=voice.classes(prompt), seed=5, temperature=0.8, top_p=0.9)
+    assert torch.equal(made, voice.quantiser.decode_centre(expected))
+    assert not torch.equal(made, voice.generate(0.002, clips=2, seed=5, temperature=0.8, top_p=0.9))
+
+
+def test_numbers_out_of_range_are_errors(version):
+    voice = load(version)
+    for changes, message in (({"seconds": -1}, "^seconds must be above 0, got -1"), ({"top_p": 0}, "^top_p must be above 0")):
+        with pytest.raises(UserError, match=message):
+            voice.generate(**({"seconds": 0.001} | changes))
+
+
+def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
+    alone = tmp_path / "model.ckpt"
+    alone.write_bytes((version / "checkpoints/best.ckpt").read_bytes())
+    with pytest.raises(UserError, match=r"model\.ckpt: nothing beside it says how audio was scaled"):
+        load(alone).nll(tone(100, 0))
+    assert load(alone, scaling="clip").nll(tone(100, 0)) == load(version).nll(tone(100, 0))
+    assert load(alone).generate(0.001).shape == (1, 16)
+    with pytest.raises(UserError, match="there is no such checkpoint"):
+        load(tmp_path)
+
+
+def test_what_is_usual_is_measured_once(version, tmp_path, monkeypatch):
+    from datamodules import SC09
+
+    data = SC09(version.parents[2] / "data", clip_samples=8000, batch_size=2, num_workers=0)
+    quantiser, kept = data.quantiser, tmp_path / "usual_sound.json"
+    first = usual_sound(data, quantiser, kept)
+    assert first.source == data.protocol
+    assert first.level[0] < first.level[1] < first.level[2] < 0
+    monkeypatch.setattr(data, "setup", lambda stage: pytest.fail("read again"))
+    assert usual_sound(data, quantiser, kept) == first
+    monkeypatch.undo()
+    for broken in (kept.read_text()[:40], "[1]", '{"sauce": 1}'):
+        kept.write_text(broken)
+        assert usual_sound(data, quantiser, kept) == first
+        assert json.loads(kept.read_text())["source"] == data.protocol
+    gone = SC09(tmp_path / "gone", num_workers=0)
+    assert usual_sound(gone, quantiser, kept).source == "defaults"
+
+
+def test_the_example_of_the_readme_runs(version, monkeypatch, capsys):
+    """Word for word, but for the length and the name of the last step."""
+    example = next(block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "import load" in block)
+    assert len(example.strip().splitlines()) <= 5
+    monkeypatch.chdir(version.parents[2])
+    names: dict[str, object] = {}
+    exec(example.replace("step_0001200", "step_0000004").replace("2.0", "0.002"), names)
+    assert 0 < float(capsys.readouterr().out) < 20
+    assert names["audio"].shape == (1, 32)
+    assert read_mono(version / "samples/step_0000004/reference.wav", 16_000).size
