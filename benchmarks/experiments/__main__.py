@@ -61,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> int:
         from benchmarks.experiments.report import report
 
         with writing(given.docs or out):
-            made = report(experiment, out / "results", given.docs or out, over_all)
+            made = report(experiment, out / "results.csv", given.docs or out, over_all)
         print(f"Written to {made}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

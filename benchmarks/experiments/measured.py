@@ -145,6 +145,6 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    wanted = ("train/bits", "val/bits", "train/samples_per_second")
+    wanted = ("val/bits", "train/samples_per_second")
     found: dict[str, Any] = {tag: events.Scalars(tag) if tag in events.Tags()["scalars"] else [] for tag in wanted}
     return {tag: sorted({event.step + 1: event.value for event in scalars}.items()) for tag, scalars in found.items()}

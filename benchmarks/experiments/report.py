@@ -16,8 +16,7 @@ from harmonicrnn.errors import UserError
 MARKS = {"\\*": "stale", "†": "went_on"}
 MEANINGS = {
     "stale": "told something else than its run is told now, so run it again before it is compared",
-    "went_on": "went on from a checkpoint; seconds are the sum over the attempts that ended by themselves, memory is the largest of theirs "
-    "(of results that do not count their `attempts`: those of the last one alone)",
+    "went_on": "went on from a checkpoint; seconds are the sum over the attempts that ended by themselves, memory is the largest of theirs",
 }
 """Of rows of the table, by what their results hold."""
 
@@ -31,8 +30,9 @@ def report(experiment: Experiment, results: Path, folder: Path, extra: Settings)
     found = read(results, experiment, extra)
     if not found:
         raise UserError(f"{results}: no results of {experiment.name} yet: run it with --run {experiment.name}")
+    folder.mkdir(parents=True, exist_ok=True)
     if folder.resolve() != results.resolve().parent:
-        shutil.copytree(results, folder / "results", dirs_exist_ok=True)
+        shutil.copy(results, folder / results.name)
     plots = {"learning": learning_figure(found)}
     if experiment.curve:
         plots |= {f"nll_{test}": curve_figure(found, experiment.curve, test) for test in tests_of(found)}
@@ -41,7 +41,7 @@ def report(experiment: Experiment, results: Path, folder: Path, extra: Settings)
     path = folder / "README.md"
     images = "\n".join(f"![{name}]({name}.svg)" for name in plots)
     path.write_text(
-        f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{marks(found)}{images}\n\n{made_by(found, extra)}\n"
+        f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{marks(found)}{images}\n\n{made_by(experiment, found, extra)}\n"
     )
     return path
 
@@ -50,13 +50,13 @@ def by_run(results: Iterable[Result]) -> list[list[Result]]:
     """The results of each run, of all its seeds."""
     groups: dict[str, list[Result]] = defaultdict(list)
     for result in results:
-        groups[result["run"]].append(result)
+        groups[result.run].append(result)
     return list(groups.values())
 
 
 def tests_of(results: Iterable[Result]) -> list[str]:
     """Names of the evaluations, in their first order."""
-    return list(dict.fromkeys(test for result in results for test in result["tests"]))
+    return list(dict.fromkeys(test for result in results for test in result.tests))
 
 
 def spread(values: Sequence[float | None], digits: int) -> str:
@@ -70,39 +70,39 @@ def spread(values: Sequence[float | None], digits: int) -> str:
 
 def table(results: Sequence[Result]) -> str:
     """A row a run in Markdown: labels, bits/sample of each test and of the best validation, and what it took, over its seeds."""
-    labels = list(dict.fromkeys(label for result in results for label in result["labels"]))
+    labels = list(dict.fromkeys(label for result in results for label in result.labels))
     tests = tests_of(results)
     head = [*labels, *(f"{test}, bits/sample" for test in tests), "best validation", "parameters", "samples seen", "samples/s trained"]
     rows = [[*head, "samples/s drawn", "memory, MB", "seconds", "seeds"]]
     for group in by_run(results):
         first = group[0]
-        bits = [spread([r["tests"].get(test, {}).get("bits_per_sample") for r in group], 3) for test in tests]
-        memory = spread([r["peak_memory"] and r["peak_memory"] / 1e6 for r in group], 0)
-        speeds = [spread([r[key] for r in group], 0) for key in ("samples_per_second", "sampled_per_second")]
-        counts = [f"{first[key]:,}" for key in ("parameters", "samples_seen")]
-        bits.append(spread([min((value for _, value in r["curves"]["val/bits"]), default=None) for r in group], 3))
-        cells = [str(first["labels"].get(label, "")) for label in labels]
+        bits = [spread([r.bits(test) for r in group], 3) for test in tests]
+        memory = spread([r.peak_memory and r.peak_memory / 1e6 for r in group], 0)
+        speeds = [spread([getattr(r, key) for r in group], 0) for key in ("samples_per_second", "sampled_per_second")]
+        counts = [f"{first.parameters:,}", f"{first.samples_seen:,}"]
+        bits.append(spread([r.best for r in group], 3))
+        cells = [str(first.labels.get(label, "")) for label in labels]
         if cells:
-            cells[-1] += "".join(f" {mark}" for mark, is_so in MARKS.items() if any(r.get(is_so) for r in group))
-        rows.append([*cells, *bits, *counts, *speeds, memory, spread([r["seconds"] for r in group], 0), str(len(group))])
+            cells[-1] += "".join(f" {mark}" for mark, is_so in MARKS.items() if any(getattr(r, is_so) for r in group))
+        rows.append([*cells, *bits, *counts, *speeds, memory, spread([r.seconds for r in group], 0), str(len(group))])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def marks(results: Sequence[Result]) -> str:
     """What the marks in the table mean, of those that it has."""
-    told = [f"{mark}: {MEANINGS[is_so]}.\n\n" for mark, is_so in MARKS.items() if any(result.get(is_so) for result in results)]
+    told = [f"{mark}: {MEANINGS[is_so]}.\n\n" for mark, is_so in MARKS.items() if any(getattr(result, is_so) for result in results)]
     return "".join(told)
 
 
-def made_by(results: Sequence[Result], extra: Settings) -> str:
+def made_by(experiment: Experiment, results: Sequence[Result], extra: Settings) -> str:
     """The command, and on which machines, when and by which commits."""
-    machines = {f"{r['machine']['processor']}, {r['machine']['threads']} threads, {r['machine']['device']}" for r in results}
-    commits, dates = sorted({r["commit"] for r in results}), sorted(r["machine"]["date"][:10] for r in results)
+    machines = {f"{r.processor}, {r.threads} threads, {r.device}" for r in results}
+    commits, dates = sorted({r.commit for r in results}), sorted(r.date[:10] for r in results)
     root = extra.get("data.root")
     seeds = max(len(group) for group in by_run(results))
-    command = f"`python -m benchmarks.experiments --run {results[0]['experiment']} --seeds {seeds}" + (f" --data {root}`" if root else "`")
-    took = sum(r["seconds"] for r in results) / 60
+    command = f"`python -m benchmarks.experiments --run {experiment.name} --seeds {seeds}" + (f" --data {root}`" if root else "`")
+    took = sum(r.seconds for r in results) / 60
     where, when = "; ".join(sorted(machines)), f"{dates[0]} to {dates[-1]}"
     return f"Made by {command} in {took:.0f} minutes of training on {where}, {when}, commits {', '.join(commits)}."
 
@@ -114,12 +114,12 @@ def learning_figure(results: Sequence[Result]) -> Figure:
     for group in by_run(results):
         values: dict[int, list[float]] = defaultdict(list)
         for result in group:
-            for step, bits in result["curves"]["val/bits"]:
+            for step, bits in result.validation:
                 values[step].append(bits)
-        batch = group[0]["samples_seen"] / group[0]["steps"]
+        batch = group[0].samples_seen / group[0].steps
         points = sorted((step * batch, statistics.mean(bits)) for step, bits in values.items())
         if points:
-            axes.plot(*zip(*points, strict=True), marker=".", label=group[0]["run"])
+            axes.plot(*zip(*points, strict=True), marker=".", label=group[0].run)
     _legend(axes, figure)
     return figure
 
@@ -130,9 +130,9 @@ def curve_figure(results: Sequence[Result], label: str, test: str) -> Figure:
     axes = figure.add_subplot(xlabel=label, ylabel=f"{test}, bits/sample", xscale="log")
     lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for group in by_run(results):
-        if test in group[0]["tests"]:
-            others = ", ".join(str(value) for key, value in group[0]["labels"].items() if key != label)
-            lines[others].append((group[0]["labels"][label], statistics.mean(r["tests"][test]["bits_per_sample"] for r in group)))
+        if test in group[0].tests:
+            others = ", ".join(str(value) for key, value in group[0].labels.items() if key != label)
+            lines[others].append((float(group[0].labels[label]), statistics.mean(r.tests[test]["bits"] for r in group)))
     for name, points in lines.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
     _legend(axes, figure)

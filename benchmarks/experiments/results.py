@@ -1,16 +1,19 @@
-"""What is kept of a run: one JSON, and what it follows from."""
+"""What is kept of a run: a row of one CSV an experiment, and what it follows from."""
 
 import ast
+import csv
 import hashlib
+import io
 import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from omegaconf import OmegaConf
@@ -19,10 +22,67 @@ from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.training_speed import processor
 from harmonicrnn.files import replacing
 
-CODE = ("audio", "callbacks", "cli", "datamodules", "generation", "lightning_modules", "metrics", "models", "ops", "parallel")
+CODE = ("callbacks", "cli", "datamodules", "harmonicrnn", "lightning_modules")
 """Folders whose code may change a result."""
 
-Result = dict[str, Any]
+PARTS = {"bits": float, "samples": int}
+"""What is kept of each test, each in a column of its own, such as "test bits"."""
+
+Points = list[tuple[int, float]]
+"""A curve: (steps made, value)."""
+
+
+@dataclass
+class Result:
+    """A run under one seed; the fields are the CSV's columns, but for the last two.
+
+    `config` and `code` are hashes of what the run was told and of the code that it was made by. Memory is in bytes, null where it is not
+    known, seconds are of the training; `tests` has the bits per sample and the samples of each evaluation, `validation` the bits per
+    sample over the steps. `labels` and `stale` come from the declaration: whether what the run was told is not what it is told now.
+    """
+
+    run: str
+    seed: int
+    config: str
+    code: str
+    commit: str
+    date: str
+    processor: str
+    cores: int
+    threads: int
+    load: float
+    device: str
+    python: str
+    torch: str
+    lightning: str
+    numba: str
+    numpy: str
+    parameters: int
+    steps: int
+    samples_seen: int
+    seconds: float
+    attempts: int
+    went_on: bool
+    peak_memory: int | None
+    samples_per_second: float | None
+    sampled_per_second: float | None
+    validation: Points
+    tests: dict[str, dict[str, float]]
+    labels: Mapping[str, str | int | float]
+    stale: bool = False
+
+    @property
+    def best(self) -> float | None:
+        """Bits per sample of the best validation; None where training did not validate."""
+        return min((bits for _, bits in self.validation), default=None)
+
+    def bits(self, test: str) -> float | None:
+        """Bits per sample of an evaluation; None where there was none."""
+        return self.tests[test]["bits"] if test in self.tests else None
+
+
+COLUMNS = tuple(field.name for field in fields(Result))[: -len(("tests", "labels", "stale"))]
+TYPES = get_type_hints(Result)
 
 
 def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, device: str) -> str:
@@ -73,38 +133,70 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def machine(device: str) -> Mapping[str, Any]:
-    """Where a run was made."""
+def machine(device: str) -> dict[str, Any]:
+    """Where a run was made, and when."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "lightning", "numba", "numpy")},
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "lightning", "numba", "numpy")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def training_rate(curves: Mapping[str, list[tuple[int, float]]]) -> float | None:
+def training_rate(curves: Mapping[str, Points]) -> float | None:
     """The median of the training's samples per second; None where it logged none."""
     rates = [value for _, value in curves["train/samples_per_second"]]
     return statistics.median(rates) if rates else None
 
 
-def write(path: Path, result: Result) -> None:
+def write(path: Path, results: Iterable[Result]) -> None:
+    """All results of an experiment, in the place of those that the file has."""
+    results = list(results)
+    tests = dict.fromkeys(f"{test} {part}" for result in results for test in result.tests for part in PARTS)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow([*COLUMNS, *tests])
+    for result in results:
+        values = {f"{test} {part}": value for test, parts in result.tests.items() for part, value in parts.items()}
+        rows.writerow([*(_cell(getattr(result, column)) for column in COLUMNS), *(_cell(values.get(column)) for column in tests)])
     with replacing(path) as file:
-        file.write((json.dumps(result, indent=1) + "\n").encode())
+        file.write(text.getvalue().encode())
 
 
-def read(folder: Path, experiment: Experiment, extra: Settings) -> list[Result]:
-    """The results in a folder of the runs that are declared, by run and seed as they are; `stale` is put into each: whether what it was
-    told is not what its run is told now."""
-    numbers = {run.name: number for number, run in enumerate(experiment.runs)}
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    found = [result for result in found if result["run"] in numbers]
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(f"{step}:{bits!r}" for step, bits in value)
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def read(path: Path, experiment: Experiment, extra: Settings) -> list[Result]:
+    """The results in a file of the runs that are declared, by run and seed as they are; none where there is no file."""
+    runs = {run.name: run for run in experiment.runs}
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        found = [_result(row, runs[row["run"]]) for row in csv.DictReader(file) if row["run"] in runs]
     for result in found:
-        device = "cpu" if result["machine"]["device"] == "cpu" else "cuda"
-        run = experiment.runs[numbers[result["run"]]]
-        result["stale"] = result["hash"]["config"] != config_hash(experiment, run, result["seed"], extra, device)
-    return sorted(found, key=lambda result: (numbers[result["run"]], result["seed"]))
+        told = config_hash(experiment, runs[result.run], result.seed, extra, "cpu" if result.device == "cpu" else "cuda")
+        result.stale = result.config != told
+    return sorted(found, key=lambda result: (list(runs).index(result.run), result.seed))
+
+
+def _result(row: Mapping[str, str], run: Run) -> Result:
+    values: dict[str, Any] = {column: _value(row[column], TYPES[column]) for column in COLUMNS}
+    tests: dict[str, dict[str, float]] = {}
+    for column, cell in row.items():
+        if cell and column not in COLUMNS:
+            test, part = column.rsplit(" ", 1)
+            tests.setdefault(test, {})[part] = PARTS[part](cell)
+    return Result(**values, tests=tests, labels=dict(run.labels))
+
+
+def _value(cell: str, kind: Any) -> Any:
+    if kind == Points:
+        return [(int(step), float(bits)) for step, bits in (point.split(":") for point in cell.split())]
+    return cell if kind is str else json.loads(cell or "null")

@@ -1,19 +1,20 @@
 """Runs an experiment, as far as it has not been run already.
 
 Below the output folder, of each run and seed: `runs/NAME/version_0`, as `fit` and `test` leave it, `runs/NAME/log.txt` with what they
-printed, and `results/NAME.json`.
+printed; and one `results.csv` of all.
 """
 
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.experiments.measured import curves, evaluate, in_child, sample, train
-from benchmarks.experiments.results import Result, code_hash, config_hash, machine, training_rate, write
+from benchmarks.experiments.results import Result, code_hash, config_hash, machine, read, training_rate, write
 from callbacks.stopping import TRY_AGAIN
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import replacing
@@ -52,7 +53,7 @@ class Runner:
         self.runs = [run for run in experiment.runs if run.name in experiment.trial or not (quick and experiment.trial)]
         self.code = code_hash()
 
-    def run(self, seeds: int) -> list[Path]:
+    def run(self, seeds: int) -> list[Result]:
         """Results of all runs under seeds 0 .. seeds - 1.
 
         Raises:
@@ -62,16 +63,14 @@ class Runner:
         done = []
         for seed in range(seeds):
             for run in self.runs:
-                path = self._result(run, seed)
-                if self._is_finished(run, seed):
-                    print(f"{path.stem}: finished before", flush=True)
-                else:
-                    self._run(run, seed)
-                done.append(path)
+                result = self._finished(run, seed)
+                if result is not None:
+                    print(f"{self._folder(run, seed).name}: finished before", flush=True)
+                done.append(result or self._run(run, seed))
         return done
 
-    def _result(self, run: Run, seed: int) -> Path:
-        return self.out / "results" / f"{run.name}_seed{seed}.json"
+    def _results(self) -> list[Result]:
+        return read(self.out / "results.csv", self.experiment, self.extra)
 
     def _folder(self, run: Run, seed: int) -> Path:
         return self.out / "runs" / f"{run.name}_seed{seed}"
@@ -83,16 +82,16 @@ class Runner:
         mine = self._stamp(run, seed)
         return stamp["config"] == mine["config"] and (self.any_code or stamp["code"] == mine["code"])
 
-    def _is_finished(self, run: Run, seed: int) -> bool:
-        path = self._result(run, seed)
-        return path.is_file() and self._same(json.loads(path.read_text())["hash"], run, seed)
+    def _finished(self, run: Run, seed: int) -> Result | None:
+        found = [result for result in self._results() if (result.run, result.seed) == (run.name, seed)]
+        return next((result for result in found if self._same({"config": result.config, "code": result.code}, run, seed)), None)
 
     def _checkpoint(self, run: Run, seed: int) -> Path:
         """The best one, or the last where training did not validate."""
         folder = self._folder(run, seed) / "version_0/checkpoints"
         return next(path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file())
 
-    def _run(self, run: Run, seed: int) -> None:
+    def _run(self, run: Run, seed: int) -> Result:
         folder = self._folder(run, seed)
         begun, fitted, log = folder / "begun.json", folder / "fitted.json", folder / "log.txt"
         if not begun.is_file() or not self._same(json.loads(begun.read_text()), run, seed):
@@ -103,19 +102,25 @@ class Runner:
         if not fitted.is_file():
             args, attempts = self._fit_arguments(run, seed), folder / "attempts.json"
             self._step(f"{folder.name}: fit", in_child(lambda: train(args, ranks, fitted, attempts), log), log)
-        measured = json.loads(fitted.read_text()) | self._measure(run, seed, log)
-        write(self._result(run, seed), self._described(run, seed) | measured)
-        bits = ", ".join(f"{name} {test['bits_per_sample']:.4f}" for name, test in measured["tests"].items())
-        print(f"{folder.name}: {bits} bits/sample, trained in {measured['seconds']:.0f} s", flush=True)
+        result = Result(**self._described(run, seed), **json.loads(fitted.read_text()), **self._measure(run, seed, log))
+        others = [each for each in self._results() if (each.run, each.seed) != (run.name, seed)]
+        write(self.out / "results.csv", sorted([*others, result], key=self._place))
+        bits = ", ".join(f"{name} {test['bits']:.4f}" for name, test in result.tests.items())
+        print(f"{folder.name}: {bits} bits/sample, trained in {result.seconds:.0f} s", flush=True)
+        return result
 
-    def _measure(self, run: Run, seed: int, log: Path) -> Result:
+    def _place(self, result: Result) -> tuple[int, int]:
+        return [run.name for run in self.experiment.runs].index(result.run), result.seed
+
+    def _measure(self, run: Run, seed: int, log: Path) -> dict[str, Any]:
         """The run's tests, and its speed of generation (null if not asked for)."""
         folder, checkpoint = self._folder(run, seed), self._checkpoint(run, seed)
         tests, speed = {}, None
         for name, settings in run.tests.items():
             status = in_child(lambda settings=settings: evaluate(checkpoint, arguments(settings)), log)
             self._step(f"{folder.name}: test {name}", status, log)
-            tests[name] = json.loads((folder / "version_0/nll_test.json").read_text())
+            told = json.loads((folder / "version_0/nll_test.json").read_text())
+            tests[name] = {"bits": told["bits_per_sample"], "samples": told["samples"]}
         if run.sampled:
             drawn = folder / "sampled.json"
             self._step(f"{folder.name}: sample", in_child(lambda: sample(checkpoint, run.sampled, drawn, self.device), log), log)
@@ -141,26 +146,24 @@ class Runner:
         last = "\n".join(log.read_text().splitlines()[-5:])
         raise UserError(f"{what}: ended with status {status}; {log} says why:\n{last}")
 
-    def _described(self, run: Run, seed: int) -> Result:
+    def _described(self, run: Run, seed: int) -> dict[str, Any]:
         version = self._folder(run, seed) / "version_0"
         found = curves(version)
         checkpoint = read_checkpoint(version / "checkpoints/last.ckpt")
         (loader,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
         batch = loader["of"]["batch_size"] * loader["of"]["clip_samples"]
         return {
-            "experiment": self.experiment.name,
             "run": run.name,
-            "number": self.experiment.runs.index(run),
             "seed": seed,
             "labels": dict(run.labels),
-            "hash": self._stamp(run, seed),
+            **self._stamp(run, seed),
             "commit": code_version(),
-            "machine": machine(self.device),
+            **machine(self.device),
             "parameters": sum(tensor.numel() for tensor in checkpoint["state_dict"].values()),
             "steps": checkpoint["global_step"],
             "samples_seen": checkpoint["global_step"] * batch,
             "samples_per_second": training_rate(found),
-            "curves": {tag: pairs for tag, pairs in found.items() if tag.endswith("bits")},
+            "validation": found["val/bits"],
         }
 
 

@@ -10,8 +10,8 @@ from benchmarks.experiments import __main__ as program
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.registry import EXPERIMENTS
-from benchmarks.experiments.report import spread
-from benchmarks.experiments.results import CODE, config_hash, read
+from benchmarks.experiments.report import made_by, spread, table
+from benchmarks.experiments.results import CODE, Result, config_hash, read, write
 from harmonicrnn.generation.engine import PlainEngine
 from tests.audio_files import make_folder
 
@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch):
 
 
 def results(folder):
-    return {path.stem: json.loads(path.read_text()) for path in (folder / "out/results").glob("*.json")}
+    return {f"{result.run}_seed{result.seed}": result for result in read(folder / "out/results.csv", EXPERIMENTS["tiny"](), {})}
 
 
 def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, tmp_path, capsys):
@@ -55,13 +55,13 @@ def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, 
     assert run(a, make_run("b", "a", k=64)) == 0
     found = results(tmp_path)
     first = found["a_seed0"]
-    assert first["samples_seen"] == 4 * 8 * (2 * (32 + 16) + 16)
-    assert [step for step, _ in first["curves"]["val/bits"]] == [2, 4]
-    assert first["tests"]["repeat"]["samples"] == first["tests"]["cut"]["samples"] == 2 * 2 * 4
-    assert min(first["peak_memory"], first["samples_per_second"], first["sampled_per_second"], first["seconds"]) > 0
+    assert first.samples_seen == 4 * 8 * (2 * (32 + 16) + 16)
+    assert [step for step, _ in first.validation] == [2, 4]
+    assert first.tests["repeat"]["samples"] == first.tests["cut"]["samples"] == 2 * 2 * 4
+    assert min(first.peak_memory, first.samples_per_second, first.sampled_per_second, first.seconds) > 0
     assert "a_seed0/version_0/checkpoints/best.ckpt" in (tmp_path / "out/runs/b_seed0/version_0/config.yaml").read_text()
     table = (tmp_path / "out/README.md").read_text()
-    repeat, cut = (first["tests"][test]["bits_per_sample"] for test in ("repeat", "cut"))
+    repeat, cut = (first.bits(test) for test in ("repeat", "cut"))
     assert f"| 32 | tiny | {repeat:.3f} | {cut:.3f} |" in table
     assert (tmp_path / "out/nll_cut.svg").stat().st_size > 0
     capsys.readouterr()
@@ -69,8 +69,8 @@ def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, 
     assert capsys.readouterr().out.count("finished before") == 1
     after = results(tmp_path)
     assert after["a_seed0"] == first
-    assert after["b_seed0"]["hash"]["config"] != found["b_seed0"]["hash"]["config"]
-    assert after["b_seed0"]["tests"] != found["b_seed0"]["tests"]
+    assert after["b_seed0"].config != found["b_seed0"].config
+    assert after["b_seed0"].tests != found["b_seed0"].tests
 
 
 def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
@@ -81,10 +81,10 @@ def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     assert not results(tmp_path)
     assert run(make_run(**stop)) == 0
     result = results(tmp_path)["a_seed0"]
-    assert (result["steps"], result["went_on"], result["attempts"]) == (4, True, 2)
+    assert (result.steps, result.went_on, result.attempts) == (4, True, 2)
     attempts = json.loads((tmp_path / "out/runs/a_seed0/attempts.json").read_text())
-    assert result["seconds"] == sum(attempt["seconds"] for attempt in attempts) > attempts[1]["seconds"] > 0
-    assert result["peak_memory"] == max(attempt["peak_memory"] for attempt in attempts)
+    assert result.seconds == sum(attempt["seconds"] for attempt in attempts) > attempts[1]["seconds"] > 0
+    assert result.peak_memory == max(attempt["peak_memory"] for attempt in attempts)
     assert "| tiny † |" in (tmp_path / "out/README.md").read_text()
 
 
@@ -98,10 +98,11 @@ def test_recordings_in_place_of_the_experiments_own_data(tmp_path, monkeypatch, 
     monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: experiment)
     assert program.main(["--run", "tiny", "--device", "cpu", "--quick", "--data", "takes"]) == 0
     folder = tmp_path / "logs/experiments/tiny_takes_quick"
-    (result,) = [json.loads(path.read_text()) for path in (folder / "results").iterdir()]
-    assert result["tests"]["test"]["samples"] == 2 * 4096
+    (result,) = read(folder / "results.csv", experiment, experiment.over_all(quick=True, data=Path("takes")))
+    assert not result.stale
+    assert result.tests["test"]["samples"] == 2 * 4096
     assert f"--data {tmp_path / 'takes'}" in (folder / "README.md").read_text()
-    assert result["hash"]["config"] != config_hash(experiment, counts, 0, experiment.quick, "cpu")
+    assert result.config != config_hash(experiment, counts, 0, experiment.quick, "cpu")
     capsys.readouterr()
     assert program.main(["--run", "memory", "--data", "takes"]) == 2
     assert program.main(["--run", "baselines", "--data", "nowhere"]) == 2
@@ -110,23 +111,38 @@ def test_recordings_in_place_of_the_experiments_own_data(tmp_path, monkeypatch, 
     assert "--data nowhere: there is no such folder" in printed
 
 
-def make_result(folder, experiment, run, device="cpu", **changes):
-    folder.mkdir(parents=True, exist_ok=True)
-    result = {"run": run.name, "seed": 0, "hash": {"config": config_hash(experiment, run, 0, {}, device)}, "machine": {"device": "cpu"}}
-    (folder / f"{run.name}_seed0.json").write_text(json.dumps(result | changes))
+def make_result(experiment, run, **changes):
+    """A value of each kind that a CSV has to keep."""
+    words = dict.fromkeys(("code", "commit", "date", "processor", "python", "torch", "lightning", "numba", "numpy"), 'a "b", c')
+    counts = dict.fromkeys(("cores", "threads", "parameters", "steps", "samples_seen", "attempts"), 3)
+    given = words | counts | {"load": 0.1, "seconds": 1 / 3, "went_on": True, "device": "cpu", "validation": [(2, 1 / 3), (4, 1e-9)]}
+    unknown = dict.fromkeys(("peak_memory", "samples_per_second", "sampled_per_second"))
+    tests = {"repeat": {"bits": 1 / 3, "samples": 5}}
+    told = config_hash(experiment, run, 0, {}, "cpu")
+    return Result(run.name, 0, told, **given | unknown | changes, tests=tests, labels=dict(run.labels))
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    a, b = make_run("a"), make_run("b")
+    experiment = Experiment("tiny", "?", (a, b))
+    results = [make_result(experiment, a), make_result(experiment, b, peak_memory=7, samples_per_second=0.1, validation=[])]
+    results[1].tests = {"cut": {"bits": 0.1, "samples": 6}}
+    write(tmp_path / "results.csv", results)
+    assert read(tmp_path / "results.csv", experiment, {}) == results
 
 
 def test_results_of_removed_runs_are_left_out_and_those_of_other_settings_marked(tmp_path):
     a, b, c = make_run("a"), make_run("b"), make_run("c")
-    experiment = Experiment("tiny", "?", (b, a))
-    for run in (a, b):
-        make_result(tmp_path, experiment, run)
-    make_result(tmp_path, Experiment("tiny", "?", (c,)), c)
-    assert [(result["run"], result["stale"]) for result in read(tmp_path, experiment, {})] == [("b", False), ("a", False)]
+    experiment, path = Experiment("tiny", "?", (b, a)), tmp_path / "results.csv"
+    write(path, [make_result(experiment, a), make_result(Experiment("tiny", "?", (c,)), c), make_result(experiment, b)])
+    assert [(result.run, result.stale) for result in read(path, experiment, {})] == [("b", False), ("a", False)]
     changed = Experiment("tiny", "?", (b, make_run("a", **{"trainer.max_steps": 5})))
-    assert [result["stale"] for result in read(tmp_path, changed, {})] == [False, True]
+    assert [result.stale for result in read(path, changed, {})] == [False, True]
     assert config_hash(experiment, a, 0, {}, "cuda") != config_hash(experiment, a, 0, {}, "cpu")
-    assert {"cli", "generation"} < set(CODE)
+
+
+def test_the_code_that_results_follow_from_is_there():
+    assert all(any((ROOT / folder).rglob("*.py")) for folder in CODE)
 
 
 def test_only_what_a_run_is_told_counts(tmp_path, monkeypatch):
@@ -144,9 +160,13 @@ def test_only_what_a_run_is_told_counts(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_results_in_the_repository_are_of_what_is_declared(name):
     experiment = EXPERIMENTS[name]()
-    found = read(ROOT / "docs/results" / name / "results", experiment, {})
-    assert {result["run"] for result in found} == {run.name for run in experiment.runs}
-    assert not [result["run"] for result in found if result["stale"]]
+    folder = ROOT / "docs/results" / name
+    found = read(folder / "results.csv", experiment, {})
+    assert {result.run for result in found} == {run.name for run in experiment.runs}
+    assert not [result.run for result in found if result.stale]
+    page = (folder / "README.md").read_text()
+    assert table(found) in page
+    assert made_by(experiment, found, {}) in page
 
 
 def test_speed_is_measured_on_the_device_that_is_named(tmp_path, monkeypatch):
