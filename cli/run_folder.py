@@ -1,13 +1,11 @@
 """The folder that a training writes, kept to one process."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
 
+from datamodules.sole_process import sole_process
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import check_writable
 from harmonicrnn.runs import CHECKPOINTS
@@ -33,23 +31,18 @@ def new_folder(logger: TensorBoardLogger, is_set: bool) -> Path:
             return folder
 
 
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path) -> AbstractContextManager[None]:
     """Keeps a run's folder to this process; the system ends that when the process does, however it ends.
 
     Raises:
         UserError: another process trains there, or nothing can be written there.
     """
+
+    def refuse() -> None:
+        raise UserError(
+            f"{folder}: another training writes there; let it end, or begin a run of its own: without --ckpt_path, or from weights "
+            "with --model.init_from"
+        )
+
     check_writable(folder)
-    with (folder / "lock").open("a") as lock:
-        try:
-            # Of this process alone: one that it forked, and that outlives it, would keep a lock of flock's.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise UserError(
-                f"{folder}: another training writes there; let it end, or begin a run of its own: without --ckpt_path, or from weights "
-                "with --model.init_from"
-            ) from error
-        except OSError as error:
-            rank_zero_warn(f"{lock.name}: cannot be locked ({error.strerror}); see to it yourself that no other training writes there")
-        yield
+    return sole_process(folder / "lock", taken=refuse)

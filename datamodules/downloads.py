@@ -1,59 +1,125 @@
-"""Fetching a dataset's archive: checked for space and checksum, unpacked beside its folder, and put in place when it is whole.
+"""Datasets that can be fetched: an archive, checked for space and checksum, unpacked beside its folder, and put in place when it is whole.
 
 Work is done in `ROOT.download` beside the dataset's folder. What is interrupted there goes on where it stopped with the next attempt: the
-archive from its last byte, unpacking from its beginning.
+archive from its last piece, unpacking from its beginning.
 """
 
-import fcntl
 import hashlib
+import io
 import os
 import shutil
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 from rich import progress
 
 from datamodules.archives import unpack
+from datamodules.audio_datamodule import AudioDataModule
+from datamodules.sole_process import sole_process
 from harmonicrnn.errors import UserError
 
+ATTEMPTS = 5  # at a whole file, of a server that sends no parts
 
-class Archive(Protocol):
-    """Where a dataset's archive comes from.
+
+@dataclass(frozen=True)
+class WebArchive:
+    """An archive at a URL.
 
     Args:
-        name: Of its file.
+        url: Its address.
+        sha256: Its published checksum.
         unpacked: The most bytes its content may have.
     """
 
-    @property
-    def name(self) -> str: ...
+    url: str
+    sha256: str
+    unpacked: int
 
     @property
-    def unpacked(self) -> int: ...
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
 
-    def describe(self) -> tuple[int, str]:
-        """Its size in bytes and its SHA-256.
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of a request: the file is wanted as it is stored, for that is what the length and the checksum are of."""
+        return {"Accept-Encoding": "identity"}
 
-        Raises:
-            UserError: it cannot be had.
-        """
+    def size_and_checksum(self) -> tuple[int | None, str | None]:
+        """As its server tells it, or as it is published."""
+        from huggingface_hub.utils import hf_raise_for_status, http_backoff  # imported where the user asked for a download
 
-    def arrived(self, work: Path) -> Path:
-        """Where the file is, or begins to be, in the folder `work`."""
-
-    def get(self, work: Path, size: int) -> None:
-        """Complete that file.
-
-        Raises:
-            UserError: it cannot be had.
-            OSError: it cannot be written.
-        """
+        response = http_backoff("HEAD", self.url, headers=self.headers)
+        hf_raise_for_status(response)
+        length = response.headers.get("Content-Length", "")
+        return int(length) if length.isdigit() else None, self.sha256
 
 
-def fetch_dataset(root: Path, archive: Archive, holds_data: Callable[[Path], bool]) -> None:
+@dataclass(frozen=True)
+class HubArchive:
+    """An archive in a gated dataset of the Hugging Face hub, fetched with the user's own login.
+
+    Args:
+        dataset: Its name, `owner/name`.
+        name: Of the file in it.
+        unpacked: The most bytes its content may have.
+    """
+
+    dataset: str
+    name: str
+    unpacked: int
+
+    @property
+    def url(self) -> str:
+        from huggingface_hub import hf_hub_url
+
+        return hf_hub_url(self.dataset, self.name, repo_type="dataset")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        from huggingface_hub import get_token
+        from huggingface_hub.utils import build_hf_headers
+
+        return build_hf_headers(token=get_token()) | {"Accept-Encoding": "identity"}
+
+    def size_and_checksum(self) -> tuple[int | None, str | None]:
+        from huggingface_hub import get_hf_file_metadata
+
+        metadata = get_hf_file_metadata(self.url, headers=self.headers, retry_on_errors=True)
+        return metadata.size, metadata.etag
+
+
+class FetchedDataModule(AudioDataModule):
+    """A dataset that is published as an archive.
+
+    Args:
+        root: Its folder.
+        download: Fetch it into its folder if it is not there.
+        kwargs: As for every dataset.
+    """
+
+    archive: WebArchive | HubArchive
+
+    def __init__(self, root: Path, download: bool = False, **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.download = download
+
+    @staticmethod
+    @abstractmethod
+    def holds_data(folder: Path) -> bool:
+        """Whether the dataset lies in the folder."""
+
+    def fetch(self) -> None:
+        if self.download:
+            fetch_dataset(self.root, self.archive, self.holds_data)
+
+
+def fetch_dataset(root: Path, archive: WebArchive | HubArchive, holds_data: Callable[[Path], bool]) -> None:
     """Fetch a dataset, unless it is there.
 
     Args:
@@ -72,14 +138,13 @@ def fetch_dataset(root: Path, archive: Archive, holds_data: Callable[[Path], boo
         with _sole_worker(work):
             if not holds_data(root):
                 _fetch(root, work, archive, holds_data)
-            for name in ("unpacked", "hub"):
-                shutil.rmtree(work / name, ignore_errors=True)
+            shutil.rmtree(work / "unpacked", ignore_errors=True)
             (work / archive.name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{work}: {archive.name} cannot be unpacked or written there: {error.strerror or error}") from error
 
 
-def _fetch(root: Path, work: Path, archive: Archive, holds_data: Callable[[Path], bool]) -> None:
+def _fetch(root: Path, work: Path, archive: WebArchive | HubArchive, holds_data: Callable[[Path], bool]) -> None:
     if root.exists() and any(root.iterdir()):
         raise UserError(f"{root}: holds other things than the dataset; empty it, or name another folder with --data.root")
     path, unpacked = work / archive.name, work / "unpacked"
@@ -88,13 +153,7 @@ def _fetch(root: Path, work: Path, archive: Archive, holds_data: Callable[[Path]
     if path.exists():  # it has this name only when its checksum was compared
         _check_space(work, 0, archive.unpacked)
     else:
-        size, checksum = archive.describe()
-        arrived = archive.arrived(work)
-        there = arrived.stat().st_size if arrived.exists() else 0
-        _check_space(work, max(0, size - there), archive.unpacked)
-        archive.get(work, size)
-        _check_sum(arrived, checksum)
-        arrived.replace(path)
+        _download(archive, path)
     try:
         unpack(path, unpacked, archive.unpacked)
     except UserError as error:
@@ -106,6 +165,68 @@ def _fetch(root: Path, work: Path, archive: Archive, holds_data: Callable[[Path]
     home.replace(root)
 
 
+def _download(archive: WebArchive | HubArchive, path: Path) -> None:
+    """Completes `PATH.part`, and gives it its name when its checksum is right."""
+    from huggingface_hub.file_download import http_get
+
+    part = path.with_name(f"{path.name}.part")
+    with _told(archive):
+        size, checksum = archive.size_and_checksum()
+        if size is None or len(checksum or "") != 64:
+            raise UserError(f"{archive.url}: its server does not tell its length, or no SHA-256 of it")
+        there = part.stat().st_size if part.exists() else 0
+        if there > size:
+            part.unlink()
+            there = 0
+        _check_space(path.parent, size - there, archive.unpacked)
+        with _Part(part, archive.url, size) as file:
+            if there < size:
+                http_get(archive.url, file, resume_size=there, headers=archive.headers, displayed_filename=archive.name)
+    with progress.open(part, "rb", description="Checking", transient=True) as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != checksum:
+        part.unlink()
+        raise UserError(f"{part}: its SHA-256 is {found}, published is {checksum}; the file was removed: fetch it again")
+    part.replace(path)
+
+
+class _Part(io.BufferedWriter):
+    """A file to append to, up to the size that its server declared; begun anew only so often."""
+
+    def __init__(self, path: Path, url: str, size: int) -> None:
+        super().__init__(io.FileIO(path, "a"))
+        self.url, self.size, self.begun_anew = url, size, 0
+
+    def write(self, content: Any) -> int:
+        if self.tell() + len(content) > self.size:
+            raise UserError(f"{self.url}: its server sends more than the {self.size} bytes it declared")
+        return super().write(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.begun_anew += 1
+        if self.begun_anew > ATTEMPTS:
+            raise UserError(f"{self.url}: could not be downloaded: its server breaks off, and cannot go on where it did")
+        return super().truncate(size)
+
+
+@contextmanager
+def _told(archive: WebArchive | HubArchive) -> Iterator[None]:
+    """Raises UserError where the server, or the way to it, fails."""
+    from huggingface_hub.errors import GatedRepoError, HTTPError
+
+    try:
+        yield
+    except GatedRepoError as error:
+        name = archive.dataset if isinstance(archive, HubArchive) else archive.url
+        raise UserError(
+            f"{name}: this dataset is gated: accept its terms at https://huggingface.co/datasets/{name}, log in with `hf auth login` "
+            "(or set HF_TOKEN), and try again"
+        ) from error
+    except (HTTPError, ConnectionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{archive.url}: could not be downloaded; what has arrived is kept, try again to go on: {reason}") from error
+
+
 def _check_space(folder: Path, archive: int, unpacked: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < archive + unpacked:
@@ -115,28 +236,22 @@ def _check_space(folder: Path, archive: int, unpacked: int) -> None:
         )
 
 
-def _check_sum(path: Path, checksum: str) -> None:
-    with progress.open(path, "rb", description="Checking", transient=True) as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != checksum:
-        path.unlink()
-        raise UserError(f"{path}: its SHA-256 is {found}, published is {checksum}; the file was removed: fetch it again")
-
-
 @contextmanager
 def _sole_worker(work: Path) -> Iterator[None]:
     """Waits until no other process fetches to this folder, and removes it in the end where nothing is left in it."""
-    work.mkdir(parents=True, exist_ok=True)
-    lock = work / "lock"
-    try:
-        with lock.open("w") as handle:
+    lock, waiting = work / "lock", partial(rank_zero_info, f"Waiting for another process that fetches to {work}")
+    with ExitStack() as held:
+        while True:
+            work.mkdir(parents=True, exist_ok=True)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                rank_zero_info(f"Waiting for another process that fetches to {work}")
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                held.enter_context(sole_process(lock, taken=waiting))
+                break
+            except FileNotFoundError:
+                continue  # the process that was waited for is through, and removed the folder
+        try:
             yield
-    finally:
-        if list(work.glob("*")) == [lock]:
-            lock.unlink()
-            work.rmdir()
+        finally:
+            if set(work.iterdir()) <= {lock}:
+                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # another process has made its own lock already
+                    work.rmdir()

@@ -7,13 +7,11 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.download_sources import WebArchive
-from datamodules.downloadable import FetchedDataModule
-from harmonicrnn.audio.dataset import Split
+from datamodules.downloads import FetchedDataModule, WebArchive
+from harmonicrnn.audio.dataset import SPLITS, Split
 from harmonicrnn.errors import UserError
 
 TABLE = "maestro-v3.0.0.csv"
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Maestro(FetchedDataModule):

@@ -4,7 +4,6 @@ Whatever stops the work (an interruption, a full disk, a power cut), what is don
 gets its name only when it is whole and on disk, and its line in the manifest only after that. A lock lets one process work at a time.
 """
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
@@ -24,6 +24,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.manifest import BLOCK, FORMAT, Entry, entry_line, manifest_lines, read_manifest
+from datamodules.sole_process import sole_process
 from harmonicrnn.audio import stream_mono
 from harmonicrnn.audio.reading import probe
 from harmonicrnn.errors import UserError
@@ -256,15 +257,10 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def _sole_worker(shards: Path) -> Iterator[None]:
-    """Waits until no other process prepares this folder. The system frees the lock of a process that dies."""
+    """Waits until no other process prepares this folder."""
     try:
         shards.mkdir(parents=True, exist_ok=True)
-        with (shards / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                rank_zero_info(f"Waiting for another process that prepares {shards}")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with sole_process(shards / "lock", taken=partial(rank_zero_info, f"Waiting for another process that prepares {shards}")):
             yield
     except OSError as error:
         raise UserError(

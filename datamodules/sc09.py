@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.download_sources import WebArchive
-from datamodules.downloadable import FetchedDataModule
+from datamodules.downloads import FetchedDataModule, WebArchive
 from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio.dataset import Split
 from harmonicrnn.audio.folders import visible

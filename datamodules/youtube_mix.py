@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from datamodules.download_sources import HubArchive
-from datamodules.downloadable import FetchedDataModule
-from datamodules.splits import split_wavs
-from harmonicrnn.audio.dataset import Split
-from harmonicrnn.audio.folders import visible
+from datamodules.downloads import HubArchive
+from datamodules.hub_wavs import HubWavs
 
 
-class YouTubeMix(FetchedDataModule):
+class YouTubeMix(HubWavs):
     """Piano, split 88/6/6 in natural order of the file names; rests shorter than a clip are dropped.
 
     Args:
@@ -19,15 +16,7 @@ class YouTubeMix(FetchedDataModule):
         kwargs: As for every dataset.
     """
 
-    keep_tails = False
     archive = HubArchive("krandiash/youtubemix", "youtube_mix.zip", unpacked=600_000_000)
 
     def __init__(self, root: Path = Path("data/youtube_mix"), download: bool = False, **kwargs: Any) -> None:
         super().__init__(root, download, **kwargs)
-
-    @staticmethod
-    def holds_data(folder: Path) -> bool:
-        return any(visible(folder, "*.wav"))
-
-    def files(self) -> dict[Split, list[Path]]:
-        return split_wavs(self.root, "krandiash/youtubemix")

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from platformdirs import user_cache_path
 from torch import Tensor
 
 from harmonicrnn.files import replacing
@@ -20,7 +20,7 @@ FORMAT = 1
 
 def default_cache() -> Path:
     """The user's own cache: what is kept there depends on the data's content, and not on where the data lies."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harmonicrnn"
+    return user_cache_path("harmonicrnn")
 
 
 def embedding_key(embedder: Embedder) -> dict[str, Any]:

@@ -13,14 +13,13 @@ class Server:
         requests: What was asked for: (method, path, first byte asked for or None).
         cuts: After how many bytes each of the next answers breaks off.
         ranges: Whether a part of a file can be asked for.
-        shift: By how many bytes an answer claims to begin later than it was asked to.
         status: What to answer instead, if anything.
         headers: What to add to every answer.
     """
 
     def __init__(self):
         self.files, self.requests, self.cuts, self.headers = {}, [], [], {}
-        self.ranges, self.shift, self.status = True, 0, None
+        self.ranges, self.status = True, None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,7 +57,7 @@ class Server:
         body = content if content is not None and status < 300 else b""
         handler.send_response(status)
         if status == 206:
-            handler.send_header("Content-Range", f"bytes {start + self.shift}-{len(content) - 1}/{len(content)}")
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             body = content[start:]
         handler.send_header("Content-Length", str(len(body)))
         handler.send_header("ETag", f'"{hashlib.sha256(content or b"").hexdigest()}"')

@@ -11,10 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 import soundfile
-from urllib3.util import Retry
 
-from datamodules import SC09, Beethoven, Maestro, YouTubeMix, archives, download_sources, downloads
-from datamodules.download_sources import WebArchive
+from datamodules import SC09, Beethoven, Maestro, YouTubeMix, archives, downloads
+from datamodules.downloads import WebArchive
 from harmonicrnn.errors import UserError
 from tests.audio_files import make_sc09, tone
 from tests.datamodules.server import Server
@@ -26,8 +25,9 @@ LIMIT = 10_000_000
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(download_sources, "PATIENCE", Retry(2, backoff_factor=0, status_forcelist=(503,)))
-    monkeypatch.setattr(download_sources, "PIECE", 500)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)
+    for module in ("file_download", "utils._http"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.time", SimpleNamespace(sleep=lambda seconds: None))
     with Server() as running:
         yield running
 
@@ -98,11 +98,11 @@ def test_a_cut_connection_is_taken_up_where_it_broke(tmp_path, server, archive):
     server.cuts = [1000, 0, 20_000, 500]
     fetch(tmp_path, archive)
     check_whole(tmp_path)
-    assert gets(server) == [0, 1000, 1000, 21_000, 21_500]
+    assert gets(server) == [None, 1000, 1000, 21_000, 21_500]
 
 
 def test_after_giving_up_the_next_attempt_goes_on(tmp_path, server, archive):
-    server.cuts = [30_000, 0, 0]
+    server.cuts = [30_000, 0, 0, 0, 0, 0]
     failing(tmp_path, archive, "could not be downloaded; what has arrived is kept")
     assert (tmp_path / "data/set.download/set.zip.part").stat().st_size == 30_000
     server.requests.clear()
@@ -124,18 +124,13 @@ def test_a_server_without_ranges_that_always_breaks_off_is_given_up(tmp_path, se
     assert len(gets(server)) < 10
 
 
-def test_another_part_than_was_asked_for_is_not_taken(tmp_path, server, archive):
-    server.shift = 7
-    failing(tmp_path, archive, "sends another part than the one that was asked for")
-
-
 def test_a_file_that_is_longer_is_not_continued(tmp_path, server, archive):
     work = tmp_path / "data/set.download"
     work.mkdir(parents=True)
     size = len(server.files["/some/set.zip"])
     (work / "set.zip.part").write_bytes(b"x" * (size + 1))
     fetch(tmp_path, archive)
-    assert gets(server) == [0]
+    assert gets(server) == [None]
     check_whole(tmp_path)
 
 
@@ -149,7 +144,7 @@ def test_a_wrong_checksum(tmp_path, server, archive):
     check_whole(tmp_path)
 
 
-@pytest.mark.parametrize(("status", "told"), [(404, "404 Not Found"), (403, "403 Forbidden"), (503, "too many 503")])
+@pytest.mark.parametrize(("status", "told"), [(404, "404 Not Found"), (403, "403 Forbidden"), (503, "503 Service Unavailable")])
 def test_a_server_that_refuses(tmp_path, server, archive, status, told):
     server.status = status
     failing(tmp_path, archive, f"set.zip: could not be downloaded.*{told}")
@@ -163,7 +158,7 @@ def test_no_server(tmp_path, archive):
 
 
 def test_a_server_that_sends_more_than_it_declared(tmp_path, server, archive, monkeypatch):
-    monkeypatch.setattr(WebArchive, "describe", lambda self: (10_000, self.sha256))
+    monkeypatch.setattr(WebArchive, "size_and_checksum", lambda self: (10_000, self.sha256))
     failing(tmp_path, archive, "sends more than the 10000 bytes")
     assert (tmp_path / "data/set.download/set.zip.part").stat().st_size <= 10_000
 
@@ -240,7 +235,7 @@ def test_an_archive_that_would_escape(tmp_path, server):
 
 def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
     """By turns in the download and while unpacking, a little later each time; a piece of 5,000 bytes takes 5 ms and a file 10 ms."""
-    monkeypatch.setattr(download_sources, "PIECE", 5000)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 5000)
     copy, size = archives.shutil.copyfileobj, len(server.files["/some/set.zip"])
     seen = set()
     part, unpacked = tmp_path / "data/set.download/set.zip.part", tmp_path / "data/set.download/unpacked"
@@ -253,8 +248,8 @@ def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
         copy(*args)
 
     monkeypatch.setattr(archives.shutil, "copyfileobj", slow_copy)
-    update = download_sources.Progress.update
-    monkeypatch.setattr(download_sources.Progress, "update", lambda *args, **kwargs: (time.sleep(0.005), update(*args, **kwargs)))
+    write = downloads._Part.write
+    monkeypatch.setattr(downloads._Part, "write", lambda *args: (time.sleep(0.005), write(*args))[1])
     for attempt in range(12):
         pid = in_child(lambda: fetch(tmp_path, archive))
         under_way = [downloading, unpacked.exists][attempt % 2]
@@ -328,13 +323,7 @@ def test_maestro(tmp_path, server, monkeypatch):
 
 @pytest.mark.parametrize("dataset", [SC09, Maestro, YouTubeMix, Beethoven])
 def test_nothing_is_fetched_unasked_or_twice(tmp_path, monkeypatch, dataset):
-    class Never:
-        name, unpacked = "x.zip", 1
-
-        def describe(self):
-            pytest.fail("the network was asked")
-
-    monkeypatch.setattr(dataset, "archive", Never())
+    monkeypatch.setattr(type(dataset.archive), "size_and_checksum", lambda archive: pytest.fail("the network was asked"))
     with pytest.raises(UserError, match=r"--data\.download true"):
         dataset(tmp_path / "none").prepare_data()
     assert not list(tmp_path.iterdir())
@@ -367,7 +356,6 @@ def test_from_the_hub(tmp_path, hub):
 
 
 def test_a_cut_connection_to_the_hub_is_taken_up_where_it_broke(tmp_path, hub, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
     hub.cuts = [30_500]
     YouTubeMix(tmp_path / "data/set", download=True).fetch()
     check_whole(tmp_path)
@@ -399,7 +387,7 @@ def test_a_gated_dataset(tmp_path, hub, status):
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_hub_that_refuses(tmp_path, hub, status):
     hub.status = status
-    with pytest.raises(UserError, match=f"youtube_mix.zip could not be downloaded.*{status}") as caught:
+    with pytest.raises(UserError, match=f"youtube_mix.zip: could not be downloaded.*{status}") as caught:
         YouTubeMix(tmp_path / "data/set", download=True).fetch()
     assert "\n" not in str(caught.value)
 
@@ -411,5 +399,5 @@ def test_no_hub(tmp_path, hub, monkeypatch):
         pass
     monkeypatch.setattr(constants, "ENDPOINT", gone.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", gone.url + "/{repo_id}/resolve/{revision}/{filename}")
-    with pytest.raises(UserError, match=r"youtube_mix\.zip could not be downloaded"):
+    with pytest.raises(UserError, match=r"youtube_mix\.zip: could not be downloaded"):
         YouTubeMix(tmp_path / "data/set", download=True).fetch()

@@ -1,0 +1,20 @@
+import errno
+import os
+
+import pytest
+
+from datamodules.sole_process import sole_process
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    done = []
+    with (
+        pytest.warns(UserWarning, match=rf"{tmp_path}/lock: cannot be locked \(No locks available\); see to it yourself"),
+        sole_process(tmp_path / "lock", taken=lambda: pytest.fail("no process holds it")),
+    ):
+        done.append(True)
+    assert done
