@@ -1,7 +1,7 @@
 """Checkpoints: what ours hold beside Lightning's contents, and how one is read without trusting it."""
 
 import pickle
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,13 @@ NET = "net."
 """Begins the names of a model's weights within its module."""
 
 
-@dataclass
 class _OptimizerRecord:
-    """Stands for the settings of an optimiser that a module built by hand keeps among its hyperparameters."""
+    """Stands for `lightning_modules.OptimizerConfig`, which nothing that reads checkpoints has a use for."""
 
 
-def known_records() -> list[tuple[type, str]]:
-    """The classes that checkpoints may hold, by the names that they have there, of today and of before."""
-    places = ("harmonicrnn.models.skip_block", "models.skip_block")
-    return [*((LevelSpec, f"{place}.LevelSpec") for place in places), (_OptimizerRecord, "lightning_modules.optimizer.OptimizerConfig")]
+# What modules built by hand keep among their hyperparameters, by the names that these records have or had; whoever loads them.
+torch.serialization.add_safe_globals([LevelSpec, (LevelSpec, "models.skip_block.LevelSpec")])
+OPTIMIZER: tuple[Callable[..., Any], str] = (_OptimizerRecord, "lightning_modules.optimizer.OptimizerConfig")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
-        with torch.serialization.safe_globals(known_records()):
+        with torch.serialization.safe_globals([OPTIMIZER]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: holds more than numbers and names, or is no checkpoint; it is not loaded") from error

@@ -1,20 +1,19 @@
 """A trained model with all it takes to listen and to play."""
 
 import math
+import re
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.checkpoints import NET, check_fits, net_weights, read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import Engine, generate, make_engine
-from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.prompts import Audio, classes_of
 from harmonicrnn.generation.sampler import check_arguments
 from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, sample_nats, undivided
@@ -22,6 +21,7 @@ from harmonicrnn.old_names import current
 
 CHUNK = 1 << 14  # samples of a recording in one pass
 HARMONIC = "lightning_modules.HarmonicModule"
+TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of a module that its model knows nothing of
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,12 @@ class Voice:
         """
         if weights == "full":
             return make_engine(self.net)
+        from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
+
         try:
             return CPUEngine(self.net, weights)
         except ValueError as error:
-            raise UserError(f"--weights {weights}: {error}") from error
+            raise UserError(f"weights {weights}: {error}") from error
 
     def classes(self, audio: Audio, sample_rate: int | None = None, seconds: float | None = None) -> Tensor:
         """What the model hears of a recording, or of its first seconds: (T,) int16, as `prompts.classes_of` gives it.
@@ -111,21 +113,22 @@ class Voice:
         """
         check_arguments(clips, seed, temperature, top_p, seconds)
         heard = None if prompt is None else self.classes(prompt, sample_rate)
-        samples, how = round(seconds * self.sample_rate), {"seed": seed, "temperature": temperature, "top_p": top_p}
-        return self.quantiser.decode_centre(generate(self.net, samples, clips, prompt=heard, engine=self.engine(), **how))
+        samples = round(seconds * self.sample_rate)
+        return self.quantiser.decode_centre(
+            generate(self.net, samples, clips, prompt=heard, seed=seed, temperature=temperature, top_p=top_p, engine=self.engine())
+        )
 
 
 def load(
-    path: Path | str, net: AutoregressiveNet | None = None, scaling: Scaling | None = None, device: str | torch.device = "cpu"
+    path: Path | str, scaling: Scaling | None = None, device: str | torch.device = "cpu", net: AutoregressiveNet | None = None
 ) -> Voice:
     """A run's model (the best, or else the last), or that of a checkpoint; with averaged weights where it was trained with them.
 
     Args:
         path: a run's folder, or a checkpoint.
-        net: takes the weights, where they are not HarmonicRNN's: those of a baseline or of a module of one's own; None builds HarmonicRNN
-            as the checkpoint describes it.
         scaling: what samples are scaled by; None for what the run's config.yaml says.
         device: where it is to work.
+        net: takes the weights: the model of a baseline or of a module of one's own. None builds HarmonicRNN as the checkpoint describes it.
 
     Raises:
         UserError: there is no such checkpoint, or it cannot be used.
@@ -135,40 +138,43 @@ def load(
         checkpoints = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
         path = next((checkpoint for checkpoint in checkpoints if checkpoint.is_file()), checkpoints[0])
     checkpoint = read_checkpoint(path)
-    settings = checkpoint["hyper_parameters"]
-    if "sample_rate" not in settings or "law" not in settings:
+    settings = checkpoint.get("hyper_parameters", {})
+    if not {"sample_rate", "law"} <= settings.keys():
         raise UserError(f"{path}: is of {_class_of(settings)}, which is no autoregressive model")
     net = _built(settings, path) if net is None else net
     quantiser, rate = Quantiser(net.bits, settings["law"]), settings["sample_rate"]
     check_fits(checkpoint, net, path, prefix=NET, known={"law": quantiser.law, "sample_rate": rate})
     net.load_state_dict(net_weights(checkpoint))
-    if scaling is None:
-        scaling = _data_settings(path).get("scaling")
-    return Voice(net.to(device).eval(), quantiser, rate, scaling, path)
+    return Voice(net.to(device).eval(), quantiser, rate, scaling or _scaling(path), path)
 
 
 def _built(settings: dict[str, Any], path: Path) -> HarmonicRNN:
     """The untrained model that a checkpoint's hyperparameters describe."""
-    if (kind := _class_of(settings)) != HARMONIC:
-        raise UserError(f"{path}: is of {kind}, whose model is not known here: build it, and hand it over with load(path, net=...)")
-    own = {key: settings[key] for key in signature(HarmonicRNN).parameters if key in settings}
-    if "levels" in own:
-        own["levels"] = [LevelSpec(**level) if isinstance(level, dict) else level for level in own["levels"]]
+    accepted = signature(HarmonicRNN).parameters
+    strange = [key for key in settings if key not in {*accepted, *TRAINING} and not key.startswith("_")]
+    if (kind := _class_of(settings)) != HARMONIC or strange:
+        what = kind if kind != HARMONIC else f"a model with {', '.join(strange)}"
+        raise UserError(f"{path}: is of {what}, which is not known here: build its model, and hand it over with load(path, net=...)")
+    own = {key: value for key, value in settings.items() if key in accepted}
     try:
+        if "levels" in own:
+            own["levels"] = [LevelSpec(**level) if isinstance(level, dict) else level for level in own["levels"]]
         return HarmonicRNN(**own)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: its hyperparameters describe no HarmonicRNN: {error}") from error
 
 
 def _class_of(settings: dict[str, Any]) -> str:
-    """The class path of the module that a checkpoint was made by."""
-    place, _, kind = current(settings.get("_class_path", HARMONIC)).rpartition(".")
-    return f"{place.split('.')[0]}.{kind}" if place.startswith("lightning_modules.") else f"{place}.{kind}"
+    """The class path of the module that a checkpoint was made by, as users write it; that of HarmonicRNN's where it says none."""
+    return re.sub(r"^lightning_modules\..*\.", "lightning_modules.", current(str(settings.get("_class_path", HARMONIC))))
 
 
-def _data_settings(checkpoint: Path) -> dict[str, Any]:
-    """Of the run that a checkpoint lies in; none where it lies elsewhere."""
+def _scaling(checkpoint: Path) -> Scaling | None:
+    """That of the run that a checkpoint lies in; None where it lies elsewhere."""
+    from omegaconf import OmegaConf  # here, as it takes longer to load than most of the library
+
     config = checkpoint.resolve().parents[1] / "config.yaml"
     if checkpoint.resolve().parent.name != "checkpoints" or not config.is_file():
-        return {}
-    return dict(OmegaConf.select(OmegaConf.load(config), "data.init_args", default={}))
+        return None
+    found: Scaling | None = OmegaConf.select(OmegaConf.load(config), "data.init_args.scaling")
+    return found

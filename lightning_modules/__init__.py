@@ -3,7 +3,6 @@
 import torch
 
 from harmonicrnn.checkpoints import FORMAT, read_checkpoint
-from harmonicrnn.models import LevelSpec
 from lightning_modules.autoregressive_module import AutoregressiveModule
 from lightning_modules.baseline_modules import CountsModule, WaveNetModule
 from lightning_modules.digit_module import DigitModule
@@ -11,8 +10,8 @@ from lightning_modules.harmonic_module import HarmonicModule
 from lightning_modules.loading import load_module, load_voice
 from lightning_modules.optimizer import OptimizerConfig
 
-# Checkpoints are loaded without running code; these two are plain records that a module built by hand keeps among its hyperparameters.
-torch.serialization.add_safe_globals([OptimizerConfig, LevelSpec])
+# Checkpoints are loaded without running code; this is a plain record that a module built by hand keeps among its hyperparameters.
+torch.serialization.add_safe_globals([OptimizerConfig])
 
 __all__ = [
     "FORMAT",

@@ -34,4 +34,4 @@ def load_voice(path: Path, scaling: Scaling | None = None, device: str | torch.d
     Raises:
         UserError: the checkpoint cannot be used, or was made by something else.
     """
-    return load(path, load_module(path).net, scaling, device)
+    return load(path, scaling, device, load_module(path).net)

@@ -33,7 +33,7 @@ def test_from_fit_to_generate(run, folder, name):
     assert run("test") == 0
     report = json.loads((version / "nll_test.json").read_text())
     assert 0 < report["bits_per_sample"] < 6
-    assert load(version).nll(np.zeros(100, dtype=np.float32), 16_000) > 0
+    assert load(version, net=module.net).nll(np.zeros(100, dtype=np.float32), 16_000) > 0
     assert run("generate --seconds 0.002 --clips 1 --out clips") == 0
     assert np.load(folder / "clips/clip_0000.npy").shape == (32,)
 

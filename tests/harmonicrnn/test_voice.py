@@ -1,4 +1,4 @@
-"""What scripts do with a trained model, on the run of a tiny training."""
+"""What scripts do with a trained model: on the run of a tiny training, on one made before version 0.2, and on those of other modules."""
 
 import json
 import math
@@ -11,14 +11,15 @@ import torch
 
 from cli import main
 from cli.detector_reference import usual_sound
-from harmonicrnn import load
-from harmonicrnn.audio import extremes, read_mono, scale
+from harmonicrnn import Voice, load
+from harmonicrnn.audio import Quantiser, extremes, read_mono, scale
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import generate
-from harmonicrnn.models import sample_nats
-from lightning_modules import HarmonicModule
+from harmonicrnn.models import HarmonicRNN, LevelSpec, WaveNet, sample_nats
+from lightning_modules import AutoregressiveModule, HarmonicModule, OptimizerConfig, WaveNetModule
 from tests.audio_files import make_sc09, tone
 from tests.cli.conftest import CONFIG
+from tests.harmonicrnn.test_checkpoints import RUN, save
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -84,6 +85,52 @@ def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
     assert load(alone).generate(0.001).shape == (1, 16)
     with pytest.raises(UserError, match="there is no such checkpoint"):
         load(tmp_path)
+
+
+def test_a_run_made_before_version_0_2():
+    """Its likelihood and its samples are those that the code which made it gave."""
+    voice, t = load(RUN), np.arange(4000) / 8000
+    assert (voice.scaling, voice.sample_rate, voice.quantiser) == ("clip", 8000, Quantiser(8, "mu-law"))
+    audio = 0.5 * np.sin(2 * np.pi * 220 * t) + 0.3 * np.sin(2 * np.pi * 331 * t)
+    assert voice.nll(audio.astype(np.float32)) == pytest.approx(8.160971672976899, abs=1e-5)
+    drawn = [85, 32, 24, 43, 62, 22, 30, 23, 113, 180, 243, 13, 149, 231, 107, 48, 22, 147, 38, 204, 233, 218, 16, 130]
+    assert generate(voice.net, 24, seed=3).tolist() == [drawn]
+
+
+class OwnModule(AutoregressiveModule):
+    def __init__(self, width: int = 8) -> None:
+        super().__init__(small_model(width), OptimizerConfig(), None, 8000, "linear")
+
+
+def small_model(width: int = 8) -> HarmonicRNN:
+    return HarmonicRNN([LevelSpec(width, 1)], heads=2, bits=5)
+
+
+def small_wavenet() -> WaveNet:
+    return WaveNet(width=8, skip=8, cycle=3, bits=5)
+
+
+WAVENET = {"width": 8, "skip": 8, "cycle": 3, "bits": 5, "sample_rate": 8000}
+OTHERS = {
+    "lightning_modules.WaveNetModule": (WaveNetModule, WAVENET, "lightning_modules.baselines.WaveNetModule", small_wavenet),
+    "a model with width, skip, cycle": (WaveNetModule, WAVENET, None, small_wavenet),
+    "my_package.OwnModule": (OwnModule, {}, "my_package.OwnModule", small_model),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_of_other_modules_are_handed_over(name, tmp_path):
+    kind, settings, class_path, build = OTHERS[name]
+    module = kind(**settings)
+    path = save(tmp_path / "a.ckpt", module, **({} if class_path is None else {"_class_path": class_path}))
+    with pytest.raises(UserError, match=rf"a\.ckpt: is of {name}, which is not known here: .* load\(path, net=\.\.\.\)"):
+        load(path)
+    audio = tone(300, 1, 8000)
+    voice = load(path, "none", net=build())
+    assert voice.sample_rate == 8000
+    assert voice.nll(audio) == Voice(module.net.eval(), module.quantiser, 8000, "none", path).nll(audio)
+    with pytest.raises(UserError, match=r"a\.ckpt: .* its architecture differs"):
+        load(path, net=small_model(16))
 
 
 def test_what_is_usual_is_measured_once(version, tmp_path, monkeypatch):
