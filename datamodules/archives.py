@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -24,14 +24,8 @@ PIECE = 1 << 20
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
 
 
-@dataclass(frozen=True)
-class Member:
-    """A part of an archive: its name as spelt there, its size in bytes as declared, "file", "folder" or what else it is, its content."""
-
-    name: str
-    size: int
-    kind: str
-    open: Callable[[], IO[bytes]]
+Member = tuple[str, int, str, Callable[[], IO[bytes]]]
+"""A part of an archive: its name as spelt there, its size in bytes as declared, "file", "folder" or what else it is, its content."""
 
 
 def unpack(archive: Path, target: Path, limit: int) -> None:
@@ -61,24 +55,24 @@ def unpack(archive: Path, target: Path, limit: int) -> None:
 
 def _write(archive: Path, members: Iterator[Member], target: Path, limit: int) -> None:
     total = 0
-    for count, member in enumerate(members, 1):
-        where = f"{archive}: holds {member.name!r}"
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or "\0" in member.name:
+    for count, (spelt, size, kind, content) in enumerate(members, 1):
+        where = f"{archive}: holds {spelt!r}"
+        name = PurePosixPath(spelt)
+        if name.is_absolute() or ".." in name.parts or "\0" in spelt:
             raise UserError(f"{where}, which would lie outside the folder it is unpacked to")
-        if member.kind not in ("file", "folder"):
-            raise UserError(f"{where}, {member.kind}; only files and folders are unpacked")
-        total += member.size
-        if member.size < 0 or total > limit or count > MAX_MEMBERS:
+        if kind not in ("file", "folder"):
+            raise UserError(f"{where}, {kind}; only files and folders are unpacked")
+        total += size
+        if size < 0 or total > limit or count > MAX_MEMBERS:
             raise UserError(f"{archive}: holds more than the {limit / 1e9:.3g} GB or the {MAX_MEMBERS:,} files that can be right")
         path = target / name
         try:
-            if member.kind == "folder":
+            if kind == "folder":
                 path.mkdir(parents=True, exist_ok=True)
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            with member.open() as content, path.open("xb") as out:
-                shutil.copyfileobj(content, out, PIECE)
+            with content() as source, path.open("xb") as out:
+                shutil.copyfileobj(source, out, PIECE)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise UserError(f"{where} twice") from error
 
@@ -93,14 +87,14 @@ def _zip_members(file: IO[bytes]) -> Iterator[Member]:
                 kind = "a link" if form == stat.S_IFLNK else "a device"
             elif info.flag_bits & 1:
                 kind = "an encrypted file"
-            yield Member(info.filename, info.file_size, kind, lambda info=info: archive.open(info))
+            yield info.filename, info.file_size, kind, partial(archive.open, info)
 
 
 def _tar_members(file: IO[bytes]) -> Iterator[Member]:
     with gzip.open(file) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for info in archive:
             kind = "folder" if info.isdir() else "file" if info.isfile() else "a link" if info.issym() or info.islnk() else "a device"
-            yield Member(info.name, info.size, kind, lambda info=info: archive.extractfile(info))
+            yield info.name, info.size, kind, partial(archive.extractfile, info)
         # To tarfile a broken or missing header is as good an end as the blocks of zeros that mark it.
         stream.seek(archive.offset)
         if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:

@@ -80,8 +80,22 @@ class StreamLoader(EvaluationLoader):
 
     @cached_property
     def fingerprint(self) -> dict[str, str | int | None]:
-        """What the samples of a batch follow from, by the settings' names: equal here, equal samples in each batch of that number."""
-        return fingerprint(self.batches.order, self.dataset)  # type: ignore[arg-type]
+        """What the samples of a batch follow from, by the settings' names: equal here, equal samples in each batch of that number.
+
+        Of the recordings it is a summary of their number, names and lengths.
+        """
+        order, dataset = self.batches.order, self.dataset
+        assert isinstance(dataset, ClipDataset)
+        lengths = dataset.source.lengths
+        names = [entry.source for entry in dataset.source.entries] if isinstance(dataset.source, Recordings) else []
+        digest = sha256(repr([*lengths, *names]).encode()).hexdigest()[:16]
+        return {
+            "order": type(order).__name__.lower(),
+            "batch_size": order.batch_size,
+            "clip_samples": dataset.clip_samples,
+            "seed": order.seed,
+            "root": f"{len(lengths)} training recordings of {sum(lengths)} samples (names and lengths: {digest})",
+        } | dataset.settings
 
     def state_dict(self) -> dict[str, Any]:
         return {"given": self.given, "of": self.fingerprint}
@@ -96,17 +110,3 @@ class StreamLoader(EvaluationLoader):
                     "samples: set it back, or start anew from the weights with --model.init_from FILE"
                 )
         self.given = state["given"]
-
-
-def fingerprint(order: Clips | Crops | Sequential, dataset: ClipDataset) -> dict[str, str | int | None]:
-    """What the samples of each batch follow from; of the recordings a summary of their number, names and lengths."""
-    source = dataset.source
-    names = [entry.source for entry in source.entries] if isinstance(source, Recordings) else []
-    digest = sha256(repr([*source.lengths, *names]).encode()).hexdigest()[:16]
-    return {
-        "order": type(order).__name__.lower(),
-        "batch_size": order.batch_size,
-        "clip_samples": dataset.clip_samples,
-        "seed": order.seed,
-        "root": f"{len(source.lengths)} training recordings of {sum(source.lengths)} samples (names and lengths: {digest})",
-    } | dataset.settings

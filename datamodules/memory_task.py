@@ -15,24 +15,20 @@ memory and (N + (b - 1) M) / T with it, of N samples of noise, M of motifs, R of
 """
 
 import hashlib
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.audio_datamodule import AudioDataModule
 from datamodules.clip_dataset import ClipDataset
-from datamodules.manifest import Entry
+from datamodules.generated_audio import GeneratedDataModule, GeneratedRecordings
 from datamodules.orders import Piece
-from datamodules.synthetic import SPLITS
-from harmonicrnn.audio import extremes
 from harmonicrnn.audio.dataset import Batch, Split
 from harmonicrnn.errors import UserError
 
 
-class Memory(AudioDataModule):
+class Memory(GeneratedDataModule):
     """Motifs that come back, made on the fly; recording i of a split is a function of (seed, split, i) alone.
 
     Clips of k + grid samples cut each repeat off from its motif, which is the control for what remembering is worth; where the state is
@@ -79,7 +75,7 @@ class Memory(AudioDataModule):
             )
         self.distance, self.min_distance, self.motif, self.grid = distance, min_distance, motif, grid
         self.pairs, self.recordings, self.counted = pairs, recordings, counted
-        super().__init__(root=Path(), bits=bits, scaling=scaling, clip_samples=clip_samples or self.recording_samples, **kwargs)
+        super().__init__(bits=bits, scaling=scaling, clip_samples=clip_samples or self.recording_samples, **kwargs)
 
     @property
     def period(self) -> int:
@@ -97,17 +93,12 @@ class Memory(AudioDataModule):
         distance = self.distance if self.min_distance is None else f"{self.min_distance} to {self.distance}"
         return f"{super().protocol}, motifs of {self.motif} samples that come back after {distance}, counted: {self.counted}"
 
-    def files(self) -> dict[Split, list[Path]]:
-        """None."""
-        return {split: [] for split in SPLITS}
-
-    def prepare(self, processes: int | None = None, verify: bool = False) -> dict[str, Entry]:
-        """Nothing to prepare."""
-        return {}
-
     def make_dataset(self, split: Split) -> ClipDataset:
-        count = self.recordings if split == "train" else max(1, self.recordings // 8)
-        return _Counted(_Made(self, split, count), self.clip_samples, self.quantiser, self.scaling)
+        recordings = self.recordings_of(split, self.recordings, self.recording_samples)
+        return CountedClips(recordings, self.clip_samples, self.quantiser, self.scaling)
+
+    def make(self, split: Split, index: int) -> Tensor:
+        return self.quantiser.decode_centre(torch.from_numpy(self.classes(split, index)))
 
     def audio(self, split: Split, index: int) -> Tensor:
         """A clip as it is heard, with what does not count: float32 (T,) in [-1, 1]."""
@@ -115,7 +106,7 @@ class Memory(AudioDataModule):
 
     def classes(self, split: Split, index: int) -> np.ndarray:
         """The classes of a recording, int64 (recording_samples,)."""
-        random = np.random.default_rng([self.seed, SPLITS.index(split), index])
+        random = self.random(split, index)
         q = 2**self.bits
         loud = np.r_[1 : q // 4 + 1, q - 1 - q // 4 : q - 1]
         classes = random.integers(q // 2 - 1, q // 2 + 1, self.recording_samples)
@@ -147,24 +138,10 @@ class Memory(AudioDataModule):
         return hashlib.sha256(made_of.encode() + self.classes(split, 0).tobytes()).hexdigest()
 
 
-class _Made:
-    """Recordings made when they are asked for."""
-
-    def __init__(self, data: Memory, split: Split, count: int) -> None:
-        self.data, self.split = data, split
-        self.lengths = [data.recording_samples] * count
-
-    def samples(self, recording: int, start: int, stop: int) -> Tensor:
-        return self.data.quantiser.decode_centre(torch.from_numpy(self.data.classes(self.split, recording)[start:stop]))
-
-    def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
-        return extremes(self.samples(recording, start, stop))
-
-
-class _Counted(ClipDataset):
+class CountedClips(ClipDataset):
     """Clips of which the data says which samples count."""
 
-    source: _Made
+    source: GeneratedRecordings
 
     @property
     def settings(self) -> dict[str, str | int | None]:

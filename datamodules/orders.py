@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heapreplace
 from itertools import chain, count, islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,14 +29,6 @@ class Piece(NamedTuple):
 
 
 RESTING = Piece(0, 0, 0, -1, 0)
-
-
-class Order(Protocol):
-    """Batches of an epoch, and their number."""
-
-    def batches(self, epoch: int) -> Iterator[list[Piece]]: ...
-
-    def __len__(self) -> int: ...
 
 
 def clip_table(lengths: Sequence[int], clip_samples: int, keep_tails: bool) -> list[Piece]:

@@ -190,42 +190,28 @@ def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> En
     Raises:
         UserError: the shard cannot be written.
     """
-    path = root / entry.source
-    low: list[int] = []
-    high: list[int] = []
-    digest, length, overshoots, rest = hashlib.sha256(), 0, 0, np.zeros(0, np.int16)
+    path, shard, overshoots = root / entry.source, shard_path(shards, entry.source), 0
     try:
-        with replacing(shard_path(shards, entry.source)) as file:
+        with replacing(shard) as file:
             for piece in stream_mono(path, sample_rate):
                 levels = np.rint(piece * FULL_SCALE)
                 overshoots += int(np.count_nonzero(np.abs(levels) > FULL_SCALE))
-                samples = np.clip(levels, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
-                content = samples.tobytes()
-                file.write(content)
-                digest.update(content)
-                length += len(samples)
-                blocks = np.concatenate([rest, samples])
-                whole = len(blocks) // BLOCK * BLOCK
-                low += blocks[:whole].reshape(-1, BLOCK).min(axis=1).tolist()
-                high += blocks[:whole].reshape(-1, BLOCK).max(axis=1).tolist()
-                rest = blocks[whole:]
+                file.write(np.clip(levels, -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes())
+        samples = np.memmap(shard, "<i2", "r")
     except UserError as error:
         return replace(entry, error=str(error))
     except OSError as error:
         raise UserError(f"{shards}: the shard of {path} cannot be written: {error.strerror or error}") from error
-    if len(rest):
-        low.append(int(rest.min()))
-        high.append(int(rest.max()))
-    source = probe(path)
+    source, blocks = probe(path), np.arange(0, len(samples), BLOCK)
     return replace(
         entry,
         rate=source.rate,
         channels=source.channels,
-        length=length,
-        checksum=digest.hexdigest(),
+        length=len(samples),
+        checksum=hashlib.sha256(samples).hexdigest(),
         overshoots=overshoots,
-        low=tuple(low),
-        high=tuple(high),
+        low=tuple(np.minimum.reduceat(samples, blocks).tolist()),
+        high=tuple(np.maximum.reduceat(samples, blocks).tolist()),
     )
 
 
