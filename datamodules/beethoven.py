@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from datamodules.downloads import HubArchive
+from datamodules.downloads import Archive
 from datamodules.hub_wavs import HubWavs
 
 
@@ -16,7 +16,7 @@ class Beethoven(HubWavs):
         kwargs: As for every dataset.
     """
 
-    archive = HubArchive("krandiash/beethoven", "beethoven.zip", unpacked=1_300_000_000)
+    archive = Archive("hf://datasets/krandiash/beethoven/beethoven.zip", unpacked=1_300_000_000)
 
     def __init__(self, root: Path = Path("data/beethoven"), download: bool = False, **kwargs: Any) -> None:
         super().__init__(root, download, **kwargs)

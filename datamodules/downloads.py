@@ -24,74 +24,57 @@ from datamodules.audio_datamodule import AudioDataModule
 from datamodules.sole_process import sole_process
 from harmonicrnn.errors import UserError
 
+HUB = "hf://datasets/"
 ATTEMPTS = 5  # at a whole file, of a server that sends no parts
 
 
 @dataclass(frozen=True)
-class WebArchive:
-    """An archive at a URL.
+class Archive:
+    """What a dataset is published as.
 
     Args:
-        url: Its address.
-        sha256: Its published checksum.
+        url: Its address; `hf://datasets/OWNER/NAME/FILE` in a dataset of the Hugging Face hub, fetched with the user's own login.
         unpacked: The most bytes its content may have.
+        sha256: Its published checksum; the hub tells it itself.
     """
 
     url: str
-    sha256: str
     unpacked: int
+    sha256: str | None = None
 
     @property
     def name(self) -> str:
+        """Of its file."""
         return self.url.rsplit("/", 1)[-1]
 
     @property
-    def headers(self) -> dict[str, str]:
-        """Of a request: the file is wanted as it is stored, for that is what the length and the checksum are of."""
-        return {"Accept-Encoding": "identity"}
+    def dataset(self) -> str:
+        """`OWNER/NAME` on the hub, or nothing."""
+        return self.url.removeprefix(HUB).rsplit("/", 1)[0] if self.url.startswith(HUB) else ""
+
+    def request(self) -> tuple[str, dict[str, str]]:
+        """Address and headers: the file is wanted as it is stored, which its length and checksum are of."""
+        from huggingface_hub import get_token, hf_hub_url  # imported where the user asked for a download
+        from huggingface_hub.utils import build_hf_headers
+
+        headers = {"Accept-Encoding": "identity"}
+        if not self.dataset:
+            return self.url, headers
+        return hf_hub_url(self.dataset, self.name, repo_type="dataset"), build_hf_headers(token=get_token()) | headers
 
     def size_and_checksum(self) -> tuple[int | None, str | None]:
-        """As its server tells it, or as it is published."""
-        from huggingface_hub.utils import hf_raise_for_status, http_backoff  # imported where the user asked for a download
+        """Bytes, and SHA-256, as far as its server tells them."""
+        from huggingface_hub import get_hf_file_metadata
+        from huggingface_hub.utils import hf_raise_for_status, http_backoff
 
-        response = http_backoff("HEAD", self.url, headers=self.headers)
+        url, headers = self.request()
+        if self.dataset:
+            metadata = get_hf_file_metadata(url, headers=headers, retry_on_errors=True)
+            return metadata.size, metadata.etag
+        response = http_backoff("HEAD", url, headers=headers)
         hf_raise_for_status(response)
         length = response.headers.get("Content-Length", "")
         return int(length) if length.isdigit() else None, self.sha256
-
-
-@dataclass(frozen=True)
-class HubArchive:
-    """An archive in a gated dataset of the Hugging Face hub, fetched with the user's own login.
-
-    Args:
-        dataset: Its name, `owner/name`.
-        name: Of the file in it.
-        unpacked: The most bytes its content may have.
-    """
-
-    dataset: str
-    name: str
-    unpacked: int
-
-    @property
-    def url(self) -> str:
-        from huggingface_hub import hf_hub_url
-
-        return hf_hub_url(self.dataset, self.name, repo_type="dataset")
-
-    @property
-    def headers(self) -> dict[str, str]:
-        from huggingface_hub import get_token
-        from huggingface_hub.utils import build_hf_headers
-
-        return build_hf_headers(token=get_token()) | {"Accept-Encoding": "identity"}
-
-    def size_and_checksum(self) -> tuple[int | None, str | None]:
-        from huggingface_hub import get_hf_file_metadata
-
-        metadata = get_hf_file_metadata(self.url, headers=self.headers, retry_on_errors=True)
-        return metadata.size, metadata.etag
 
 
 class FetchedDataModule(AudioDataModule):
@@ -103,7 +86,7 @@ class FetchedDataModule(AudioDataModule):
         kwargs: As for every dataset.
     """
 
-    archive: WebArchive | HubArchive
+    archive: Archive
 
     def __init__(self, root: Path, download: bool = False, **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
@@ -119,7 +102,7 @@ class FetchedDataModule(AudioDataModule):
             fetch_dataset(self.root, self.archive, self.holds_data)
 
 
-def fetch_dataset(root: Path, archive: WebArchive | HubArchive, holds_data: Callable[[Path], bool]) -> None:
+def fetch_dataset(root: Path, archive: Archive, holds_data: Callable[[Path], bool]) -> None:
     """Fetch a dataset, unless it is there.
 
     Args:
@@ -144,7 +127,7 @@ def fetch_dataset(root: Path, archive: WebArchive | HubArchive, holds_data: Call
         raise UserError(f"{work}: {archive.name} cannot be unpacked or written there: {error.strerror or error}") from error
 
 
-def _fetch(root: Path, work: Path, archive: WebArchive | HubArchive, holds_data: Callable[[Path], bool]) -> None:
+def _fetch(root: Path, work: Path, archive: Archive, holds_data: Callable[[Path], bool]) -> None:
     if root.exists() and any(root.iterdir()):
         raise UserError(f"{root}: holds other things than the dataset; empty it, or name another folder with --data.root")
     path, unpacked = work / archive.name, work / "unpacked"
@@ -165,7 +148,7 @@ def _fetch(root: Path, work: Path, archive: WebArchive | HubArchive, holds_data:
     home.replace(root)
 
 
-def _download(archive: WebArchive | HubArchive, path: Path) -> None:
+def _download(archive: Archive, path: Path) -> None:
     """Completes `PATH.part`, and gives it its name when its checksum is right."""
     from huggingface_hub.file_download import http_get
 
@@ -179,9 +162,10 @@ def _download(archive: WebArchive | HubArchive, path: Path) -> None:
             part.unlink()
             there = 0
         _check_space(path.parent, size - there, archive.unpacked)
-        with _Part(part, archive.url, size) as file:
+        url, headers = archive.request()
+        with _Part(part, url, size) as file:
             if there < size:
-                http_get(archive.url, file, resume_size=there, headers=archive.headers, displayed_filename=archive.name)
+                http_get(url, file, resume_size=there, headers=headers, displayed_filename=archive.name)
     with progress.open(part, "rb", description="Checking", transient=True) as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != checksum:
@@ -210,17 +194,16 @@ class _Part(io.BufferedWriter):
 
 
 @contextmanager
-def _told(archive: WebArchive | HubArchive) -> Iterator[None]:
+def _told(archive: Archive) -> Iterator[None]:
     """Raises UserError where the server, or the way to it, fails."""
     from huggingface_hub.errors import GatedRepoError, HTTPError
 
     try:
         yield
     except GatedRepoError as error:
-        name = archive.dataset if isinstance(archive, HubArchive) else archive.url
         raise UserError(
-            f"{name}: this dataset is gated: accept its terms at https://huggingface.co/datasets/{name}, log in with `hf auth login` "
-            "(or set HF_TOKEN), and try again"
+            f"{archive.dataset}: this dataset is gated: accept its terms at https://huggingface.co/datasets/{archive.dataset}, log in with "
+            "`hf auth login` (or set HF_TOKEN), and try again"
         ) from error
     except (HTTPError, ConnectionError) as error:
         reason = " ".join(str(error).split())

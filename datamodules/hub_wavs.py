@@ -5,7 +5,7 @@ from pathlib import Path
 from natsort import natsorted
 
 from datamodules.audio_folder import split_by_order
-from datamodules.downloads import FetchedDataModule, HubArchive
+from datamodules.downloads import FetchedDataModule
 from harmonicrnn.audio.dataset import Split
 from harmonicrnn.audio.folders import visible
 from harmonicrnn.errors import UserError
@@ -15,7 +15,6 @@ class HubWavs(FetchedDataModule):
     """WAV files, split 88/6/6 in natural order of their names; rests shorter than a clip are dropped."""
 
     keep_tails = False
-    archive: HubArchive
 
     @staticmethod
     def holds_data(folder: Path) -> bool:

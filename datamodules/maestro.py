@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.downloads import FetchedDataModule, WebArchive
+from datamodules.downloads import Archive, FetchedDataModule
 from harmonicrnn.audio.dataset import SPLITS, Split
 from harmonicrnn.errors import UserError
 
@@ -24,7 +24,7 @@ class Maestro(FetchedDataModule):
     """
 
     keep_tails = False
-    archive = WebArchive(
+    archive = Archive(
         "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0.zip",
         sha256="6680fea5be2339ea15091a249fbd70e49551246ddbd5ca50f1b2352c08c95291",
         unpacked=125_000_000_000,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.downloads import FetchedDataModule, WebArchive
+from datamodules.downloads import Archive, FetchedDataModule
 from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio.dataset import Split
 from harmonicrnn.audio.folders import visible
@@ -25,7 +25,7 @@ class SC09(FetchedDataModule):
         kwargs: As for every dataset.
     """
 
-    archive = WebArchive(
+    archive = Archive(
         "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
         sha256="af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
         unpacked=4_000_000_000,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from datamodules.downloads import HubArchive
+from datamodules.downloads import Archive
 from datamodules.hub_wavs import HubWavs
 
 
@@ -16,7 +16,7 @@ class YouTubeMix(HubWavs):
         kwargs: As for every dataset.
     """
 
-    archive = HubArchive("krandiash/youtubemix", "youtube_mix.zip", unpacked=600_000_000)
+    archive = Archive("hf://datasets/krandiash/youtubemix/youtube_mix.zip", unpacked=600_000_000)
 
     def __init__(self, root: Path = Path("data/youtube_mix"), download: bool = False, **kwargs: Any) -> None:
         super().__init__(root, download, **kwargs)

@@ -7,13 +7,14 @@ import os
 import resource
 import signal
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import soundfile
 
 from datamodules import SC09, Beethoven, Maestro, YouTubeMix, archives, downloads
-from datamodules.downloads import WebArchive
+from datamodules.downloads import Archive
 from harmonicrnn.errors import UserError
 from tests.audio_files import make_sc09, tone
 from tests.datamodules.server import Server
@@ -51,7 +52,7 @@ def archive(server, tmp_path):
     content = make_zip(tmp_path / "made.zip", {f"set/{name}": data for name, data in CONTENT.items()}).read_bytes()
     (tmp_path / "made.zip").unlink()
     server.files["/some/set.zip"] = content
-    return WebArchive(f"{server.url}/some/set.zip", hashlib.sha256(content).hexdigest(), LIMIT)
+    return Archive(f"{server.url}/some/set.zip", LIMIT, hashlib.sha256(content).hexdigest())
 
 
 def fetch(tmp_path, archive):
@@ -154,11 +155,11 @@ def test_a_server_that_refuses(tmp_path, server, archive, status, told):
 def test_no_server(tmp_path, archive):
     with Server() as gone:
         pass
-    failing(tmp_path, WebArchive(f"{gone.url}/set.zip", archive.sha256, LIMIT), "set.zip: could not be downloaded")
+    failing(tmp_path, replace(archive, url=f"{gone.url}/set.zip"), "set.zip: could not be downloaded")
 
 
 def test_a_server_that_sends_more_than_it_declared(tmp_path, server, archive, monkeypatch):
-    monkeypatch.setattr(WebArchive, "size_and_checksum", lambda self: (10_000, self.sha256))
+    monkeypatch.setattr(Archive, "size_and_checksum", lambda self: (10_000, self.sha256))
     failing(tmp_path, archive, "sends more than the 10000 bytes")
     assert (tmp_path / "data/set.download/set.zip.part").stat().st_size <= 10_000
 
@@ -228,7 +229,7 @@ def test_an_archive_of_something_else(tmp_path, server, archive):
 def test_an_archive_that_would_escape(tmp_path, server):
     content = make_zip(tmp_path / "evil.zip", {"../../out.wav": b"x"}).read_bytes()
     server.files["/evil.zip"] = content
-    evil = WebArchive(f"{server.url}/evil.zip", hashlib.sha256(content).hexdigest(), LIMIT)
+    evil = Archive(f"{server.url}/evil.zip", LIMIT, hashlib.sha256(content).hexdigest())
     failing(tmp_path, evil, "would lie outside the folder.*remove that file")
     assert not list(tmp_path.rglob("out.wav"))
 
@@ -298,7 +299,7 @@ def test_published_facts():
 def on_server(server, monkeypatch, dataset, path, content):
     server.files[path] = content
     checksum = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(dataset, "archive", WebArchive(f"{server.url}{path}", checksum, dataset.archive.unpacked // 1000))
+    monkeypatch.setattr(dataset, "archive", Archive(f"{server.url}{path}", dataset.archive.unpacked // 1000, checksum))
 
 
 def test_sc09(tmp_path, server, monkeypatch):
@@ -323,7 +324,7 @@ def test_maestro(tmp_path, server, monkeypatch):
 
 @pytest.mark.parametrize("dataset", [SC09, Maestro, YouTubeMix, Beethoven])
 def test_nothing_is_fetched_unasked_or_twice(tmp_path, monkeypatch, dataset):
-    monkeypatch.setattr(type(dataset.archive), "size_and_checksum", lambda archive: pytest.fail("the network was asked"))
+    monkeypatch.setattr(Archive, "size_and_checksum", lambda archive: pytest.fail("the network was asked"))
     with pytest.raises(UserError, match=r"--data\.download true"):
         dataset(tmp_path / "none").prepare_data()
     assert not list(tmp_path.iterdir())
