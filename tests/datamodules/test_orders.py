@@ -3,12 +3,9 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 
-from datamodules import Synthetic
-from datamodules.loader import RankBatches, StreamLoader
-from datamodules.orders import RESTING, Clips, Crops, Sequential, clip_table
+from datamodules.orders import RESTING, Clips, Crops, Piece, Sequential, clip_table
 
 LENGTHS = [1000, 130, 480, 30, 300, 720, 50]
 T = 100
@@ -110,20 +107,8 @@ def test_whole_files_are_evaluated_once(lanes):
     assert sorted(pieces) == sorted(piece._replace(context=piece.start) for piece in clip_table(LENGTHS, T, keep_tails=True))
 
 
-@pytest.mark.parametrize("order", ["clips", "crops", "sequential"])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_goes_on_from_its_state_with_any_workers_and_ranks(order, workers):
-    data = Synthetic(clips=10, clip_samples=64, batch_size=4, num_workers=0, order=order, scaling="none")
-    data.setup("fit")
-    whole = StreamLoader(data.datasets["train"], RankBatches(data.order_of("train"), 0, 1), 0)
-    expected = [batch for _ in range(3) for batch in whole]
-    for given in (0, 1, len(whole), len(whole) + 1):
-        resumed = []
-        for rank in range(2):
-            loader = StreamLoader(data.datasets["train"], RankBatches(data.order_of("train"), rank, 2), workers)
-            loader.load_state_dict({"given": given})
-            resumed.append(list(loader))
-            assert loader.state_dict()["given"] == given + len(resumed[0])
-        for i, parts in enumerate(zip(*resumed, strict=True)):
-            assert torch.equal(torch.cat([part.clip for part in parts]), expected[given + i].clip)
-            assert torch.equal(torch.cat([part.classes for part in parts]), expected[given + i].classes)
+def test_clip_table():
+    kept = [(0, 0, 4), (0, 4, 8), (0, 8, 10), (1, 0, 3), (2, 0, 4)]
+    assert clip_table([10, 3, 4], 4, keep_tails=True) == [Piece(*place, i) for i, place in enumerate(kept)]
+    dropped = [(0, 0, 4), (0, 4, 8), (2, 0, 4)]
+    assert clip_table([10, 3, 4], 4, keep_tails=False) == [Piece(*place, i) for i, place in enumerate(dropped)]

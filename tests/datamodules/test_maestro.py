@@ -1,44 +1,11 @@
-"""Beethoven, YouTubeMix and MAESTRO: their splits and chunks against a plain re-statement of the protocol."""
-
-import re
-
 import pytest
 import soundfile
 
-from datamodules import AudioFolder, Beethoven, Maestro, YouTubeMix
+from datamodules import Maestro
 from harmonicrnn.errors import UserError
 from tests.audio_files import tone
 
 HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration"
-
-
-def restated_splits(names):
-    names = sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
-    n = len(names)
-    first, second = int(0.88 * n), int((0.88 + (1 - 0.88) / 2) * n)
-    return {"train": names[:first], "validation": names[first:second], "test": names[second:]}
-
-
-@pytest.mark.parametrize("dataset", [Beethoven, YouTubeMix])
-@pytest.mark.parametrize("count", [9, 26])
-def test_splits_and_chunks(tmp_path, dataset, count):
-    lengths = {f"out{i}.wav": 250 + 137 * i % 700 for i in range(count)}
-    for name, length in lengths.items():
-        soundfile.write(tmp_path / name, tone(length, 0), 16_000)
-    data = dataset(tmp_path, clip_samples=200, batch_size=1, num_workers=0)
-    expected = restated_splits(lengths)
-    assert {split: [path.name for path in paths] for split, paths in data.files().items()} == expected
-    data.setup("fit")
-    data.setup("test")
-    for split, names in expected.items():
-        assert len(data._table(split)) == sum(lengths[name] // 200 for name in names)  # tails dropped
-        assert data.clip(split, 0).valid.all()
-
-
-@pytest.mark.parametrize(("dataset", "name"), [(Beethoven, "krandiash/beethoven"), (YouTubeMix, "krandiash/youtubemix")])
-def test_a_missing_folder_says_where_to_get_it(tmp_path, dataset, name):
-    with pytest.raises(UserError, match=f"no WAV files.*{name}.*--data.root"):
-        dataset(tmp_path / "none").setup("fit")
 
 
 def maestro(root, rows, newline="\n", signature="", header=HEADER):
@@ -124,23 +91,6 @@ def test_a_missing_recording_can_be_skipped(tmp_path):
     with pytest.warns(UserWarning, match="1 of 5 recordings .* are missing") as told:
         assert [len(data.files()["train"]) for _ in range(2)] == [2, 2]
     assert len(told) == 1
-
-
-@pytest.mark.parametrize(("dataset", "told"), [(YouTubeMix, "dropped"), (AudioFolder, "padded")])
-def test_recordings_shorter_than_a_clip_and_skipped_ones_are_counted(tmp_path, monkeypatch, dataset, told):
-    lengths = [100, 250, 199, 400, 200, 1, 300, 300, 300, 300, 300, 300]
-    for i, length in enumerate(lengths):
-        soundfile.write(tmp_path / f"out{i}.wav", tone(length, i), 16_000)
-    (tmp_path / "out3.wav").write_text("not audio")
-    summaries = []
-    monkeypatch.setattr("datamodules.audio_datamodule.rank_zero_info", summaries.append)
-    data = dataset(tmp_path, clip_samples=200, batch_size=1, num_workers=0, on_bad_file="skip")
-    with pytest.warns(UserWarning, match=r"skipped: .*out3\.wav"):
-        data.setup("fit")
-    assert summaries[0].startswith("train: 9 recordings, ")
-    assert summaries[0].endswith(f"; 3 of them are shorter than a clip ({told}), 1 more could not be read (skipped)")
-    assert summaries[1].endswith(f"; 0 of them are shorter than a clip ({told}), 0 more could not be read (skipped)")
-    assert len(data._table("train")) == (6 if told == "dropped" else 14)
 
 
 def test_no_table(tmp_path):
