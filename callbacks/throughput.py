@@ -13,7 +13,10 @@ from harmonicrnn.audio.dataset import Batch
 
 class Throughput(Callback):
     """Logs `train/samples_per_second` (`samples/s` in the progress bar): audio samples of all ranks over the wall-clock seconds between
-    two loggings, validation left out."""
+    two loggings, validation left out.
+
+    Lightning's ThroughputMonitor makes the GPU wait after every batch, not only where it logs, and leaves out the progress bar.
+    """
 
     def __init__(self) -> None:
         self._samples, self._seconds = 0, 0.0

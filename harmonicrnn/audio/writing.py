@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 from wave import Wave_write
 
 import numpy as np
@@ -28,22 +28,8 @@ def write_wav(path: Path, samples: np.ndarray, sample_rate: int) -> None:
     soundfile.write(path, pcm16(samples), sample_rate, subtype="PCM_16")
 
 
-class Growing(Protocol):
-    """A mono 16-bit recording that can be played at any time while it grows, also when its process was killed."""
-
-    def write(self, samples: np.ndarray) -> None:
-        """Append samples (n,) in [-1, 1].
-
-        Raises:
-            UserError: the file cannot be written any further.
-        """
-
-    def close(self) -> None:
-        """Nothing more follows."""
-
-
 class GrowingWav:
-    """A `Growing` WAV: its header counts what is there after each write.
+    """A mono 16-bit WAV that can be played at any time while it grows, also when its process was killed: its header counts what is there.
 
     Args:
         path: Of the file, which is made anew.
@@ -58,17 +44,23 @@ class GrowingWav:
         self._wave.setparams((1, 2, sample_rate, 0, "NONE", "not compressed"))
 
     def write(self, samples: np.ndarray) -> None:
+        """Append samples (n,) in [-1, 1].
+
+        Raises:
+            UserError: the file cannot be written any further.
+        """
         with writing(self.path):
             self._wave.writeframes(pcm16(samples).tobytes())
             self._file.flush()
 
     def close(self) -> None:
+        """Nothing more follows."""
         with writing(self.path), self._file:
             self._wave.close()
 
 
 class GrowingFlac:
-    """A `Growing` FLAC. Until it is closed its header does not tell its length, and the last block of 4,096 samples may be missing.
+    """The same as FLAC. Until it is closed its header does not tell its length, and the last block of 4,096 samples may be missing.
 
     Args:
         path: Of the file, which is made anew.
@@ -129,7 +121,8 @@ class GrowingArray:
         self._file.seek(0, os.SEEK_END)
 
 
-GROWING: dict[Format, type[GrowingWav] | type[GrowingFlac]] = {"wav": GrowingWav, "flac": GrowingFlac}
+Growing = GrowingWav | GrowingFlac
+GROWING: dict[Format, type[Growing]] = {"wav": GrowingWav, "flac": GrowingFlac}
 
 
 @contextmanager
