@@ -52,11 +52,27 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
     found = _checkpoints(logs)
     if not found:
         raise UserError(f"{logs}: no run with a checkpoint; train first (python train.py fit --config ...), or give --ckpt_path FILE")
-    folder = max(found, key=lambda path: found[path]).parent
+    return _run_of(max(found, key=lambda path: found[path]).parents[1], checkpoint)
+
+
+def run_at(path: Path) -> Run:
+    """The run of a folder, with its best checkpoint or else its last, or of a checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    if path.is_dir():
+        return _run_of(path, None)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such run or checkpoint")
+    return find_run(str(path), path.parent)
+
+
+def _run_of(folder: Path, checkpoint: str | None) -> Run:
     for name in {"best": ["best"], "last": ["last", "best"]}.get(str(checkpoint), ["best", "last"]):
-        if (folder / f"{name}.ckpt").is_file():
-            return Run(folder.parent, folder / f"{name}.ckpt")
-    raise UserError(f"{folder}: has no {checkpoint or 'best or last'}.ckpt; give --ckpt_path FILE")
+        if (path := folder / "checkpoints" / f"{name}.ckpt").is_file():
+            return Run(folder, path)
+    raise UserError(f"{folder}: has no checkpoints/{checkpoint or 'best or last'}.ckpt; name a checkpoint")
 
 
 def any_runs(logs: Path) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.writing import GROWING, LARGEST_WAV, Format, Growing, GrowingArray
 from harmonicrnn.errors import UserError
-from harmonicrnn.generation.detectors import Finding, Reference, Watch
+from harmonicrnn.generation.detectors import Detects, Finding, Watch
 from harmonicrnn.generation.engine import Engine
 from harmonicrnn.generation.sampler import check_arguments, draw, generator
 from harmonicrnn.models import ModelState
@@ -114,7 +114,7 @@ class ClipWriter:
         state: Callable[[Sequence[int]], ModelState],
         quantiser: Quantiser,
         sample_rate: int,
-        reference: Reference,
+        reference: Detects,
         progress: Callable[[int], None] = lambda samples: None,
     ) -> None:
         self.engine, self.state, self.quantiser, self.sample_rate = engine, state, quantiser, sample_rate

@@ -4,21 +4,26 @@ Each frame of a quarter of a second is measured in three ways: its level (dB und
 (dB: 0 for white noise, far below for tones), and the entropy of its classes (bits). What is usual comes from frames of the training data.
 """
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from scipy.signal import welch
 from torch import Tensor
 
 from harmonicrnn.audio import Quantiser
+from harmonicrnn.files import replacing
 
 FRAME_SECONDS = 0.25
 LEAST_SECONDS = 1.5  # what is shorter is left to the music, or to a speaker who pauses
 LONGER = 1.5  # than the training data's own longest stretches
 TINY = 1e-12  # power that counts as none: -120 dB
 LEVEL, FLATNESS, ENTROPY = range(3)
+KEPT = "detector_reference.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,13 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.kind} from {self.start:.2f} s for {self.seconds:.2f} s"
+
+
+class Detects(Protocol):
+    """What finds faults in clips: a `Reference`, or something that gets one when it is needed."""
+
+    def findings(self, frames: np.ndarray) -> list[Finding]:
+        """What is wrong with a clip, given its frames (F, 3)."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,21 @@ class Reference:
         )
         return cls(source, level, flatness, entropy, silence * FRAME_SECONDS, noise * FRAME_SECONDS)
 
+    @classmethod
+    def read(cls, folder: Path) -> "Reference | None":
+        """What `keep` put into a run's folder; None where it is not there or not whole."""
+        try:
+            values = json.loads((folder / KEPT).read_text())
+            made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+            return cls(**made)
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    def keep(self, folder: Path) -> None:
+        """Writes it into a run's folder, unless that may only be read."""
+        with suppress(OSError), replacing(folder / KEPT) as file:
+            file.write((json.dumps(asdict(self), indent=2) + "\n").encode())
+
 
 class Watch:
     """Measures a clip while it is being made.
@@ -129,6 +156,8 @@ class Watch:
         self._frames += [self._measure(frame) for frame in held[:whole].view(-1, self._length)]
 
     def _measure(self, classes: Tensor) -> tuple[float, float, float]:
+        from scipy.signal import welch  # here, as importing it takes longer than the first samples should
+
         samples = self.quantiser.decode_centre(classes).double().numpy()
         _, power = welch(samples, self.sample_rate, nperseg=min(256, len(samples)))
         power = power[1:] * self.sample_rate + TINY  # without the mean, which no one hears

@@ -1,0 +1,94 @@
+"""The command line of the library: `harmonicrnn generate` and `harmonicrnn nll`, for trained models."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
+
+from harmonicrnn.cli.program import Command, make_program, reporting
+
+if TYPE_CHECKING:
+    from harmonicrnn.voice import Voice
+
+__all__ = ["main"]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line, by default that of the program, and return the exit status."""
+    return reporting(lambda: _run(args))
+
+
+def _run(args: Sequence[str] | None) -> int:
+    works: dict[str, Callable[[Namespace], None]] = {"generate": generate, "nll": nll}
+    commands = {
+        "generate": Command("Draw audio from a trained model.", _options_of_generate),
+        "nll": Command("Print how likely a model finds recordings, in bits per sample.", _options_of_nll),
+    }
+    given = make_program("harmonicrnn", "Trained models of raw audio: listen to them, and measure them.", commands).parse_args(args)
+    works[given.subcommand](given[given.subcommand])
+    return 0
+
+
+def generate(options: Namespace) -> None:
+    """Draw clips from a run's model into a folder with a manifest, or one into standard output.
+
+    Raises:
+        UserError: something is wrong with the options, the run, the prompt or the disk.
+    """
+    from harmonicrnn.cli.generating import begin, device_of, draw, file_prompt
+    from harmonicrnn.generation.detectors import Reference
+    from harmonicrnn.runs import run_at
+    from harmonicrnn.voice import load
+
+    run = run_at(options.run)
+    settings, folder = begin(options, run)
+    voice = load(run.checkpoint, device=device_of(options.device))
+    prompt = file_prompt(options, voice)
+    draw(options, settings, folder, run, voice, prompt, lambda: Reference.read(run.folder) or Reference.defaults(voice.quantiser))
+
+
+def nll(options: Namespace) -> None:
+    """Print the bits per sample of recordings, a line each, and on standard error how they were measured.
+
+    Raises:
+        UserError: something is wrong with the run or a recording.
+    """
+    import sys
+
+    from harmonicrnn.cli.generating import device_of
+    from harmonicrnn.runs import run_at
+    from harmonicrnn.voice import load
+
+    voice = load(run_at(options.run).checkpoint, device=device_of(options.device))
+    print(protocol(voice), file=sys.stderr)
+    for path in options.files:
+        print(f"{voice.nll(path)!r}\t{path}", flush=True)
+
+
+def protocol(voice: "Voice") -> str:
+    """What likelihoods that `nll` prints are of."""
+    quantiser = voice.quantiser
+    return (
+        f"Exact -log2 p in bits/sample, each sample given all before it in its file, of {quantiser.bits}-bit {quantiser.law} at "
+        f"{voice.sample_rate} Hz, mono, scaling {voice.scaling}, by {voice.checkpoint}"
+    )
+
+
+def _options_of_generate(parser: ArgumentParser) -> None:
+    from harmonicrnn.cli.generating import add_options
+
+    _add_run(parser)
+    add_options(parser)
+
+
+def _options_of_nll(parser: ArgumentParser) -> None:
+    from harmonicrnn.cli.generating import add_device
+
+    _add_run(parser)
+    parser.add_argument("files", nargs="+", type=Path, help="Recordings: WAV, FLAC and other audio files.")
+    add_device(parser)
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="A run's folder, whose best checkpoint is taken, or a checkpoint.")

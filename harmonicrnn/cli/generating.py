@@ -1,0 +1,246 @@
+"""Clips drawn from a model at the command line: its options, the prompt, the progress, the folder and the report."""
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from harmonicrnn.audio.writing import pcm16, writing
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation.clip_folder import Generated, free_folder
+from harmonicrnn.generation.clip_writer import Clip, ClipWriter, Settings
+from harmonicrnn.generation.detectors import Finding, Reference
+from harmonicrnn.generation.prompts import conversion
+from harmonicrnn.generation.sampler import starting_states
+from harmonicrnn.provenance import sha256
+from harmonicrnn.runs import Run
+from harmonicrnn.voice import Voice
+
+SHOWN = 20
+
+
+def add_options(parser: ArgumentParser, prompts: str = "An audio file, which all clips continue.") -> None:
+    """What is drawn, from what, and where to; `prompts` says which there are."""
+    add = parser.add_argument
+    parser.add_class_arguments(Settings, None)
+    add("--prompt", type=str | None, help=prompts)
+    add(
+        "--prompt_seconds",
+        type=float | None,
+        help="Length of the prompt's beginning that is taken; null for all of a file, half of a clip.",
+    )
+    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder.")
+    add("--overwrite", action="store_true", help="Replace the clips that are in the folder.")
+    add("--stdout", action="store_true", help="Write one clip to standard output instead: raw 16-bit little-endian samples, mono.")
+    add_device(parser)
+    add(
+        "--weights",
+        type=Literal["full", "bfloat16", "int8"],
+        default="full",
+        help="How the CPU keeps the weights: rounded to fewer bits it is faster, and not quite the same model.",
+    )
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Where a model works."""
+    names = Literal["auto", "cpu", "cuda"]
+    parser.add_argument("--device", type=names, default="auto", help="Where models work; auto is a GPU if there is one.")
+
+
+def device_of(name: str) -> torch.device:
+    """Raises UserError where there is none of that name."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: there is no GPU that can be used; leave it out")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def begin(options: Namespace, run: Run) -> tuple[Settings, Path | None]:
+    """What is drawn, and the folder that it goes to; None for standard output.
+
+    Raises:
+        UserError: options are out of range, or do not go together, or the folder is in use.
+    """
+    settings = Settings(**{field.name: options[field.name] for field in fields(Settings)})
+    if not options.stdout:
+        return settings, free_folder(options.out, run.folder, options.overwrite)
+    for wrong, why in (
+        (settings.clips != 1, "takes one clip (--clips 1)"),
+        (settings.reject, "cannot take back what was played: leave --reject out"),
+        (options.out is not None or options.overwrite, "writes no files: leave --out and --overwrite out"),
+        (sys.stdout.isatty(), "writes raw samples, which a terminal cannot show: pipe them into a player or a file"),
+    ):
+        if wrong:
+            raise UserError(f"--stdout {why}")
+    return settings, None
+
+
+def check_prompt_seconds(options: Namespace, voice: Voice) -> None:
+    """Raises UserError where the length of the prompt is out of range, or there is no prompt."""
+    seconds = options.prompt_seconds
+    if seconds is not None and options.prompt is None:
+        raise UserError(f"--prompt_seconds ({seconds:g}) needs a --prompt")
+    if seconds is not None and not (math.isfinite(seconds) and round(seconds * voice.sample_rate) >= 1):
+        raise UserError(f"--prompt_seconds ({seconds:g}) must be above 0, one sample at least, and finite")
+
+
+def file_prompt(options: Namespace, voice: Voice, others: str = "") -> Tensor | None:
+    """Classes of the file that all clips continue, (1, T); None for none. `others` says what a prompt may be beside a file.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    check_prompt_seconds(options, voice)
+    if options.prompt is None:
+        return None
+    path = Path(options.prompt)
+    if not path.is_file():
+        raise UserError(f"--prompt {path}: there is no such file; give an audio file{others}")
+    if notice := conversion(path, voice.sample_rate):
+        Console(stderr=True).print(notice, soft_wrap=True, highlight=False)
+    return voice.classes(path, seconds=options.prompt_seconds)[None]
+
+
+def draw(
+    options: Namespace,
+    settings: Settings,
+    folder: Path | None,
+    run: Run,
+    voice: Voice,
+    prompts: Tensor | None,
+    reference: Callable[[], Reference],
+) -> None:
+    """Draw clips into a folder with a manifest, or one into standard output, and report.
+
+    Args:
+        options: as `add_options` declares them.
+        settings, folder: as `begin` gives them.
+        run, voice: the checkpoint's run, and its model.
+        prompts: what is continued, (1 or clips, T) classes; None for silence.
+        reference: gives what clips are compared with; asked for when the first ones are there.
+
+    Raises:
+        UserError: an option is out of range for this model, or files cannot be written.
+    """
+    console, samples = Console(stderr=True), settings.samples(voice.sample_rate, to_file=folder is not None)
+    start = starting_states(voice.net, prompts)
+    console.print(f"Checkpoint {run.checkpoint} of run {run.folder}", soft_wrap=True, highlight=False)
+    with progress_bar(console, settings.clips * samples, voice.sample_rate) as progress:
+        usual = WhenNeeded(reference)
+        writer = ClipWriter(voice.engine(options.weights), start, voice.quantiser, voice.sample_rate, usual, progress)
+        if folder is None:
+            clip = play(writer, settings, voice)
+        else:
+            generated = Generated(folder, about_run(run, voice, options, settings, prompts))
+            generated.begin(settings, voice.sample_rate, voice.quantiser, prompts)
+            for finished in writer.write(folder, settings):
+                generated.about["reference"] = asdict(usual.reference)
+                generated.add([finished], voice.sample_rate)
+            generated.finish()
+    if folder is not None:
+        report(generated)
+    elif clip is not None:
+        console.print("; ".join([f"{clip.bits_per_sample:.4f} bits/sample", *map(str, clip.findings)]), highlight=False)
+
+
+def about_run(run: Run, voice: Voice, options: Namespace, settings: Settings, prompts: Tensor | None) -> dict[str, Any]:
+    """What the manifest says of where clips come from."""
+    prompt = None
+    if prompts is not None:
+        prompt = {"from": options.prompt, "seconds": prompts.shape[1] / voice.sample_rate, "samples": prompts.shape[1]}
+    return {
+        "checkpoint": {"path": str(run.checkpoint), "sha256": sha256(run.checkpoint)},
+        "settings": asdict(settings) | {"weights": options.weights},
+        "audio": {"sample_rate": voice.sample_rate, **asdict(voice.quantiser), "scaling": voice.scaling},
+        "prompt": prompt,
+    }
+
+
+def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
+    """Draws a clip into standard output; None where its reader stopped before the end."""
+
+    def hear(classes: Tensor) -> None:
+        sys.stdout.buffer.write(pcm16(voice.quantiser.decode_centre(classes).numpy()).tobytes())
+        sys.stdout.buffer.flush()
+
+    try:
+        with writing(Path("standard output")):
+            return writer.play(settings, hear)
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            # What is left in the buffer goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error.__cause__, BrokenPipeError):
+            return None
+        raise
+
+
+@contextmanager
+def progress_bar(console: Console, samples: int, sample_rate: int) -> Iterator[Callable[[int], None]]:
+    """What is told how many samples were drawn, of so many and those that are drawn again; at the end it says how fast that was."""
+    columns = (TextColumn("Generating"), BarColumn(), RealTime(sample_rate), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=samples)
+
+        def advance(drawn: int) -> None:
+            done = bar.tasks[task].completed + drawn
+            bar.update(task, completed=done, total=max(done, bar.tasks[task].total or 0))
+
+        yield advance
+        drawn, seconds = bar.tasks[task].completed / sample_rate, bar.tasks[task].elapsed or 1
+    console.print(f"{drawn:.3g} s of audio in {seconds:.3g} s: {drawn / seconds:.3g} x real time", highlight=False)
+
+
+def report(generated: Generated) -> None:
+    """Prints the clips, likeliest first."""
+    table = Table("clip", "seconds", "bits/sample", "drawn again", "found")
+    rows = generated.clips
+    for row in rows[:SHOWN]:
+        findings = ", ".join(f"{found['kind']} from {found['start']:g} s" for found in row["findings"])
+        table.add_row(row["file"], f"{row['seconds']:g}", f"{row['bits_per_sample']:.4f}", str(row["redraws"]), findings or "nothing")
+    console = Console()
+    console.print(table)
+    if len(rows) > SHOWN:
+        console.print(f"and {len(rows) - SHOWN} more in the manifest")
+    console.print(f"Found by comparison with: {generated.about['reference']['source']}", soft_wrap=True, highlight=False)
+    console.print(f"Written to {generated.manifest}", soft_wrap=True, highlight=False)
+
+
+class WhenNeeded:
+    """A reference that is made when the first clip is there to be compared with it: making it may take longer than drawing a clip."""
+
+    def __init__(self, make: Callable[[], Reference]) -> None:
+        self._make = make
+
+    @cached_property
+    def reference(self) -> Reference:
+        """As it was made."""
+        return self._make()
+
+    def findings(self, frames: np.ndarray) -> list[Finding]:
+        """As `Reference.findings`."""
+        return self.reference.findings(frames)
+
+
+class RealTime(ProgressColumn):
+    """Seconds of audio made in a second, all clips together."""
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed / (task.elapsed or 1) / self.sample_rate:.3g} x real time")

@@ -1,0 +1,92 @@
+"""`harmonicrnn generate` and `harmonicrnn nll`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from harmonicrnn import __version__, load
+from harmonicrnn.cli import main
+from harmonicrnn.generation.detectors import Reference
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run's folder, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    return Path(shutil.copytree(REPOSITORY / "tests/fixtures/run_of_version_0.1", tmp_path / "trained"))
+
+
+def write_tones(path):
+    t = np.arange(4000) / 8000
+    samples = (0.5 * np.sin(2 * np.pi * 220 * t) + 0.3 * np.sin(2 * np.pi * 331 * t)).astype(np.float32)
+    soundfile.write(path, samples, 8000, subtype="FLOAT")
+
+
+def test_likelihoods_of_files(run, capsys):
+    for name in ("a.wav", "b.wav"):
+        write_tones(name)
+    assert main(["nll", "trained", "a.wav", "b.wav"]) == 0
+    told = capsys.readouterr()
+    rows = [line.split("\t") for line in told.out.splitlines()]
+    assert [name for _, name in rows] == ["a.wav", "b.wav"]
+    assert float(rows[0][0]) == pytest.approx(8.160971672976899, abs=1e-6)
+    assert float(rows[0][0]) == load(run).nll("a.wav")
+    for part in ("8-bit mu-law", "8000 Hz", "scaling clip", "best.ckpt", "all before it"):
+        assert part in told.err
+
+
+def test_clips_of_a_checkpoint_continue_a_file(run, capsys):
+    write_tones("a.wav")
+    Reference("what was measured").keep(run)
+    command = "generate trained/checkpoints/best.ckpt --seconds 0.003 --clips 2 --seed 5 --prompt a.wav --out clips"
+    assert main(command.split()) == 0
+    made = load(run).generate(0.003, "a.wav", clips=2, seed=5)
+    for number in range(2):
+        assert np.allclose(soundfile.read(f"clips/clip_{number:04d}.wav")[0], made[number], atol=2**-15)
+    content = json.loads(Path("clips/manifest.json").read_text())
+    assert content["complete"]
+    assert content["reference"]["source"] == "what was measured"
+    assert content["prompt"]["samples"] == 4000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("generate nowhere --seconds 1", ["nowhere", "no such run or checkpoint"]),
+        ("generate . --seconds 1", ["best or last.ckpt"]),
+        ("generate trained --second 1", ["--second"]),
+        ("generate trained --seconds 0", ["--seconds must be above 0"]),
+        ("generate trained --prompt gone.wav", ["--prompt gone.wav", "give an audio file"]),
+        ("generate trained --prompt test", ["--prompt test", "no such file"]),
+        ("generate trained --weights int4", ["weights", "int4"]),
+        ("nll trained", ["files"]),
+        ("nll trained gone.wav", ["gone.wav"]),
+        ("play trained", ["play", "generate", "nll"]),
+    ],
+)
+def test_what_is_wrong_is_named(run, capsys, arguments, parts):
+    assert main(arguments.split()) == 2
+    told = capsys.readouterr().err
+    assert "error: " in told
+    for part in parts:
+        assert part in told
+    assert sorted(path.name for path in Path().iterdir()) == ["trained"]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml"]
+
+
+def test_as_a_module_from_elsewhere(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "harmonicrnn", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"harmonicrnn {__version__}\n"
