@@ -7,11 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harmonicrnn import __version__
+
 LIBRARIES = ("torch", "torchaudio", "lightning", "torchmetrics", "numpy", "numba", "soundfile", "soxr", "frechet-audio-distance")
 
 
 def code_version() -> str:
-    """The commit of the code, marked where files differ from it; outside a checkout the package's version, or "unknown"."""
+    """The commit of the code, marked where files differ from it; outside a checkout the package's version."""
     here = Path(__file__).resolve().parent
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
@@ -19,7 +21,7 @@ def code_version() -> str:
             return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         pass
-    return _version("harmonicrnn") or "unknown"
+    return __version__
 
 
 def provenance() -> dict[str, Any]:

@@ -1,16 +1,25 @@
 """Files that must agree with one another, and what importing must not do."""
 
+import ast
 import itertools
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import harmonicrnn
+from harmonicrnn import old_names
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+BASE = ROOT / "configs/base.yaml"
+CONFIGS = sorted({*(ROOT / "configs").rglob("*.yaml")} - {BASE})
 
 
 def pins():
@@ -19,11 +28,65 @@ def pins():
 
 
 def test_every_requirement_is_pinned_and_installed():
-    from importlib.metadata import version
-
     for line in pins():
         name, pinned = re.fullmatch(r"([\w-]+)(?:\[\w+\])?==([\d.]+)(?:; .*)?", line).groups()
         assert version(name).split("+")[0] == pinned
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+ASKED = {name: [Requirement(line) for line in lines] for name, lines in (EXTRAS | {"core": PROJECT["project"]["dependencies"]}).items()}
+
+
+def test_what_the_package_asks_for_is_pinned_within_its_range():
+    pinned = dict(line.split(";")[0].split("==") for line in pins())
+    pinned = {canonicalize_name(name.split("[")[0]): version.strip() for name, version in pinned.items()}
+    for requirement in itertools.chain(*ASKED.values()):
+        if requirement.name != "harmonicrnn":
+            assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+    (backend,) = map(Requirement, PROJECT["build-system"]["requires"])
+    tools = dict(line.split("==") for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if "==" in line)
+    assert backend.specifier.contains(tools[backend.name])
+
+
+# Where more than the core is needed, and what comes with something else.
+NEED = {"metrics": "evaluate", "evaluation": "evaluate", "models/digit_net.py": "evaluate", "parallel": "train"}
+BROUGHT = {"triton": "torch", "typing_extensions": "torch", "llvmlite": "numba"}
+
+
+def test_what_the_library_imports_is_asked_for():
+    packages = packages_distributions()
+    for path in (ROOT / "harmonicrnn").rglob("*.py"):
+        place = path.relative_to(ROOT / "harmonicrnn").as_posix()
+        extra = next((extra for start, extra in NEED.items() if place.startswith(start)), "core")
+        asked = {canonicalize_name(each.name) for each in ASKED["core"] + (ASKED[extra] if extra != "core" else [])}
+        for name in imported(path):
+            if name not in {*sys.stdlib_module_names, "harmonicrnn"}:
+                found = {canonicalize_name(each) for each in packages[BROUGHT.get(name, name)]}
+                assert found & asked, f"{place} imports {name}, which {extra} does not ask for"
+
+
+def imported(path):
+    """The names of the packages that a file imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
+
+
+def test_there_is_one_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == harmonicrnn.__version__
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == harmonicrnn.__version__
+
+
+def test_the_page_of_what_moved_names_what_there_is():
+    rows = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)`", (ROOT / "docs/moved.md").read_text(), re.MULTILINE)
+    assert set(old_names.MOVED) <= {before for before, _ in rows}
+    for before, now in rows:
+        place = ROOT / now.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file(), now
+        if before in old_names.MOVED:
+            assert old_names.current(f"{before}.Name") == f"{now}.Name"
 
 
 def test_the_conda_environment_installs_the_same_file():
@@ -73,7 +136,27 @@ def test_every_config_is_accepted_by_prepare(path, monkeypatch):
     assert len(prepared) == 1
 
 
+def leaves(node, key=""):
+    """The values of a config by their dotted keys."""
+    if not isinstance(node, dict):
+        return {key: node}
+    return {name: value for part, below in node.items() for name, value in leaves(below, f"{key}.{part}".lstrip(".")).items()}
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_is_what_it_differs_from_the_base_in(path, monkeypatch, capsys):
+    """What it does not set is as the base says, and it repeats nothing of it."""
+    from cli import main
+
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(path), "--print_config"])
+    resolved, own, base = (leaves(yaml.safe_load(text)) for text in (capsys.readouterr().out, path.read_text(), BASE.read_text()))
+    assert not {key for key in own if own[key] == base.get(key, "none")}
+    assert {key: resolved[key] for key in base} == base | {key: own[key] for key in base if key in own}
+
+
+@pytest.mark.parametrize("path", [BASE, *CONFIGS], ids=lambda path: path.stem)
 def test_every_key_of_a_config_has_a_comment(path):
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ")
@@ -83,7 +166,7 @@ def test_every_key_of_a_config_has_a_comment(path):
 
 
 LIBRARY = ["errors", "old_names", "provenance", "files", "signals", "ops", "audio", "models", "metrics", "checkpoints", "runs"]
-LIBRARY += ["generation", "parallel", "evaluation", "voice"]
+LIBRARY += ["generation", "parallel", "evaluation", "voice", "cli"]
 EXPERIMENT = ["harmonicrnn", "datamodules", "lightning_modules", "callbacks", "cli", "benchmarks", "tests"]
 ALLOWED = {
     "ops": set(),
@@ -108,7 +191,7 @@ def test_inside_the_library_knowledge_flows_one_way(place):
 
 def test_all_of_the_library_has_its_place_in_the_order():
     there = {path.stem for path in (ROOT / "harmonicrnn").iterdir() if path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))}
-    assert there == {*LIBRARY, "__init__"}
+    assert there == {*LIBRARY, "__init__", "__main__"}
 
 
 def test_lightning_is_known_to_the_strategy_alone():
@@ -137,6 +220,24 @@ import cli, harmonicrnn.voice, harmonicrnn.ops.cpu
 assert not {"laion_clap", "frechet_audio_distance", "encodec"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+HEAVY = ["encodec", "frechet_audio_distance", "huggingface_hub", "jinja2", "jsonargparse", "laion_clap", "lightning", "matplotlib", "numba"]
+HEAVY += ["omegaconf", "pandas", "rich", "scipy", "tensorboard", "torchaudio", "torchmetrics", "torchvision", "transformers"]
+
+
+def test_what_importing_the_library_costs():
+    """Less than a second of CPU beyond torch, and nothing that only some of its functions need."""
+    code = f"""
+import sys, time, torch
+before = time.process_time()
+from harmonicrnn import load
+print(time.process_time() - before)
+assert not (found := {{*{HEAVY}}} & set(sys.modules)), found
+"""
+    command = [sys.executable, "-c", code]
+    costs = (float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout) for _ in range(3))
+    assert any(cost < 1 for cost in costs)  # one disturbed by other processes is measured again
 
 
 def test_no_environment_is_committed():
