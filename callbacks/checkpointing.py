@@ -37,6 +37,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
+    @override
+    def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
+        checkpoint = super().load_checkpoint(path, *args, **options)
+        bring_up_to_date(checkpoint)
+        return checkpoint
+
+
 class OneFile(ModelCheckpoint):
     """A checkpoint under one name, each replacing the one before."""
 

@@ -1,6 +1,7 @@
 """What all autoregressive models share in training: the loss, the optimiser, carried states and the checks of checkpoints."""
 
 import math
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +19,14 @@ from harmonicrnn.checkpoints import UNSEEN, check_fits, read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import AutoregressiveNet, ModelState, sample_nats
 from harmonicrnn.models.carried_states import CarriedStates
+from harmonicrnn.models.dropout import DropoutPlace, at_place
+from harmonicrnn.old_names import bring_up_to_date
 from harmonicrnn.parallel import context_size
 from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 
 CARRIED = "carried_states"
+SKIPPED = "skipped_steps"
 
 
 class AutoregressiveModule(L.LightningModule, ABC):
@@ -48,6 +52,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.net, self.optimizer, self.sample_rate = net, optimizer, sample_rate
         self.quantiser = Quantiser(net.bits, law)
         self.carried = CarriedStates()
+        self.skipped = self.skipped_in_a_row = 0  # steps of the optimiser that were left out
         if init_from is not None:
             checkpoint = read_checkpoint(Path(init_from))
             check_fits(checkpoint, self, Path(init_from))
@@ -94,7 +99,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
         counted = sums[1].clamp(min=1)  # a batch in which no sample counts, such as a chunk between two counted ones, teaches nothing
         mean = sums[0] / counted
-        if not mean.isfinite():
+        if not mean.isfinite() and self.optimizer.skip_above is None:
             where = "in another rank's share" if nats.isfinite() else first_non_finite(self, batch.classes)
             raise UserError(f"the loss is {mean.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
         if sums[1] > 0:
@@ -108,11 +113,30 @@ class AutoregressiveModule(L.LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        if not norm.isfinite():
+        if self.optimizer.skip_above is not None:
+            self._leave_out(norm)
+        elif not norm.isfinite():
             bad = (n for n, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all())
             name = next(bad, "none alone, but their norm")
             raise UserError(f"the gradient is not finite at step {self.global_step}, first that of {name}. {self._advice()}")
         self.log("train/gradient_norm", norm)
+
+    def _leave_out(self, norm: Tensor) -> None:
+        """Leaves the step out where the gradient is too long or not finite: ranks, whose gradients are the same, do so together."""
+        limit = self.optimizer.skip_above
+        assert limit is not None
+        leave_out = not norm.item() <= limit
+        self.skipped, self.skipped_in_a_row = self.skipped + leave_out, self.skipped_in_a_row + 1 if leave_out else 0
+        self.log("train/skipped_steps", float(self.skipped))
+        if not leave_out:
+            return
+        for parameter in self.parameters():
+            parameter.grad = None  # which the optimiser passes over
+        if self.skipped_in_a_row >= self.optimizer.most_skips:
+            raise UserError(
+                f"{self.skipped_in_a_row} steps in a row were left out, up to step {self.global_step}: their gradients' norms are above "
+                f"model.optimizer.skip_above ({limit:g}) or not finite, the last {norm.item():g}. {self._advice()}"
+            )
 
     def validation_step(self, batch: Batch) -> Tensor:
         """Nats of each sample, (B, T)."""
@@ -123,23 +147,33 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self._nats(batch, "evaluation")
 
     def _nats(self, batch: Batch, stream: str) -> Tensor:
-        if batch.context is None:
-            logits, _ = self(batch.classes, None, batch.before)
-        else:
-            logits, state = self(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
-            self.carried.put(stream, state, self.net.slices)
+        with at_place(self.net, self._place(batch) if stream == "train" else None):
+            if batch.context is None:
+                logits, _ = self(batch.classes, None, batch.before)
+            else:
+                logits, state = self(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
+                self.carried.put(stream, state, self.net.slices)
         return sample_nats(logits, batch.classes)
+
+    def _place(self, batch: Batch) -> DropoutPlace:
+        start = torch.zeros_like(batch.clip)
+        for offset in (batch.context, batch.start):
+            start = start if offset is None else start + offset
+        return DropoutPlace(int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, batch.clip, start)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[UNSEEN] = self.unseen_in_weights
         checkpoint[CARRIED] = self.carried.to_save(self._over_data_ranks)
+        checkpoint[SKIPPED] = [self.skipped, self.skipped_in_a_row]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        bring_up_to_date(checkpoint)
         if self._trainer is not None and self.trainer.precision == "64-true":
             self.double()  # Lightning does so after the weights are loaded, which are rounded then
         spread = self._trainer is not None and self.trainer.world_size > 1
         rank = self.trainer.strategy.distributed_sampler_kwargs["rank"] if spread else 0
         self.carried.restore(checkpoint.get(CARRIED, []), rank)
+        self.skipped, self.skipped_in_a_row = checkpoint.get(SKIPPED, [0, 0])
 
     def _over_data_ranks(self, tensor: Tensor) -> Tensor:
         if self.trainer.world_size == 1:

@@ -1,7 +1,8 @@
-"""AdamW with the recipe of the nearest peers (Mamba on SC09, arXiv 2312.00752): linear warm-up, cosine decay to zero."""
+"""AdamW, and how its rate runs: by default as the nearest peers have it (Mamba on SC09, arXiv 2312.00752), or as the paper's authors do."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import lightning as L
 from torch import nn
@@ -18,14 +19,25 @@ class OptimizerConfig:
     Args:
         lr: Peak learning rate.
         betas: Of AdamW.
-        weight_decay: On weight matrices; none on recurrence parameters, norms and biases.
-        warmup: Share of all steps over which the rate rises linearly to its peak; then it falls to zero as a cosine.
+        weight_decay: On what `decayed` says.
+        decayed: "matrices" (none on recurrence parameters, norms and biases) or "all".
+        warmup: Share of all steps over which the rate rises linearly to its peak.
+        warmup_steps: Steps instead of a share; null for the share.
+        schedule: After the warm-up: "cosine" to zero, or "constant".
+        skip_above: Norm of the gradient above which a step is left out, as is one whose loss is not finite; null stops the run at a loss or
+            gradient that is not finite, and leaves out nothing.
+        most_skips: Steps left out in a row that end the run.
     """
 
     lr: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
+    decayed: Literal["matrices", "all"] = "matrices"
     warmup: float = 0.1
+    warmup_steps: int | None = None
+    schedule: Literal["cosine", "constant"] = "cosine"
+    skip_above: float | None = None
+    most_skips: int = 50
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.warmup < 1:
@@ -33,18 +45,27 @@ class OptimizerConfig:
                 f"model.optimizer: lr ({self.lr}) must be above 0, weight_decay ({self.weight_decay}) at least 0, "
                 f"warmup ({self.warmup}) in [0, 1)"
             )
+        if (self.warmup_steps or 0) < 0 or (self.skip_above is not None and not self.skip_above > 0) or self.most_skips < 1:
+            raise ValueError(
+                f"model.optimizer: warmup_steps ({self.warmup_steps}) must be at least 0, skip_above ({self.skip_above}) above 0, "
+                f"most_skips ({self.most_skips}) at least 1"
+            )
 
 
 def make_optimizer(net: nn.Module, config: OptimizerConfig, total_steps: int) -> tuple[Optimizer, LambdaLR]:
     """The optimiser and its schedule, to be stepped after each of `total_steps` steps."""
     parameters = [p for p in net.parameters() if p.requires_grad]
-    # Vectors are the recurrence's decay and phase, norms and biases; gate biases are the one vector in two dimensions.
-    biases = {id(p) for name, p in net.named_parameters() if name.endswith("bias")}
-    decayed = [p for p in parameters if p.dim() > 1 and id(p) not in biases]
-    others = [p for p in parameters if p.dim() <= 1 or id(p) in biases]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if config.decayed == "all":
+        groups = [{"params": parameters, "weight_decay": config.weight_decay}]
+    else:
+        # Vectors are the recurrence's decay and phase, norms and biases; gate biases are the one vector in two dimensions.
+        biases = {id(p) for name, p in net.named_parameters() if name.endswith("bias")}
+        decayed = [p for p in parameters if p.dim() > 1 and id(p) not in biases]
+        others = [p for p in parameters if p.dim() <= 1 or id(p) in biases]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    warmup = config.warmup * total_steps if config.warmup_steps is None else float(config.warmup_steps)
     optimizer = AdamW(groups, lr=config.lr, betas=config.betas)
-    return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, total_steps, config.warmup))
+    return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, total_steps, warmup, config.schedule))
 
 
 def check_ends(trainer: L.Trainer) -> None:
@@ -55,10 +76,11 @@ def check_ends(trainer: L.Trainer) -> None:
         raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
 
 
-def rate_factor(step: int, total_steps: int, warmup: float) -> float:
-    """The share of the peak rate at a step: rises over the warm-up, 1 at its end, 0 after the last step."""
-    warmup_steps = warmup * total_steps
+def rate_factor(step: int, total_steps: int, warmup_steps: float, schedule: Literal["cosine", "constant"] = "cosine") -> float:
+    """The share of the peak rate at a step: rises over the warm-up, 1 at its end; then it stays, or is 0 after the last step."""
     if step + 1 <= warmup_steps:
         return (step + 1) / warmup_steps
+    if schedule == "constant":
+        return 1.0
     progress = min(1.0, (step - warmup_steps) / max(1.0, total_steps - warmup_steps))
     return 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))

@@ -56,7 +56,7 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
 
 def knows_layers(net: AutoregressiveNet) -> TypeGuard[HarmonicRNN]:
     """Whether the engines that have code of their own for each layer have it for this model's."""
-    return isinstance(net, HarmonicRNN) and net.recurrence in ("complex", "real", "none")
+    return isinstance(net, HarmonicRNN) and net.parts.recurrence in ("complex", "real", "none")
 
 
 class PlainEngine:

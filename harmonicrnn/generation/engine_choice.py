@@ -1,7 +1,7 @@
 """The fastest engine that there is for a model."""
 
 from harmonicrnn.generation.engine import Engine, PlainEngine, knows_layers
-from harmonicrnn.generation.gpu import GraphEngine
+from harmonicrnn.generation.graph_engine import GraphEngine
 from harmonicrnn.models import AutoregressiveNet
 
 

@@ -12,6 +12,7 @@ from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.context_counts import ContextCounts
 from harmonicrnn.models.conv import CausalConv
 from harmonicrnn.models.diagonal import DiagonalRecurrence
+from harmonicrnn.models.dropout import DropoutPlace, set_dropout_place
 from harmonicrnn.models.harmonic_rnn import HarmonicRNN
 from harmonicrnn.models.mixing import MixesTime, set_slices, undivided
 from harmonicrnn.models.nats import sample_nats
@@ -28,6 +29,7 @@ __all__ = [
     "ContextCounts",
     "DiagonalRecurrence",
     "DownPool",
+    "DropoutPlace",
     "GatedRecurrence",
     "HarmonicRNN",
     "LevelSpec",
@@ -39,6 +41,7 @@ __all__ = [
     "UpPool",
     "WaveNet",
     "sample_nats",
+    "set_dropout_place",
     "set_slices",
     "undivided",
 ]

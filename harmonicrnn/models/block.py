@@ -1,7 +1,15 @@
-"""The residual block: a temporal mixer and a gated MLP, each behind a norm and around a residual path (Griffin, section 2.3)."""
+"""The residual block: a temporal mixer and an MLP, each as the layer of a gated residual branch.
 
+    branch: u = norm(x);  x + dropout(W_out (layer(u) * GELU(W_gate u)))
+    mixer:  layer(u) = P recurrence(conv(W u)), W from D to R channels, P back to D; the convolution and P may be left out
+    MLP:    layer(u) = W u, from D to E D channels
+
+GELU is the tanh approximation. Source: github.com/daniel-gallo/ssm; without P and with a convolution it is Griffin's (arXiv 2402.19427).
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,116 +18,157 @@ from torch.utils.checkpoint import checkpoint
 
 from harmonicrnn.models.conv import CausalConv, ConvState
 from harmonicrnn.models.diagonal import DiagonalRecurrence
+from harmonicrnn.models.dropout import Dropout, at_place
 from harmonicrnn.models.gru import GRURecurrence
+from harmonicrnn.models.init import linear
+from harmonicrnn.models.presets import Architecture, Norm
 from harmonicrnn.models.recurrence import GatedRecurrence
 from harmonicrnn.models.state import State
-from harmonicrnn.ops import Implementation, gated_gelu, gated_mlp, residual_norm
+from harmonicrnn.ops import Implementation
 
-Recurrence = Literal["complex", "real", "none", "lti", "gru"]
-
-
-def make_recurrence(kind: Recurrence, width: int, heads: int, scan: Implementation) -> nn.Module | None:
-    """A layer that is `forward(x, state=None) -> (y, state)`; None for none."""
-    if kind == "none":
-        return None
-    if kind == "lti":
-        return DiagonalRecurrence(width, scan)
-    if kind == "gru":
-        return GRURecurrence(width)
-    return GatedRecurrence(width, heads, kind, scan)
-
-
-@dataclass(frozen=True)
-class BlockState(State):
-    """The states of a block's two layers that mix time; no recurrence state where the block has none."""
-
-    conv: ConvState
-    recurrence: State | None
-
-    @property
-    def fresh(self) -> Tensor:
-        return self.conv.fresh
-
-
-def linear(inputs: int, outputs: int, variance: float = 1.0) -> nn.Linear:
-    """A linear layer with weights of variance `variance` / inputs and bias 0."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.normal_(layer.weight, std=(variance / inputs) ** 0.5)
-    nn.init.zeros_(layer.bias)
-    return layer
+EPSILON = 1e-6
+Halo = Callable[[Tensor], Tensor]
 
 
 class RMSNorm(nn.RMSNorm):
     """RMSNorm in the dtype of its input: under autocast torch's own mixes dtypes, warns and takes a slow path."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
+        super().__init__(width, eps=EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.weight is not None
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
-class GatedMLP(nn.Module):
-    """y = W_out (GELU(W_gate x) * W_in x), point-wise in time; added to a residual where there is one."""
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm in the dtype of its input, under autocast too."""
 
-    def __init__(self, width: int, expansion: int, output_variance: float, scan: Implementation = "auto") -> None:
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def make_norm(kind: Norm, width: int) -> nn.Module:
+    """A norm over channels, with an epsilon of 1e-6."""
+    return LayerNorm(width) if kind == "layer" else RMSNorm(width)
+
+
+@dataclass(frozen=True)
+class BlockState(State):
+    """The states of a block's layers that mix time; None where it has no such layer."""
+
+    conv: ConvState | None
+    recurrence: State | None
+
+    @property
+    def fresh(self) -> Tensor:
+        return (self.conv or self.recurrence).fresh  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class BlockPlace:
+    """Where in the model a block stands.
+
+    width: D.
+    output_variance: of its output projections, times their fan-in.
+    pooled: samples that make one step.
+    """
+
+    width: int
+    output_variance: float
+    pooled: int = 1
+
+
+class TemporalMixer(nn.Module):
+    """P recurrence(conv(W u)), (B, T, D) -> (B, T, D), or (B, T, R) without P."""
+
+    def __init__(self, place: BlockPlace, parts: Architecture, scan: Implementation) -> None:
         super().__init__()
-        self.scan: Implementation = scan
-        self.gate = linear(width, expansion * width)
-        self.input = linear(width, expansion * width)
-        self.output = linear(expansion * width, width, output_variance)
+        width = parts.recurrence_expansion * place.width
+        self.input = linear(place.width, width, parts.init)
+        self.conv = CausalConv(width, parts.conv_width) if parts.conv_width else None
+        self.recurrence = make_recurrence(width, place.pooled, parts, scan)
+        self.projection = linear(width, place.width, parts.init) if parts.recurrence_projection else None
+        self.width = place.width if parts.recurrence_projection else width
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return gated_mlp(x, self.gate, self.input, self.output, self.scan, residual)
+    def begin(self, u: Tensor) -> Halo | None:
+        """Sends on to the next slice's rank what it needs of u, while other work goes on; for `forward`."""
+        return self.conv.begin_halo(self.input, u) if self.conv else None
+
+    def forward(self, u: Tensor, state: BlockState | None = None, halo: Halo | None = None) -> tuple[Tensor, BlockState]:
+        """u (B, T, D) and the layer's output (B, T, width); `halo` is what `begin` gave."""
+        x, conv_state, recurrence_state = self.input(u), None, None
+        if self.conv is not None:
+            x, conv_state = self.conv(x, state.conv if state else None, halo)
+        if self.recurrence is not None:
+            x, recurrence_state = self.recurrence(x, state.recurrence if state else None)
+        return x if self.projection is None else self.projection(x), BlockState(conv_state, recurrence_state)
+
+
+def make_recurrence(width: int, pooled: int, parts: Architecture, scan: Implementation) -> nn.Module | None:
+    """A layer that is `forward(x, state=None) -> (y, state)` with R = width channels; None for none."""
+    if parts.recurrence == "none":
+        return None
+    if parts.recurrence == "lti":
+        return DiagonalRecurrence(width, scan)
+    if parts.recurrence == "gru":
+        return GRURecurrence(width)
+    return GatedRecurrence(width, parts, parts.recurrence, pooled, scan)
+
+
+class ResidualBranch(nn.Module):
+    """x + dropout(W_out (layer(norm(x)) * GELU(W_gate norm(x)))).
+
+    Args:
+        place: where in the model it stands.
+        parts: what it is made of.
+        layer: makes the layer.
+        inner: channels of the layer's output.
+    """
+
+    def __init__(self, place: BlockPlace, parts: Architecture, layer: Callable[[], nn.Module], inner: int) -> None:
+        super().__init__()
+        self.norm = make_norm(parts.norm, place.width)
+        self.gate = linear(place.width, inner, parts.init)
+        self.layer = layer()
+        self.output = linear(inner, place.width, parts.init, place.output_variance)
+        self.dropout = Dropout(parts.dropout, place.pooled)
+
+    def forward(self, x: Tensor, *state: Any) -> Any:
+        """x and y (B, T, D), with the layer's state where it has one."""
+        u, layer = self.norm(x), self.layer
+        halo = layer.begin(u) if isinstance(layer, TemporalMixer) else None
+        gate = F.gelu(self.gate(u), approximate="tanh")
+        if not isinstance(layer, TemporalMixer):
+            return x + self.dropout(self.output(gate * layer(u)))
+        mixed, after = layer(u, *state, halo)
+        return x + self.dropout(self.output(gate * mixed)), after
 
 
 class ResidualBlock(nn.Module):
-    """x + mixer(norm(x)), then x + MLP(norm(x)).
+    """A branch that mixes time, and a branch that does not: (B, T, D) -> (B, T, D).
 
     Args:
-        width: D.
-        blocks: number of residual blocks in the whole model; output projections start with variance 2 / blocks / fan_in.
-        recurrence: "complex" (CG-LRU), "real" (RG-LRU), "none" (the convolution alone mixes time), "lti" (S4D) or "gru".
-        heads: blocks of the recurrence's gates.
-        conv_width: taps of the causal convolution.
-        expansion: inner width of the MLP as a multiple of D.
-        scan: how the recurrence and what surrounds it are computed; see `harmonicrnn/ops/implementation.py`.
+        place: where in the model it stands.
+        parts: what it is made of.
+        scan: how the recurrence is computed; see `harmonicrnn/ops/implementation.py`.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        blocks: int,
-        recurrence: Recurrence = "complex",
-        heads: int = 8,
-        conv_width: int = 4,
-        expansion: int = 3,
-        scan: Implementation = "auto",
-    ) -> None:
+    def __init__(self, place: BlockPlace, parts: Architecture, scan: Implementation = "auto") -> None:
         super().__init__()
-        self.scan: Implementation = scan
-        self.mixer_norm = RMSNorm(width)
-        self.gate = linear(width, width)
-        self.input = linear(width, width)
-        self.conv = CausalConv(width, conv_width, scan)
-        self.recurrence = make_recurrence(recurrence, width, heads, scan)
-        self.output = linear(width, width, 2 / blocks)
-        self.mlp_norm = RMSNorm(width)
-        self.mlp = GatedMLP(width, expansion, 2 / blocks, scan)
+        width, hidden = place.width, parts.expansion * place.width
+        mixed = width if parts.recurrence_projection else parts.recurrence_expansion * width
+        self.mixer = ResidualBranch(place, parts, lambda: TemporalMixer(place, parts, scan), mixed)
+        self.mlp = ResidualBranch(place, parts, lambda: linear(width, hidden, parts.init), hidden)
 
     def forward(self, x: Tensor, state: BlockState | None = None) -> tuple[Tensor, BlockState]:
         """x and y (B, T, D)."""
-        x, u = residual_norm(x, None, self.mixer_norm, self.scan)
-        halo = self.conv.begin_halo(self.input, u)
-        gate = self.gate(u)
-        mixed, conv_state = self.conv(self.input(u), state.conv if state else None, halo)
-        recurrence_state = None
-        if self.recurrence is not None:
-            mixed, recurrence_state = self.recurrence(mixed, state.recurrence if state else None)
-        x, v = residual_norm(x, self.output(gated_gelu(gate, mixed, self.scan)), self.mlp_norm, self.scan)
-        return self.mlp(v, x), BlockState(conv_state, recurrence_state)
+        x, after = self.mixer(x, state)
+        return self.mlp(x), after
 
 
 @dataclass(frozen=True)
@@ -146,8 +195,19 @@ class Stack(nn.Module):
         for i, block in enumerate(self.blocks):
             block_input = x, state.blocks[i] if state else None
             if self.recompute and torch.is_grad_enabled():
-                x, block_state = checkpoint(block, *block_input, use_reentrant=False, preserve_rng_state=False)
+                x, block_state = checkpoint(_as_now(block), *block_input, use_reentrant=False, preserve_rng_state=False)
             else:
                 x, block_state = block(*block_input)
             states.append(block_state)
         return x, StackState(tuple(states))
+
+
+def _as_now(block: nn.Module) -> Callable[..., Any]:
+    """The block with the dropout masks of now, whenever it is called."""
+    place = next((layer.place for layer in block.modules() if isinstance(layer, Dropout)), None)
+
+    def forward(*inputs: Any) -> Any:
+        with at_place(block, place):
+            return block(*inputs)
+
+    return forward

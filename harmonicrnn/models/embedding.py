@@ -1,13 +1,13 @@
 """From the class of a sample to a vector."""
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Embedding = Literal["sinusoidal", "learned"]
+from harmonicrnn.models.init import linear
+from harmonicrnn.models.presets import Embedding
 
 
 def sinusoidal_table(classes: int, width: int) -> Tensor:
@@ -18,24 +18,27 @@ def sinusoidal_table(classes: int, width: int) -> Tensor:
 
 
 class ClassEmbedding(nn.Module):
-    """A fixed sinusoidal embedding of the sample's level followed by a linear map, or a learned table. (B, T) -> (B, T, D).
+    """The vector of a sample's class, (B, T) -> (B, T, D): fixed sinusoids ("sinusoidal", cosines first), these in the other order behind a
+    linear map ("projected"), or a learned table ("learned").
 
     Raises:
-        ValueError: an odd width with the sinusoidal embedding.
+        ValueError: an odd width with sinusoids.
     """
 
     def __init__(self, classes: int, width: int, kind: Embedding) -> None:
         super().__init__()
+        self.projection = None
         if kind == "learned":
             self.table: Tensor = nn.Parameter(torch.randn(classes, width))
-            self.projection = None
             return
         if width % 2:
             raise ValueError(f"the sinusoidal embedding needs an even width, got width {width}")
-        self.register_buffer("table", sinusoidal_table(classes, width), persistent=False)
-        self.projection = nn.Linear(width, width)
-        nn.init.normal_(self.projection.weight, std=width**-0.5)
-        nn.init.zeros_(self.projection.bias)
+        table = sinusoidal_table(classes, width)
+        if kind == "projected":
+            self.projection = linear(width, width)
+        else:
+            table = table.roll(width // 2, dims=1)
+        self.register_buffer("table", table, persistent=False)
 
     def forward(self, classes: Tensor) -> Tensor:
         # Projecting the table's few rows instead of every sample gives the same numbers for far less work.

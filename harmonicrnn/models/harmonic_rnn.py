@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
 
 from harmonicrnn.models.autoregressive_net import AutoregressiveNet
-from harmonicrnn.models.block import Recurrence, ResidualBlock, RMSNorm, linear
-from harmonicrnn.models.embedding import ClassEmbedding, Embedding
-from harmonicrnn.models.skip_block import LevelSpec, Shift, build_levels, check_levels
+from harmonicrnn.models.block import ResidualBlock, make_norm
+from harmonicrnn.models.dropout import any_place, at_place, number_dropouts
+from harmonicrnn.models.embedding import ClassEmbedding
+from harmonicrnn.models.init import linear
+from harmonicrnn.models.presets import PRESETS, Embedding, Init, Norm, Preset, Recurrence
+from harmonicrnn.models.skip_block import LevelSpec, Pooling, Shift, build_levels, check_levels
 from harmonicrnn.models.state import State
-from harmonicrnn.ops import Implementation, residual_norm
+from harmonicrnn.ops import Implementation
 
 DEFAULT_LEVELS = (LevelSpec(128, 4, 2), LevelSpec(128, 4, 4), LevelSpec(128, 4, 4), LevelSpec(128, 4, 5), LevelSpec(128, 4))
 
@@ -22,12 +26,23 @@ class HarmonicRNN(AutoregressiveNet):
     Args:
         levels: Width, depth and pooling factor of each level, outermost first.
         bits: Bits a sample, 4 to 12; q = 2^bits classes.
-        embedding: How a class becomes a vector: "sinusoidal" (fixed) or "learned".
+        preset: What holds for the arguments that are null: "paper" (as its authors train it) or "griffin" (the block of Griffin).
+        embedding: How a class becomes a vector: "sinusoidal" (fixed), "projected" (a linear map of it) or "learned".
+        norm: At the head of each residual branch, and before the head: "layer" or "rms".
         recurrence: "complex" (CG-LRU), "real" (RG-LRU) or "none"; to compare with, "lti" (S4D) or "gru".
+        recurrence_expansion: Width of the recurrence as a multiple of the level's width.
+        recurrence_projection: Whether a linear map takes the recurrence back to the level's width.
         heads: Blocks of the recurrence's gates.
-        conv_width: Taps of the causal convolution in front of the recurrence.
+        conv_width: Taps of the causal convolution in front of the recurrence; 0 for none.
         expansion: Inner width of the MLP as a multiple of the level's width.
-        groups: Groups of the pooling convolutions.
+        groups: Groups of the pooling convolutions; 0 for one a channel.
+        modulus: Lowest and highest |a| at the start, of a step whose gate is open, to the power 1/8.
+        phase: Lowest and highest phase at the start, in radians a step.
+        phase_grows: Whether these are multiplied by the samples that make one step of the level.
+        unit_first_step: Whether the first step of a lane takes its input with the factor 1 instead of sqrt(1 - |a|^2).
+        max_root_slope: Bound of the derivative of that root.
+        dropout: Share of numbers at the end of each residual branch that training drops.
+        init: Initial weights: "paper" or "griffin".
         shift: Delay of up-pooling: "tight" (p - 1 steps, the least that is causal) or "frame" (p steps).
         scan: How the recurrence is computed: "auto" (the fastest for the device), "reference" (ordinary tensor operations, on any device),
             "cpu" (compiled by numba) or "triton" (kernels for CUDA).
@@ -40,37 +55,48 @@ class HarmonicRNN(AutoregressiveNet):
         self,
         levels: Sequence[LevelSpec] = DEFAULT_LEVELS,
         bits: int = 8,
-        embedding: Embedding = "sinusoidal",
-        recurrence: Recurrence = "complex",
-        heads: int = 8,
-        conv_width: int = 4,
-        expansion: int = 3,
-        groups: int = 4,
+        preset: Preset = "paper",
+        embedding: Embedding | None = None,
+        norm: Norm | None = None,
+        recurrence: Recurrence | None = None,
+        recurrence_expansion: int | None = None,
+        recurrence_projection: bool | None = None,
+        heads: int | None = None,
+        conv_width: int | None = None,
+        expansion: int | None = None,
+        groups: int | None = None,
+        modulus: tuple[float, float] | None = None,
+        phase: tuple[float, float] | None = None,
+        phase_grows: bool | None = None,
+        unit_first_step: bool | None = None,
+        max_root_slope: float | None = None,
+        dropout: float | None = None,
+        init: Init | None = None,
         shift: Shift = "tight",
         scan: Implementation = "auto",
     ) -> None:
+        given = {key: value for key, value in locals().items() if key in PRESETS["paper"].__dict__ and value is not None}
         super().__init__(bits)
         check_levels(levels)
-        if expansion < 1:
-            raise ValueError(f"expansion must be at least 1, got {expansion}")
-        self.recurrence: Recurrence = recurrence
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset}")
+        self.parts = replace(PRESETS[preset], **given)
         self.shift, self.scan = shift, scan
         self.pooling_product = math.prod(level.factor for level in levels)
         blocks = sum(level.depth * (2 if level.factor > 1 else 1) for level in levels)
-        make_block = partial(
-            ResidualBlock, blocks=blocks, recurrence=recurrence, heads=heads, conv_width=conv_width, expansion=expansion, scan=scan
-        )
         width = levels[0].width
-        self.embedding = ClassEmbedding(self.classes, width, embedding)
-        self.levels = build_levels(levels, make_block, groups, shift)
-        self.head_norm = RMSNorm(width)
-        self.head = linear(width, self.classes)
+        self.embedding = ClassEmbedding(self.classes, width, self.parts.embedding)
+        pooling = Pooling(self.parts.groups, shift, self.parts.init, blocks)
+        self.levels = build_levels(levels, partial(ResidualBlock, parts=self.parts, scan=scan), pooling)
+        self.head_norm = make_norm(self.parts.norm, width)
+        self.head = linear(width, self.classes, self.parts.init)
+        number_dropouts(self)
 
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:
-        return {"shift": self.shift}
+        return {"shift": self.shift, "unit_first_step": self.parts.unit_first_step}
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
-        y, levels = self.levels(self.embedding(delayed), state)
-        _, normed = residual_norm(y, None, self.head_norm, self.scan)
-        return self.head(normed), levels
+        with at_place(self, any_place(self, delayed)):
+            y, levels = self.levels(self.embedding(delayed), state)
+        return self.head(self.head_norm(y)), levels

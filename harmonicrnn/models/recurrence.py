@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harmonicrnn.models.init import lecun_, parameter
 from harmonicrnn.models.mixing import MixesTime
-from harmonicrnn.models.state import State, after
-from harmonicrnn.ops import Implementation, block_diagonal_gates, cg_lru, decay_and_phase
-
-MIN_MODULUS, MAX_MODULUS, MAX_PHASE = 0.9, 0.999, 0.1 * torch.pi
+from harmonicrnn.models.presets import Architecture
+from harmonicrnn.models.state import State, after, state_dtype
+from harmonicrnn.ops import Implementation, cg_lru, decay_and_phase
 
 
 @dataclass(frozen=True)
 class RecurrenceState(State):
-    """h of shape (B, D) in float32, laid out as the output: for complex units real parts first."""
+    """h of shape (B, R) in float32, laid out as the output: for complex units real parts first."""
 
     h: Tensor
     fresh: Tensor
@@ -25,43 +26,78 @@ class GatedRecurrence(MixesTime):
     """CG-LRU (complex) or RG-LRU (real) with block-diagonal gates; see `harmonicrnn/ops/cg_lru.py` for the equations.
 
     Args:
-        width: D; even for the complex unit.
-        heads: H, blocks of the gates; divides D and the number of units.
-        kind: "complex" has D/2 units, "real" has D.
+        width: R; even for the complex unit.
+        parts: its gates' blocks (heads, which divide R and the number of units), where |a| at an open gate, to the power 1/c, and the phase
+            begin, and what it does at the first step.
+        kind: "complex" has R/2 units, "real" has R.
+        pooled: samples that make one step, by which the phase is multiplied where `parts.phase_grows`.
         scan: how the recurrence is computed; see `harmonicrnn/ops/implementation.py`.
 
     Raises:
         ValueError: a width that is odd or that heads do not divide.
     """
 
-    def __init__(self, width: int, heads: int, kind: Literal["complex", "real"], scan: Implementation = "auto") -> None:
+    def __init__(
+        self, width: int, parts: Architecture, kind: Literal["complex", "real"], pooled: int = 1, scan: Implementation = "auto"
+    ) -> None:
         super().__init__()
         self.scan: Implementation = scan
         if kind == "complex" and width % 2:
             raise ValueError(f"the complex recurrence needs an even width, got width {width}")
-        units = width // 2 if kind == "complex" else width
-        if heads < 1 or width % heads or units % heads:
+        units, heads = width // 2 if kind == "complex" else width, parts.heads
+        if width % heads or units % heads:
             raise ValueError(f"heads ({heads}) must divide the width ({width}) and the recurrence's {units} units")
         self.heads, self.units = heads, units
-        fan_in = width // heads
+        self.unit_first_step, self.max_root_slope = parts.unit_first_step, parts.max_root_slope
         # One product for both gates: in each head's block the recurrence gate's columns come first, then the input gate's.
-        self.gate_weight = nn.Parameter(torch.randn(heads, fan_in, 2 * units // heads) * fan_in**-0.5)
+        self.gate_weight = parameter(
+            (heads, width // heads, 2 * units // heads), width if parts.init == "paper" else width // heads, parts.init
+        )
         self.gate_bias = nn.Parameter(torch.zeros(heads, 2 * units // heads))
-        # |a| at a fully open gate, to the power 1/c, lies in [0.9, 0.999], uniform in its square.
-        half_log = -0.5 * torch.log(torch.rand(units) * (MAX_MODULUS**2 - MIN_MODULUS**2) + MIN_MODULUS**2)
+        if parts.init == "paper":  # as Flax counts the fan-in of stacked blocks: W over all of them, b over their number
+            lecun_(self.gate_bias.data, heads, parts.init)
+        # Uniform in its square.
+        low, high = parts.modulus
+        half_log = -0.5 * torch.log(torch.rand(units) * (high**2 - low**2) + low**2)
         self.decay = nn.Parameter(torch.log(torch.expm1(half_log)))
-        self.phase = nn.Parameter(torch.rand(units) * MAX_PHASE) if kind == "complex" else None
+        first, last = (edge * (pooled if parts.phase_grows else 1) for edge in parts.phase)
+        self.phase = nn.Parameter(torch.rand(units) * (last - first) + first) if kind == "complex" else None
 
     def forward(self, x: Tensor, state: RecurrenceState | None = None) -> tuple[Tensor, RecurrenceState]:
-        """x and y (B, T, D)."""
+        """x and y (B, T, R)."""
         h0, fresh = (None, None) if state is None else (state.h, state.fresh)
-        y, last = cg_lru(x, self._gates(x), self.decay, self.phase, h0, fresh, self.slices, self.scan)
+        if not self.unit_first_step:  # then no step is another than the others
+            h0 = x.new_zeros(x.shape[0], x.shape[2], dtype=state_dtype(x)) if h0 is None else h0
+            fresh = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
+        y, last = cg_lru(x, self._gates(x), self.decay, self.phase, h0, fresh, self.slices, self.scan, self.max_root_slope)
         return y, RecurrenceState(last, after(self.fresh_lanes(x, state), x))
 
     def modulus_and_angle(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """|a_t| and arg a_t in radians (None for the real unit) that the input x (B, T, D) leads to, each (B, T, N)."""
+        """|a_t| and arg a_t in radians (None for the real unit) that the input x (B, T, R) leads to, each (B, T, N)."""
         log_modulus, angle = decay_and_phase(self._gates(x)[..., : self.units].float(), self.decay.float(), self.phase)
         return log_modulus.exp(), angle
 
     def _gates(self, x: Tensor) -> Tensor:
-        return block_diagonal_gates(x, self.gate_weight, self.gate_bias, self.scan)
+        return block_diagonal(x, self.gate_weight, self.gate_bias)
+
+
+def block_diagonal(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Both gates of each unit from the channels of its head alone: pre-activations as `harmonicrnn.ops.cg_lru` takes them.
+
+    On a GPU one product with all the zeros between the heads: it is bound by memory too, and its result lies as the recurrence reads it.
+
+    Args:
+        x: (B, T, R).
+        weight, bias: (H, R/H, 2N/H) and (H, 2N/H): of each head the recurrence gates' columns, then the input gates'.
+
+    Returns:
+        (B, T, 2N): the recurrence gates, then the input gates.
+    """
+    (heads, inputs, outputs), shape = weight.shape, x.shape[:2]
+    if x.device.type == "cuda":
+        diagonal = torch.eye(heads, dtype=weight.dtype, device=weight.device).view(heads, 1, 1, heads, 1)
+        dense = (weight.view(heads, inputs, 2, 1, outputs // 2) * diagonal).view(heads * inputs, heads * outputs)
+        return F.linear(x, dense.T, bias.view(heads, 2, outputs // 2).transpose(0, 1).flatten())
+    blocks = x.reshape(-1, heads, inputs).transpose(0, 1)
+    gates = torch.baddbmm(bias.unsqueeze(1), blocks, weight)
+    return gates.view(heads, *shape, 2, outputs // 2).permute(1, 2, 3, 0, 4).reshape(*shape, heads * outputs)

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from harmonicrnn.models.block import Stack
+from harmonicrnn.models.block import BlockPlace, Stack
 from harmonicrnn.models.mixing import MixesTime
 from harmonicrnn.models.pooling import DownPool, UpPool
+from harmonicrnn.models.presets import Init
 from harmonicrnn.models.state import State, after, state_dtype
 
 Shift = Literal["tight", "frame"]
@@ -53,6 +54,32 @@ def check_levels(levels: Sequence[LevelSpec]) -> None:
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """How levels are joined, and how their outputs begin.
+
+    groups: of the pooling convolutions; 0 for one a channel.
+    shift: "tight" (p - 1 steps) or "frame" (p steps).
+    init: "paper" scales a level's output projections, and its up-pooling, by the number of its branches and poolings; "griffin" scales all
+        output projections by the number of blocks in the model.
+    blocks: in the model.
+    """
+
+    groups: int
+    shift: Shift
+    init: Init
+    blocks: int
+
+    def output_variance(self, level: LevelSpec) -> float:
+        """Of what is added to the residual path of a level, times the fan-in."""
+        if self.init == "griffin":
+            return 2 / self.blocks
+        return 1 / (4 * level.depth + 1 if level.factor > 1 else 2 * level.depth)
+
+
+MakeBlock = Callable[[BlockPlace], nn.Module]
+
+
+@dataclass(frozen=True)
 class SkipState(State):
     """State of a level with others below it, in buffers of fixed shape; s = p - 1 (tight) or p (frame).
 
@@ -85,21 +112,24 @@ class SkipBlock(MixesTime):
 
     Args:
         levels: This level and those below it, the outermost first.
-        make_block: From a width to a block that is `forward(x, state=None) -> (y, state)`.
-        groups: Groups of the pooling convolutions.
-        shift: "tight" (p - 1 steps) or "frame" (p steps).
+        make_block: From a block's place to a block that is `forward(x, state=None) -> (y, state)`.
+        pooling: How levels are joined.
+        pooled: Samples that make one step of this level.
     """
 
-    def __init__(self, levels: Sequence[LevelSpec], make_block: Callable[[int], nn.Module], groups: int, shift: Shift) -> None:
+    def __init__(self, levels: Sequence[LevelSpec], make_block: MakeBlock, pooling: Pooling, pooled: int) -> None:
         super().__init__()
         outer, inner = levels[0], levels[1]
         self.factor = outer.factor
-        self.shift = outer.factor - 1 if shift == "tight" else outer.factor
-        self.pre = Stack([make_block(outer.width) for _ in range(outer.depth)], outer.recompute)
-        self.down = DownPool(outer.width, inner.width, outer.factor, groups)
-        self.inner = build_levels(levels[1:], make_block, groups, shift)
-        self.up = UpPool(inner.width, outer.width, outer.factor, groups)
-        self.post = Stack([make_block(outer.width) for _ in range(outer.depth)], outer.recompute)
+        self.shift = outer.factor - 1 if pooling.shift == "tight" else outer.factor
+        variance = pooling.output_variance(outer)
+        place = BlockPlace(outer.width, variance, pooled)
+        self.pre = Stack([make_block(place) for _ in range(outer.depth)], outer.recompute)
+        self.down = DownPool(outer.width, inner.width, outer.factor, pooling.groups, pooling.init)
+        self.inner = build_levels(levels[1:], make_block, pooling, pooled * outer.factor)
+        up_variance = variance if pooling.init == "paper" else 1.0
+        self.up = UpPool(inner.width, outer.width, outer.factor, pooling.groups, pooling.init, up_variance)
+        self.post = Stack([make_block(place) for _ in range(outer.depth)], outer.recompute)
 
     def forward(self, x: Tensor, state: SkipState | None = None) -> tuple[Tensor, SkipState]:
         """x and y (B, T, D)."""
@@ -129,11 +159,12 @@ class SkipBlock(MixesTime):
         return decided[:, :time], window, inner, pending, (phase + time) % p
 
 
-def build_levels(levels: Sequence[LevelSpec], make_block: Callable[[int], nn.Module], groups: int, shift: Shift) -> nn.Module:
+def build_levels(levels: Sequence[LevelSpec], make_block: MakeBlock, pooling: Pooling, pooled: int = 1) -> nn.Module:
     """A SkipBlock where there is a level below, a plain stack in the centre."""
     if len(levels) > 1:
-        return SkipBlock(levels, make_block, groups, shift)
-    return Stack([make_block(levels[0].width) for _ in range(levels[0].depth)], levels[0].recompute)
+        return SkipBlock(levels, make_block, pooling, pooled)
+    place = BlockPlace(levels[0].width, pooling.output_variance(levels[0]), pooled)
+    return Stack([make_block(place) for _ in range(levels[0].depth)], levels[0].recompute)
 
 
 def _pad(x: Tensor, length: int) -> Tensor:

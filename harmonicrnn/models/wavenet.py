@@ -1,12 +1,15 @@
 """A stack of dilated causal convolutions (WaveNet, arXiv 1609.03499), to compare with."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from harmonicrnn.models.autoregressive_net import AutoregressiveNet
-from harmonicrnn.models.block import StackState, linear
+from harmonicrnn.models.block import StackState
 from harmonicrnn.models.conv import ConvState
-from harmonicrnn.models.embedding import ClassEmbedding, Embedding
+from harmonicrnn.models.embedding import ClassEmbedding
+from harmonicrnn.models.init import linear
 from harmonicrnn.models.mixing import MixesTime
 from harmonicrnn.models.state import State, after, state_dtype
 
@@ -52,14 +55,20 @@ class WaveNet(AutoregressiveNet):
         cycle: Layers from one dilation of 1 to the next.
         cycles: How often they are repeated.
         bits: Bits a sample, 4 to 12; q = 2^bits classes.
-        embedding: How a class becomes a vector: "sinusoidal" (fixed) or "learned".
+        embedding: How a class becomes a vector: "sinusoidal" (fixed, with a linear map) or "learned".
 
     Raises:
         ValueError: numbers out of range.
     """
 
     def __init__(
-        self, width: int = 64, skip: int = 256, cycle: int = 10, cycles: int = 3, bits: int = 8, embedding: Embedding = "sinusoidal"
+        self,
+        width: int = 64,
+        skip: int = 256,
+        cycle: int = 10,
+        cycles: int = 3,
+        bits: int = 8,
+        embedding: Literal["sinusoidal", "learned"] = "sinusoidal",
     ) -> None:
         super().__init__(bits)
         for name, value in (("width", width), ("skip", skip), ("cycle", cycle), ("cycles", cycles)):
@@ -68,7 +77,7 @@ class WaveNet(AutoregressiveNet):
         self.cycle = cycle
         dilations = [2**i for _ in range(cycles) for i in range(cycle)]
         self.receptive_field = 1 + sum(dilations)
-        self.embedding = ClassEmbedding(self.classes, width, embedding)
+        self.embedding = ClassEmbedding(self.classes, width, "projected" if embedding == "sinusoidal" else embedding)
         ends = [False] * (len(dilations) - 1) + [True]
         self.layers = nn.ModuleList([DilatedLayer(width, skip, *each) for each in zip(dilations, ends, strict=True)])
         self.hidden = linear(skip, skip)

@@ -1,11 +1,11 @@
-"""The recurrence: what a linear RNN computes along time, and how; and what surrounds it and is bound by memory too.
+"""The recurrence: what a linear RNN computes along time, and how; and dropout that chunks, ranks and recomputation agree on.
 
 Legend: B batch (lanes), T time, D width (channels), N units of the recurrence (D/2 complex or D real).
 """
 
 from harmonicrnn.ops.cg_lru import cg_lru, cg_lru_summary, decay_and_phase
+from harmonicrnn.ops.dropout_mask import combined_key, dropout
 from harmonicrnn.ops.implementation import Choice, Implementation, choose
-from harmonicrnn.ops.neighbours import block_diagonal_gates, causal_convolution, gated_gelu, gated_mlp, residual_norm
 from harmonicrnn.ops.scan import linear_scan, linear_scan_summary
 from harmonicrnn.ops.slices import Slices
 
@@ -13,15 +13,12 @@ __all__ = [
     "Choice",
     "Implementation",
     "Slices",
-    "block_diagonal_gates",
-    "causal_convolution",
     "cg_lru",
     "cg_lru_summary",
     "choose",
+    "combined_key",
     "decay_and_phase",
-    "gated_gelu",
-    "gated_mlp",
+    "dropout",
     "linear_scan",
     "linear_scan_summary",
-    "residual_norm",
 ]

@@ -21,22 +21,23 @@ from harmonicrnn.ops.scan import linear_scan, linear_scan_summary
 from harmonicrnn.ops.slices import Slices
 
 C = 8.0
-MAX_SQRT_DERIVATIVE = 1000.0
+MAX_ROOT_SLOPE = 1000.0
 
 
 class _BoundedSqrt(torch.autograd.Function):
     """sqrt with its derivative clipped: at |a| = 1 it is infinite, and in low precision gives NaN."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor) -> Tensor:
+    def forward(ctx: Any, u: Tensor, max_slope: float) -> Tensor:
         root = u.sqrt()
         ctx.save_for_backward(root)
+        ctx.max_slope = max_slope
         return root
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (root,) = ctx.saved_tensors
-        return grad * (0.5 / root).clamp(max=MAX_SQRT_DERIVATIVE)
+        return grad * (0.5 / root).clamp(max=ctx.max_slope), None
 
 
 def decay_and_phase(recurrence_gate: Tensor, decay: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -54,6 +55,7 @@ def cg_lru(
     fresh: Tensor | None = None,
     slices: Slices | None = None,
     implementation: Implementation = "auto",
+    max_root_slope: float = MAX_ROOT_SLOPE,
 ) -> tuple[Tensor, Tensor]:
     """The gated recurrence, from gate pre-activations to its output, with gradients for every floating-point argument.
 
@@ -68,6 +70,7 @@ def cg_lru(
         fresh: (B,) bool, lanes whose first step this call may take; None where h0 is None means all.
         slices: where x is one rank's slice of a longer sequence, which begins with rank 0's h0 and fresh.
         implementation: how to compute it; see `harmonicrnn/ops/implementation.py`.
+        max_root_slope: bound of the derivative of sqrt(1 - |a|^2) with respect to 1 - |a|^2.
 
     Returns:
         y of shape (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
@@ -83,8 +86,8 @@ def cg_lru(
 
         rates = -C * F.softplus(decay.to(h0.dtype))
         phase = None if phase is None else phase.to(h0.dtype)
-        return fused_cg_lru(x, gates, rates, phase, h0, fresh, MAX_SQRT_DERIVATIVE, slices)
-    a, inputs = _steps(x, gates, decay, phase, fresh)
+        return fused_cg_lru(x, gates, rates, phase, h0, fresh, max_root_slope, slices)
+    a, inputs = _steps(x, gates, decay, phase, fresh, max_root_slope)
     if phase is None:
         y, last = linear_scan(a, inputs, h0, slices, implementation)
     else:
@@ -135,12 +138,14 @@ def _begin(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, h0: Te
     return h0.to(dtype), fresh
 
 
-def _steps(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor) -> tuple[Tensor, Tensor]:
+def _steps(
+    x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor, max_slope: float = MAX_ROOT_SLOPE
+) -> tuple[Tensor, Tensor]:
     """a and the gated input of each step, (B, T, N), complex where there is a phase."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     recurrence_gate, input_gate = gates.to(dtype).chunk(2, dim=-1)
     log_modulus, angle = decay_and_phase(recurrence_gate, decay.to(dtype), None if phase is None else phase.to(dtype))
-    factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus))
+    factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus), max_slope)
     if x.shape[1]:
         first = torch.where(fresh[:, None, None], torch.ones_like(factor[:, :1]), factor[:, :1])
         factor = torch.cat([first, factor[:, 1:]], dim=1)

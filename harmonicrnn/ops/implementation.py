@@ -47,7 +47,7 @@ def choose(implementation: Implementation, device: torch.device) -> Choice:
 def why_not(implementation: Implementation, device: str) -> str | None:
     """Why an implementation cannot compute on a type of device; None where it can."""
     if implementation == "triton":
-        if not _installed("triton"):
+        if not installed("triton"):
             return "the package triton is not installed (it is made for Linux alone)"
         from triton import knobs
 
@@ -56,7 +56,7 @@ def why_not(implementation: Implementation, device: str) -> str | None:
     if implementation == "cpu":
         if device != "cpu":
             return f"it needs tensors on the CPU, and they are on {device}"
-        if not _installed("numba"):
+        if not installed("numba"):
             return "the package numba is not installed"
     return None
 
@@ -78,7 +78,8 @@ def kernels_of(name: Implementation) -> Kernels:
 
 
 @cache
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """Whether a package can be imported."""
     return find_spec(package) is not None
 
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import AutoregressiveNet, DownPool, MixesTime, UpPool, set_slices
-from harmonicrnn.models.block import RMSNorm
+from harmonicrnn.models.block import LayerNorm, RMSNorm
 from harmonicrnn.models.embedding import ClassEmbedding
 from harmonicrnn.parallel.simulated_group import simulated_groups
 
 POINT_WISE = (nn.Linear, nn.Embedding, nn.Identity, nn.Dropout, nn.GELU, nn.SiLU, nn.ReLU, nn.Sigmoid, nn.Tanh)
-POINT_WISE_HERE = (RMSNorm, ClassEmbedding, DownPool, UpPool)  # pooling mixes whole windows, between which slices are cut
+POINT_WISE_HERE = (LayerNorm, RMSNorm, ClassEmbedding, DownPool, UpPool)  # pooling mixes whole windows, between which slices are cut
 TOLERANCE = 1e-9
 LEAST = 16  # samples in a slice that is tried
 

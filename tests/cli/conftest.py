@@ -1,6 +1,7 @@
 """The command line run in this process, on tiny audio, in a folder of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 CONFIG = """
 seed_everything: 1
 model:
+  preset: griffin
   levels: [{{width: 8, depth: 1, factor: 2}}, {{width: 16, depth: 1}}]
   heads: 2
   groups: 2
@@ -37,11 +39,16 @@ trainer:
 def folder(tmp_path, monkeypatch):
     """The working directory: `data/` in the layout of SC09, and `tiny.yaml`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["train.py"])
     make_sc09(tmp_path / "data")
     (tmp_path / "tiny.yaml").write_text(textwrap.dedent(CONFIG.format(root=tmp_path / "data")))
     torch.set_num_threads(1)
     return tmp_path
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    """The folder of a copy of a run that version 0.1 made, below `logs/`."""
+    return Path(shutil.copytree(REPOSITORY / "tests/fixtures/run_of_version_0.1", tmp_path / "logs/demo/version_0"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ LEVELS = [LevelSpec(8, 1, 2), LevelSpec(8, 1)]
 
 def make_module(**changes):
     torch.manual_seed(0)
-    return HarmonicModule(OptimizerConfig(lr=1e-3), levels=LEVELS, heads=2, groups=2, bits=5, **changes)
+    return HarmonicModule(OptimizerConfig(lr=1e-3), preset="griffin", levels=LEVELS, heads=2, groups=2, bits=5, **changes)
 
 
 def test_the_loss_is_the_mean_over_valid_samples_whatever_the_padding_holds(monkeypatch):

@@ -10,7 +10,7 @@ from lightning_modules.optimizer import make_optimizer, rate_factor
 
 @pytest.mark.parametrize("recurrence", ["complex", "real"])
 def test_decays_weights_alone(recurrence):
-    net = HarmonicRNN((LevelSpec(8, 1, 2), LevelSpec(8, 1)), heads=2, groups=2, recurrence=recurrence)
+    net = HarmonicRNN((LevelSpec(8, 1, 2), LevelSpec(8, 1)), preset="griffin", heads=2, groups=2, recurrence=recurrence)
     optimizer, _ = make_optimizer(net, OptimizerConfig(), 10)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     names = {name for name, p in net.named_parameters() if id(p) in decayed}
@@ -22,7 +22,7 @@ def test_decays_weights_alone(recurrence):
 
 
 def test_schedule():
-    factors = [rate_factor(step, 1000, 0.1) for step in range(1001)]
+    factors = [rate_factor(step, 1000, 100) for step in range(1001)]
     assert factors[0] == pytest.approx(0.01)
     assert factors[99] == 1
     assert factors[550] == pytest.approx(0.5)
@@ -39,6 +39,17 @@ def test_the_schedule_reaches_the_optimiser():
         optimizer.step()
         schedule.step()
     assert rates == pytest.approx([0.5, 0.5 * (1 + 0.5**0.5) / 2, 0.25, 0.5 * (1 - 0.5**0.5) / 2])
+
+
+def test_the_papers_recipe():
+    """Decay on everything, 1,000 steps of warm-up, then constant."""
+    net = HarmonicRNN((LevelSpec(32, 1, 2), LevelSpec(32, 1)))
+    config = OptimizerConfig(betas=(0.9, 0.999), weight_decay=1e-4, decayed="all", warmup_steps=1000, schedule="constant")
+    optimizer, schedule = make_optimizer(net, config, 5000)
+    (group,) = optimizer.param_groups
+    assert (group["weight_decay"], group["betas"], len(group["params"])) == (1e-4, (0.9, 0.999), len(list(net.parameters())))
+    (factor,) = schedule.lr_lambdas
+    assert [factor(step) for step in (0, 499, 999, 1000, 4999)] == pytest.approx([1e-3, 0.5, 1, 1, 1])
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.001])

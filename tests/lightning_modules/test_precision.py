@@ -23,7 +23,7 @@ class Curve(L.Callback):
 
 def curve(folder, precision):
     torch.manual_seed(0)
-    module = HarmonicModule(OptimizerConfig(lr=4e-3), levels=[LevelSpec(16, 1, 4), LevelSpec(16, 1)], heads=2, groups=2)
+    module = HarmonicModule(OptimizerConfig(lr=4e-3), preset="griffin", levels=[LevelSpec(16, 1, 4), LevelSpec(16, 1)], heads=2, groups=2)
     seen = Curve()
     data = Synthetic(clips=64, clip_samples=480, batch_size=4, num_workers=0)
     options = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0}

@@ -12,7 +12,7 @@ from harmonicrnn.generation.cpu.packed_weights import Stored
 from harmonicrnn.generation.cpu.tables import tables
 from harmonicrnn.generation.cpu.worker import Shared, Worker
 from harmonicrnn.generation.engine import knows_layers
-from harmonicrnn.models import AutoregressiveNet, ModelState, State
+from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, ModelState, State
 from harmonicrnn.models.skip_block import SkipState
 
 MAX_THREADS = 4
@@ -39,7 +39,8 @@ class CPUEngine:
 
     def __init__(self, net: AutoregressiveNet, stored: Stored = "full", threads: int | None = None) -> None:
         if not knows_layers(net):
-            raise ValueError(f"there is no compiled code for {type(net).__name__} with recurrence {getattr(net, 'recurrence', 'none')}")
+            kind = net.parts.recurrence if isinstance(net, HarmonicRNN) else "none"
+            raise ValueError(f"there is no compiled code for {type(net).__name__} with recurrence {kind}")
         weight = net.head.weight
         if weight.device.type != "cpu" or weight.dtype not in _DTYPES:
             raise ValueError(f"the CPU engine steps models in float32 or float64 on the CPU, not in {weight.dtype} on {weight.device}")

@@ -21,14 +21,17 @@ BLOCK, ENTER, LEAVE, MERGE = range(4)
 # Columns of all operations: x (lanes, STRIDE) of which WIDTH count.
 KIND, LEVEL, WIDTH, STRIDE, X = range(5)
 # Columns of a block. A worker's share: UNITS units from UNIT on (with PARTS parts, real and imaginary) in HEADS heads, the ROWS of the
-# convolution that these read, HIDDEN rows of the MLP. Among the rows, what the heads read begins at HEADS_AT, and the inputs of the units
-# at REAL_AT and IMAGINARY_AT. INPUTS and what follows are numbers of products; the first gives the rows and, from GATE_AT on, the gate;
-# that of the MLP the gate and, from HIDDEN_AT on, what it is multiplied with.
+# convolution that these read, GATED channels of the gate from FIRST_GATED on, HIDDEN rows of the MLP. Among the rows, what the heads read
+# begins at HEADS_AT, and the inputs of the units at REAL_AT and IMAGINARY_AT. INPUTS and what follows are numbers of products; the first
+# gives the rows and, from GATE_AT on, the gate; that of the MLP the gate and, from HIDDEN_AT on, what it is multiplied with. PROJECTED says
+# whether a product takes the recurrence to the block's width before it is gated.
 (
     ROWS, TAPS, KERNEL, CONV_BIAS, CONV_WINDOW, PARTS, UNIT, UNITS, ALL_UNITS, HEADS, HEAD_WIDTH, HEAD_UNITS, HEADS_AT, REAL_AT,
     IMAGINARY_AT, DECAY, ANGLE, H, FRESH, GATE_AT, HIDDEN, HIDDEN_AT, INPUTS, RECURRENCE_GATES, OUTPUT, MLP_INPUTS, MLP_OUTPUT,
-) = range(5, 32)  # fmt: skip
-# Columns of pooling: windows (lanes, GROUPS, FACTOR * GROUP_WIDTH), results (lanes, GROUPS, RAISED_STRIDE), and x of the level below.
+    PROJECTED, PROJECTION, GATED, FIRST_GATED,
+) = range(5, 36)  # fmt: skip
+# Columns of pooling: windows (lanes, GROUPS, FACTOR * GROUP_WIDTH), results (lanes, GROUPS, RAISED_STRIDE), and x of the level below. DOWN
+# and UP are numbers of products; where each channel is pooled by itself (BY_CHANNEL), addresses of (FACTOR, GROUP_WIDTH) kernels.
 (
     FACTOR,
     FRAME,
@@ -44,8 +47,11 @@ KIND, LEVEL, WIDTH, STRIDE, X = range(5)
     INNER_GROUP_WIDTH,
     INNER_FRESH,
     AFTER,
-) = range(5, 19)
-COLUMNS = 32
+    BY_CHANNEL,
+    DOWN_BIAS,
+    UP_BIAS,
+) = range(5, 22)
+COLUMNS = 36
 
 # Columns of the table of products.
 PRODUCT_WEIGHTS, PRODUCT_OUT, PRODUCT_INPUTS, PRODUCT_PANELS, PRODUCT_STORED = range(5)
@@ -57,8 +63,9 @@ FULL, BFLOAT16, INT8 = range(3)
 (
     LANES_HERE, RANK, RANKS, EPOCH, FLAGS, ROOM, U, V, W, GATES, PARTIAL, PARTIAL_SIZE, PARTIAL_BYTES,
     FIRST_X, FIRST_STRIDE, FIRST_WIDTH, FIRST_FRESH, EMBEDDING, HEAD, LOGIT, LOGIT_COUNT, LOGITS, CLASSES, WHOLE, WHOLE_SCALES,
-) = range(25)  # fmt: skip
-KNOWLEDGE = 25
+    CENTRED, UNIT_FIRST_STEP,
+) = range(27)  # fmt: skip
+KNOWLEDGE = 27
 
 EPSILON = 1e-6
 
@@ -183,14 +190,25 @@ def _mean_square(x: Any, tag: Any) -> Any:
     return total / like(len(x), tag)
 
 
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _mean(x: Any, tag: Any) -> Any:
+    total = like(0, tag)
+    for i in range(len(x)):
+        total += x[i]
+    return total / like(len(x), tag)
+
+
 @jit
-def normalise(tag: Any, x: Any, ldx: Any, u: Any, ldu: Any, width: Any, lanes: Any) -> None:
-    """u = x / rms(x); the norm's own weights are part of the product that follows."""
-    for lane in range(lanes):
-        source, target = view(x, lane * ldx, width, tag), view(u, lane * ldu, width, tag)
-        factor = like(1, tag) / np.sqrt(_mean_square(source, tag) + like(EPSILON, tag))
+def normalise(tag: Any, x: Any, ldx: Any, width: Any, me: Any) -> None:
+    """U = x / rms(x), or of x less its mean; the norm's own weights and biases are part of the product that follows."""
+    for lane in range(me[LANES_HERE]):
+        source, target = view(x, lane * ldx, width, tag), view(me[U], lane * me[ROOM], width, tag)
+        mean = _mean(source, tag) if me[CENTRED] else like(0, tag)
         for i in range(width):
-            target[i] = source[i] * factor
+            target[i] = source[i] - mean
+        factor = like(1, tag) / np.sqrt(_mean_square(target, tag) + like(EPSILON, tag))
+        for i in range(width):
+            target[i] *= factor
 
 
 @jit
@@ -231,7 +249,7 @@ def _recur(tag: Any, o: Any, i: Any, me: Any) -> None:
                 gate_head[j] = inputs[j]
         for j in range(2 * units):
             both[j] = sigmoid(both[j])
-        if fresh[lane] != 0:
+        if fresh[lane] != 0 and me[UNIT_FIRST_STEP] != 0:
             for j in range(units):
                 modulus[j] = exp_expm1(r[j] * decay[j])[0]
         else:
@@ -280,28 +298,47 @@ def _add_parts(tag: Any, o: Any, i: Any, me: Any, parts: Any) -> None:
 
 
 @jit
+def _sum_parts(tag: Any, o: Any, i: Any, me: Any, parts: Any) -> None:
+    """This worker's gated channels of what the team has computed, each from its share of the inputs, into U."""
+    for lane in range(me[LANES_HERE]):
+        total = view(me[U], lane * me[ROOM], o[i, GATED], tag)
+        for j in range(len(total)):
+            total[j] = like(0, tag)
+        for rank in range(me[RANKS]):
+            part = view(parts, rank * me[PARTIAL_SIZE] + lane * o[i, STRIDE] + o[i, FIRST_GATED], o[i, GATED], tag)
+            for j in range(len(total)):
+                total[j] += part[j]
+
+
+@jit
 def block(tag: Any, o: Any, i: Any, products: Any, me: Any) -> None:
     """A residual block, `harmonicrnn.models.block.ResidualBlock`."""
     lanes, room, stride, width = me[LANES_HERE], me[ROOM], o[i, STRIDE], o[i, WIDTH]
     mixed, added = me[PARTIAL], me[PARTIAL] + me[PARTIAL_BYTES]
     own, zero = me[RANK] * me[PARTIAL_SIZE], np.int64(0)  # a plain 0 would have what it is given to compiled for it once more
-    normalise(tag, o[i, X], stride, me[U], room, width, lanes)
+    normalise(tag, o[i, X], stride, width, me)
     product(tag, products, o[i, INPUTS], me[U], zero, room, me[V], zero, room, me)
     _convolve(tag, o, i, me)
-    if o[i, PARTS] == 0:
-        _gated(tag, me[V], o[i, GATE_AT], room, me[W], zero, room, o[i, UNITS], lanes)
-    else:
+    source, lds, size = me[W], room, o[i, UNITS]
+    if o[i, PARTS] != 0:
         gate_stride = (2 * o[i, HEAD_UNITS] + PANEL - 1) // PANEL * PANEL
         for head in range(o[i, HEADS]):
             start = o[i, HEADS_AT] + head * o[i, HEAD_WIDTH]
             product(tag, products, o[i, RECURRENCE_GATES] + head, me[W], start, room, me[GATES], head * gate_stride, room, me)
         _recur(tag, o, i, me)
         size = o[i, PARTS] * o[i, UNITS]
-        _gated(tag, me[V], o[i, GATE_AT], room, o[i, H], zero, size, size, lanes)
+        source, lds = o[i, H], size
+    if o[i, PROJECTED]:
+        projected = me[PARTIAL] + 2 * me[PARTIAL_BYTES]
+        product(tag, products, o[i, PROJECTION], source, zero, lds, projected, own, stride, me)
+        meet(me)
+        _sum_parts(tag, o, i, me, projected)
+        source, lds, size = me[U], room, o[i, GATED]
+    _gated(tag, me[V], o[i, GATE_AT], room, source, zero, lds, size, lanes)
     product(tag, products, o[i, OUTPUT], me[V], o[i, GATE_AT], room, mixed, own, stride, me)
     meet(me)
     _add_parts(tag, o, i, me, mixed)
-    normalise(tag, o[i, X], stride, me[U], room, width, lanes)
+    normalise(tag, o[i, X], stride, width, me)
     product(tag, products, o[i, MLP_INPUTS], me[U], zero, room, me[V], zero, room, me)
     _gated(tag, me[V], zero, room, me[V], o[i, HIDDEN_AT], room, o[i, HIDDEN], lanes)
     product(tag, products, o[i, MLP_OUTPUT], me[V], zero, room, added, own, stride, me)
@@ -325,6 +362,9 @@ def enter(tag: Any, o: Any, i: Any, products: Any, me: Any, phase: Any) -> Any:
     if phase < factor - 1:
         return False
     inner_width = o[i, INNER_GROUP_WIDTH]
+    if o[i, BY_CHANNEL]:
+        _down_by_channel(tag, o, i, lanes)
+        return True
     for group in range(groups):
         product(tag, products, o[i, DOWN] + group, o[i, WINDOW], group * size, groups * size, me[V], zero, me[ROOM], me)
         for lane in range(lanes):
@@ -336,16 +376,47 @@ def enter(tag: Any, o: Any, i: Any, products: Any, me: Any, phase: Any) -> Any:
 
 
 @jit
+def _down_by_channel(tag: Any, o: Any, i: Any, lanes: Any) -> None:
+    width, factor = o[i, GROUP_WIDTH], o[i, FACTOR]
+    bias = view(o[i, DOWN_BIAS], 0, width, tag)
+    for lane in range(lanes):
+        x = view(o[i, INNER_X], lane * o[i, INNER_STRIDE], width, tag)
+        for j in range(width):
+            x[j] = bias[j]
+        for k in range(factor):
+            kernel = view(o[i, DOWN], k * width, width, tag)
+            step = view(o[i, WINDOW], (lane * factor + k) * width, width, tag)
+            for j in range(width):
+                x[j] += kernel[j] * step[j]
+
+
+@jit
+def _up_by_channel(tag: Any, o: Any, i: Any, lanes: Any) -> None:
+    width, factor = o[i, GROUP_WIDTH], o[i, FACTOR]
+    bias = view(o[i, UP_BIAS], 0, width, tag)
+    for lane in range(lanes):
+        x = view(o[i, INNER_X], lane * o[i, INNER_STRIDE], width, tag)
+        for k in range(factor):
+            kernel = view(o[i, UP], k * width, width, tag)
+            step = view(o[i, RAISED], lane * o[i, RAISED_STRIDE] + k * width, width, tag)
+            for j in range(width):
+                step[j] = bias[j] + kernel[j] * x[j]
+
+
+@jit
 def leave(tag: Any, o: Any, i: Any, products: Any, me: Any) -> None:
     """The result of the level below, for the next FACTOR steps; no lane is fresh there any more."""
     groups, stride = o[i, GROUPS], o[i, RAISED_STRIDE]
+    began(tag, o[i, INNER_FRESH], me)
+    if o[i, BY_CHANNEL]:
+        _up_by_channel(tag, o, i, me[LANES_HERE])
+        return
     for group in range(groups):
         start = group * o[i, INNER_GROUP_WIDTH]
         product(
             tag, products, o[i, UP] + group, o[i, INNER_X], start, o[i, INNER_STRIDE], o[i, RAISED], group * stride, groups * stride,
             me,
         )  # fmt: skip
-    began(tag, o[i, INNER_FRESH], me)
 
 
 @jit

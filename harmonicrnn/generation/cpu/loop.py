@@ -51,7 +51,7 @@ def _levels(tag: Any, operations: Any, products: Any, me: Any, phases: Any) -> N
 def _head(tag: Any, products: Any, me: Any) -> None:
     """Logits of all lanes, after the whole team has computed its rows of them."""
     lanes, q, zero = me[layers.LANES_HERE], me[layers.CLASSES], np.int64(0)
-    normalise(tag, me[layers.FIRST_X], me[layers.FIRST_STRIDE], me[layers.U], me[layers.ROOM], me[layers.FIRST_WIDTH], lanes)
+    normalise(tag, me[layers.FIRST_X], me[layers.FIRST_STRIDE], me[layers.FIRST_WIDTH], me)
     product(tag, products, me[layers.HEAD], me[layers.U], zero, me[layers.ROOM], me[layers.V], zero, me[layers.ROOM], me)
     for lane in range(lanes):
         own, shared = (

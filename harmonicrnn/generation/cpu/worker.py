@@ -24,7 +24,7 @@ class Shared:
         dtype, classes = each[0].embedding.dtype, len(each[0].embedding)
         widest = int(each[0].operations[:, columns.STRIDE].max())
         self.flags = aligned(len(each) * LINE // 8, np.dtype(np.int64))
-        self.parts = aligned((2, len(each), lanes * widest), dtype)
+        self.parts = aligned((3, len(each), lanes * widest), dtype)
         self.logits = aligned((lanes, classes), dtype)
 
 
@@ -72,6 +72,8 @@ class Worker:
             columns.CLASSES: q,
             columns.WHOLE: address(self._whole),
             columns.WHOLE_SCALES: address(self._whole_scales),
+            columns.CENTRED: int(tables.centred),
+            columns.UNIT_FIRST_STEP: int(tables.unit_first_step),
         }.items():
             self.me[column] = value
         self.me[[columns.U, columns.V, columns.W, columns.GATES]] = [address(room) for room in self._room]
@@ -117,7 +119,8 @@ class Worker:
                 for steps, values in self._pooling(row, arrays, layer):
                     values.copy_(torch.from_numpy(steps))
             else:
-                layer.conv.fresh[:] = fresh
+                if layer.conv is not None:
+                    layer.conv.fresh[:] = fresh
                 if layer.recurrence is not None:
                     layer.recurrence.fresh[:] = fresh
                 for part, values, which in self._block(i, arrays, layer):
@@ -163,7 +166,8 @@ class Worker:
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor | slice]]:
         """This worker's parts of a block's state: as they stand here, the state, and which of its channels they are."""
         row = self.operations[i]
-        yield arrays[0], state.conv.window, self.tables.rows[i]
+        if state.conv is not None:
+            yield arrays[0], state.conv.window, self.tables.rows[i]
         if state.recurrence is not None:
             units = int(row[columns.UNITS])
             for part in range(row[columns.PARTS]):

@@ -163,7 +163,7 @@ from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.generation.sampler import read_prompt
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 torch.manual_seed(0)
-net = HarmonicRNN([LevelSpec(4, 1)], heads=1, groups=1)
+net = HarmonicRNN([LevelSpec(4, 1)], preset="griffin", heads=1, groups=1)
 state = read_prompt(net, [])
 resident = []
 watch = lambda samples: resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"))

@@ -10,7 +10,7 @@ from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.cpu.packed_weights import _large_pages
 from harmonicrnn.generation.engine import PlainEngine
 from harmonicrnn.models import LevelSpec
-from tests.harmonicrnn.models.test_harmonic_rnn import make_classes, make_model
+from tests.harmonicrnn.models.test_harmonic_rnn import PAPER, make_classes, make_model
 from tests.helpers import F64, relative_error
 
 # The pooling of the default model, 160 samples, at a width of 32.
@@ -24,6 +24,10 @@ LAYOUTS = [
     {"recurrence": "none", "shift": "frame"},
     {"embedding": "learned", "conv_width": 1, "heads": 1},
     {"conv_width": 2, "groups": 8, "heads": 4, "expansion": 2, "bits": 8},
+    PAPER | {"heads": 8},
+    PAPER | {"recurrence": "real", "conv_width": 3, "groups": 2, "shift": "frame"},
+    PAPER | {"recurrence": "none", "conv_width": 2, "unit_first_step": True},
+    {"norm": "layer", "recurrence_expansion": 2, "conv_width": 0},
 ]
 
 

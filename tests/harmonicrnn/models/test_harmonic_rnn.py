@@ -18,7 +18,7 @@ SPLITS = {
 
 def make_model(seed=0, dtype=torch.float64, **changes):
     torch.manual_seed(seed)
-    settings = {"levels": NESTED, "bits": 5, "heads": 2, "groups": 2} | changes
+    settings = {"levels": NESTED, "bits": 5, "preset": "griffin", "heads": 2, "groups": 2} | changes
     model = HarmonicRNN(**settings)
     for name, parameter in model.named_parameters():
         if name.endswith("conv.kernel"):  # they start small: without this the recurrence would hardly see its input
@@ -44,16 +44,32 @@ def gradients(model, logits, classes):
     return torch.autograd.grad(F.cross_entropy(logits.flatten(0, 1), classes.flatten()), list(model.parameters()))
 
 
-def test_default_size():
-    model = HarmonicRNN()
-    assert 7_350_000 <= sum(p.numel() for p in model.parameters()) <= 7_500_000
+PAPER = {"preset": "paper", "groups": 0, "dropout": 0.0}
+
+
+@pytest.mark.parametrize(("changes", "size"), [({}, 7_272_704), ({"groups": 4}, 7_391_744), ({"preset": "griffin"}, 7_412_736)], ids=str)
+def test_size(changes, size):
+    """The first is that of the authors' commit, the second that of the paper's four groups."""
+    model = HarmonicRNN(**changes)
+    assert sum(p.numel() for p in model.parameters()) == size
     assert model.pooling_product == 160
 
 
 @pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"recurrence": "real"}, {"recurrence": "none"}, {"shift": "frame"}, {"conv_width": 1}, {"embedding": "learned"}, {"groups": 8}],
+    [
+        {},
+        {"recurrence": "real"},
+        {"recurrence": "none"},
+        {"shift": "frame"},
+        {"conv_width": 1},
+        {"embedding": "learned"},
+        {"groups": 8},
+        PAPER,
+        PAPER | {"recurrence": "real", "conv_width": 3},
+        {"conv_width": 0, "norm": "layer", "phase_grows": True},
+    ],
     ids=lambda c: "-".join(map(str, c.values())) or "default",
 )
 def test_any_split_equals_one_pass(sizes, changes):
@@ -156,7 +172,7 @@ def test_bits(bits):
 
 def input_dependence(model, time):
     """(time, time): the size of the gradient of output t (after the levels) with respect to input s."""
-    x = torch.randn(1, time, model.levels.pre.blocks[0].input.in_features, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, time, model.levels.pre.blocks[0].mixer.gate.in_features, dtype=torch.float64, requires_grad=True)
     y, _ = model.levels(x)
     weights = torch.randn(y.shape[-1], dtype=y.dtype)
     return torch.stack([torch.autograd.grad((y[0, t] * weights).sum(), x, retain_graph=True)[0][0].norm(dim=-1) for t in range(time)])
@@ -217,9 +233,13 @@ def cut_skip(level, monkeypatch):
         ({"levels": (LevelSpec(9, 1),), "embedding": "learned", "heads": 1}, "even width, got width 9"),
         ({"levels": (LevelSpec(9, 1),), "recurrence": "real", "heads": 1}, "sinusoidal embedding needs an even width, got width 9"),
         ({"heads": 3}, r"heads \(3\) must divide the width \(8\)"),
-        ({"groups": 3}, r"groups \(3\) must divide the widths on both sides \(8 and 16\)"),
+        ({"groups": 3}, r"pooling groups \(3\) must divide the widths on both sides \(8 and 16\)"),
         ({"bits": 3}, "between 4 and 12, got 3"),
-        ({"conv_width": 0}, "conv_width must be at least 1"),
+        ({"conv_width": -1}, "conv_width must be 0 for none"),
+        ({"conv_width": 0, "recurrence": "none"}, "at least 1 without a recurrence"),
+        ({"modulus": (0.9, 1.0)}, "modulus must rise from above 0 to below 1"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"preset": "mamba"}, "preset must be one of paper, griffin"),
         ({"expansion": 0}, "expansion must be at least 1"),
     ],
 )

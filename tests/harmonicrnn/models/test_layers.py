@@ -1,12 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from harmonicrnn.models import CausalConv, DownPool, GatedRecurrence, ResidualBlock, UpPool
+from harmonicrnn.models import CausalConv, DownPool, GatedRecurrence, HarmonicRNN, LevelSpec, ResidualBlock, UpPool
+from harmonicrnn.models.block import BlockPlace, make_norm
 from harmonicrnn.models.embedding import ClassEmbedding, sinusoidal_table
+from harmonicrnn.models.init import CUT_STD
+from harmonicrnn.models.presets import PRESETS
+from harmonicrnn.models.recurrence import RecurrenceState
 from tests.helpers import F64, relative_error
+
+GRIFFIN = PRESETS["griffin"]
 
 
 def randomised(module):
@@ -38,7 +45,7 @@ def test_pooling_equals_torch(factor, groups, inputs, outputs):
 
 def test_gates_are_block_diagonal():
     """A head's gates see the channels of that head alone, and each gate has its own weights."""
-    layer, x = randomised(GatedRecurrence(12, 3, "complex")), torch.randn(1, 2, 12, dtype=torch.float64)
+    layer, x = randomised(GatedRecurrence(12, replace(GRIFFIN, heads=3), "complex")), torch.randn(1, 2, 12, dtype=torch.float64)
     recurrence_gate, input_gate = layer._gates(x).chunk(2, dim=-1)
     for head in range(3):
         block = x[..., 4 * head : 4 * head + 4] @ layer.gate_weight[head] + layer.gate_bias[head]
@@ -48,7 +55,7 @@ def test_gates_are_block_diagonal():
 
 def test_initial_decay_and_phase():
     torch.manual_seed(0)
-    layer = GatedRecurrence(4096, 8, "complex")
+    layer = GatedRecurrence(4096, GRIFFIN, "complex")
     modulus = torch.exp(-F.softplus(layer.decay))
     assert modulus.min() >= 0.9 - 1e-5
     assert modulus.max() <= 0.999 + 1e-5
@@ -60,7 +67,7 @@ def test_initial_decay_and_phase():
 
 
 def test_modulus_and_angle_are_those_of_the_recurrence():
-    layer = GatedRecurrence(8, 2, "complex")
+    layer = GatedRecurrence(8, replace(GRIFFIN, heads=2), "complex")
     x = torch.randn(1, 5, 8)
     modulus, angle = layer.modulus_and_angle(x)
     r = torch.sigmoid(layer._gates(x)[..., :4])
@@ -77,34 +84,80 @@ def test_sinusoidal_table():
             assert math.isclose(table[v, 4 + k].item(), math.cos(angle), abs_tol=1e-6)
 
 
-def test_the_sinusoidal_embedding_is_the_projected_table():
-    embedding = ClassEmbedding(32, 6, "sinusoidal")
+def test_the_projected_embedding_is_the_projected_table():
+    embedding = ClassEmbedding(32, 6, "projected")
     classes = torch.randint(32, (2, 7))
     assert relative_error(embedding(classes), embedding.projection(embedding.table[classes])) < 1e-5
     assert [name for name, _ in embedding.named_parameters()] == ["projection.weight", "projection.bias"]
 
 
+def spreads(block):
+    """Of the weights of a block, times their fan-in: linear maps, then those onto the residual path, then the gates' weights and biases."""
+    mixer, mlp, layer = block.mixer, block.mlp, block.mixer.layer
+    inner = [mixer.gate, layer.input, mlp.gate, mlp.layer, *([layer.projection] if layer.projection else [])]
+    gates = layer.recurrence.gate_weight, layer.recurrence.gate_bias
+    return (
+        [linear.weight.var().item() * linear.in_features for linear in inner],
+        [linear.weight.var().item() * linear.in_features for linear in (mixer.output, mlp.output)],
+        [values.var().item() for values in gates],
+    )
+
+
 def test_initial_spread_of_the_weights():
     """Griffin's: fan-in everywhere, 2 / blocks in front of the residual path, small kernels."""
     torch.manual_seed(0)
-    block = ResidualBlock(256, blocks=10)
+    block = ResidualBlock(BlockPlace(256, 2 / 10), GRIFFIN)
+    inner, onto_residual, (weight, bias) = spreads(block)
+    assert inner == pytest.approx([1] * 4, rel=0.1)
+    assert onto_residual == pytest.approx([0.2] * 2, rel=0.1)
+    assert weight == pytest.approx(1 / 32, rel=0.1)
+    assert bias == 0
+    assert block.mixer.layer.conv.kernel.var().item() == pytest.approx(0.01 / 4, rel=0.2)
+    assert DownPool(256, 256, 4, 4).weight.var().item() == pytest.approx(1 / 256, rel=0.1)
+    assert UpPool(256, 256, 4, 4).weight.var().item() == pytest.approx(1 / 64, rel=0.1)
+    for layer in (block.mixer.layer.conv, block.mixer.output):
+        assert not layer.bias.any()
 
-    def spread(weight):
-        return weight.std().item()
 
-    for weight, variance in (
-        (block.gate.weight, 1 / 256),
-        (block.input.weight, 1 / 256),
-        (block.output.weight, 2 / 10 / 256),
-        (block.mlp.gate.weight, 1 / 256),
-        (block.mlp.input.weight, 1 / 256),
-        (block.mlp.output.weight, 2 / 10 / 768),
-        (block.conv.kernel, 0.01 / 4),
-        (block.recurrence.gate_weight, 1 / 32),
-        (DownPool(256, 256, 4, 4).weight, 1 / 256),
-        (UpPool(256, 256, 4, 4).weight, 1 / 64),
-    ):
-        assert spread(weight) == pytest.approx(variance**0.5, rel=0.1)
-    assert not block.conv.bias.any()
-    assert not block.recurrence.gate_bias.any()
-    assert not block.output.bias.any()
+def test_initial_spread_of_the_papers_weights():
+    """lecun_normal of Flax: cut at two deviations, over all inputs of all blocks for the gates; output maps and up-pooling by level."""
+    torch.manual_seed(0)
+    block = ResidualBlock(BlockPlace(256, 1 / 17), PRESETS["paper"])
+    inner, onto_residual, (weight, bias) = spreads(block)
+    assert inner == pytest.approx([1] * 5, rel=0.1)
+    assert onto_residual == pytest.approx([1 / 17] * 2, rel=0.1)
+    assert weight == pytest.approx(1 / 512, rel=0.1)
+    assert bias == pytest.approx(1 / 32, rel=0.1)
+    gate = block.mixer.gate.weight
+    assert gate.abs().max() <= 2 / CUT_STD / 16 + 1e-6
+    assert UpPool(512, 512, 4, 0, "paper", 1 / 17).weight.var().item() == pytest.approx(1 / 17, rel=0.1)
+    levels = HarmonicRNN((LevelSpec(32, 3, 2), LevelSpec(32, 2))).levels
+    assert levels.pre.blocks[0].mlp.output.weight.var().item() * 64 == pytest.approx(1 / 13, rel=0.2)
+    assert levels.inner.blocks[0].mlp.output.weight.var().item() * 64 == pytest.approx(1 / 4, rel=0.2)
+
+
+def test_the_phase_grows_with_the_pooling():
+    levels = HarmonicRNN((LevelSpec(32, 1, 4), LevelSpec(32, 1, 5), LevelSpec(32, 1)), phase_grows=True, phase=(0.1, 0.2)).levels
+    for pooled, stack in ((1, levels.pre), (4, levels.inner.post), (20, levels.inner.inner)):
+        phase = stack.blocks[0].mixer.layer.recurrence.phase
+        assert (phase >= 0.1 * pooled).all()
+        assert (phase <= 0.2 * pooled).all()
+
+
+def test_without_a_unit_first_step_no_step_is_another():
+    """A fresh lane is then one that was at zero."""
+    layer = GatedRecurrence(8, replace(PRESETS["paper"], heads=2), "complex").double()
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    rested = RecurrenceState(torch.zeros(2, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.bool))
+    assert torch.equal(layer(x)[0], layer(x, rested)[0])
+    other = GatedRecurrence(8, replace(GRIFFIN, heads=2), "complex").double()
+    assert not torch.allclose(other(x)[0], other(x, rested)[0])
+
+
+def test_layer_norm_under_autocast_keeps_the_dtype():
+    x = torch.randn(2, 3, 8)
+    norm = make_norm("layer", 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert norm(x).dtype == torch.float32
+        assert norm(x.bfloat16()).dtype == torch.bfloat16
+    assert relative_error(norm(x), F.layer_norm(x, (8,), eps=1e-6)) < 1e-6

@@ -267,7 +267,7 @@ def losses_and_gradients(net, function, classes, bfloat16):
 
 def test_compiled_model_equals_the_plain_one():
     torch.manual_seed(0)
-    net, classes = HarmonicRNN(LEVELS, heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
+    net, classes = HarmonicRNN(LEVELS, preset="griffin", heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
     loss, expected = losses_and_gradients(net, net, classes, False)
     compiled_loss, found = losses_and_gradients(net, torch.compile(net), classes, False)
     assert relative_error(compiled_loss, loss) < F32
@@ -278,7 +278,7 @@ def test_compiled_model_equals_the_plain_one():
 def test_compiled_model_is_as_near_to_float32_as_the_plain_one():
     """In bfloat16, where the plain one has the gated MLP in one kernel and rounds less often: by the norm of all gradients' errors."""
     torch.manual_seed(0)
-    net, classes = HarmonicRNN(LEVELS, heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
+    net, classes = HarmonicRNN(LEVELS, preset="griffin", heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
     _, exact = losses_and_gradients(net, net, classes, False)
     size = torch.stack([g.norm() for g in exact]).norm()
     for function in (net, torch.compile(net)):
@@ -307,7 +307,7 @@ def test_losses_of_200_steps_in_bfloat16_are_within_a_hundredth_of_float32():
     curves = []
     for bfloat16 in (False, True):
         torch.manual_seed(0)
-        net = HarmonicRNN(LEVELS, heads=4, scan="triton").cuda()
+        net = HarmonicRNN(LEVELS, preset="griffin", heads=4, scan="triton").cuda()
         optimizer, curve = torch.optim.AdamW(net.parameters(), lr=2e-3), []
         for _ in range(200):
             phases = torch.rand(8, 3, 1, device="cuda") * 6.3

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from callbacks import EMA, NLLReport
 from datamodules import AudioFolder, Batch, Memory
 from harmonicrnn.models import LevelSpec, ResidualBlock
-from harmonicrnn.models.block import GatedMLP
+from harmonicrnn.models.block import ResidualBranch, TemporalMixer
 from harmonicrnn.parallel import ContextParallelStrategy
 from lightning_modules import HarmonicModule, OptimizerConfig
 
@@ -35,7 +35,7 @@ class Recorded(HarmonicModule):
     """Reports the loss and the gradients of every step, and hides samples at random from the loss."""
 
     def __init__(self, sgd: bool, masked: bool, **network: Any) -> None:
-        super().__init__(OptimizerConfig(lr=1e-2), levels=LEVELS, bits=4, heads=2, groups=2, **network)
+        super().__init__(OptimizerConfig(lr=1e-2), bits=4, **{"preset": "griffin", "levels": LEVELS, "heads": 2, "groups": 2} | network)
         self.sgd, self.masked = sgd, masked
         self.losses: list[Tensor] = []
         self.gradients: list[dict[str, Tensor]] = []
@@ -68,7 +68,7 @@ def spread_decays(module: HarmonicModule) -> None:
 def compile_dense(module: HarmonicModule) -> None:
     """The parts that do not mix time, by a compiler that needs no C++ one."""
     for layer in module.modules():
-        if isinstance(layer, GatedMLP):
+        if isinstance(layer, ResidualBranch) and not isinstance(layer.layer, TemporalMixer):
             layer.compile(backend="aot_eager", dynamic=True)
 
 

@@ -1,10 +1,14 @@
 """What is exchanged does not grow with the length, and halos are under way while other work goes on."""
 
+from dataclasses import replace
+
 import torch
 import torch.distributed as dist
 
 from benchmarks.context_exchanges import Count, CountedGroup, count_step
 from harmonicrnn.models import HarmonicRNN, LevelSpec, ResidualBlock, sample_nats, set_slices
+from harmonicrnn.models.block import BlockPlace
+from harmonicrnn.models.presets import PRESETS
 from harmonicrnn.parallel import ContextGroup, ProcessGroup, simulated_groups
 
 LEVELS = (LevelSpec(8, 1, 2), LevelSpec(8, 2, 3), LevelSpec(8, 2))
@@ -12,7 +16,7 @@ BLOCKS, LEVEL_BORDERS = 2 + 4 + 2, 2
 
 
 def make_net():
-    return HarmonicRNN(LEVELS, bits=4, heads=2, groups=2)
+    return HarmonicRNN(LEVELS, preset="griffin", bits=4, heads=2, groups=2)
 
 
 def test_calls_and_bytes_simulated():
@@ -69,9 +73,8 @@ class Recorded:
 def test_work_lies_between_begin_and_wait():
     """Both projections of the whole slice; the first of `input` alone is of the steps that are sent."""
     torch.manual_seed(0)
-    block, passes = ResidualBlock(8, blocks=1, heads=2), []
-    for name in ("gate", "input"):
-        layer = getattr(block, name)
+    block, passes = ResidualBlock(BlockPlace(8, 2.0), replace(PRESETS["griffin"], heads=2)), []
+    for name, layer in (("gate", block.mixer.gate), ("input", block.mixer.layer.input)):
         layer.register_forward_hook(lambda *call, name=name: events.append(name))
         layer.register_full_backward_hook(lambda *call, name=name: events.append(name))
     for group in simulated_groups(2):

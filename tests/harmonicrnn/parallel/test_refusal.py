@@ -56,11 +56,11 @@ def with_layer(layer):
     """The model with another layer before the MLP of its second level's block."""
     net = make_net()
     block = net.levels.inner.pre.blocks[0]
-    block.mlp_norm = nn.Sequential(block.mlp_norm, layer)
+    block.mlp.norm = nn.Sequential(block.mlp.norm, layer)
     return net
 
 
-PLACE = "levels.inner.pre.blocks.0.mlp_norm.1"
+PLACE = "levels.inner.pre.blocks.0.mlp.norm.1"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_stack_of_convolutions_passes():
 @pytest.mark.parametrize(
     ("net", "name"),
     [
-        (make_net(recurrence="gru"), "levels.pre.blocks.0.recurrence.gru (GRU)"),
+        (make_net(recurrence="gru"), "levels.pre.blocks.0.mixer.layer.recurrence.gru (GRU)"),
         (ContextCounts(bits=4), "counts (ParameterList)"),
     ],
     ids=["gru", "counts"],
@@ -122,7 +122,7 @@ def test_baselines_that_cannot_be_split(net, name):
 
 
 def test_leaves_the_model_and_the_random_numbers_as_they_were():
-    net = HarmonicRNN((LevelSpec(8, 1, 2), LevelSpec(8, 1)), heads=2, groups=2)
+    net = HarmonicRNN((LevelSpec(8, 1, 2), LevelSpec(8, 1)), preset="griffin", heads=2, groups=2)
     before, state = {name: value.clone() for name, value in net.state_dict().items()}, torch.get_rng_state()
     check_knows_slices(net)
     assert torch.equal(torch.get_rng_state(), state)

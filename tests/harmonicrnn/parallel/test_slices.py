@@ -1,9 +1,11 @@
 """What mixes time, on slices: equal to one pass over the whole sequence, forward and backward, simulated within one process."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from harmonicrnn.models import CausalConv, HarmonicRNN, LevelSpec, set_slices
+from harmonicrnn.models import CausalConv, DropoutPlace, HarmonicRNN, LevelSpec, set_dropout_place, set_slices
 from harmonicrnn.ops.cpu import CPU
 from harmonicrnn.ops.doubling import DOUBLING
 from harmonicrnn.ops.reference import linear_scan_reference
@@ -75,12 +77,13 @@ VARIANTS = {
     "no convolution": {"conv_width": 1},
     "learned": {"embedding": "learned"},
     "centre alone": {"levels": (LevelSpec(8, 2),)},
+    "paper": {"preset": "paper", "dropout": 0.0, "groups": 4},
 }
 
 
 def make_net(**options):
     torch.manual_seed(0)
-    return HarmonicRNN(**{"levels": LEVELS, "bits": 4, "heads": 2, "groups": 2} | options).double()
+    return HarmonicRNN(**{"preset": "griffin", "levels": LEVELS, "bits": 4, "heads": 2, "groups": 2} | options).double()
 
 
 def simulate(net, classes, size, weight, state=None):
@@ -115,6 +118,42 @@ def test_model(size, variant, device):
     # The sequence goes on after its last slice as after one pass.
     following = torch.randint(16, (3, 11), device=device)
     assert relative_error(net(following, split_state)[0], net(following, state)[0]) < F64
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("size", [2, 4])
+def test_dropout_is_that_of_one_pass(size, recompute):
+    """Also in chunks of the sequence one after the other, and where blocks are computed again in the backward pass."""
+    levels = (LevelSpec(8, 1, 2), LevelSpec(8, 2, 3), LevelSpec(8, 2))
+    net, again = (
+        make_net(preset="paper", groups=0, dropout=0.3, levels=[replace(s, recompute=r) for s in levels]) for r in (False, recompute)
+    )
+    clips = torch.tensor([7, 2**40, 0])
+    classes = torch.randint(16, (3, size * 2 * PRODUCT))
+
+    def place(start):
+        return DropoutPlace(1, 5, clips, torch.full((3,), 3 * PRODUCT + start))
+
+    set_dropout_place(net, place(0))
+    logits, _ = net(classes)
+    (weight,) = weights_like(logits)
+    expected = torch.autograd.grad(logits, list(net.parameters()), weight)
+    time, passes, state, chunks = classes.shape[1] // size, [], None, []
+    for rank, group in enumerate(simulated_groups(size)):
+        begin, piece = rank * time, classes[:, rank * time : (rank + 1) * time]
+        set_dropout_place(again, place(begin))
+        chunk, state = again(piece, state)
+        chunks.append(chunk)
+        set_slices(again, group)
+        passes.append(again(piece, None, classes[:, begin - 1] if rank else None)[0])
+        set_slices(again, None)
+    set_dropout_place(again, None)  # what the backward pass computes again does not look at it
+    assert relative_error(torch.cat(passes, dim=1), logits) < F64
+    assert relative_error(torch.cat(chunks, dim=1), logits) < F64
+    found = torch.autograd.grad(chunks, list(again.parameters()), weight.split(time, dim=1))
+    for grad, whole in zip(found, expected, strict=True):
+        assert relative_error(grad, whole) < F64
+    assert relative_error(net.eval()(classes)[0], logits) > 0.1
 
 
 def test_model_that_carries_a_state_in():

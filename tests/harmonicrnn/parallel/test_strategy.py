@@ -12,6 +12,11 @@ FLOAT64 = {
     "complex": {},
     "real": {"network": {"recurrence": "real"}},
     "frame": {"network": {"shift": "frame"}},
+    "paper": {"network": {"preset": "paper", "groups": 4, "dropout": 0.3}},
+    "paper, sequential": {
+        "network": {"preset": "paper", "groups": 1, "dropout": 0.3},
+        "data": {"order": "sequential", "scaling": "file", "clip_samples": 48, "batch_size": 2},
+    },
     "masked": {"masked": True},
     "sequential": {"data": {"order": "sequential", "scaling": "file", "clip_samples": 48, "batch_size": 2}},
     "averaged and clipped": {"ema": True, "gradient_clip_val": 0.05, "limit_val_batches": 1.0, "val_check_interval": 2},

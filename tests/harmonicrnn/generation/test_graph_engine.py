@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harmonicrnn.generation.engine import PlainEngine
-from harmonicrnn.generation.gpu import GraphEngine
+from harmonicrnn.generation.graph_engine import GraphEngine
 from harmonicrnn.models import LevelSpec
 from tests.harmonicrnn.generation.test_cpu_engine import LAYOUTS, name
 from tests.harmonicrnn.models.test_harmonic_rnn import make_classes, make_model

@@ -1,0 +1,91 @@
+"""What a residual block is made of: the paper's, and that of Griffin."""
+
+from dataclasses import dataclass
+from math import pi
+from typing import Literal
+
+Recurrence = Literal["complex", "real", "none", "lti", "gru"]
+Norm = Literal["layer", "rms"]
+Embedding = Literal["sinusoidal", "projected", "learned"]
+Init = Literal["paper", "griffin"]
+Preset = Literal["paper", "griffin"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The parts of a model that a preset stands for; `HarmonicRNN` says what each is."""
+
+    embedding: Embedding
+    norm: Norm
+    recurrence: Recurrence
+    recurrence_expansion: int
+    recurrence_projection: bool
+    heads: int
+    conv_width: int
+    expansion: int
+    groups: int
+    modulus: tuple[float, float]
+    phase: tuple[float, float]
+    phase_grows: bool
+    unit_first_step: bool
+    max_root_slope: float
+    dropout: float
+    init: Init
+
+    def __post_init__(self) -> None:
+        low, high = self.modulus
+        if not 0 < low < high < 1:
+            raise ValueError(f"modulus must rise from above 0 to below 1, got {low} to {high}")
+        if self.phase[0] > self.phase[1]:
+            raise ValueError(f"phase must rise, got {self.phase[0]} to {self.phase[1]}")
+        for name in ("recurrence_expansion", "heads", "expansion"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.conv_width < 0 or (self.conv_width == 0 and self.recurrence == "none"):
+            raise ValueError(f"conv_width must be 0 for none, or more; at least 1 without a recurrence; got {self.conv_width}")
+        if self.groups < 0:
+            raise ValueError(f"groups must be 0 for one a channel, or more, got {self.groups}")
+        if self.max_root_slope <= 0:
+            raise ValueError(f"max_root_slope must be above 0, got {self.max_root_slope}")
+
+
+PRESETS: dict[Preset, Architecture] = {
+    # As the authors train it (github.com/daniel-gallo/ssm at eabf865).
+    "paper": Architecture(
+        embedding="sinusoidal",
+        norm="layer",
+        recurrence="complex",
+        recurrence_expansion=2,
+        recurrence_projection=True,
+        heads=32,
+        conv_width=0,
+        expansion=2,
+        groups=0,
+        modulus=(0.9, 0.99),
+        phase=(0.0, 0.1 * pi),
+        phase_grows=False,
+        unit_first_step=False,
+        max_root_slope=200.0,
+        dropout=0.2,
+        init="paper",
+    ),
+    # The recurrent block of Griffin (De et al., arXiv 2402.19427).
+    "griffin": Architecture(
+        embedding="projected",
+        norm="rms",
+        recurrence="complex",
+        recurrence_expansion=1,
+        recurrence_projection=False,
+        heads=8,
+        conv_width=4,
+        expansion=3,
+        groups=4,
+        modulus=(0.9, 0.999),
+        phase=(0.0, 0.1 * pi),
+        phase_grows=False,
+        unit_first_step=True,
+        max_root_slope=1000.0,
+        dropout=0.0,
+        init="griffin",
+    ),
+}
