@@ -54,7 +54,6 @@ def _print_into(log: Path) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    sys.argv[1:] = []  # Lightning warns of arguments beside those that it is handed
 
 
 def _pass_on(pid: int, signum: int) -> None:

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.experiments.ablations import ablations
-from benchmarks.experiments.baselines import baselines, rates
+from benchmarks.experiments.comparisons import ablations, baselines, rates
 from benchmarks.experiments.declare import Experiment
 from benchmarks.experiments.memory import memory
 

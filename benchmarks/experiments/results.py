@@ -85,25 +85,27 @@ COLUMNS = tuple(field.name for field in fields(Result))[: -len(("tests", "labels
 TYPES = get_type_hints(Result)
 
 
+NO_RESULT = ("fad", "checkpoint", "trainer.logger")
+"""Sections of a config that change no result that is kept."""
+
+
 def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, device: str) -> str:
-    """Of all that a run is told: its config's values that its settings do not replace, its settings, tests, seed and device, and the same
-    of those that it goes on from."""
+    """Of all that a run is told: its settings and the values of its config and of the base that they do not replace, its tests, seed and
+    device, and the same of those that it goes on from."""
     runs, chain = {each.name: each for each in experiment.runs}, []
     current: Run | None = run
     while current is not None:
-        chain.append(
-            [_kept(ROOT / current.config, current.settings), dict(current.settings), {k: dict(v) for k, v in current.tests.items()}]
-        )
+        chain.append([_told(current), {k: dict(v) for k, v in current.tests.items()}])
         current = runs[current.after] if current.after else None
     return _digest(json.dumps([chain, seed, dict(extra), run.sampled, *([] if device == "cpu" else [device])], sort_keys=True))
 
 
-def _kept(config: Path, settings: Settings) -> dict[str, Any]:
-    """A config's values by their dotted keys on the command line, without those that are set over it."""
+def _told(run: Run) -> dict[str, Any]:
+    """Values by their dotted keys on the command line."""
     values: dict[str, Any] = {}
 
     def walk(node: Any, key: str) -> None:
-        if any(key == each or key.startswith(f"{each}.") for each in settings):
+        if any(key == each or key.startswith(f"{each}.") for each in (*NO_RESULT, *run.settings)):
             return
         if not isinstance(node, dict):
             values[key] = node
@@ -112,8 +114,9 @@ def _kept(config: Path, settings: Settings) -> dict[str, Any]:
             # Arguments of a class are named without this step between.
             walk(value, key if name == "init_args" else f"{key}.{name}".lstrip("."))
 
-    walk(OmegaConf.to_container(OmegaConf.load(config)), "")
-    return values
+    files = [OmegaConf.load(ROOT / path) for path in ("configs/base.yaml", run.config)]
+    walk(OmegaConf.to_container(OmegaConf.merge(*files)), "")
+    return values | dict(run.settings)
 
 
 def code_hash() -> str:

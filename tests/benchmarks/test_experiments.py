@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.experiments import __main__ as program
+from benchmarks.experiments.comparisons import CONFIG, COUNTS
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.registry import EXPERIMENTS
@@ -93,7 +94,7 @@ def test_recordings_in_place_of_the_experiments_own_data(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     for split in ("train", "validation", "test"):
         make_folder(tmp_path / "takes" / split, 2, samples=4096, rate=4000)
-    counts = Run("a", "configs/baselines/counts.yaml", TINY_STEPS, {"model": "counts"})
+    counts = Run("a", CONFIG, COUNTS | TINY_STEPS, {"model": "counts"})
     experiment = Experiment("tiny", "?", (counts,), quick={"data.clips": 8}, any_data=True)
     monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: experiment)
     assert program.main(["--run", "tiny", "--device", "cpu", "--quick", "--data", "takes"]) == 0
@@ -146,15 +147,24 @@ def test_the_code_that_results_follow_from_is_there():
 
 
 def test_only_what_a_run_is_told_counts(tmp_path, monkeypatch):
-    """Neither comments in its config nor values there that it sets itself; nor whether an argument of a class stands below init_args."""
+    """Neither comments in its config nor values there that it sets itself; not whose a value is (its own, its config's or the base's), nor
+    whether an argument of a class stands below init_args."""
     for module in ("declare", "results"):
         monkeypatch.setattr(f"benchmarks.experiments.{module}.ROOT", tmp_path)
-    hashes = []
-    for config in ("a: {init_args: {b: {c: 1}}}\nd: 2", "# of d\na: {b: {c: 3}}\nd: 2", "a: {b: {c: 1}}\nd: 4"):
+    (tmp_path / "configs").mkdir()
+
+    def hash_of(config, base="d: 3", **settings):
+        (tmp_path / "configs/base.yaml").write_text(base)
         (tmp_path / "config.yaml").write_text(config)
-        run = Run("r", "config.yaml", {"a.b": 5})
-        hashes.append(config_hash(Experiment("tiny", "?", (run,)), run, 0, {}, "cpu"))
-    assert hashes[0] == hashes[1] != hashes[2]
+        run = Run("r", "config.yaml", {"a.b": 5} | settings)
+        return config_hash(Experiment("tiny", "?", (run,)), run, 0, {}, "cpu")
+
+    expected = hash_of("a: {init_args: {b: {c: 1}}}\nd: 2")
+    assert hash_of("# of d\na: {b: {c: 3}}\nd: 2") == expected
+    assert hash_of("a: {b: 1}", d=2) == expected
+    assert hash_of("a: {b: 1}", base="d: 2\nfad: {clips: 1}") == expected
+    assert hash_of("a: {b: {c: 1}}\nd: 4") != expected
+    assert hash_of("a: {b: {c: 1}}") != expected
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

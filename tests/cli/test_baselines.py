@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.experiments.baselines import baselines
+from benchmarks.experiments.comparisons import baselines
 from benchmarks.experiments.declare import ROOT
 from harmonicrnn import load
 from harmonicrnn.models import LevelSpec
@@ -47,13 +47,14 @@ def test_equal_parameters_within_five_percent():
     """Of each run of the experiment as it is set, and the one it is compared with; of counts of order 2 it is said that they have more."""
 
     def parameters(run):
-        model = yaml.safe_load((ROOT / run.config).read_text())["model"]
-        settings = dict(model.get("init_args", model)) | {key.removeprefix("model."): value for key, value in run.settings.items()}
-        settings.pop("optimizer", None)
+        settings = {key.removeprefix("model."): value for key, value in run.settings.items() if key.startswith("model.")}
+        if "model" not in run.settings:
+            settings = yaml.safe_load((ROOT / run.config).read_text())["model"] | settings
+        settings = {key: value for key, value in settings.items() if not key.startswith("optimizer")}
         if "levels" in settings:
             settings["levels"] = [LevelSpec(**level) for level in settings["levels"]]
         modules = {"lightning_modules.WaveNetModule": WaveNetModule, "lightning_modules.CountsModule": CountsModule}
-        module = modules.get(model.get("class_path"), HarmonicModule)(**settings)
+        module = modules.get(run.settings.get("model"), HarmonicModule)(**settings)
         return sum(parameter.numel() for parameter in module.parameters())
 
     found = {run.name: parameters(run) for run in baselines().runs}
