@@ -1,4 +1,4 @@
-"""The command line: python train.py {fit,validate,test,prepare,generate,evaluate} --help."""
+"""The command line: python train.py --help."""
 
 import signal
 import sys

@@ -1,5 +1,5 @@
 """The command line: which commands there are, where runs lie, and what the user is told when something is wrong."""
 
-from cli.training_cli import main
+from cli.command_line import main
 
 __all__ = ["main"]

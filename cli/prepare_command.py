@@ -2,45 +2,41 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.table import Table
 
+from cli.data_options import read_data
 from datamodules import AudioDataModule
 from datamodules.preparation import shard_path
 from harmonicrnn.errors import UserError
 
-NOT_DATA = ("seed_everything", "model", "ema", "samples", "fad", "checkpoint", "trainer", "ckpt_path", "weights_only")
+DESCRIPTION = "Read, resample and check the recordings of a config ahead of training; goes on where it was stopped."
 
 
-def prepare(args: Sequence[str]) -> None:
+def prepare(command: str, options: Namespace, args: Sequence[str]) -> int:
     """Read, resample and check the recordings of a config, and print what there is.
 
+    Args:
+        command: its name.
+        options: as the first pass read them.
+        args: of the command line, after the command.
+
     Raises:
-        UserError, argparse.ArgumentError: wrong arguments or recordings.
+        UserError, ArgumentError: wrong arguments or recordings.
     """
-    parser = ArgumentParser(
-        prog="train.py prepare",
-        description="Read, resample and check the recordings of a config ahead of training; goes on where it was stopped.",
-        parser_mode="omegaconf+",
-        exit_on_error=False,
-    )
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="Path to the config of a training.")
-    parser.add_subclass_arguments(AudioDataModule, "data", required=True)
+    data = read_data(command, DESCRIPTION, add_options, args)
+    if options.processes is not None and options.processes < 1:
+        raise UserError(f"--processes must be at least 1, got {options.processes}")
+    report(data, options.processes, options.verify)
+    return 0
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Those beside the data's."""
     parser.add_argument("--processes", type=int | None, default=None, help="Processes that work together; null for one a processor.")
     parser.add_argument("--verify", type=bool, default=False, help="Compare what was prepared before with its checksums.")
-    for key in NOT_DATA:
-        parser.add_argument(f"--{key}", type=Any, help=SUPPRESS)
-    config = parser.parse_args(list(args))
-    if config.processes is not None and config.processes < 1:
-        raise UserError(f"--processes must be at least 1, got {config.processes}")
-    try:
-        data: AudioDataModule = parser.instantiate(config).data
-    except ValueError as error:
-        raise UserError(str(innermost(error))) from error
-    report(data, config.processes, config.verify)
 
 
 def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
@@ -69,10 +65,3 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
             highlight=False,
         )
     console.print(f"Prepared in {data.shards}", soft_wrap=True, highlight=False)
-
-
-def innermost(error: BaseException) -> BaseException:
-    """What was first raised: jsonargparse puts errors of its own around it that do not say what is wrong."""
-    while not isinstance(error, UserError) and (cause := error.__cause__ or error.__context__):
-        error = cause
-    return error

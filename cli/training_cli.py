@@ -1,27 +1,24 @@
 """LightningCLI over this project's model, data and callbacks."""
 
-import argparse
 import shlex
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+import cli.parser_settings  # noqa: F401 - holds for all parsers
 from callbacks import (
     EMA,
     AudioSamples,
@@ -37,21 +34,19 @@ from callbacks import (
     Throughput,
     WholeCheckpointIO,
 )
-from cli.evaluate_command import evaluate
+from cli.data_options import innermost
+from cli.default_configs import BASE, default_configs
+from cli.first_pass import LOGS, log_folder, names_a_module
 from cli.first_rank import on_first_rank
-from cli.generate_command import generate
-from cli.prepare_command import innermost, prepare
 from cli.run_folder import new_folder, sole_writer
-from cli.shortage import shortage
 from datamodules import AudioDataModule
 from harmonicrnn.checkpoints import check_fits
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import check_writable
 from harmonicrnn.models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
 from harmonicrnn.ops import choose
-from harmonicrnn.parallel import ContextParallelStrategy, context_size
+from harmonicrnn.parallel import context_size
 from harmonicrnn.runs import Run, any_runs, find_run
-from harmonicrnn.signals import ended_by_signals
 from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
 from lightning_modules.optimizer import check_ends
 
@@ -59,8 +54,34 @@ EVALUATIONS = ("validate", "test")
 DESCRIPTION = (
     "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate, evaluate (see prepare --help)."
 )
-LOGGER = {"save_dir": "logs", "name": "run", "default_hp_metric": False}
+LOGGER = {"save_dir": LOGS, "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
+
+
+def train(command: str, options: Namespace, args: Sequence[str]) -> int:
+    """fit, validate or test, and the exit status.
+
+    Args:
+        command: which of them.
+        options: as the first pass read them.
+        args: of the command line, after the command.
+
+    Raises:
+        UserError, ArgumentError: something is wrong with the arguments, the run or the data.
+    """
+    # Lightning 2.6 under torch 2.11, at every step.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    with ExitStack() as held:
+        try:
+            HarmonicCLI(command, options, args, held)
+        except MisconfigurationException as error:
+            raise UserError(str(error)) from error
+        except Stopped as stopped:
+            if rank_zero_only.rank == 0:
+                print(goes_on(stopped, command, args), file=sys.stderr)
+            return stopped.status
+    return 0
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -80,13 +101,12 @@ class HarmonicCLI(LightningCLI):
     _loader_states: Sequence[dict[str, Any]] = ()
     """Where in the training data the run stopped that is to go on."""
 
-    def __init__(self, args: Sequence[str] | None, held: ExitStack) -> None:
-        given = sys.argv[1:] if args is None else args
-        self.run, self.held = requested_run(given), held
+    def __init__(self, command: str, options: Namespace, args: Sequence[str], held: ExitStack) -> None:
+        self.run, self.held = requested_run(command, options), held
         # A run's own config comes first, then what the user gives.
         own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
         # Settings of a model whose class is not named are HarmonicRNN's, without class_path and init_args around them.
-        named = names_a_module(given, own)
+        named = names_a_module(options, own)
         super().__init__(
             L.LightningModule if named else HarmonicModule,
             AudioDataModule,
@@ -100,11 +120,11 @@ class HarmonicCLI(LightningCLI):
             },
             seed_everything_default=0,
             # At the top, so that it reaches the subcommands: interpolation over everything that was given, resolved at the end.
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "description": DESCRIPTION}
-            | {name: {"default_config_files": own} for name in EVALUATIONS},
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False, "description": DESCRIPTION}
+            | {name: {"default_config_files": default_configs(*own)} for name in ("fit", *EVALUATIONS)},
             subclass_mode_model=named,
             subclass_mode_data=True,
-            args=None if args is None else list(args),
+            args=[command, *args],
             auto_configure_optimizers=False,
         )
 
@@ -124,8 +144,8 @@ class HarmonicCLI(LightningCLI):
             # Ignored by the parser for a class that has no such argument.
             parser.link_arguments(f"data.init_args.{key}", f"model.init_args.{key}" if self.subclass_mode_model else f"model.{key}")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:
-        self.config = parser.parse_args(spelt_out(sys.argv[1:] if args is None else args))
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)  # without Lightning's warning of a command line beside the arguments
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would merge the hyperparameters of the checkpoint's model, but not its data: the run's config.yaml holds both.
@@ -254,18 +274,16 @@ class HarmonicCLI(LightningCLI):
         return super()._prepare_subcommand_kwargs(subcommand) | quiet  # the likelihood has a table of its own
 
 
-def requested_run(args: Sequence[str]) -> Run | None:
-    """The run that an evaluation or generation speaks of, whose config is needed to understand the command line."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--ckpt_path")
-    parser.add_argument("--config", "-c", action="append", default=[])
-    for key in ("save_dir", "name"):
-        parser.add_argument(f"--trainer.logger.init_args.{key}", f"--trainer.logger.{key}", dest=key)
-    given, rest = parser.parse_known_args(args)
-    if "-h" in rest or "--help" in rest or not any(name in rest[:1] for name in (*EVALUATIONS, "generate")):
+def requested_run(command: str, options: Namespace) -> Run | None:
+    """The run that an evaluation speaks of, whose config the options are read over; None for training, and where only help is asked for.
+
+    Raises:
+        UserError: there is none, or nothing says what it was trained on.
+    """
+    if options.help or command not in EVALUATIONS:
         return None
-    run = find_run(given.ckpt_path, log_folder(given.config, {key: getattr(given, key) for key in ("save_dir", "name")}))
-    if rest[0] in EVALUATIONS and not run.config.is_file() and not given.config:
+    run = find_run(options.ckpt_path, log_folder(options, [str(BASE)]))
+    if not run.config.is_file() and not options.config:
         raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
     return run
 
@@ -290,110 +308,7 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) ->
         raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
 
 
-def spelt_out(args: Sequence[str]) -> list[str]:
-    """The arguments, with the class in place of the strategy's name where settings of it follow: it parses them for classes alone."""
-    flag, name = "--trainer.strategy", ContextParallelStrategy.strategy_name
-    if not any(arg.startswith(f"{flag}.") for arg in args):
-        return list(args)
-    path = f"harmonicrnn.parallel.{ContextParallelStrategy.__name__}"
-    named = [f"{flag}={path}" if arg == f"{flag}={name}" else arg for arg in args]
-    return [path if arg == name and before == flag else arg for before, arg in zip(["", *named], named, strict=False)]
-
-
-def names_a_module(args: Sequence[str], configs: Sequence[str]) -> bool:
-    """Whether the command line, a config file that it gives or one of `configs` names the class of the model."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--model", "--model.class_path")
-    parser.add_argument("--config", "-c", action="append", default=[])
-    given, _ = parser.parse_known_args(args)
-    return given.model is not None or any(keys_of(path, ["model.class_path"]) for path in [*configs, *given.config])
-
-
-def log_folder(configs: Sequence[str], given: dict[str, str | None]) -> Path:
-    """Where the runs of these config files lie: the folder of their logger, `logs` where they name none; as given on the command line."""
-    place, keys = {"save_dir": LOGGER["save_dir"], "name": ""}, {key: f"trainer.logger.init_args.{key}" for key in ("save_dir", "name")}
-    for path in configs:
-        found = keys_of(path, list(keys.values()))
-        place |= {key: found[name] for key, name in keys.items() if name in found}
-    place |= {key: value for key, value in given.items() if value is not None}
-    return Path(place["save_dir"]) / place["name"]
-
-
-def keys_of(path: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Those of the keys (a.b.c) that a config file has; none of one that is not there, which is the parser's to say.
-
-    Raises:
-        UserError: it is not YAML.
-    """
-    try:
-        config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
-    except Exception as error:  # whatever the YAML library finds wrong
-        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    found = {}
-    for key in keys:
-        with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
-            found[key] = OmegaConf.select(config, key)
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def check_configs(args: Sequence[str]) -> None:
-    """Raises UserError for a config file that is not YAML; jsonargparse does not name it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", "-c", action="append", default=[])
-    for path in parser.parse_known_args(args)[0].config:
-        keys_of(path, [])
-
-
-def brief(error: Exception) -> str:
-    """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
-    noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value")
-    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(noise) and "NoneType" not in line)
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    # Interpolation such as ${data.init_args.sample_rate} then counts from the top of a config file, below the subcommand.
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    # Lightning 2.6 under torch 2.11, at every step.
-    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-    given = sys.argv[1:] if args is None else list(args)
-    with ended_by_signals() as received, ExitStack() as held:
-        try:
-            check_configs(given)
-            if given[:1] == ["prepare"]:
-                prepare(given[1:])
-            elif given[:1] == ["generate"]:
-                generate(given[1:], requested_run(given))
-            elif given[:1] == ["evaluate"]:
-                evaluate(given[1:], lambda configs: log_folder(configs, {}))
-            else:
-                HarmonicCLI(args, held)
-        except (UserError, argparse.ArgumentError, MisconfigurationException) as error:
-            print(f"error: {brief(error)}", file=sys.stderr)
-            return 2
-        except Stopped as stopped:
-            if rank_zero_only.rank == 0:
-                print(goes_on(stopped, given), file=sys.stderr)
-            return stopped.status
-        except (KeyboardInterrupt, SystemExit):  # Lightning makes the second out of the first
-            if not received:
-                raise
-            print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
-            return 128 + received[0]
-        except (RuntimeError, MemoryError) as error:
-            if (told := shortage(error)) is None:
-                raise
-            print(f"error: {told}", file=sys.stderr)
-            return 2
-    return 0
-
-
-def goes_on(stopped: Stopped, args: Sequence[str]) -> str:
-    """Where a training that was asked to stop can go on from, and how."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--ckpt_path")
-    _, same = parser.parse_known_args(args)
-    command = shlex.join(["python", "train.py", *same, "--ckpt_path", str(stopped.checkpoint)])
-    return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {command}"
+def goes_on(stopped: Stopped, command: str, args: Sequence[str]) -> str:
+    """Where a training that was asked to stop can go on from, and how; of an option that is there twice the second counts."""
+    again = shlex.join(["python", "train.py", command, *args, "--ckpt_path", str(stopped.checkpoint)])
+    return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {again}"

@@ -33,7 +33,6 @@ def trained(tmp_path_factory):
     (folder / "tiny.yaml").write_text(CONFIG.format(root=folder / "data"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("sys.argv", ["train.py"])
         assert main(["fit", "--config", "tiny.yaml", "--data.scaling", "none", "--trainer.max_steps", "2"]) == 0
     return folder
 
@@ -42,7 +41,6 @@ def trained(tmp_path_factory):
 def folder(trained, monkeypatch, tmp_path):
     """The working directory with the run; what is made goes to `out`, elsewhere and empty."""
     monkeypatch.chdir(trained)
-    monkeypatch.setattr("sys.argv", ["train.py"])
     torch.set_num_threads(1)
     return trained
 
@@ -249,7 +247,7 @@ def test_a_checkpoint_alone_generates_and_asks_for_a_config_where_it_needs_one(r
     alone = tmp_path / "model.ckpt"
     alone.write_bytes((folder / "logs/tiny/version_0/checkpoints/best.ckpt").read_bytes())
     assert run(f"generate --ckpt_path {alone} --seconds 0.001 --out {out}") == 0
-    assert manifest(out)["usual"]["source"] == "defaults"
+    assert manifest(out)["reference"]["source"] == "defaults"
     command = f"generate --ckpt_path {alone} --prompt test --out {tmp_path}/b"
     expect_error(run, capsys, command, f"{tmp_path}/config.yaml that names the data; give --config")
     with pytest.MonkeyPatch.context() as patch:

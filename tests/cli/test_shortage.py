@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from cli import main, training_cli
+from cli import main, prepare_command
 from cli.shortage import shortage
 
 
@@ -26,13 +26,13 @@ class Killed(Dataset):
     ids=["memory", "worker"],
 )
 def test_what_torch_says_is_understood(monkeypatch, capsys, fail, told):
-    monkeypatch.setattr(training_cli, "prepare", lambda arguments: fail())
+    monkeypatch.setattr(prepare_command, "prepare", lambda *_: fail())
     assert main(["prepare"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {told}")
 
 
 def test_other_errors_are_left_alone(monkeypatch):
     assert shortage(RuntimeError("shapes do not match")) is None
-    monkeypatch.setattr(training_cli, "prepare", lambda arguments: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setattr(prepare_command, "prepare", lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):
         main(["prepare"])

@@ -22,7 +22,6 @@ WHOLE_CLIP_MEMORY = 14e9  # bytes for a step on it with its activations computed
 def test_youtubemix_makes_a_step_and_evaluates_a_clip(tmp_path, monkeypatch, caplog, training_clip):
     """Nine recordings of a clip and a rest: seven to train on, one to validate, one to test."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["train.py"])
     (tmp_path / "data/youtube_mix").mkdir(parents=True)
     for i in range(9):
         soundfile.write(tmp_path / f"data/youtube_mix/out{i:03}.wav", tone(CLIP + 1000, i), 16_000)

@@ -1,0 +1,120 @@
+"""What the command line as a whole promises: its help, its cost, that nothing is abbreviated, and one place that reads it."""
+
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from cli import main
+from harmonicrnn import __version__
+from tests.cli.conftest import REPOSITORY
+from tests.cli.test_bad_input import expect_error
+
+HEAVY = {"lightning", "pytorch_lightning", "tensorboard", "torchmetrics", "matplotlib", "torchaudio"}
+
+
+def seconds_of(command):
+    """CPU seconds of a finished program, its own and the system's, and what it printed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
+
+def imported_by(code):
+    """Which of the heavy packages a program has imported when it ends."""
+    code = f"import sys\n{code}\nprint(*({HEAVY | {'torch'}} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_help_names_all_commands_with_a_line_each_and_costs_little():
+    seconds, told = seconds_of([sys.executable, "train.py", "--help"])
+    for name in ("fit", "validate", "test", "prepare", "generate", "evaluate"):
+        assert len(re.findall(rf"^    {name} +\w.*\.$", told, re.MULTILINE)) == 1, told
+    assert seconds < 2
+    assert imported_by("from cli import main\ntry: main(['--help'])\nexcept SystemExit: pass") == set()
+
+
+def test_generate_imports_none_of_what_training_needs(old_run, tmp_path):
+    """Once the run's folder holds what clips are compared with: before, that is measured on the data."""
+    from harmonicrnn.generation.detectors import Reference
+
+    Reference("measured").keep(old_run)
+    where = f"'--ckpt_path', '{old_run}/checkpoints/best.ckpt', '--out', '{tmp_path}/out'"
+    assert imported_by(f"from cli import main\nassert main(['generate', '--seconds', '0.01', {where}]) == 0") == {"torch"}
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"train.py {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "prepare", "generate", "evaluate"])
+def test_each_command_has_help_of_its_own(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "--data" in told
+    assert "--config" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        ("test --ckpt X", "--ckpt"),
+        ("validate --ckpt_pat X", "--ckpt_pat"),
+        ("fit --conf tiny.yaml", "--conf"),
+        ("fit --config tiny.yaml --trainer.max_step 3", "--trainer.max_step"),
+        ("fit --config tiny.yaml --model.recurr real", "--model.recurr"),
+        ("fit --config tiny.yaml --samples.sample_sec 1", "--samples.sample_sec"),
+        ("fit --config tiny.yaml --data.clip_sample 320", "clip_sample"),
+        ("prepare --config tiny.yaml --process 2", "--process"),
+        ("prepare --config tiny.yaml --data.clip_sample 320", "clip_sample"),
+        ("generate --second 1", "--second"),
+        ("evaluate --clip 3", "--clip"),
+    ],
+)
+def test_abbreviations_are_refused_by_name(run, capsys, arguments, option):
+    expect_error(run, capsys, arguments, option)
+
+
+def test_options_are_read_in_one_place():
+    sources = [
+        path
+        for place in ("cli", "callbacks", "datamodules", "lightning_modules", "harmonicrnn", "benchmarks")
+        for path in (REPOSITORY / place).rglob("*.py")
+    ]
+    readers = [path.relative_to(REPOSITORY).as_posix() for path in (*sources, REPOSITORY / "train.py") if "sys.argv" in path.read_text()]
+    assert readers == ["cli/command_line.py"]
+    assert (REPOSITORY / "cli/command_line.py").read_text().count("sys.argv") == 1
+    assert not [path for path in sources if re.search(r"\bargparse\.ArgumentParser|from argparse\b", path.read_text())]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "path"),
+    [
+        ("--config old_strategy.yaml", "strategy", "harmonicrnn.parallel.ContextParallelStrategy"),
+        ("--trainer.strategy.class_path parallel.ContextParallelStrategy", "strategy", "harmonicrnn.parallel.ContextParallelStrategy"),
+        (
+            "--trainer.strategy context_parallel --trainer.strategy.context_size 1",
+            "strategy",
+            "harmonicrnn.parallel.ContextParallelStrategy",
+        ),
+        ("--config old_model.yaml", "model", "lightning_modules.harmonic_module.HarmonicModule"),
+        ("--model lightning_modules.harmonic.HarmonicModule", "model", "lightning_modules.harmonic_module.HarmonicModule"),
+        ("--data datamodules.memory.Memory", "data", "datamodules.memory_task.Memory"),
+    ],
+)
+def test_paths_of_classes_as_they_were_before_are_understood(folder, capsys, arguments, key, path):
+    (folder / "old_strategy.yaml").write_text("trainer: {strategy: {class_path: parallel.ContextParallelStrategy}}\n")
+    (folder / "old_model.yaml").write_text("model: {class_path: lightning_modules.harmonic.HarmonicModule}\n")
+    data = "" if key == "data" else "--data Synthetic"
+    with pytest.raises(SystemExit):
+        main(f"fit {data} {arguments} --print_config".split())
+    told = capsys.readouterr().out
+    assert re.search(rf"^ *{key}:\n +class_path: {re.escape(path)}$", told, re.MULTILINE), told
