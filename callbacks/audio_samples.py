@@ -5,13 +5,12 @@ import time
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from matplotlib.figure import Figure
 from torch import Tensor
 from typing_extensions import override
 
 from callbacks.run_directory import run_directory
 from harmonicrnn.audio import write_wav
-from harmonicrnn.evaluation.figures import mel_decibels
+from harmonicrnn.evaluation.figures import mel_figure, waveform_figure
 from harmonicrnn.generation import Engine, generate, make_engine
 
 BUDGET = 0.05
@@ -80,24 +79,4 @@ class AudioSamples(Callback):
         writer = trainer.logger.experiment  # type: ignore[attr-defined]
         writer.add_audio(f"audio/{tag}", samples, step, sample_rate=rate)
         writer.add_figure(f"waveform/{tag}", waveform_figure(samples, rate), step)
-        writer.add_figure(f"mel/{tag}", mel_figure(samples, rate), step)
-
-
-def waveform_figure(samples: Tensor, sample_rate: int) -> Figure:
-    """The waveform (T,) over time in seconds."""
-    figure = Figure(figsize=(8, 2.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="seconds", ylabel="amplitude", ylim=(-1, 1))
-    axes.plot(torch.arange(len(samples)) / sample_rate, samples, linewidth=0.5)
-    return figure
-
-
-def mel_figure(samples: Tensor, sample_rate: int) -> Figure:
-    """The mel-spectrogram (dB under its peak) of a waveform (T,)."""
-    mel = mel_decibels(samples, sample_rate)
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axes = figure.add_subplot(xlabel="seconds", ylabel="mel band")
-    image = axes.imshow(
-        mel, origin="lower", aspect="auto", extent=(0, max(len(samples), 1024) / sample_rate, 0, mel.shape[0]), vmin=-80, vmax=0
-    )
-    figure.colorbar(image, label="dB")
-    return figure
+        writer.add_figure(f"mel/{tag}", mel_figure(samples, rate, size=(8, 3)), step)

@@ -1,34 +1,25 @@
 """How far generated clips are from real ones, in training."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from callbacks.reference_statistics import reference_statistics
 from callbacks.run_directory import run_directory
 from datamodules import AudioDataModule
-from harmonicrnn.errors import UserError
-from harmonicrnn.evaluation.clip_sets import reference_key
+from harmonicrnn.evaluation.clip_sets import SplitClips
+from harmonicrnn.evaluation.distance import measure_distance, reference_gaussian
 from harmonicrnn.files import replacing
 from harmonicrnn.generation import generate
-from harmonicrnn.metrics import (
-    Embedder,
-    EmbeddingName,
-    FrechetExtrapolation,
-    Gaussian,
-    GaussianFit,
-    frechet_distance,
-    make_embedder,
-    shortage,
-)
+from harmonicrnn.metrics import Embedder, EmbeddingName, Gaussian, make_embedder
 from harmonicrnn.metrics.statistics_cache import default_cache
 
 
@@ -87,7 +78,9 @@ class FrechetAudioDistance(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
         embedder, cache = self.check(data), default_cache() if self.cache is None else Path(self.cache)
-        self._reference = reference_statistics(trainer, data, self.split, embedder, cache, pl_module.device)
+        clips = SplitClips(data, self.split)
+        rank_zero_info(f"FAD: {embedder.name} statistics of the {len(clips)} clips of the {self.split} split are kept in {cache}")
+        self._reference = reference_gaussian(clips, embedder, cache, device=pl_module.device)
 
     # In this hook the averaged weights, where there are any, are still in place.
     @override
@@ -97,7 +90,7 @@ class FrechetAudioDistance(Callback):
         self._validations += 1
         if self._validations % self.every:
             return
-        record = self._measure(trainer, pl_module)
+        record = self.measure(trainer, pl_module)
         pl_module.log(f"val/fad_{self.embedding}", record["distance"], sync_dist=True)
         if trainer.is_global_zero:
             with replacing(run_directory(trainer) / "fad" / f"step_{trainer.global_step:07d}.json") as file:
@@ -105,51 +98,28 @@ class FrechetAudioDistance(Callback):
         notes = "".join(f"; {note}" for note in record["notes"])
         rank_zero_info(f"FAD {record['embedding']['name']} {record['distance']:.4g} at step {trainer.global_step}{notes}")
 
-    def _measure(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+    def measure(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+        """The distance now, with all that it depends on; called by all ranks, each of which draws its share of the batches."""
         data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        embedder, reference = self._embedder, self._reference
+        embedder, reference, samples = self._embedder, self._reference, data.clip_samples
         assert embedder is not None
         assert reference is not None
-        fit = GaussianFit(embedder.dimensions).to(module.device)
-        extrapolation = FrechetExtrapolation(reference, self.seed).to(module.device)
-        if self.extrapolate:  # a rank without clips of its own
-            extrapolation.update(torch.empty(0, embedder.dimensions, device=module.device), torch.empty(0, device=module.device).long())
-        for first, audio in self._generated(trainer, module, data.clip_samples):
-            for clip, rows in enumerate(embedder(list(audio)), start=first):
-                fit.update(rows)
-                if self.extrapolate:
-                    extrapolation.update(rows.to(module.device), torch.full((len(rows),), clip, device=module.device))
-        generated = fit.compute()
-        notes = [f"{name}: {note}" for name, of in (("generated", generated), ("reference", reference)) if (note := shortage(of))]
-        record = {
-            "distance": frechet_distance(reference, generated),
+        starts = range(0, self.clips, self.batch_size)[trainer.global_rank :: trainer.world_size]
+        numbers = [number for start in starts for number in range(start, min(start + self.batch_size, self.clips))]
+        clips = self._generated(module, numbers, samples)
+        found = measure_distance(clips, embedder, reference, numbers=numbers, seed=self.seed, extrapolate=self.extrapolate)
+        return asdict(found) | {
             "step": trainer.global_step,
             "embedding": {"name": embedder.name, "rate": embedder.rate, "dimensions": embedder.dimensions, "weights": embedder.weights},
-            "generated": {
-                "clips": self.clips,
-                "samples": data.clip_samples,
-                "embeddings": int(generated.size),
-                "seed": self.seed,
-                "batch_size": self.batch_size,
-            },
-            "reference": {"embeddings": int(reference.size), **reference_key(data, self.split, embedder)},
-            "notes": notes,
+            "generated": {"samples": samples, "seed": self.seed, "batch_size": self.batch_size},
+            "reference": {"embeddings": int(reference.size), **SplitClips(data, self.split).key(embedder)},
         }
-        if self.extrapolate:
-            try:
-                limit, slope, explained = extrapolation.compute().tolist()
-                record["infinity"] = {"distance": limit, "slope": slope, "r_squared": explained}
-            except UserError as error:
-                notes.append(str(error))
-        return record
 
-    def _generated(self, trainer: L.Trainer, module: L.LightningModule, samples: int) -> Iterator[tuple[int, Tensor]]:
-        """This rank's batches: the number of the first clip, and the audio (B, samples)."""
-        starts = range(0, self.clips, self.batch_size)
-        for batch in range(trainer.global_rank, len(starts), trainer.world_size):
-            clips = min(self.batch_size, self.clips - starts[batch])
-            classes = generate(module.net, samples, clips, seed=self.seed + (batch << 32))  # type: ignore[arg-type]
-            yield starts[batch], module.quantiser.decode_centre(classes)  # type: ignore[operator, union-attr]
+    def _generated(self, module: L.LightningModule, numbers: Sequence[int], samples: int) -> Iterator[Tensor]:
+        """The audio (samples,) of the clips of these numbers, whole batches of them."""
+        for batch, of_batch in groupby(numbers, key=lambda number: number // self.batch_size):
+            classes = generate(module.net, samples, len(list(of_batch)), seed=self.seed + (batch << 32))  # type: ignore[arg-type]
+            yield from module.quantiser.decode_centre(classes)  # type: ignore[operator, union-attr]
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """The likelihood of a split, in bits per sample."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -13,8 +13,9 @@ from typing_extensions import override
 
 from callbacks.run_directory import run_directory
 from harmonicrnn.audio.dataset import Batch
+from harmonicrnn.evaluation.figures import position_figure
 from harmonicrnn.files import replacing
-from harmonicrnn.metrics import NegativeLogLikelihood, NLLByPosition
+from harmonicrnn.metrics import NegativeLogLikelihood
 
 COMPARED = "an exact mean over all samples; the published tables average batches and drop the last, which differs in the third decimal"
 
@@ -23,34 +24,31 @@ class NLLReport(Callback):
     """Logs `val/bits` and `test/bits`; after `validate` and `test` prints a table and writes `nll_SPLIT.json` into the run's folder."""
 
     def __init__(self) -> None:
-        self.metric, self.by_position = NegativeLogLikelihood(), NLLByPosition()
+        self.metric = NegativeLogLikelihood()
 
     def _start(self, pl_module: L.LightningModule) -> None:
-        for metric in (self.metric, self.by_position):
-            metric.to(pl_module.device)
-            metric.reset()
+        self.metric.to(pl_module.device)
+        self.metric.reset()
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
-        measured = {name: value.item() for name, value in self.metric.compute().items()}
-        pl_module.log(tag, measured["bits_per_sample"], prog_bar=True, sync_dist=True)
-        curve = self.by_position.curve()
+        measured = self.metric.likelihood()
+        pl_module.log(tag, measured.bits_per_sample, prog_bar=True, sync_dist=True)
         if trainer.state.fn == "fit" and trainer.logger is not None and trainer.is_global_zero and not trainer.sanity_checking:
             writer = trainer.logger.experiment  # type: ignore[attr-defined]
-            writer.add_figure(f"{tag}_by_position", position_figure(curve), trainer.global_step)
+            writer.add_figure(f"{tag}_by_position", position_figure([(tag, measured.by_position)]), trainer.global_step)
         if trainer.state.fn == "fit" or not trainer.is_global_zero:
             return
-        report = {"split": split, **measured} | {
+        report = {"split": split, **asdict(measured)} | {
             "protocol": trainer.datamodule.protocol,  # type: ignore[attr-defined]
             "mean": COMPARED,
             "checkpoint": str(trainer.ckpt_path),
-            "by_position": curve,
             "batches": "all" if _is_whole(trainer, split) else "limited by trainer.limit_*_batches",
         }
         path = run_directory(trainer) / f"nll_{split}.json"
         with replacing(path) as file:
             file.write((json.dumps(report, indent=2) + "\n").encode())
         table = Table("split", "bits/sample", "samples", "clips")
-        table.add_row(split, f"{measured['bits_per_sample']:.4f}", f"{measured['samples']:,}", f"{measured['clips']:,}")
+        table.add_row(split, f"{measured.bits_per_sample:.4f}", f"{measured.samples:,}", f"{measured.clips:,}")
         console = Console()
         console.print(table)
         for line in (report["protocol"], f"Written to {path}"):
@@ -85,16 +83,7 @@ class NLLReport(Callback):
         self._finish(trainer, pl_module, "test", "test/bits")
 
     def _update(self, nats: Tensor, batch: Batch) -> None:
-        self.metric.update(nats, batch.valid, batch.start)
-        self.by_position.update(nats, batch.valid, batch.context, batch.start)
-
-
-def position_figure(curve: list[dict[str, float]]) -> Figure:
-    """Bits per sample over the samples of context."""
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.add_subplot(xlabel="samples of context", ylabel="bits/sample", xscale="symlog")
-    axes.plot([row["from"] for row in curve], [row["bits_per_sample"] for row in curve], marker=".")
-    return figure
+        self.metric.update(nats, batch.valid, batch.context, batch.start)
 
 
 def _is_whole(trainer: L.Trainer, split: str) -> bool:

@@ -1,76 +1,86 @@
 """`python train.py evaluate`: how good models and folders of audio are, as JSON and as a page."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cli.data_options import read_data
 from cli.evaluation_inputs import gather
-from cli.evaluation_report import measure
-from harmonicrnn.evaluation import write_page
-from harmonicrnn.evaluation.page import number
-from harmonicrnn.evaluation.report_folder import PAGE, REPORT, begin_folder, choose_folder, save_json
+from cli.first_pass import log_folder
+from datamodules import AudioDataModule
+from datamodules.audio_folder import WholeFolder
+from harmonicrnn.cli.generating import add_device
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation.evaluator import Evaluator, ProgressBar
+from harmonicrnn.evaluation.page import number, write_page
+from harmonicrnn.evaluation.records import Cell, Report
+from harmonicrnn.evaluation.report_folder import PAGE, REPORT, SHARDS, begin_folder, choose_folder, save_json
 from harmonicrnn.metrics import EmbeddingName
+from harmonicrnn.runs import Run
+
+DESCRIPTION = (
+    "Likelihood, Fréchet audio distance and more of models and folders of audio, as JSON and as a page to see and hear. Settings of the "
+    "data are those of the first run, unless they are given (--data.root DIR, say)."
+)
 
 
-def evaluate(args: Sequence[str], log_folder: Callable[[Sequence[str]], Path]) -> None:
+def evaluate(command: str, options: Namespace, args: Sequence[str]) -> int:
     """Measure runs, checkpoints and folders of audio against a split or a folder, and write a folder with a report.
 
     Args:
-        args: the command line after `evaluate`.
-        log_folder: gives the folder that the runs of config files lie in.
+        command: its name.
+        options: as the first pass read them.
+        args: of the command line, after the command.
 
     Raises:
-        UserError, argparse.ArgumentError: something is wrong with the arguments, the runs, the audio, the weights or the disk.
+        UserError, ArgumentError: something is wrong with the arguments, the runs, the audio, the weights or the disk.
     """
-    own, of_data = split_arguments(args)
-    config = make_parser().parse_args(own)
+    if options.help:
+        read_data(command, DESCRIPTION, add_options, args)
     console = Console(stderr=True)
-    work = gather(config, of_data, log_folder(config.config or []))
+    work = gather(options, partial(training_data, options, args), log_folder(options))
     for line in work.conversions():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     settings = work.settings()
-    out = choose_folder(config.out, next((s.run.folder for s in work.subjects if s.run), None), settings, config.overwrite)
-    begin_folder(out, settings, config.overwrite)
-    report, examples = measure(work, out, console)
-    report["command"] = shlex.join(["python", "train.py", "evaluate", *args])
-    save_json(out / REPORT, report)
+    out = choose_folder(options.out, next((s.run.folder for s, _ in work.subjects if s.run), None), settings, options.overwrite)
+    begin_folder(out, settings, options.overwrite)
+    if isinstance(work.data, WholeFolder):
+        work.data.shards = out / SHARDS
+        work.data.setup("test")
+    with progress_bars(console) as bar:
+        report, examples = Evaluator(work, out, bar).run(shlex.join(["python", "train.py", "evaluate", *args]))
+    save_json(out / REPORT, report.to_json())
     write_page(out / PAGE, report, examples)
     show(report, out)
+    return 0
 
 
-def split_arguments(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments of the command, and those of its data (`--data...`, with one value each). They are parsed apart, for the defaults of
-    the data are those of a run, which the command's arguments name."""
-    own: list[str] = []
-    of_data: list[str] = []
-    remaining = iter(args)
-    for token in remaining:
-        if token == "--data" or token.startswith(("--data.", "--data=")):
-            of_data.append(token)
-            if "=" not in token:
-                of_data += [value for value in [next(remaining, None)] if value is not None]
-        else:
-            own.append(token)
-    return own, of_data
+def training_data(options: Namespace, args: Sequence[str], runs: Sequence[Run]) -> AudioDataModule | None:
+    """The data of the configs, or else of the first run, with the arguments; None where there is neither.
+
+    Raises:
+        UserError: there are runs, but nothing says what they were trained on, or the data cannot be made.
+    """
+    own = [] if options.config else [str(run.config) for run in runs if run.config.is_file()][:1]
+    if runs and not (options.config or own):
+        raise UserError(f"{runs[0].checkpoint}: there is no {runs[0].config} that says what it was trained on; give it with --config")
+    if not (options.config or own or "data" in options):
+        return None
+    return read_data("evaluate", DESCRIPTION, add_options, args, own)
 
 
-def make_parser() -> ArgumentParser:
-    """The arguments beside those of the data."""
-    parser = ArgumentParser(
-        prog="train.py evaluate",
-        description="Likelihood, Fréchet audio distance and more of models and folders of audio, as JSON and as a page to see and hear. "
-        "Settings of the data are those of the first run, unless they are given (--data.root DIR, say).",
-        exit_on_error=False,
-    )
+def add_options(parser: ArgumentParser) -> None:
+    """Those beside the data's."""
     add = parser.add_argument
     add("subjects", nargs="*", type=Path, help="Runs, checkpoints or folders of audio; none for the newest run's best checkpoint.")
-    add("-c", "--config", action="append", type=str, help="Path to the config of a training, whose data is compared with.")
     add("--against", type=str, default="test", help="What they are compared with: validation, test, or a folder of audio.")
     add("--clips", type=int, default=256, help="Clips that each model draws.")
     add("--batch", type=int, default=32, help="Clips that are drawn together.")
@@ -86,21 +96,41 @@ def make_parser() -> ArgumentParser:
     add("--out", type=Path | None, default=None, help="Folder of the report; null for evaluation_N in the first run's folder.")
     add("--overwrite", action="store_true", help="Replace an evaluation that is in the folder, with its clips.")
     add("--cache", type=Path | None, default=None, help="Folder where statistics of references are kept; null for the user's cache.")
-    add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="Where models work; auto is a GPU if there is one.")
-    return parser
+    add_device(parser)
 
 
-def show(report: dict[str, Any], out: Path) -> None:
+@contextmanager
+def progress_bars(console: Console) -> Iterator[ProgressBar]:
+    """What shows a bar for each part of the work."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )  # users' files' names
+    with Progress(*columns, console=console, transient=True) as bars:
+
+        @contextmanager
+        def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+            task = bars.add_task(title, total=total)
+            yield lambda steps: bars.advance(task, steps)
+            bars.remove_task(task)
+
+        yield bar
+
+
+def show(report: Report, out: Path) -> None:
     """Prints the table, its notes, and where the rest is."""
-    table = Table("what", *(column["title"] for column in report["measures"]))
-    for row in (*report["subjects"], *report["real"]):
-        cells = [row["values"].get(column["name"]) for column in report["measures"]]
-        table.add_row(escape(row["name"]), *("" if cell is None else f"{number(cell['value'])} {_interval(cell)}" for cell in cells))
+    table = Table("what", *(measure.title for measure in report.measures))
+    for row in (*report.subjects, *report.real):
+        table.add_row(escape(row.name), *(_text(row.values.get(measure.name)) for measure in report.measures))
     console = Console()
     console.print(table)
-    for line in (*report["notes"], f"Written to {out / PAGE} and {out / REPORT}"):
+    for line in (*report.notes, f"Written to {out / PAGE} and {out / REPORT}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _interval(cell: dict[str, Any]) -> str:
-    return "({} to {})".format(*map(number, cell["interval"])) if cell["interval"] else ""
+def _text(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    return f"{number(cell.value)} " + ("({} to {})".format(*map(number, cell.interval)) if cell.interval else "")

@@ -1,137 +1,96 @@
 """What an evaluation needs, found and checked before any work begins."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from cli.generate_command import SPLITS, device_of
-from cli.prepare_command import NOT_DATA, innermost
+from cli.detector_reference import detector_reference
+from cli.generate_command import SPLITS
 from datamodules import SC09, AudioDataModule
 from datamodules.audio_folder import WholeFolder
 from harmonicrnn import Voice
+from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.dataset import Split
+from harmonicrnn.cli.generating import device_of
 from harmonicrnn.errors import UserError
-from harmonicrnn.evaluation import FolderClips, SplitClips
+from harmonicrnn.evaluation.clip_sets import FolderClips
 from harmonicrnn.evaluation.digit_classifier import load_digit_classifier
-from harmonicrnn.evaluation.digit_evaluation import Classifier
+from harmonicrnn.evaluation.evaluator import DigitScoring, Evaluation
 from harmonicrnn.evaluation.subjects import Subject, find_subjects
 from harmonicrnn.generation.clip_writer import Settings
-from harmonicrnn.metrics import Embedder, make_embedder
+from harmonicrnn.generation.detectors import Reference
+from harmonicrnn.metrics import make_embedder
+from harmonicrnn.metrics.statistics_cache import default_cache
 from harmonicrnn.runs import Run
 from lightning_modules import load_voice
 
-FORMAT = 1
 FEWEST_SELECTED = 8  # clips of which two are left by the selection by likelihood
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is evaluated, and against what.
-
-    config: the arguments.
-    subjects: what is measured; voices and folders: of each its model or its audio, and None for the other.
-    data, split: what models are measured on; None where only folders are compared.
-    training: the data that models were trained on; None where it is not known.
-    folder: what is compared with where that is a folder, else None.
-    drawing: what models draw; None where there are none.
-    embedders: of the FAD.
-    classifier: of digits, for the scores of SC09; None for none.
-    """
-
-    config: Namespace
-    subjects: list[Subject]
-    voices: list[Voice | None]
-    folders: list[FolderClips | None]
-    data: AudioDataModule | None
-    split: Split
-    training: AudioDataModule | None
-    folder: FolderClips | None
-    drawing: Settings | None
-    embedders: list[Embedder]
-    classifier: Classifier | None
-
-    def conversions(self) -> list[str]:
-        """What is done to the audio of folders, in lines."""
-        clips = [self.folder, *self.folders]
-        return [f"{each.folder}: {note}" for each in clips if each is not None for note in each.notes]
-
-    def settings(self) -> dict[str, Any]:
-        """What drawn clips and measurements of them depend on, as JSON knows it."""
-        reference: dict[str, Any] = {"against": self.config.against}
-        if self.folder is not None:
-            reference |= {"checksum": self.folder.about["checksum"], "protocol": self.folder.about["protocol"]}
-        if self.data is not None:
-            checksum = {} if self.folder is not None else {"checksum": self.data.checksum(self.split)}
-            reference |= {"protocol": self.data.protocol} | checksum
-        rows = zip(self.subjects, self.folders, strict=True)
-        return {
-            "format": FORMAT,
-            "subjects": [
-                {"path": str(subject.path), "checksum": clips.about["checksum"] if clips else subject.checksum} for subject, clips in rows
-            ],
-            "reference": reference,
-            "drawing": asdict(self.drawing) if self.drawing else None,
-        }
-
-    def reference(self, shards: Path) -> SplitClips | FolderClips:
-        """The clips compared with; a folder that models are measured on is prepared in `shards`."""
-        if self.data is None:
-            assert self.folder is not None
-            return self.folder
-        if isinstance(self.data, WholeFolder):
-            self.data.shards = shards
-            self.data.setup("test")
-        return SplitClips(self.data, self.split)
-
-
-def gather(config: Namespace, of_data: Sequence[str], logs: Path) -> Work:
-    """Finds and opens all that is needed.
+def gather(config: Namespace, read_data: Callable[[Sequence[Run]], AudioDataModule | None], logs: Path) -> Evaluation:
+    """Finds and opens all that is needed, but for a folder that models are measured on, which is prepared in the report's.
 
     Args:
         config: the arguments of the command.
-        of_data: those of its data, not parsed yet.
+        read_data: gives the data that the arguments name, over the settings of these runs; None where there is none.
         logs: the folder that runs lie in.
 
     Raises:
-        UserError, argparse.ArgumentError: what is wrong with them, or with what they name.
+        UserError, ArgumentError: what is wrong with them, or with what they name.
     """
     check_numbers(config)
     subjects = find_subjects(config.subjects, logs)
     runs = [subject.run for subject in subjects if subject.run]
-    training = read_data(config.config or [], of_data, runs)
-    split, folder = reference_of(config.against)
+    training = read_data(runs)
+    split, against = reference_of(config.against)
     data = training
-    if folder is None:
+    if against is None:
         if data is None:
             raise UserError(f"--against {split}: nothing says of which data; give a run, a --config, or a folder to compare with")
         data.prepare_data()
         data.setup(SPLITS[split])
     elif data is not None:
-        data = whole_folder(folder, data)
+        data = whole_folder(against, data)
     rate, samples = (data.sample_rate, data.clip_samples) if data else (None, None)
     if config.seconds is not None and data is not None:
         raise UserError(
             "--seconds is for folders that are compared with one another; here clips are as long as the data's: --data.clip_samples"
         )
-    against = None
-    if folder is not None:
-        against = FolderClips(folder, rate)
-        rate = against.rate
+    folder = FolderClips(against, rate) if against is not None else None
+    rate = rate if folder is None else folder.rate
     if config.seconds is not None:
         samples = max(1, round(config.seconds * rate))
-        against = FolderClips(folder, rate, samples)
-    voices = [subject_voice(subject, data, config.device) if subject.run else None for subject in subjects]
-    folders = [None if subject.run else FolderClips(subject.path, rate, samples, data) for subject in subjects]
+        folder = FolderClips(against, rate, samples)
+    device = device_of(config.device)
     drawing = drawn(config, data.clip_samples / data.sample_rate) if data and runs else None
     if drawing:
         drawing.samples(rate)
-    embedders = [make_embedder(name, rate, config.weights, device_of(config.device)) for name in config.embeddings]
-    classifier = None if config.classifier is None else load_classifier(config, training)
-    return Work(config, subjects, voices, folders, data, split, training, against, drawing, embedders, classifier)
+    return Evaluation(
+        subjects=[
+            (subject, subject_voice(subject, data, config.device) if subject.run else FolderClips(subject.path, rate, samples, data))
+            for subject in subjects
+        ],
+        data=data,
+        split=split,
+        training=training,
+        folder=folder,
+        drawing=drawing,
+        detectors=partial(detectors_of, training),
+        embedders=[make_embedder(name, rate, config.weights, device) for name in config.embeddings],
+        digits=None if config.classifier is None else digit_scoring(config, training, data),
+        extrapolate=config.extrapolate,
+        examples=config.examples,
+        seed=config.seed,
+        cache=default_cache() if config.cache is None else config.cache,
+    )
+
+
+def detectors_of(training: AudioDataModule | None, quantiser: Quantiser, run: Path) -> Reference:
+    """What noise and silence are told by, kept in the folder of a run."""
+    return detector_reference(training, quantiser, run if (run / "config.yaml").is_file() else None)
 
 
 def check_numbers(config: Namespace) -> None:
@@ -163,34 +122,8 @@ def reference_of(against: str) -> tuple[Split, Path | None]:
     return "test", Path(against)
 
 
-def read_data(configs: Sequence[str], arguments: Sequence[str], runs: Sequence[Run]) -> AudioDataModule | None:
-    """The data of the configs, or else of the first run, with the arguments; None where there is neither.
-
-    Raises:
-        UserError: there are runs, but nothing says what they were trained on, or the data cannot be made.
-    """
-    sources = list(configs) or [str(run.config) for run in runs if run.config.is_file()][:1]
-    if runs and not sources:
-        raise UserError(f"{runs[0].checkpoint}: there is no {runs[0].config} that says what it was trained on; give it with --config")
-    if not sources and not arguments:
-        return None
-    parser = ArgumentParser(prog="train.py evaluate", parser_mode="omegaconf+", exit_on_error=False)
-    parser.add_argument("--config", action=ActionConfigFile)
-    parser.add_subclass_arguments(AudioDataModule, "data", required=True)
-    for key in NOT_DATA:
-        parser.add_argument(f"--{key}", type=Any, help=SUPPRESS)
-    config = parser.parse_args([*(token for path in sources for token in ("--config", path)), *arguments])
-    for key in NOT_DATA:
-        config.pop(key, None)
-    try:
-        data: AudioDataModule = parser.instantiate(config).data
-    except ValueError as error:
-        raise UserError(str(innermost(error))) from error
-    return data
-
-
-def load_classifier(config: Namespace, training: AudioDataModule | None) -> Classifier:
-    """The classifier of digits, with the training split read that its scores refer to.
+def digit_scoring(config: Namespace, training: AudioDataModule | None, data: AudioDataModule | None) -> DigitScoring:
+    """The classifier of digits, with the splits read that its scores refer to and that its accuracy is measured on.
 
     Raises:
         UserError: it cannot be read, or there is no SC09.
@@ -199,7 +132,7 @@ def load_classifier(config: Namespace, training: AudioDataModule | None) -> Clas
         raise UserError(
             f"--classifier {config.classifier}: its scores refer to the training split of SC09; give a run trained on it or a --config"
         )
-    classifier: Classifier = load_digit_classifier(config.classifier, device_of(config.device))
+    classifier = load_digit_classifier(config.classifier, device_of(config.device))
     if training.sample_rate != classifier.rate:
         raise UserError(f"--classifier {config.classifier}: hears {classifier.rate} Hz, the data has {training.sample_rate} Hz")
     if config.clips < FEWEST_SELECTED:
@@ -208,7 +141,10 @@ def load_classifier(config: Namespace, training: AudioDataModule | None) -> Clas
         )
     training.prepare_data()
     training.setup("fit")
-    return classifier
+    if not isinstance(data, SC09):
+        return DigitScoring(classifier, training, None)
+    data.setup("test")
+    return DigitScoring(classifier, training, data)
 
 
 def whole_folder(folder: Path, like: AudioDataModule) -> WholeFolder:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,20 @@ from harmonicrnn.audio.reading import probe
 from harmonicrnn.errors import UserError
 from harmonicrnn.metrics import Embedder
 from harmonicrnn.metrics.statistics_cache import embedding_key
+from harmonicrnn.provenance import sha256
+
+
+@dataclass(frozen=True)
+class ClipSetInfo:
+    """What a set is, and what numbers measured on it depend on. clip_samples is None for whole files, clips where they were not counted."""
+
+    name: str
+    path: str
+    protocol: str
+    checksum: str
+    sample_rate: int
+    clip_samples: int | None
+    clips: int | None = None
 
 
 class SplitClips:
@@ -28,25 +44,24 @@ class SplitClips:
 
     def __init__(self, data: Dataset, split: Split) -> None:
         self.data, self.split, self.rate = data, split, data.sample_rate
-        self.about: dict[str, Any] = {
-            "name": data.title(split),
-            "path": str(data.root),
-            "protocol": data.protocol,
-            "checksum": data.checksum(split),
-            "clips": len(self),
-            "sample_rate": data.sample_rate,
-            "clip_samples": data.clip_samples,
-        }
+        self.info = ClipSetInfo(
+            data.title(split), str(data.root), data.protocol, data.checksum(split), self.rate, data.clip_samples, len(self)
+        )
 
     def __len__(self) -> int:
         return self.data.clip_count(self.split)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self.data.audio(self.split, i) for i in range(len(self)))
+        return self.share(0, 1)
+
+    def share(self, rank: int, ranks: int) -> Iterator[Tensor]:
+        """A rank's clips."""
+        return (self.data.audio(self.split, i) for i in range(rank, len(self), ranks))
 
     def key(self, embedder: Embedder) -> dict[str, Any]:
         """What statistics of its embeddings depend on."""
-        return reference_key(self.data, self.split, embedder)
+        of_data = {"split": self.split, "data": self.info.checksum, "protocol": self.info.protocol, "clips": len(self)}
+        return embedding_key(embedder) | of_data
 
 
 class FolderClips:
@@ -77,39 +92,33 @@ class FolderClips:
         self.rate = sources[0].rate if rate is None else rate
         resampled = [source.rate for source in sources if source.rate != self.rate]
         mixed = sum(source.channels > 1 for source in sources)
-        self.notes = [f"{len(resampled)} of {len(sources)} files resampled from {_rates(resampled)} to {self.rate} Hz"] if resampled else []
+        rates = ", ".join(map(str, sorted(set(resampled))))
+        self.notes = [f"{len(resampled)} of {len(sources)} files resampled from {rates} to {self.rate} Hz"] if resampled else []
         self.notes += [f"{mixed} of {len(sources)} files mixed to mono"] if mixed else []
         if like is not None:
             self.notes.append(f"scaled and quantised as the data: {like.quantiser.law} {like.bits} bit, scaling {like.scaling}")
         cut = "whole" if clip_samples is None else f"clips of {clip_samples} samples"
-        self.about: dict[str, Any] = {
-            "name": str(folder),
-            "path": str(folder),
-            "protocol": f"{len(self.files)} files, {cut}, {self.rate} Hz",
-            "checksum": checksum(folder, self.files),
-            "sample_rate": self.rate,
-            "clip_samples": clip_samples,
-        }
+        protocol = f"{len(self.files)} files, {cut}, {self.rate} Hz"
+        self.info = ClipSetInfo(str(folder), str(folder), protocol, checksum(folder, self.files), self.rate, clip_samples)
 
     def __iter__(self) -> Iterator[Tensor]:
         for path in self.files:
             samples = torch.from_numpy(read_mono(path, self.rate))
-            whole = samples if self.like is None else heard(samples, self.like) if self.like.scaling == "file" else samples
-            for clip in _cut(whole, self.clip_samples):
-                yield heard(clip, self.like) if self.like is not None and self.like.scaling != "file" else clip
+            if self.like is not None and self.like.scaling == "file":
+                samples = requantised(samples, self.like)
+            for clip in _cut(samples, self.clip_samples):
+                yield clip if self.like is None or self.like.scaling == "file" else requantised(clip, self.like)
+
+    def share(self, rank: int, ranks: int) -> Iterator[Tensor]:
+        """A rank's clips."""
+        return islice(self, rank, None, ranks)
 
     def key(self, embedder: Embedder) -> dict[str, Any]:
         """What statistics of its embeddings depend on."""
-        return embedding_key(embedder) | {"folder": self.about["checksum"], "protocol": self.about["protocol"]}
+        return embedding_key(embedder) | {"folder": self.info.checksum, "protocol": self.info.protocol}
 
 
-def reference_key(data: Dataset, split: Split, embedder: Embedder) -> dict[str, Any]:
-    """All that the statistics of a split depend on."""
-    of_data = {"split": split, "data": data.checksum(split), "protocol": data.protocol, "clips": data.clip_count(split)}
-    return embedding_key(embedder) | of_data
-
-
-def heard(samples: Tensor, data: Dataset) -> Tensor:
+def requantised(samples: Tensor, data: Dataset) -> Tensor:
     """Audio (T,) as data of this kind makes a clip of it, and decodes it again."""
     span = None if data.scaling == "none" else extremes(samples)
     return data.quantiser.decode_centre(data.quantiser.encode(scale(samples, span)))
@@ -117,11 +126,7 @@ def heard(samples: Tensor, data: Dataset) -> Tensor:
 
 def checksum(folder: Path, files: list[Path]) -> str:
     """SHA-256 of the files' names and contents."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(f"{path.relative_to(folder).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return hashlib.sha256("".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in files).encode()).hexdigest()
 
 
 def _generated(folder: Path) -> list[Path] | None:
@@ -137,7 +142,3 @@ def _cut(samples: Tensor, length: int | None) -> tuple[Tensor, ...]:
     if length is None or len(samples) <= length:
         return (samples,)
     return samples[: len(samples) // length * length].split(length)
-
-
-def _rates(rates: list[int]) -> str:
-    return ", ".join(f"{rate}" for rate in sorted(set(rates)))

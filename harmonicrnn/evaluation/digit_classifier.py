@@ -1,8 +1,8 @@
 """A trained classifier of digits, for scoring clips: this project's, or the one of the published tables."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from harmonicrnn.evaluation import s4_weights
 from harmonicrnn.metrics import Classified
 from harmonicrnn.models.digit_net import CLASSES, RATE, SAMPLES, DigitNet
 from harmonicrnn.models.resnext import ResNeXt
+from harmonicrnn.provenance import sha256
 
 TOGETHER = 64  # clips that are classified at once
 TOLERANCE = 0.005  # of the accuracy by which the published classifier is known
@@ -38,26 +39,26 @@ class DigitClassifier:
         self.net, self.accuracy, self.published = net.eval(), accuracy, published
         self.name = "s4 resnext" if published else "harmonicrnn resnext"
         self.dimensions = net.dimensions
-        with path.open("rb") as file:
-            self.weights = {path.name: hashlib.file_digest(file, "sha256").hexdigest()}
+        self.weights = {path.name: sha256(path)}
 
     @torch.no_grad()
-    def __call__(self, clips: Sequence[Tensor]) -> Classified:
+    def __call__(self, clips: Iterable[Tensor], progress: Callable[[int], None] = lambda clips: None) -> Classified:
         """Features and float64 log-probabilities, on the CPU, of clips (T,) in [-1, 1] at 16 kHz, cut or padded to a second.
 
         Raises:
             UserError: a clip is empty, or holds numbers that are not finite.
         """
-        for i, clip in enumerate(clips):
-            if not clip.numel() or not clip.isfinite().all():
-                raise UserError(f"clip {i} of {len(clips)} has {'samples that are not finite' if clip.numel() else 'no samples'}")
-        device = next(self.net.parameters()).device
+        device, remaining, first = next(self.net.parameters()).device, iter(clips), 0
         features, log_probabilities = [torch.empty(0, self.dimensions)], [torch.empty(0, CLASSES, dtype=torch.float64)]
-        for start in range(0, len(clips), TOGETHER):
-            audio = torch.stack([F.pad(clip, (0, SAMPLES - len(clip))) for clip in clips[start : start + TOGETHER]])
-            seen, logits = self.net(audio.to(device))
+        while group := list(islice(remaining, TOGETHER)):
+            for i, clip in enumerate(group, start=first):
+                if not clip.numel() or not clip.isfinite().all():
+                    raise UserError(f"clip {i} has {'samples that are not finite' if clip.numel() else 'no samples'}")
+            seen, logits = self.net(torch.stack([F.pad(clip, (0, SAMPLES - len(clip))) for clip in group]).to(device))
             features.append(seen.cpu())
             log_probabilities.append(logits.cpu().double().log_softmax(dim=1))
+            first += len(group)
+            progress(len(group))
         return Classified(torch.cat(features), torch.cat(log_probabilities))
 
     def why_not_beside_the_tables(self, accuracy: float) -> str | None:

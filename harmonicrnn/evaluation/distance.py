@@ -1,17 +1,28 @@
-"""The Fréchet audio distance of a set of clips from a reference, with what it depends on."""
+"""The Fréchet audio distance of a set of clips from a reference, on one process or over the ranks of a training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.clip_sets import FolderClips, SplitClips
 from harmonicrnn.evaluation.intervals import distance_interval
-from harmonicrnn.metrics import Embedder, FrechetExtrapolation, Gaussian, GaussianFit, frechet_distance, shortage
+from harmonicrnn.metrics import (
+    Embedder,
+    Extrapolation,
+    Gaussian,
+    GaussianFit,
+    extrapolate_distance,
+    fit_gaussian,
+    frechet_distance,
+    shortage,
+)
 from harmonicrnn.metrics.statistics_cache import keep_statistics, read_statistics, statistics_path
 
 GROUP = 64  # clips that are read and embedded at a time
@@ -19,26 +30,56 @@ GROUP = 64  # clips that are read and embedded at a time
 Progress = Callable[[int], None]
 
 
+@dataclass(frozen=True)
+class Distance:
+    """A distance with its 95 % interval, the numbers of clips and embeddings, and notes: `few` of sets with too few embeddings, `notes`
+    these and others. `infinity` is None where it was not asked for, or there are too few clips."""
+
+    distance: float
+    interval: tuple[float, float]
+    clips: int
+    embeddings: int
+    few: list[str]
+    notes: list[str]
+    infinity: Extrapolation | None = None
+
+
 def reference_gaussian(
-    clips: SplitClips | FolderClips, embedder: Embedder, cache: Path, progress: Progress = lambda clips: None
+    clips: SplitClips | FolderClips,
+    embedder: Embedder,
+    cache: Path,
+    progress: Progress = lambda clips: None,
+    device: torch.device | str = "cpu",
 ) -> Gaussian:
-    """The Gaussian of a reference set's embeddings, from the cache, or computed and kept there.
+    """The Gaussian of a reference set's embeddings, from the cache, or computed (by all ranks together, each calling this) and kept there.
+
+    Args:
+        clips: the set.
+        embedder: of the audio.
+        cache: folder.
+        progress: is told how many clips were embedded.
+        device: that ranks exchange their sums on.
 
     Raises:
         UserError: fewer than two embeddings.
     """
+    rank, ranks = _place()
     key = clips.key(embedder)
     path = statistics_path(cache, key)
-    if (found := read_statistics(path, key)) is not None:
-        return Gaussian(**found)
-    fit = GaussianFit(embedder.dimensions)
-    for rows in _embedded(clips, embedder, progress):
+    found = [read_statistics(path, key) if rank == 0 else None]
+    if ranks > 1:
+        dist.broadcast_object_list(found)
+    if found[0] is not None:
+        return Gaussian(**found[0])
+    fit = GaussianFit(embedder.dimensions).to(device)
+    for rows in _embedded(clips.share(rank, ranks), embedder, progress):
         fit.update(rows)
     try:
-        fitted: Gaussian = fit.compute()
+        fitted = Gaussian(*(tensor.cpu() for tensor in fit.compute()))
     except UserError as error:
-        raise UserError(f"{clips.about['name']}: {error}") from error
-    keep_statistics(path, key, fitted._asdict())
+        raise UserError(f"{clips.info.name}: {error}") from error
+    if rank == 0:
+        keep_statistics(path, key, fitted._asdict())
     return fitted
 
 
@@ -47,54 +88,59 @@ def measure_distance(
     embedder: Embedder,
     reference: Gaussian,
     *,
+    numbers: Sequence[int] | None = None,
     seed: int = 0,
     extrapolate: bool = False,
     progress: Progress = lambda clips: None,
-) -> dict[str, Any]:
+) -> Distance:
     """The distance of clips, each (T,) at the embedder's rate, from the reference.
 
     Args:
-        clips: the set.
+        clips: the set, or this rank's share of it.
         embedder: of the audio.
         reference: of the same embeddings.
+        numbers: of this rank's clips in the whole set; None for 0, 1, ...
         seed: of the interval and the subsets that are extrapolated from.
         extrapolate: whether FAD-infinity is added.
         progress: is told how many clips were embedded.
-
-    Returns:
-        distance, interval [low, high], embeddings (their number), few (notes of too few of them), notes (these and others), and infinity
-        with its slope and R^2 where asked for and possible.
 
     Raises:
         UserError: fewer than two embeddings, or such as are not finite.
     """
     rows = list(_embedded(clips, embedder, progress))
-    embeddings, owner = torch.cat(rows), torch.repeat_interleave(torch.tensor([len(each) for each in rows]))
-    fit = GaussianFit(embedder.dimensions)
-    fit.update(embeddings)
-    fitted: Gaussian = fit.compute()
+    clip = torch.tensor(range(len(rows)) if numbers is None else numbers, dtype=torch.long)
+    own = clip.repeat_interleave(torch.tensor([len(each) for each in rows], dtype=torch.long))
+    parts = _gathered((torch.cat([torch.empty(0, embedder.dimensions), *rows]), own))
+    embeddings, owner = (torch.cat(part) for part in zip(*parts, strict=True))
+    owner, order = owner.sort(stable=True)
+    embeddings = embeddings[order]
+    fitted = fit_gaussian(embeddings)
     distance = frechet_distance(reference, fitted)
     few = [f"{name}: {note}" for name, of in (("its clips", fitted), ("reference", reference)) if (note := shortage(of))]
-    record: dict[str, Any] = {
-        "distance": distance,
-        "interval": list(distance_interval(reference, embeddings, owner, distance, seed)),
-        "clips": len(rows),
-        "embeddings": len(embeddings),
-        "few": few,
-        "notes": list(few),
-    }
+    notes, infinity = list(few), None
     if extrapolate:
-        line = FrechetExtrapolation(reference, seed)
-        line.update(embeddings, owner)
         try:
-            limit, slope, explained = line.compute().tolist()
-            record["infinity"] = {"distance": limit, "slope": slope, "r_squared": explained}
+            infinity = extrapolate_distance(reference, embeddings, owner, seed)
         except UserError as error:
-            record["notes"].append(str(error))
-    return record
+            notes.append(str(error))
+    interval = distance_interval(reference, embeddings, owner, distance, seed)
+    return Distance(distance, interval, len(owner.unique()), len(embeddings), few, notes, infinity)
 
 
-def _embedded(clips: Iterable[Tensor], embedder: Embedder, progress: Progress) -> Iterable[Tensor]:
+def _place() -> tuple[int, int]:
+    """Rank and number of ranks."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def _gathered(part: Any) -> list[Any]:
+    """What all ranks have, on each of them."""
+    parts = [part] * _place()[1]
+    if len(parts) > 1:
+        dist.all_gather_object(parts, part)
+    return parts
+
+
+def _embedded(clips: Iterable[Tensor], embedder: Embedder, progress: Progress) -> Iterator[Tensor]:
     """Embeddings (n, d) of each clip."""
     remaining = iter(clips)
     while group := list(islice(remaining, GROUP)):

@@ -1,4 +1,4 @@
-"""The pictures of the page, as data URIs."""
+"""Pictures of what was measured, and what the page holds them as: data URIs."""
 
 import base64
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any
 
 import matplotlib
+import numpy as np
 import soundfile
 import torch
 import torchaudio
@@ -13,11 +14,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from harmonicrnn.audio.writing import pcm16
+from harmonicrnn.metrics.nll import PositionBin
 
 COLOURS = ("#1f6f8b", "#c8553d", "#4f772d", "#7b4b94", "#b8860b", "#5c6770")
 """Of the subjects, in turn."""
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.family": "sans-serif",
@@ -30,9 +32,11 @@ STYLE = {
     "axes.axisbelow": True,
 }
 BITS = "bits per sample"
+BINS = 30
+WINDOW = 1024  # samples
 
 
-def position_plot(curves: Sequence[tuple[str, list[dict[str, float]]]]) -> str:
+def position_figure(curves: Sequence[tuple[str, list[PositionBin]]]) -> Figure:
     """Bits per sample over the samples of context, for each named model."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.2), layout="constrained")
@@ -42,39 +46,59 @@ def position_plot(curves: Sequence[tuple[str, list[dict[str, float]]]]) -> str:
             axes.plot([row["from"] for row in curve], bits, marker=".", color=COLOURS[i % len(COLOURS)], label=name)
         axes.set_xlim(left=0)
         _legend(figure, curves)
-        return _svg(figure)
+    return figure
 
 
-def histogram_plot(histograms: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """The likelihood of each clip, of the split (filled) and of a model's own clips (outlined), for each named model."""
+def histogram_figure(likelihoods: Sequence[tuple[str, list[float], list[float]]]) -> Figure:
+    """The bits per sample of each clip, of the split (filled) and of a model's own clips (outlined), for each named model."""
+    everything = [bits for _, *both in likelihoods for values in both for bits in values]
+    edges = np.histogram_bin_edges(everything, BINS)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.2), layout="constrained")
         axes = figure.add_subplot(xlabel=f"{BITS} of a clip", ylabel="share of clips")
-        for i, (name, histogram) in enumerate(histograms):
-            colour = COLOURS[i % len(COLOURS)]
-            for of, filled in (("real", True), ("generated", False)):
-                counts = histogram[of]["counts"]
-                if sum(counts):
-                    shares = [count / sum(counts) for count in counts]
-                    style = {"fill": True, "alpha": 0.35} if filled else {"linestyle": "--"}
-                    axes.stairs(shares, histogram[of]["edges"], color=colour, label=f"{of} under {name}", **style)
-        _legend(figure, histograms)
-        return _svg(figure)
+        for i, (name, real, generated) in enumerate(likelihoods):
+            for of, values, style in (("real", real, {"fill": True, "alpha": 0.35}), ("generated", generated, {"linestyle": "--"})):
+                if values:
+                    shares = np.histogram(values, edges)[0] / len(values)
+                    axes.stairs(shares, edges, color=COLOURS[i % len(COLOURS)], label=f"{of} under {name}", **style)
+        _legend(figure, likelihoods)
+    return figure
 
 
-def mel_image(samples: Tensor, sample_rate: int, split_at: float | None = None) -> str:
-    """The mel-spectrogram of a waveform (T,); `split_at` marks where, in seconds, a prompt ends."""
+def waveform_figure(samples: Tensor, sample_rate: int) -> Figure:
+    """A waveform (T,) over time in seconds."""
+    figure = Figure(figsize=(8, 2.5), layout="constrained")
+    axes = figure.add_subplot(xlabel="seconds", ylabel="amplitude", ylim=(-1, 1))
+    axes.plot(torch.arange(len(samples)) / sample_rate, samples, linewidth=0.5)
+    return figure
+
+
+def mel_figure(samples: Tensor, sample_rate: int, split_at: float | None = None, size: tuple[float, float] = (3.4, 1.5)) -> Figure:
+    """The mel-spectrogram (dB under its peak) of a waveform (T,); `split_at` marks where, in seconds, a prompt ends; size in inches."""
     with matplotlib.rc_context(STYLE | {"font.size": 7, "axes.grid": False}):
-        figure = Figure(figsize=(3.4, 1.5), dpi=110, layout="constrained")
+        figure = Figure(figsize=size, dpi=110, layout="constrained")
         axes = figure.add_subplot(xlabel="seconds", ylabel="mel band")
         mel = mel_decibels(samples, sample_rate)
-        extent = (0, len(samples) / sample_rate, 0, mel.shape[0])
+        extent = (0, max(len(samples), WINDOW) / sample_rate, 0, mel.shape[0])
         axes.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, cmap="magma")
         axes.locator_params(nbins=5)
         if split_at is not None:
             axes.axvline(split_at, color="white", linestyle="--", linewidth=1)
-        file = BytesIO()
-        figure.savefig(file, format="png")
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """A plot."""
+    file = BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return _uri("image/svg+xml", file.getvalue())
+
+
+def png(figure: Figure) -> str:
+    """A picture."""
+    file = BytesIO()
+    figure.savefig(file, format="png")
     return _uri("image/png", file.getvalue())
 
 
@@ -85,25 +109,18 @@ def wav(samples: Tensor, sample_rate: int) -> str:
     return _uri("audio/wav", file.getvalue())
 
 
+def mel_decibels(samples: Tensor, sample_rate: int) -> Tensor:
+    """The mel-spectrogram of a waveform (T,) in dB under its peak, down to -80: (64, frames)."""
+    padded = torch.nn.functional.pad(samples, (0, max(0, WINDOW - len(samples))))
+    mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=WINDOW, hop_length=WINDOW // 4, n_mels=64)(padded)
+    decibels = torchaudio.functional.amplitude_to_DB(mel, 10.0, 1e-10, 0.0, top_db=80.0)
+    return decibels - decibels.max()
+
+
 def _legend(figure: Figure, of: Sequence[Any]) -> None:
     if of:
         figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
 
 
-def _svg(figure: Figure) -> str:
-    file = BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    return _uri("image/svg+xml", file.getvalue())
-
-
 def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def mel_decibels(samples: Tensor, sample_rate: int) -> Tensor:
-    """The mel-spectrogram of a waveform (T,) in dB under its peak, down to -80: (64, frames)."""
-    window = 1024
-    padded = torch.nn.functional.pad(samples, (0, max(0, window - len(samples))))
-    mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=window, hop_length=window // 4, n_mels=64)(padded)
-    decibels = torchaudio.functional.amplitude_to_DB(mel, 10.0, 1e-10, 0.0, top_db=80.0)
-    return decibels - decibels.max()

@@ -14,19 +14,17 @@ RESAMPLES = 1000
 RESAMPLES_OF_DISTANCES = 200
 
 
-def ratio_interval(totals: np.ndarray, counts: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """Of sum(totals) / sum(counts), both (N,), of which each clip has one: the percentiles of the resampled ratios."""
-    ratios = [totals @ drawn / (counts @ drawn) for drawn in draws(len(totals), seed, resamples)]
-    low, high = np.percentile(ratios, LEVELS)
-    return float(low), float(high)
-
-
 def statistic_interval(
     statistic: Callable[[np.ndarray], float], clips: int, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Of any statistic, given how often each clip was drawn (clips,): the percentiles of its resampled values."""
     low, high = np.percentile([statistic(drawn) for drawn in draws(clips, seed, resamples)], LEVELS)
     return float(low), float(high)
+
+
+def ratio_interval(totals: np.ndarray, counts: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """Of sum(totals) / sum(counts), both (N,), of which each clip has one."""
+    return statistic_interval(lambda drawn: totals @ drawn / (counts @ drawn), len(totals), seed, resamples)
 
 
 def distance_interval(

@@ -1,7 +1,6 @@
 """Published results, and whether a measurement may be set beside them."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from harmonicrnn.audio.dataset import Dataset, Split
 
@@ -19,12 +18,13 @@ REFERENCE = (
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a table: values by the names of the measures, and where it was published."""
+    """A row of a table: values by the names of the measures, where it was published, and by measure why it cannot be compared."""
 
     model: str
     parameters: str
     values: dict[str, float]
     source: str
+    reasons: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ PROTOCOLS = {
 }
 
 
-def published_rows(data: Dataset | None, split: Split | None, shown: set[str], classified: list[str]) -> list[dict[str, Any]]:
+def published_rows(data: Dataset | None, split: Split | None, shown: set[str], classified: list[str]) -> list[Published]:
     """The published rows of the data's dataset, those of its measures that are shown.
 
     Args:
@@ -98,7 +98,7 @@ def published_rows(data: Dataset | None, split: Split | None, shown: set[str], c
         classified: why the measures of a digit classifier cannot be compared, beside settings of the data; empty where they can.
 
     Returns:
-        of each row model, parameters, source, values, and reasons: by measure, why it cannot be compared; none where it can.
+        the rows, with their reasons; none of a measure that can be compared.
     """
     protocol = PROTOCOLS.get(type(data).__name__)
     if data is None or protocol is None or split is None:
@@ -109,7 +109,7 @@ def published_rows(data: Dataset | None, split: Split | None, shown: set[str], c
         values = {name: value for name, value in row.values.items() if name in shown}
         if values:
             reasons = {name: differences if name == "NLL" else of_scores for name in values}
-            rows.append({"model": row.model, "parameters": row.parameters, "source": row.source, "values": values, "reasons": reasons})
+            rows.append(replace(row, values=values, reasons=reasons))
     return rows
 
 

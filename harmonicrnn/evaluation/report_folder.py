@@ -1,29 +1,15 @@
-"""The folder of an evaluation, and the clips that are drawn into it; a call that was cut short is continued by the same one."""
+"""The folder of an evaluation; one that was cut short is gone on with by the same call."""
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from harmonicrnn import Voice
-from harmonicrnn.audio import Quantiser
-from harmonicrnn.audio.dataset import Dataset, Split
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.subjects import Subject
 from harmonicrnn.files import check_writable, replacing
-from harmonicrnn.generation.clip_folder import Generated
-from harmonicrnn.generation.clip_writer import ClipWriter, Settings
-from harmonicrnn.generation.detectors import Reference
-from harmonicrnn.generation.sampler import starting_states
 
 SETTINGS, CLIPS, SHARDS = "settings.json", "clips", "shards"
 REPORT, PAGE = "report.json", "report.html"
@@ -84,91 +70,9 @@ def _settings_in(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Clips in a folder: rows of their manifest, by clip number, and what their classes mean."""
-
-    folder: Path
-    rows: list[dict[str, Any]]
-    quantiser: Quantiser
-
-    def classes(self, number: int) -> Tensor:
-        """Of a clip (T,)."""
-        return torch.from_numpy(np.load(self.folder / self.rows[number]["classes"]).astype(np.int64))
-
-    def audio(self, number: int) -> Tensor:
-        """A clip (T,) in [-1, 1]."""
-        return self.quantiser.decode_centre(self.classes(number))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self.audio(number) for number in range(len(self)))
-
-
-def draw_clips(
-    folder: Path,
-    subject: Subject,
-    voice: Voice,
-    settings: Settings,
-    prompts: Tensor | None,
-    usual: Reference,
-    progress: Callable[[int], None],
-) -> Drawn:
-    """Clips of a model, those that are there kept and the others drawn.
-
-    Args:
-        folder: of the clips.
-        subject, voice: the model.
-        settings: what is drawn.
-        prompts: (clips, T) classes that are continued, a clip each; None for none.
-        usual: what clips are compared with.
-        progress: is told of each number of samples that are there.
-    """
-    prompt = None if prompts is None else {"samples": prompts.shape[1]}
-    about = {
-        "checkpoint": {"sha256": subject.checksum},
-        "settings": vars(settings) | {"weights": "full"},
-        "audio": {"sample_rate": voice.sample_rate, "bits": voice.quantiser.bits, "law": voice.quantiser.law},
-        "prompt": prompt,
-    }
-    generated = Generated(folder, about)
-    if finished := generated.go_on():
-        progress(len(finished) * settings.samples(voice.sample_rate))
-    else:
-        generated.begin(settings, voice.sample_rate, voice.quantiser, prompts)
-    if len(finished) < settings.clips:
-        writer = ClipWriter(voice.engine(), starting_states(voice.net, prompts), voice.quantiser, voice.sample_rate, usual, progress)
-        clips = writer.write(folder, settings, finished)
-        while batch := list(islice(clips, settings.batch)):  # which are finished together
-            generated.add(batch, voice.sample_rate)
-    generated.finish()
-    return Drawn(folder, sorted(generated.clips, key=lambda row: row["clip"]), voice.quantiser)
-
-
 def clips_folder(out: Path, number: int, subject: Subject) -> Path:
     """Where the clips of the subject of this number lie."""
     return out / CLIPS / f"{number}_{re.sub(r'[^A-Za-z0-9.-]+', '_', subject.name)}"
-
-
-def chosen_examples(data: Dataset, split: Split, examples: int) -> tuple[list[int], Tensor]:
-    """Clips of a split to listen to, evenly spread over it, with their first halves as prompts.
-
-    Returns:
-        the clips' numbers, as many as there are that are longer than half a clip, and the prompts (clips, T) classes.
-    """
-    clips, half = data.clip_count(split), max(1, data.clip_samples // 2)
-    numbers: list[int] = []
-    prompts: list[Tensor] = []
-    for start in np.linspace(0, clips, examples, endpoint=False).astype(int).tolist():
-        for number in (*range(start, clips), *range(start)):
-            clip = data.clip(split, number)
-            if number not in numbers and clip.valid.sum() > half:
-                numbers.append(number)
-                prompts.append(clip.classes[:half].long())
-                break
-    return numbers, torch.stack(prompts) if prompts else torch.empty(0, half, dtype=torch.long)
 
 
 def save_json(path: Path, content: dict[str, Any]) -> None:

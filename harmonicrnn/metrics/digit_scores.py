@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.special import entr
 
 from harmonicrnn.errors import UserError
-from harmonicrnn.metrics.frechet import Gaussian, GaussianFit, frechet_distance
+from harmonicrnn.metrics.frechet import Gaussian, fit_gaussian, frechet_distance
 
 PAIRS = 10_000
 SEED = 0  # of the source's draws
@@ -44,7 +44,7 @@ class DigitReference(NamedTuple):
 
 def digit_reference(real: Classified) -> DigitReference:
     """Of the split compared with; raises UserError of fewer than two clips."""
-    return DigitReference(_fitted(real.features), _probabilities(real.log_probabilities).mean(dim=0))
+    return DigitReference(fit_gaussian(real.features), _probabilities(real.log_probabilities).mean(dim=0))
 
 
 def digit_scores(generated: Classified, reference: DigitReference) -> dict[str, float]:
@@ -55,7 +55,7 @@ def digit_scores(generated: Classified, reference: DigitReference) -> dict[str, 
     """
     log_p = generated.log_probabilities
     return {
-        "fid": frechet_distance(reference.features, _fitted(generated.features)),
+        "fid": frechet_distance(reference.features, fit_gaussian(generated.features)),
         "is": inception_score(log_p),
         "is_s4": inception_score_s4(log_p),
         "mis": modified_inception_score(log_p),
@@ -130,13 +130,6 @@ def select_by_likelihood(log_likelihoods: Tensor, seed: int = 0) -> Tensor:
     if high - low < 2:
         raise UserError(f"the selection by likelihood leaves {high - low} of {len(log_likelihoods)} clips: generate more, at least 8")
     return held_out[log_likelihoods.cpu()[held_out].argsort(stable=True)][low:high]
-
-
-def _fitted(features: Tensor) -> Gaussian:
-    fit = GaussianFit(features.shape[1], sync_on_compute=False)  # every rank has all features by now
-    fit.update(features)
-    gaussian: Gaussian = fit.compute()
-    return gaussian
 
 
 def _probabilities(log_probabilities: Tensor) -> Tensor:

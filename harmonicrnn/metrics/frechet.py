@@ -6,6 +6,7 @@ With C = F F^T from the eigenvalues of each covariance, the last trace is the su
 product, which need not be symmetric and may not exist, and nothing lost where a covariance has less than full rank.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -62,6 +63,14 @@ class GaussianFit(Metric):
         return Gaussian(mean, (covariance + covariance.T) / 2, self.count.clone())
 
 
+def fit_gaussian(embeddings: Tensor) -> Gaussian:
+    """That of embeddings (N, d) which this process has all of; raises UserError of fewer than two."""
+    fit = GaussianFit(embeddings.shape[1], sync_on_compute=False)
+    fit.update(embeddings)
+    gaussian: Gaussian = fit.compute()
+    return gaussian
+
+
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     """d^2, at least 0.
 
@@ -98,61 +107,43 @@ def shortage(gaussian: Gaussian) -> str | None:
     return f"{count} embeddings of {dimensions} dimensions: too few for a covariance of full rank, and the distance depends on their number"
 
 
-class FrechetExtrapolation(Metric):
-    """FAD-infinity: the distance falls with the number N of clips about as a + b/N, from which a is extrapolated.
+@dataclass(frozen=True)
+class Extrapolation:
+    """The distance of infinitely many clips, the slope over 1/N, and the share of the distances' variance that the line explains."""
 
-    Keeps all embeddings. The subsets of clips are a function of the clips' numbers and the seed, whatever the batches, order and ranks; a
-    rank without clips must update with none.
+    distance: float
+    slope: float
+    r_squared: float
+
+
+def extrapolate_distance(reference: Gaussian, embeddings: Tensor, clips: Tensor, seed: int = 0) -> Extrapolation:
+    """FAD-infinity: the distance falls with the number N of clips about as a + b/N, from which a is extrapolated.
 
     Args:
         reference: the other set.
-        seed: of the subsets.
+        embeddings: (N, d).
+        clips: (N,) int64, the number of the clip that each is of.
+        seed: of the subsets of clips.
+
+    Raises:
+        UserError: the smallest subset has no more embeddings than dimensions.
     """
-
-    full_state_update = False
-    embeddings: list[Tensor]
-    clips: list[Tensor]
-
-    def __init__(self, reference: Gaussian, seed: int = 0) -> None:
-        super().__init__()
-        self.reference, self.seed = reference, seed
-        self.add_state("embeddings", [], dist_reduce_fx="cat")
-        self.add_state("clips", [], dist_reduce_fx="cat")
-
-    def update(self, embeddings: Tensor, clips: Tensor) -> None:
-        """embeddings (N, d), and clips (N,) int64: the number of the clip that each is of."""
-        self.embeddings.append(embeddings)
-        self.clips.append(clips)
-
-    def compute(self) -> Tensor:
-        """(3,) float64: a, the slope b, and R^2, the share of the distances' variance that the line explains.
-
-        Raises:
-            UserError: the smallest subset has no more embeddings than dimensions.
-        """
-        embeddings, clips = _cat(self.embeddings).cpu(), _cat(self.clips).cpu()
-        numbers, owner = clips.unique(return_inverse=True)
-        generator = torch.Generator().manual_seed(self.seed)
-        inverse_sizes, distances = [], []
-        for share in SHARES:
-            chosen = torch.randperm(len(numbers), generator=generator)[: max(1, round(share * len(numbers)))]
-            subset = embeddings[torch.isin(owner, chosen)]
-            if len(subset) <= embeddings.shape[1]:
-                raise UserError(
-                    f"FAD-infinity needs {SHARES[0]:.0%} of the clips to give more than {embeddings.shape[1]} embeddings, as many as there "
-                    f"are dimensions; they give {len(subset)}: use more clips"
-                )
-            fit = GaussianFit(embeddings.shape[1], sync_on_compute=False)  # every rank has all embeddings by now
-            fit.update(subset)
-            distances.append(frechet_distance(self.reference, fit.compute()))
-            inverse_sizes.append(1 / len(chosen))
-        x, y = torch.tensor(inverse_sizes, dtype=torch.float64), torch.tensor(distances, dtype=torch.float64)
-        slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-        limit = y.mean() - slope * x.mean()
-        spread = (y - y.mean()).square().sum()
-        explained = 1 - (y - limit - slope * x).square().sum() / spread if spread > 0 else torch.ones((), dtype=torch.float64)
-        return torch.stack([limit, slope, explained])
-
-
-def _cat(parts: list[Tensor] | Tensor) -> Tensor:
-    return torch.cat(parts) if isinstance(parts, list) else parts
+    numbers, owner = clips.unique(return_inverse=True)
+    generator = torch.Generator().manual_seed(seed)
+    inverse_sizes, distances = [], []
+    for share in SHARES:
+        chosen = torch.randperm(len(numbers), generator=generator)[: max(1, round(share * len(numbers)))]
+        subset = embeddings[torch.isin(owner, chosen)]
+        if len(subset) <= embeddings.shape[1]:
+            raise UserError(
+                f"FAD-infinity needs {SHARES[0]:.0%} of the clips to give more than {embeddings.shape[1]} embeddings, as many as there "
+                f"are dimensions; they give {len(subset)}: use more clips"
+            )
+        distances.append(frechet_distance(reference, fit_gaussian(subset)))
+        inverse_sizes.append(1 / len(chosen))
+    x, y = torch.tensor(inverse_sizes, dtype=torch.float64), torch.tensor(distances, dtype=torch.float64)
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+    limit = y.mean() - slope * x.mean()
+    spread = (y - y.mean()).square().sum()
+    explained = 1 - (y - limit - slope * x).square().sum() / spread if spread > 0 else torch.ones(())
+    return Extrapolation(limit.item(), slope.item(), explained.item())

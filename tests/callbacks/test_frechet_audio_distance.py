@@ -6,10 +6,12 @@ import torch
 import torch.distributed as dist
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import FrechetAudioDistance, reference_statistics
+from callbacks import FrechetAudioDistance
 from cli import main
 from datamodules import SC09, Synthetic
 from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation.clip_sets import SplitClips
+from harmonicrnn.evaluation.distance import reference_gaussian
 from harmonicrnn.generation import generate
 from harmonicrnn.metrics import Gaussian, LogMel, frechet_distance
 from harmonicrnn.models import LevelSpec
@@ -66,11 +68,13 @@ def test_is_the_distance_of_the_generated_clips_from_the_split_at_every_third_va
 def test_the_record_says_what_the_number_depends_on(run):
     record = json.loads((run / "logs/tiny/version_0/fad/step_0000006.json").read_text())
     assert record["embedding"] == {"name": "logmel", "rate": 16_000, "dimensions": 64, "weights": {}}
-    assert record["generated"] == {"clips": 5, "samples": 320, "embeddings": 5, "seed": 0, "batch_size": 2}
+    assert record["generated"] == {"samples": 320, "seed": 0, "batch_size": 2}
+    assert (record["clips"], record["embeddings"]) == (5, 5)
+    assert record["interval"][0] <= record["distance"] <= record["interval"][1]
     assert record["reference"]["split"] == "validation"
     assert record["reference"]["clips"] == record["reference"]["embeddings"] == 3
     assert "mu-law 8 bit" in record["reference"]["protocol"]
-    assert [note.split(":")[0] for note in record["notes"]] == ["generated", "reference"]
+    assert [note.split(":")[0] for note in record["notes"]] == ["its clips", "reference"]
     assert "5 embeddings of 64 dimensions" in record["notes"][0]
 
 
@@ -102,21 +106,13 @@ def test_nothing_is_computed_by_default(run, monkeypatch):
 
 def trainer_of(data, rank=0, ranks=1):
     """What the callback asks of a trainer."""
-
-    def broadcast(value):
-        values = [value]
-        if ranks > 1:
-            dist.broadcast_object_list(values)
-        return values[0]
-
-    strategy = SimpleNamespace(broadcast=broadcast)
     places = {"global_rank": rank, "world_size": ranks, "is_global_zero": rank == 0}
-    return SimpleNamespace(datamodule=data, strategy=strategy, global_step=7, **places)
+    return SimpleNamespace(datamodule=data, global_step=7, **places)
 
 
 def module():
     torch.manual_seed(0)
-    return HarmonicModule(levels=(LevelSpec(8, 1),), heads=2, sample_rate=8000).eval()
+    return HarmonicModule(preset="griffin", levels=(LevelSpec(8, 1),), heads=2, sample_rate=8000).eval()
 
 
 def synthetic(clips=24, **settings):
@@ -127,7 +123,7 @@ def measured(folder, rank=0, ranks=1, split="test", **settings):
     callback = FrechetAudioDistance(split=split, cache=folder, batch_size=2, **settings)
     trainer = trainer_of(synthetic(8 * 17), rank, ranks)
     callback.on_fit_start(trainer, module())
-    return callback._measure(trainer, module())
+    return callback.measure(trainer, module())
 
 
 def on_a_rank(folder):
@@ -145,6 +141,7 @@ def test_two_ranks_measure_what_one_does(tmp_path):
     assert first == second
     assert first["distance"] == pytest.approx(alone.pop("distance"), rel=1e-6)
     assert first["distance"] > 1
+    assert first.pop("interval") == pytest.approx(alone.pop("interval"), rel=1e-6)
     del first["distance"]
     assert first == alone
     assert [path.name for path in (tmp_path / "two").iterdir()] == [path.name for path in (tmp_path / "one").iterdir()]
@@ -166,18 +163,16 @@ def test_extrapolation_is_beside_the_distance(tmp_path):
     trainer.datamodule.setup("validate")
     callback._embedder = Small()
     callback.on_fit_start(trainer, module())
-    record = callback._measure(trainer, module())
+    record = callback.measure(trainer, module())
     assert record["notes"] == []
     assert 0 <= record["infinity"]["r_squared"] <= 1
     limit, slope = record["infinity"]["distance"], record["infinity"]["slope"]
     assert limit + slope / 20 == pytest.approx(record["distance"], rel=0.2)
 
 
-def statistics(folder, data, trainer=None):
+def statistics(folder, data):
     data.setup("validate")
-    return reference_statistics.reference_statistics(
-        trainer or trainer_of(data), data, "validation", LogMel(8000), folder, torch.device("cpu")
-    )
+    return reference_gaussian(SplitClips(data, "validation"), LogMel(8000), folder)
 
 
 def test_the_reference_is_computed_once_for_each_data_and_protocol(tmp_path, monkeypatch):
@@ -229,5 +224,5 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path):
 
 
 def test_a_split_of_one_clip_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"fad: the validation split of .* at least two embeddings, and there are 1"):
+    with pytest.raises(UserError, match=r"Synthetic, validation split: .* at least two embeddings, and there are 1"):
         statistics(tmp_path, synthetic(8))

@@ -9,10 +9,11 @@ import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.audio_samples import BUDGET, AudioSamples, mel_figure
+from callbacks.audio_samples import BUDGET, AudioSamples
 from cli import main
 from datamodules import SC09
 from harmonicrnn.audio import read_mono
+from harmonicrnn.evaluation.figures import mel_figure
 from harmonicrnn.generation import PlainEngine
 from tests.audio_files import make_sc09
 from tests.cli.conftest import CONFIG
@@ -113,4 +114,8 @@ def test_the_length_drawn_by_default_fits_the_budget(monkeypatch):
 
 
 def test_mel_spectrogram_of_a_clip_shorter_than_its_window():
-    mel_figure(torch.zeros(10), 8000)
+    """It is padded to one window, the frames of which are as far apart as those of any clip."""
+    (picture,) = mel_figure(torch.ones(10), 8000).axes[0].images
+    assert picture.get_array().shape == (64, 5)
+    assert picture.get_array().min() < picture.get_array().max() == 0
+    assert picture.get_extent()[1] == 1024 / 8000

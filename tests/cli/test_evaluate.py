@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,11 +16,9 @@ import torch
 from rich.progress import Progress
 
 from cli import main
-from cli.evaluation_report import _Measuring
 from datamodules import SC09
 from harmonicrnn import load
-from harmonicrnn.errors import UserError
-from harmonicrnn.evaluation import SplitClips, write_page
+from harmonicrnn.evaluation.digit_evaluation import accuracy_of
 from harmonicrnn.generation.clip_folder import Generated
 from harmonicrnn.metrics import (
     GaussianFit,
@@ -35,7 +32,7 @@ from harmonicrnn.models import sample_nats
 from tests.audio_files import make_folder, make_sc09, tone
 from tests.cli.conftest import CONFIG
 from tests.cli.test_bad_input import expect_error
-from tests.harmonicrnn.evaluation.test_digits import Loudness
+from tests.harmonicrnn.evaluation.test_digit_evaluation import Loudness
 
 BEST = "logs/tiny/version_0/checkpoints/best.ckpt"
 FEW = "--clips 3 --batch 2 --examples 1 --cache kept"
@@ -297,18 +294,18 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
     assert "tiny/version_0, FID: its clips: 2 embeddings" in " ".join(report["notes"])
 
 
-def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(folder, tmp_path, monkeypatch):
+def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(run, folder, tmp_path, monkeypatch):
     """Also where clips are compared with the validation split."""
-    data, measured = SC09(folder / "data", clip_samples=320, num_workers=0), []
-    data.setup("fit")
-    monkeypatch.setattr("cli.evaluation_report.accuracy_of", lambda seen, digits: measured.append((len(seen.features), len(digits))) or 0.5)
-    config = SimpleNamespace(seed=0, clips=8, temperature=1.0, top_p=1.0, cache=tmp_path, examples=0)
-    work = SimpleNamespace(config=config, classifier=Loudness(), training=data, data=data, split="validation")
-    work.reference = lambda shards: SplitClips(data, "validation")
-    with Progress(disable=True) as bars:
-        real = _Measuring(work, tmp_path, bars)._real()
-    assert [row["name"] for row in real] == ["SC09, train split", "SC09, validation split", "SC09, test split"]
-    assert measured == [(data.clip_count("test"), data.clip_count("test"))]
+    monkeypatch.setattr("cli.evaluation_inputs.load_digit_classifier", lambda path, device: Loudness())
+    command = f"evaluate takes --config tiny.yaml --against validation --classifier x.ckpt --examples 0 --cache {tmp_path}"
+    assert run(f"{command} --out {tmp_path / 'out'}") == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert [row["name"] for row in report["real"]] == ["SC09, train split", "SC09, validation split", "SC09, test split"]
+    data = SC09(folder / "data", clip_samples=320, num_workers=0)
+    data.setup("test")
+    seen = Loudness()(data.audio("test", i) for i in range(data.clip_count("test")))
+    assert report["classifier"]["accuracy_here"] == accuracy_of(seen, data.labels("test"))
+    assert report["classifier"]["accuracy_as_trained"] == 0.5
 
 
 def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatch):
@@ -320,18 +317,12 @@ def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatc
             filled.append((task.description, task.completed, task.total))
             super().remove_task(task_id)
 
-    monkeypatch.setattr("cli.evaluation_report.Progress", Watched)
+    monkeypatch.setattr("cli.evaluate_command.Progress", Watched)
     assert run(f"evaluate logs/tiny {FEW} --cache {tmp_path / 'none'} --out {tmp_path / 'out'}") == 0
     titles = [title for title, _, _ in filled]
     parts = ("clips", "continuations", "likelihood", "FAD logmel")
     assert titles == ["Reference, logmel", *(f"tiny/version_0: {part}" for part in parts)]
     assert all(completed == total > 0 for _, completed, total in filled), filled
-
-
-def test_a_page_that_cannot_be_written_is_named(report, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/report\.html: cannot be written"):
-        write_page(tmp_path / "file/report.html", report, [])
 
 
 def test_a_model_against_a_folder(run, folder, tmp_path):
@@ -376,7 +367,7 @@ def test_a_model_against_a_folder(run, folder, tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_wrong_arguments_are_named_before_any_work(run, folder, capsys, monkeypatch, arguments, parts):
-    monkeypatch.setattr("cli.evaluate_command.measure", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("cli.evaluate_command.Evaluator", lambda *_: pytest.fail("work has begun"))
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "moved").mkdir(exist_ok=True)
     shutil.copy(folder / BEST, folder / "moved")

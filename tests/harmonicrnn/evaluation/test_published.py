@@ -20,8 +20,8 @@ def data(**settings):
 
 def reasons(data, split="test"):
     rows = published_rows(data, split, {"NLL"}, [])
-    assert [row["model"] for row in rows] == ["SampleRNN", "WaveNet", "SaShiMi", "Mamba U-Net", "Mamba U-Net"]
-    return rows[0]["reasons"]["NLL"]
+    assert [row.model for row in rows] == ["SampleRNN", "WaveNet", "SaShiMi", "Mamba U-Net", "Mamba U-Net"]
+    return rows[0].reasons["NLL"]
 
 
 def test_rows_of_the_same_protocol_are_comparable():
@@ -42,7 +42,7 @@ def test_rows_of_the_same_protocol_are_comparable():
 def test_what_differs_is_said(settings, reason):
     assert reasons(data(**settings)) == [reason]
     (row, *_) = published_rows(data(**settings), "test", {"FID", "AM"}, ["another classifier"])
-    assert row["reasons"] == {"FID": [reason, "another classifier"], "AM": [reason, "another classifier"]}
+    assert row.reasons == {"FID": [reason, "another classifier"], "AM": [reason, "another classifier"]}
 
 
 def test_the_split_must_be_the_whole_test_split(monkeypatch):
@@ -53,8 +53,8 @@ def test_the_split_must_be_the_whole_test_split(monkeypatch):
 
 def test_other_measures_have_reasons_of_their_own():
     (row, *_) = published_rows(data(), "test", {"NLL", "FID", "IS (tables)"}, ["another classifier"])
-    assert row["values"] == {"NLL": 2.042, "FID": 8.96, "IS (tables)": 1.71}
-    assert row["reasons"] == {"NLL": [], "FID": ["another classifier"], "IS (tables)": ["another classifier"]}
+    assert row.values == {"NLL": 2.042, "FID": 8.96, "IS (tables)": 1.71}
+    assert row.reasons == {"NLL": [], "FID": ["another classifier"], "IS (tables)": ["another classifier"]}
 
 
 def test_data_without_published_results_has_no_rows():

@@ -4,7 +4,7 @@ import scipy.linalg
 import torch
 
 from harmonicrnn.errors import UserError
-from harmonicrnn.metrics import FrechetExtrapolation, Gaussian, GaussianFit, frechet_distance, shortage
+from harmonicrnn.metrics import Gaussian, GaussianFit, extrapolate_distance, frechet_distance, shortage
 from tests.harmonicrnn.parallel.ranks import Ranks
 from tests.helpers import F64, relative_error
 
@@ -139,54 +139,39 @@ def test_extrapolation_takes_the_bias_of_few_clips_away():
     measured, extrapolated = [], []
     for seed in range(10):
         rows = torch.randn(200, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        metric = FrechetExtrapolation(reference)
-        metric.update(rows, torch.arange(200))
-        limit, slope, explained = metric.compute().tolist()
-        assert slope > 0
-        assert explained > 0.5
+        found = extrapolate_distance(reference, rows, torch.arange(200))
+        assert found.slope > 0
+        assert found.r_squared > 0.5
         measured.append(frechet_distance(reference, fit(rows)))
-        extrapolated.append(limit)
+        extrapolated.append(found.distance)
     assert np.mean(measured) > 0.03
     assert abs(np.mean(extrapolated)) < 0.25 * np.mean(measured)
 
 
 def test_extrapolation_with_too_few_clips_is_refused():
-    metric = FrechetExtrapolation(gaussian(torch.zeros(D), random_covariance()))
-    metric.update(random_rows(30), torch.arange(30))
     with pytest.raises(UserError, match=r"20% of the clips to give more than 6 .* give 6"):
-        metric.compute()
+        extrapolate_distance(gaussian(torch.zeros(D), random_covariance()), random_rows(30), torch.arange(30))
 
 
 def part_of(rank):
-    """Clips of two embeddings each, in reverse order: a third of them on the first rank, the others on the second."""
-    clips = torch.arange(60).flip(0)
-    clips = clips[(clips % 3 == 0) == (rank == 0)].repeat_interleave(2)
-    return random_rows(60)[clips] + (torch.arange(len(clips)) % 2)[:, None], clips
-
-
-def measure(parts):
-    reference = gaussian(torch.zeros(D), random_covariance(seed=3))
-    fitted, extrapolation = GaussianFit(D), FrechetExtrapolation(reference)
-    for rows, clips in parts:
-        fitted.update(rows)
-        extrapolation.update(rows, clips)
-    return {"fit": tuple(fitted.compute()), "extrapolation": extrapolation.compute()}
+    """Rows, two of three of which are the second rank's."""
+    rows = random_rows(60)
+    return rows[(torch.arange(60) % 3 == 0) == (rank == 0)]
 
 
 def measure_part():
-    return measure([part_of(torch.distributed.get_rank())])
+    return fit(part_of(torch.distributed.get_rank()))
 
 
-def test_is_exact_over_two_ranks():
+def test_the_fit_is_exact_over_two_ranks():
     """Takes the time of starting two processes, where no test before it did."""
     ranks = Ranks()
     try:
         answers = ranks.run(2, measure_part)
     finally:
         ranks.stop()
-    expected = measure([part_of(0), part_of(1)])
+    expected = fit(part_of(0), part_of(1))
     for measured in answers:
-        for one, other in zip(measured["fit"][:2], expected["fit"][:2], strict=True):
-            assert relative_error(one, other) < F64
-        assert measured["fit"][2] == 120
-        assert relative_error(measured["extrapolation"], expected["extrapolation"]) < F64
+        assert relative_error(measured.mean, expected.mean) < F64
+        assert relative_error(measured.covariance, expected.covariance) < F64
+        assert measured.size == 60

@@ -14,7 +14,7 @@ def measure(nats, valid, sizes):
     metric = NegativeLogLikelihood()
     for n, v in zip(nats.split(sizes), valid.split(sizes), strict=True):
         metric.update(n, v)
-    return {name: value.item() for name, value in metric.compute().items()}
+    return vars(metric.likelihood())
 
 
 @pytest.mark.parametrize("sizes", [[7], [1] * 7, [3, 4], [6, 1]], ids=str)
@@ -37,7 +37,7 @@ def test_padding_never_counts_even_where_it_is_not_a_number():
 
 def test_a_model_of_known_output():
     """With the head's weights at zero and its bias set, the likelihood is that of the bias's distribution."""
-    net = HarmonicRNN((LevelSpec(8, 1),), bits=4, heads=2)
+    net = HarmonicRNN((LevelSpec(8, 1),), preset="griffin", bits=4, heads=2)
     torch.nn.init.zeros_(net.head.weight)
     probabilities = torch.softmax(torch.randn(16), dim=0)
     net.head.bias.data = probabilities.log()
@@ -47,12 +47,35 @@ def test_a_model_of_known_output():
     assert measured == pytest.approx(-probabilities.log2()[classes].mean().item(), rel=1e-5)
 
 
+def test_bins_of_the_context_position():
+    nats = torch.rand(3, 40, generator=torch.Generator().manual_seed(0))
+    valid = torch.rand(3, 40, generator=torch.Generator().manual_seed(1)) > 0.2
+    context = torch.tensor([0, 40, 1_000_000])
+    metric = NegativeLogLikelihood()
+    metric.update(nats[:2, :20], valid[:2, :20], context[:2])
+    metric.update(nats[:2, 20:], valid[:2, 20:], context[:2] + 20)
+    metric.update(nats[2:], valid[2:], context[2:])
+    edges = [0, *NegativeLogLikelihood.edges().tolist()]
+    assert edges[:8] == [0, 1, 2, 2, 3, 4, 6, 8]
+    sums, counts = {}, {}
+    for lane in range(3):
+        for t in range(40):
+            if valid[lane, t]:
+                position = int(context[lane]) + t
+                bin_ = max(i for i, edge in enumerate(edges) if edge <= position)
+                sums[bin_] = sums.get(bin_, 0) + nats[lane, t].double().item()
+                counts[bin_] = counts.get(bin_, 0) + 1
+    assert [(row["from"], row["samples"]) for row in metric.likelihood().by_position] == [(edges[i], counts[i]) for i in sorted(counts)]
+    for row, i in zip(metric.likelihood().by_position, sorted(counts), strict=True):
+        assert row["bits_per_sample"] == pytest.approx(sums[i] / counts[i] / math.log(2), rel=1e-12)
+
+
 def _measure_part(rank, folder):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     metric = NegativeLogLikelihood()
     for _ in range(rank + 1):  # unequal numbers of batches
         metric.update(torch.full((rank + 1, 5), float(rank + 1)), torch.ones(rank + 1, 5, dtype=torch.bool))
-    torch.save({name: value.item() for name, value in metric.compute().items()}, f"{folder}/{rank}")
+    torch.save(vars(metric.likelihood()), f"{folder}/{rank}")
     torch.distributed.destroy_process_group()
 
 

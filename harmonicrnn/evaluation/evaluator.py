@@ -1,0 +1,357 @@
+"""The work of an evaluation: clips are drawn, everything is measured, and a report is made of it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.audio.dataset import Dataset, Split
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation.clip_sets import ClipSetInfo, FolderClips, SplitClips
+from harmonicrnn.evaluation.digit_classifier import DigitClassifier
+from harmonicrnn.evaluation.digit_evaluation import MEASURES, accuracy_of, score, too_few, training_reference, why_not_published
+from harmonicrnn.evaluation.distance import Distance, measure_distance, reference_gaussian
+from harmonicrnn.evaluation.drawing import Model, ModelClips, draw_clips
+from harmonicrnn.evaluation.examples import ExampleGroup, choose_prompts, folder_examples, split_examples
+from harmonicrnn.evaluation.likelihood import measure_likelihood
+from harmonicrnn.evaluation.published import COMPARED, REFERENCE, published_rows
+from harmonicrnn.evaluation.records import (
+    FORMAT,
+    Cell,
+    ClassifierReport,
+    EmbeddingReport,
+    GeneratedReport,
+    Measure,
+    ModelReport,
+    Report,
+    Row,
+    SubjectReport,
+)
+from harmonicrnn.evaluation.report_folder import clips_folder
+from harmonicrnn.evaluation.subjects import Subject
+from harmonicrnn.generation.clip_writer import Settings
+from harmonicrnn.generation.detectors import Reference
+from harmonicrnn.metrics import Classified, DigitReference, Embedder, Gaussian, select_by_likelihood, shortage
+from harmonicrnn.provenance import provenance
+
+SELECTION = "of a random half of the drawn clips, those from rank 0.40 to 0.95 by likelihood; all clips of folders and of real audio"
+
+ProgressBar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Shows a bar for a part of the work, given its title and the number of its steps, None where that is not known; what it opens is told of
+steps that are done."""
+
+
+class LabelledDataset(Dataset, Protocol):
+    """Clips of spoken digits."""
+
+    def labels(self, split: Split) -> Tensor:
+        """Which digit each clip of a split is, (clips,) int64."""
+
+
+@dataclass(frozen=True)
+class DigitScoring:
+    """What the scores of SC09 need: a classifier; the training split that they refer to; and data whose test split tells the classifier's
+    accuracy, None where models are not measured on SC09. Both are set up for those splits."""
+
+    classifier: DigitClassifier
+    training: Dataset
+    labelled: LabelledDataset | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, and against what.
+
+    subjects: what is measured, each with its model or its audio.
+    data, split: what models are measured on; None where only folders are compared.
+    training: the data that models were trained on; None where it is not known.
+    folder: what is compared with where that is a folder, else None.
+    drawing: what models draw; None where there are none.
+    detectors: gives what noise and silence are told by, for the classes of a model and the folder of its run.
+    embedders: of the FAD.
+    digits: for the scores of SC09; None for none.
+    extrapolate: whether FAD-infinity is measured.
+    examples: number of clips on the page.
+    seed: of intervals and selections.
+    cache: folder where statistics of references are kept.
+    """
+
+    subjects: list[tuple[Subject, Model | FolderClips]]
+    data: Dataset | None
+    split: Split
+    training: Dataset | None
+    folder: FolderClips | None
+    drawing: Settings | None
+    detectors: Callable[[Quantiser, Path], Reference]
+    embedders: list[Embedder]
+    digits: DigitScoring | None
+    extrapolate: bool
+    examples: int
+    seed: int
+    cache: Path
+
+    def conversions(self) -> list[str]:
+        """What is done to the audio of folders, in lines."""
+        folders = [self.folder, *(source for _, source in self.subjects)]
+        return [f"{clips.folder}: {note}" for clips in folders if isinstance(clips, FolderClips) for note in clips.notes]
+
+    def settings(self) -> dict[str, Any]:
+        """What drawn clips and measurements of them depend on, as JSON knows it."""
+        reference: dict[str, Any] = {"against": self.split if self.folder is None else str(self.folder.folder)}
+        if self.folder is not None:
+            reference |= {"checksum": self.folder.info.checksum, "protocol": self.folder.info.protocol}
+        if self.data is not None:
+            reference |= {"protocol": self.data.protocol}
+            reference |= {} if self.folder is not None else {"checksum": self.data.checksum(self.split)}
+        return {
+            "format": FORMAT,
+            "subjects": [
+                {"path": str(subject.path), "checksum": source.info.checksum if isinstance(source, FolderClips) else subject.checksum}
+                for subject, source in self.subjects
+            ],
+            "reference": reference,
+            "drawing": asdict(self.drawing) if self.drawing else None,
+        }
+
+
+class Evaluator:
+    """Does the work of an evaluation.
+
+    Args:
+        work: what is evaluated; its data is set up for the split.
+        out: folder that clips are drawn into.
+        bar: shows how far each part of the work is.
+    """
+
+    def __init__(self, work: Evaluation, out: Path, bar: ProgressBar) -> None:
+        self.work, self.out, self.bar = work, out, bar
+        reference = work.folder if work.data is None else SplitClips(work.data, work.split)
+        assert reference is not None
+        self.reference: SplitClips | FolderClips = reference
+        self.notes: list[str] = []
+        self.drawn: dict[str, ModelClips] = {}  # by the models' names
+        self.digits: DigitReference | None = None
+        self.accuracy: float | None = None
+        self.not_published: list[str] = []  # why the scores of SC09 are not set beside published ones
+        # To listen to: the numbers of clips of the split, and their beginnings.
+        self.numbers, self.prompts = choose_prompts(work.data, work.split, work.examples) if work.data else ([], torch.empty(0, 0))
+
+    def run(self, command: str = "") -> tuple[Report, list[ExampleGroup]]:
+        """Measures everything that is asked for.
+
+        Args:
+            command: that the report says it was made by.
+
+        Returns:
+            the report, and clips for its page.
+
+        Raises:
+            UserError: what failed, and why.
+        """
+        work = self.work
+        references = [self._reference(embedder) for embedder in work.embedders]
+        real, training = self._real()
+        # Folders first: what is wrong with them is known before the long work.
+        order = sorted(range(len(work.subjects)), key=lambda place: not isinstance(work.subjects[place][1], FolderClips))
+        measured: dict[int, SubjectReport] = {}
+        for place in order:
+            subject, source = work.subjects[place]
+            if isinstance(source, FolderClips):
+                measured[place] = self._folder(subject, source, references)
+            else:
+                measured[place] = self._model(clips_folder(self.out, place, subject), subject, source, references)
+        subjects = [report for _, report in sorted(measured.items())]
+        models = any(isinstance(subject, ModelReport) for subject in subjects)
+        measures = self._measures(models)
+        published = published_rows(work.data, work.split, {measure.name for measure in measures}, self.not_published)
+        notes = [note for subject in subjects for note in subject.notes] + self.notes
+        for embedder, reference in zip(work.embedders, references, strict=True):
+            notes += [f"FAD {embedder.name}: reference: {note}"] if (note := shortage(reference)) else []
+        notes += [COMPARED] if published and models else []
+        notes += [REFERENCE] if published and self.digits else []
+        report = Report(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=command,
+            reference=self.reference.info,
+            measures=measures,
+            subjects=subjects,
+            real=real,
+            published=published,
+            notes=notes,
+            settings=work.settings() | {"seed": work.seed, "examples": work.examples},
+            embeddings=[
+                EmbeddingReport(e.name, e.rate, e.dimensions, e.weights, int(of.size))
+                for e, of in zip(work.embedders, references, strict=True)
+            ],
+            classifier=self._classifier(),
+            training=training,
+            **provenance(),
+        )
+        return report, self._examples()
+
+    def _reference(self, embedder: Embedder) -> Gaussian:
+        with self.bar(f"Reference, {embedder.name}", self.reference.info.clips) as advance:
+            return reference_gaussian(self.reference, embedder, self.work.cache, advance)
+
+    def _real(self) -> tuple[list[Row], ClipSetInfo | None]:
+        """The rows of the training split and of the split compared with, which only the scores of SC09 need; and what the first is."""
+        work, digits = self.work, self.work.digits
+        if digits is None:
+            return [], None
+        training = SplitClips(digits.training, "train")
+        with self.bar("Training split, digits", len(training)) as advance:
+            self.digits, scores = training_reference(training, digits.classifier, work.cache, work.seed, advance)
+        if few := shortage(self.digits.features):
+            self.notes.append(f"FID: reference: {few}")
+        rows = [Row(name=training.info.name, clips=len(training), values=scores)]
+        sets: list[SplitClips | FolderClips] = [self.reference]
+        if digits.labelled is not None and work.split != "test":  # the classifier is known by its accuracy there, whatever is compared with
+            sets.append(SplitClips(digits.labelled, "test"))
+        for clips in sets:
+            with self.bar(f"{clips.info.name}, digits", clips.info.clips) as advance:
+                classified = digits.classifier(clips, advance)
+            rows.append(Row(name=clips.info.name, clips=len(classified.features), values=score(classified, self.digits, work.seed)))
+            self.notes += self._fid_notes(clips.info.name, classified)
+        if digits.labelled is not None:
+            self.accuracy = accuracy_of(classified, digits.labelled.labels("test"))
+            how = (work.drawing.clips, work.drawing.temperature, work.drawing.top_p) if work.drawing else (0,)
+            self.not_published = why_not_published(digits.classifier, self.accuracy, len(training), *how)
+        return rows, training.info
+
+    def _fid_notes(self, name: str, classified: Classified) -> list[str]:
+        """Notes of a row's FID; that of the reference is told once."""
+        assert self.digits is not None
+        return [f"{name}, FID: {note}" for note in too_few(classified, self.digits) if not note.startswith("reference")]
+
+    def _classifier(self) -> ClassifierReport | None:
+        if self.work.digits is None:
+            return None
+        classifier = self.work.digits.classifier
+        return ClassifierReport(classifier.name, classifier.weights, classifier.accuracy, self.accuracy, SELECTION)
+
+    def _folder(self, subject: Subject, folder: FolderClips, references: Sequence[Gaussian]) -> SubjectReport:
+        origin, compared = asdict(folder.info) | {"treated": folder.notes}, self._compared(subject, folder, folder, references)
+        return SubjectReport(kind="folder of audio", config=None, provenance=origin, **compared)
+
+    def _model(self, folder: Path, subject: Subject, model: Model, references: Sequence[Gaussian]) -> ModelReport:
+        work, run, name = self.work, subject.run, subject.name
+        assert work.data is not None
+        assert run is not None
+        self.drawn[name] = self._draw(folder, subject, model)
+        generated = self.drawn[name].generated
+        wrong = sum(bool(row["findings"]) for row in generated.rows)
+        notes = [f"{name}: {wrong} of {len(generated)} generated clips turn to noise or silence"] if wrong else []
+        with self.bar(f"{name}: likelihood", work.data.clip_count(work.split)) as advance, _named(subject.path):
+            nll = measure_likelihood(model.net, work.data, work.split, work.seed, advance)
+        config = run.config.read_text() if run.config.is_file() else None
+        if config and (other := _trained_otherwise(config, work.training)):
+            notes.append(f"{name} was trained with other settings of the data: {other}")
+        scored: Sequence[Tensor] = ()
+        if self.digits is not None:
+            chosen = select_by_likelihood(-torch.tensor(generated.bits_per_sample), work.seed)
+            scored = [generated.audio(number) for number in chosen.tolist()]
+        compared = self._compared(subject, generated, scored, references)
+        compared["values"] = {"NLL": Cell(nll.bits_per_sample, nll.interval)} | compared["values"]
+        compared["notes"] = notes + compared["notes"]
+        origin = subject.provenance()
+        return ModelReport(
+            kind="model",
+            step=origin["step"],
+            parameters=sum(p.numel() for p in model.net.parameters()),
+            config=config,
+            provenance=origin,
+            nll=nll,
+            generated=GeneratedReport(generated.bits_per_sample, wrong),
+            **compared,
+        )
+
+    def _draw(self, folder: Path, subject: Subject, model: Model) -> ModelClips:
+        work, rate, prompts = self.work, model.sample_rate, self.prompts
+        assert work.data is not None
+        assert work.drawing is not None
+        assert subject.run is not None
+        detectors = work.detectors(model.quantiser, subject.run.folder)
+        with self.bar(f"{subject.name}: clips", work.drawing.clips * work.drawing.samples(rate)) as advance:
+            generated = draw_clips(folder / "generated", subject.checksum, model, work.drawing, None, detectors, advance)
+        if not len(prompts):
+            return ModelClips(generated, None)
+        settings = replace(work.drawing, seconds=(work.data.clip_samples - prompts.shape[1]) / rate, clips=len(prompts))
+        with self.bar(f"{subject.name}: continuations", len(prompts) * settings.samples(rate)) as advance:
+            continued = draw_clips(folder / "continued", subject.checksum, model, settings, prompts, detectors, advance)
+        return ModelClips(generated, continued)
+
+    def _compared(
+        self, subject: Subject, clips: Iterable[Tensor], scored: Iterable[Tensor], references: Sequence[Gaussian]
+    ) -> dict[str, Any]:
+        """What models and folders have in common: distances of clips, and scores of SC09 of those that are scored."""
+        work, values, notes = self.work, {}, []
+        fad: dict[str, Distance] = {}
+        for embedder, reference in zip(work.embedders, references, strict=True):
+            title = f"FAD {embedder.name}"
+            total = len(clips) if isinstance(clips, Sized) else None
+            with self.bar(f"{subject.name}: {title}", total) as advance, _named(subject.path, title):
+                found = measure_distance(clips, embedder, reference, seed=work.seed, extrapolate=work.extrapolate, progress=advance)
+            fad[embedder.name] = found
+            values[title] = Cell(found.distance, found.interval, "; ".join(found.few))
+            if found.infinity is not None:
+                values[f"FAD∞ {embedder.name}"] = Cell(found.infinity.distance)
+            notes += [f"{subject.name}, {title}: {note}" for note in found.notes if not note.startswith("reference")]
+        if self.digits is not None:
+            assert work.digits is not None
+            with self.bar(f"{subject.name}: digits", None) as advance, _named(subject.path, "scores of SC09"):
+                classified = work.digits.classifier(scored, advance)
+                values |= score(classified, self.digits, work.seed)
+            notes += self._fid_notes(subject.name, classified)
+        clips_measured = next(iter(fad.values())).clips
+        return {"name": subject.name, "path": str(subject.path), "clips": clips_measured, "values": values, "fad": fad, "notes": notes}
+
+    def _measures(self, models: bool) -> list[Measure]:
+        """The columns of the table."""
+        split = self.reference.info.name
+        found = [Measure("NLL", "NLL, bits/sample", f"exact mean over all samples of {split}, lower is better")] if models else []
+        for embedder in self.work.embedders:
+            own = "; comparable with itself alone" if embedder.name == "logmel" else ""
+            title = f"FAD {embedder.name}"
+            found.append(Measure(title, title, f"Fréchet audio distance from {split}, lower is better{own}"))
+            if self.work.extrapolate:
+                title = f"FAD∞ {embedder.name}"
+                found.append(Measure(title, title, "the same, extrapolated to infinitely many clips"))
+        return found + [Measure(title, title, meaning) for title, meaning in MEASURES.items() if self.digits is not None]
+
+    def _examples(self) -> list[ExampleGroup]:
+        work = self.work
+        sources = [
+            (subject.name, source if isinstance(source, FolderClips) else self.drawn[subject.name]) for subject, source in work.subjects
+        ]
+        if work.data is not None:
+            return split_examples(work.data, work.split, self.numbers, self.prompts, sources)
+        folders = [(name, source) for name, source in sources if isinstance(source, FolderClips)]
+        assert work.folder is not None
+        return folder_examples([(work.folder.info.name, work.folder), *folders], work.folder.rate, work.examples)
+
+
+@contextmanager
+def _named(path: Path, what: str = "") -> Iterator[None]:
+    """Errors name what was measured, and of which subject."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(": ".join(filter(None, (str(path), what, str(error))))) from error
+
+
+def _trained_otherwise(config: str, data: Dataset | None) -> str:
+    """Which settings of the data a run was trained with that are not those of this data."""
+    own = OmegaConf.select(OmegaConf.create(config), "data")
+    if own is None or data is None:
+        return ""
+    settings = own.get("init_args", {})
+    ours = {"class_path": type(data).__name__, "scaling": data.scaling, "clip_samples": data.clip_samples, "root": str(data.root)}
+    theirs = {"class_path": str(own.class_path).split(".")[-1]} | {key: settings[key] for key in ours if key in settings}
+    return ", ".join(f"{key} {theirs[key]}" for key in ours if key in theirs and str(theirs[key]) != str(ours[key]))
