@@ -197,21 +197,27 @@ def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> En
                 levels = np.rint(piece * FULL_SCALE)
                 overshoots += int(np.count_nonzero(np.abs(levels) > FULL_SCALE))
                 file.write(np.clip(levels, -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes())
-        samples = np.memmap(shard, "<i2", "r")
+        low, high = [], []
+        with shard.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            while len(block := np.fromfile(file, "<i2", BLOCK)):
+                low.append(int(block.min()))
+                high.append(int(block.max()))
     except UserError as error:
         return replace(entry, error=str(error))
     except OSError as error:
         raise UserError(f"{shards}: the shard of {path} cannot be written: {error.strerror or error}") from error
-    source, blocks = probe(path), np.arange(0, len(samples), BLOCK)
+    source = probe(path)
     return replace(
         entry,
         rate=source.rate,
         channels=source.channels,
-        length=len(samples),
-        checksum=hashlib.sha256(samples).hexdigest(),
+        length=shard.stat().st_size // 2,
+        checksum=checksum,
         overshoots=overshoots,
-        low=tuple(np.minimum.reduceat(samples, blocks).tolist()),
-        high=tuple(np.maximum.reduceat(samples, blocks).tolist()),
+        low=tuple(low),
+        high=tuple(high),
     )
 
 
