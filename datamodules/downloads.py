@@ -9,7 +9,7 @@ import io
 import os
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -98,54 +98,43 @@ class FetchedDataModule(AudioDataModule):
         """Whether the dataset lies in the folder."""
 
     def fetch(self) -> None:
-        if self.download:
-            fetch_dataset(self.root, self.archive, self.holds_data)
+        """Fetches the dataset where that was asked for, unless it is there.
 
+        Raises:
+            UserError: it could not be fetched; what arrived is kept for the next attempt.
+        """
+        root, archive = self.root.resolve(), self.archive
+        work = root.with_name(f"{root.name}.download")
+        if not self.download or (self.holds_data(root) and not (work / "lock").exists()):
+            return
+        try:
+            with _sole_worker(work):
+                if not self.holds_data(root):
+                    self._fetch(root, work / archive.name, work / "unpacked")
+                shutil.rmtree(work / "unpacked", ignore_errors=True)
+                (work / archive.name).unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{work}: {archive.name} cannot be unpacked or written there: {error.strerror or error}") from error
 
-def fetch_dataset(root: Path, archive: Archive, holds_data: Callable[[Path], bool]) -> None:
-    """Fetch a dataset, unless it is there.
-
-    Args:
-        root: its folder; missing or empty, or with the dataset in it.
-        archive: what it is made from.
-        holds_data: whether a folder holds the dataset.
-
-    Raises:
-        UserError: it could not be fetched; what arrived is kept for the next attempt.
-    """
-    root = root.resolve()
-    work = root.with_name(f"{root.name}.download")
-    if holds_data(root) and not (work / "lock").exists():
-        return
-    try:
-        with _sole_worker(work):
-            if not holds_data(root):
-                _fetch(root, work, archive, holds_data)
-            shutil.rmtree(work / "unpacked", ignore_errors=True)
-            (work / archive.name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{work}: {archive.name} cannot be unpacked or written there: {error.strerror or error}") from error
-
-
-def _fetch(root: Path, work: Path, archive: Archive, holds_data: Callable[[Path], bool]) -> None:
-    if root.exists() and any(root.iterdir()):
-        raise UserError(f"{root}: holds other things than the dataset; empty it, or name another folder with --data.root")
-    path, unpacked = work / archive.name, work / "unpacked"
-    if unpacked.exists():
-        shutil.rmtree(unpacked)
-    if path.exists():  # it has this name only when its checksum was compared
-        _check_space(work, 0, archive.unpacked)
-    else:
-        _download(archive, path)
-    try:
-        unpack(path, unpacked, archive.unpacked)
-    except UserError as error:
-        raise UserError(f"{error}; remove that file to fetch it anew") from error
-    home = next((folder for folder in (unpacked, *sorted(unpacked.iterdir())) if folder.is_dir() and holds_data(folder)), None)
-    if home is None:
-        raise UserError(f"{path}: does not hold the dataset as it is known; unpack it by hand, and name its folder with --data.root")
-    os.sync()  # a power cut must not leave the folder in its place without its files' content
-    home.replace(root)
+    def _fetch(self, root: Path, path: Path, unpacked: Path) -> None:
+        if root.exists() and any(root.iterdir()):
+            raise UserError(f"{root}: holds other things than the dataset; empty it, or name another folder with --data.root")
+        if unpacked.exists():
+            shutil.rmtree(unpacked)
+        if path.exists():  # it has this name only when its checksum was compared
+            _check_space(path.parent, 0, self.archive.unpacked)
+        else:
+            _download(self.archive, path)
+        try:
+            unpack(path, unpacked, self.archive.unpacked)
+        except UserError as error:
+            raise UserError(f"{error}; remove that file to fetch it anew") from error
+        folders = (folder for folder in (unpacked, *sorted(unpacked.iterdir())) if folder.is_dir())
+        home = next(filter(self.holds_data, folders), None)
+        if home is None:
+            raise UserError(f"{path}: does not hold the dataset as it is known; unpack it by hand, and name its folder with --data.root")
+        os.sync()  # a power cut must not leave the folder in its place without its files' content
+        home.replace(root)
 
 
 def _download(archive: Archive, path: Path) -> None:

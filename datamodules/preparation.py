@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 
 from datamodules.manifest import BLOCK, FORMAT, Entry, entry_line, manifest_lines, read_manifest
 from datamodules.sole_process import sole_process
@@ -131,10 +131,9 @@ def _prepare_all(
     root: Path, stale: Sequence[Entry], shards: Path, manifest: Path, sample_rate: int, processes: int, skip_bad: bool
 ) -> dict[str, Entry]:
     done: dict[str, Entry] = {}
-    columns = (TextColumn("Preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with manifest.open("a") as journal, Progress(*columns, transient=True) as progress:
-        task = progress.add_task("", total=len(stale))
-        for result in _results(root, stale, shards, sample_rate, processes):
+    results = _results(root, stale, shards, sample_rate, processes)
+    with manifest.open("a") as journal:
+        for result in track(results, "Preparing", total=len(stale), transient=True):
             if result.error and not skip_bad:
                 raise UserError(result.error)
             if result.error:
@@ -142,7 +141,6 @@ def _prepare_all(
             done[result.source] = result
             journal.write(entry_line(result))
             journal.flush()
-            progress.advance(task)
     return done
 
 

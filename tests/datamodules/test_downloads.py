@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 import soundfile
 
-from datamodules import SC09, Beethoven, Maestro, YouTubeMix, archives, downloads
-from datamodules.downloads import Archive
+from datamodules import SC09, AudioFolder, Beethoven, Maestro, YouTubeMix, archives, downloads
+from datamodules.downloads import Archive, FetchedDataModule
 from harmonicrnn.errors import UserError
 from tests.audio_files import make_sc09, tone
 from tests.datamodules.server import Server
@@ -42,8 +42,10 @@ def wav(seed, samples=4000):
 CONTENT = {f"out{i}.wav": wav(i) for i in range(10)}
 
 
-def holds_wavs(folder):
-    return any(folder.glob("*.wav"))
+class Wavs(AudioFolder, FetchedDataModule):
+    @staticmethod
+    def holds_data(folder):
+        return any(folder.glob("*.wav"))
 
 
 @pytest.fixture
@@ -56,7 +58,9 @@ def archive(server, tmp_path):
 
 
 def fetch(tmp_path, archive):
-    downloads.fetch_dataset(tmp_path / "data/set", archive, holds_wavs)
+    data = Wavs(tmp_path / "data/set", download=True)
+    data.archive = archive
+    data.fetch()
 
 
 def check_whole(tmp_path):
@@ -219,11 +223,9 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path, server, archiv
     assert not server.requests
 
 
-def test_an_archive_of_something_else(tmp_path, server, archive):
-    root = tmp_path / "data/set"
-    with pytest.raises(UserError, match=r"set\.zip: does not hold the dataset as it is known"):
-        downloads.fetch_dataset(root, archive, lambda folder: (folder / "table.csv").exists())
-    assert not root.exists()
+def test_an_archive_of_something_else(tmp_path, archive, monkeypatch):
+    monkeypatch.setattr(Wavs, "holds_data", staticmethod(lambda folder: (folder / "table.csv").exists()))
+    failing(tmp_path, archive, r"set\.zip: does not hold the dataset as it is known")
 
 
 def test_an_archive_that_would_escape(tmp_path, server):
