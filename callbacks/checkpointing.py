@@ -14,6 +14,7 @@ from typing_extensions import override
 from callbacks.stopping import Stopped, StopSignals
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import remove_parts, replacing
+from harmonicrnn.old_names import bring_up_to_date
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -35,7 +36,6 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 f"{path}: the checkpoint cannot be written ({error.strerror or error}); the one before it is kept: make room, and go on "
                 "from it with --ckpt_path last"
             ) from error
-
 
     @override
     def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
