@@ -102,12 +102,8 @@ def add_options(parser: ArgumentParser) -> None:
 @contextmanager
 def progress_bars(console: Console) -> Iterator[ProgressBar]:
     """What shows a bar for each part of the work."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )  # users' files' names
+    # Titles hold names of the user's files, which are no markup.
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bars:
 
         @contextmanager
