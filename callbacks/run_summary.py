@@ -51,7 +51,7 @@ class RunSummary(Callback):
 
 
 def probe(net: nn.Module, samples: int) -> tuple[float, float]:
-    """Bytes kept for the backward pass, and seconds of forward and backward, for each sample; gradients are left as they were."""
+    """Bytes kept for the backward pass, and seconds of forward and backward, a sample; gradients and random numbers stay as they were."""
     classes = torch.zeros(1, samples, dtype=torch.long, device=next(net.parameters()).device)
     parameters = [p for p in net.parameters() if p.requires_grad]
     held: dict[int, int] = {}
@@ -62,14 +62,15 @@ def probe(net: nn.Module, samples: int) -> tuple[float, float]:
 
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
     seconds = 0.0
-    for _ in range(2):  # the first pass also compiles
-        held.clear()
-        started = _now(classes)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = sample_nats(net(classes)[0], classes).mean()
-        if parameters:
-            torch.autograd.grad(loss, parameters)
-        seconds = _now(classes) - started
+    with torch.random.fork_rng([classes.device] if classes.is_cuda else []):  # dropout draws
+        for _ in range(2):  # the first pass also compiles
+            held.clear()
+            started = _now(classes)
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = sample_nats(net(classes)[0], classes).mean()
+            if parameters:
+                torch.autograd.grad(loss, parameters)
+            seconds = _now(classes) - started
     return sum(size for pointer, size in held.items() if pointer not in own) / samples, seconds / samples
 
 
