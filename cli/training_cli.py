@@ -36,7 +36,7 @@ from callbacks import (
 )
 from cli.data_options import innermost
 from cli.default_configs import BASE, default_configs
-from cli.first_pass import LOGS, log_folder, names_a_module
+from cli.first_pass import LOGS, keys_of, log_folder, names_a_module
 from cli.first_rank import on_first_rank
 from cli.run_folder import new_folder, sole_writer
 from datamodules import AudioDataModule
@@ -44,6 +44,7 @@ from harmonicrnn.checkpoints import check_fits
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import check_writable
 from harmonicrnn.models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
+from harmonicrnn.old_names import current_settings, of_old_block
 from harmonicrnn.ops import choose
 from harmonicrnn.parallel import context_size
 from harmonicrnn.runs import Run, any_runs, find_run
@@ -155,8 +156,10 @@ class HarmonicCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if self.run is None and config.ckpt_path is not None:
             self._begin_or_go_on(config)
+        settings = config.model.init_args if self.subclass_mode_model else config.model
+        if self.run and has_old_block(self.run):
+            settings.update(Namespace(current_settings({key: settings[key] for key in ("levels", "embedding")})))
         if self.config.subcommand in EVALUATIONS:
-            settings = config.model.init_args if self.subclass_mode_model else config.model
             if "init_from" in settings:
                 settings.init_from = None
             config.trainer.logger = False
@@ -286,6 +289,12 @@ def requested_run(command: str, options: Namespace) -> Run | None:
     if not run.config.is_file() and not options.config:
         raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
     return run
+
+
+def has_old_block(run: Run) -> bool:
+    """Whether the model of a run is HarmonicRNN of the time when it had one kind of block, which the run's config does not name."""
+    model = keys_of(str(run.config), ["model"]).get("model", {})
+    return of_old_block(model.get("init_args", model))
 
 
 def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
