@@ -11,6 +11,7 @@ class Server:
 
     Attributes:
         requests: What was asked for: (method, path, first byte asked for or None).
+        logins: What each request brought as its authorization.
         cuts: After how many bytes each of the next answers breaks off.
         ranges: Whether a part of a file can be asked for.
         status: What to answer instead, if anything.
@@ -18,7 +19,7 @@ class Server:
     """
 
     def __init__(self):
-        self.files, self.requests, self.cuts, self.headers = {}, [], [], {}
+        self.files, self.requests, self.logins, self.cuts, self.headers = {}, [], [], [], {}
         self.ranges, self.status = True, None
         outer = self
 
@@ -52,6 +53,7 @@ class Server:
         asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
         start = int(asked[1]) if asked else None
         self.requests.append((handler.command, handler.path, start))
+        self.logins.append(handler.headers.get("Authorization"))
         content = self.files.get(handler.path)
         status = self.status or (404 if content is None else 206 if asked and self.ranges else 200)
         body = content if content is not None and status < 300 else b""

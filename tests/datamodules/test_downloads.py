@@ -358,6 +358,14 @@ def test_from_the_hub(tmp_path, hub):
     assert len(data.files()["train"]) == 8
 
 
+def test_the_login_is_for_the_hub_alone(tmp_path, hub, archive, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    fetch(tmp_path, archive)
+    assert hub.logins == [None, None]
+    YouTubeMix(tmp_path / "data/other", download=True).fetch()
+    assert hub.logins[2:] == ["Bearer hf_mine"] * 2
+
+
 def test_a_cut_connection_to_the_hub_is_taken_up_where_it_broke(tmp_path, hub, monkeypatch):
     hub.cuts = [30_500]
     YouTubeMix(tmp_path / "data/set", download=True).fetch()
