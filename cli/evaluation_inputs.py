@@ -11,7 +11,6 @@ from cli.generate_command import SPLITS
 from datamodules import SC09, AudioDataModule
 from datamodules.audio_folder import WholeFolder
 from harmonicrnn import Voice
-from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.dataset import Split
 from harmonicrnn.cli.generating import device_of
 from harmonicrnn.errors import UserError
@@ -20,7 +19,6 @@ from harmonicrnn.evaluation.digit_classifier import load_digit_classifier
 from harmonicrnn.evaluation.evaluator import DigitScoring, Evaluation
 from harmonicrnn.evaluation.subjects import Subject, find_subjects
 from harmonicrnn.generation.clip_writer import Settings
-from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.metrics import make_embedder
 from harmonicrnn.metrics.statistics_cache import default_cache
 from harmonicrnn.runs import Run
@@ -78,7 +76,7 @@ def gather(config: Namespace, read_data: Callable[[Sequence[Run]], AudioDataModu
         training=training,
         folder=folder,
         drawing=drawing,
-        detectors=partial(detectors_of, training),
+        detectors=partial(detector_reference, training),
         embedders=[make_embedder(name, rate, config.weights, device) for name in config.embeddings],
         digits=None if config.classifier is None else digit_scoring(config, training, data),
         extrapolate=config.extrapolate,
@@ -86,11 +84,6 @@ def gather(config: Namespace, read_data: Callable[[Sequence[Run]], AudioDataModu
         seed=config.seed,
         cache=default_cache() if config.cache is None else config.cache,
     )
-
-
-def detectors_of(training: AudioDataModule | None, quantiser: Quantiser, run: Path) -> Reference:
-    """What noise and silence are told by, kept in the folder of a run."""
-    return detector_reference(training, quantiser, run if (run / "config.yaml").is_file() else None)
 
 
 def check_numbers(config: Namespace) -> None:
@@ -114,9 +107,8 @@ def drawn(config: Namespace, seconds: float) -> Settings:
 
 def reference_of(against: str) -> tuple[Split, Path | None]:
     """The split that is compared with, and the folder where it is one; raises UserError where it is neither."""
-    for split in EVALUATED:
-        if against == split:
-            return split, None
+    if against in EVALUATED:
+        return against, None
     if not Path(against).is_dir():
         raise UserError(f"--against {against}: is neither validation nor test, nor a folder that is there")
     return "test", Path(against)

@@ -49,16 +49,9 @@ def reference_gaussian(
     embedder: Embedder,
     cache: Path,
     progress: Progress = lambda clips: None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "cpu",  # that ranks exchange their sums on
 ) -> Gaussian:
-    """The Gaussian of a reference set's embeddings, from the cache, or computed (by all ranks together, each calling this) and kept there.
-
-    Args:
-        clips: the set.
-        embedder: of the audio.
-        cache: folder.
-        progress: is told how many clips were embedded.
-        device: that ranks exchange their sums on.
+    """The Gaussian of a reference set's embeddings, from the cache folder, or computed (by all ranks together, each calling this) and kept.
 
     Raises:
         UserError: fewer than two embeddings.

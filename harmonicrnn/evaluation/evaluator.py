@@ -74,7 +74,7 @@ class Evaluation:
     training: the data that models were trained on; None where it is not known.
     folder: what is compared with where that is a folder, else None.
     drawing: what models draw; None where there are none.
-    detectors: gives what noise and silence are told by, for the classes of a model and the folder of its run.
+    detectors: gives what noise and silence are told by, for the classes of a model and the folder of its run, None where that is gone.
     embedders: of the FAD.
     digits: for the scores of SC09; None for none.
     extrapolate: whether FAD-infinity is measured.
@@ -89,7 +89,7 @@ class Evaluation:
     training: Dataset | None
     folder: FolderClips | None
     drawing: Settings | None
-    detectors: Callable[[Quantiser, Path], Reference]
+    detectors: Callable[[Quantiser, Path | None], Reference]
     embedders: list[Embedder]
     digits: DigitScoring | None
     extrapolate: bool
@@ -138,7 +138,6 @@ class Evaluator:
         self.notes: list[str] = []
         self.drawn: dict[str, ModelClips] = {}  # by the models' names
         self.digits: DigitReference | None = None
-        self.accuracy: float | None = None
         self.not_published: list[str] = []  # why the scores of SC09 are not set beside published ones
         # To listen to: the numbers of clips of the split, and their beginnings.
         self.numbers, self.prompts = choose_prompts(work.data, work.split, work.examples) if work.data else ([], torch.empty(0, 0))
@@ -157,7 +156,7 @@ class Evaluator:
         """
         work = self.work
         references = [self._reference(embedder) for embedder in work.embedders]
-        real, training = self._real()
+        real, training, classifier = self._real()
         # Folders first: what is wrong with them is known before the long work.
         order = sorted(range(len(work.subjects)), key=lambda place: not isinstance(work.subjects[place][1], FolderClips))
         measured: dict[int, SubjectReport] = {}
@@ -190,7 +189,7 @@ class Evaluator:
                 EmbeddingReport(e.name, e.rate, e.dimensions, e.weights, int(of.size))
                 for e, of in zip(work.embedders, references, strict=True)
             ],
-            classifier=self._classifier(),
+            classifier=classifier,
             training=training,
             **provenance(),
         )
@@ -200,41 +199,34 @@ class Evaluator:
         with self.bar(f"Reference, {embedder.name}", self.reference.info.clips) as advance:
             return reference_gaussian(self.reference, embedder, self.work.cache, advance)
 
-    def _real(self) -> tuple[list[Row], ClipSetInfo | None]:
-        """The rows of the training split and of the split compared with, which only the scores of SC09 need; and what the first is."""
+    def _real(self) -> tuple[list[Row], ClipSetInfo | None, ClassifierReport | None]:
+        """What only the scores of SC09 need: rows of real clips, what the training split is, and what the classifier is."""
         work, digits = self.work, self.work.digits
         if digits is None:
-            return [], None
-        training = SplitClips(digits.training, "train")
+            return [], None, None
+        training, classifier, accuracy = SplitClips(digits.training, "train"), digits.classifier, None
         with self.bar("Training split, digits", len(training)) as advance:
-            self.digits, scores = training_reference(training, digits.classifier, work.cache, work.seed, advance)
-        if few := shortage(self.digits.features):
-            self.notes.append(f"FID: reference: {few}")
+            self.digits, scores = training_reference(training, classifier, work.cache, work.seed, advance)
+        self.notes += [f"FID: reference: {few}"] if (few := shortage(self.digits.features)) else []
         rows = [Row(name=training.info.name, clips=len(training), values=scores)]
         sets: list[SplitClips | FolderClips] = [self.reference]
         if digits.labelled is not None and work.split != "test":  # the classifier is known by its accuracy there, whatever is compared with
             sets.append(SplitClips(digits.labelled, "test"))
         for clips in sets:
             with self.bar(f"{clips.info.name}, digits", clips.info.clips) as advance:
-                classified = digits.classifier(clips, advance)
+                classified = classifier(clips, advance)
             rows.append(Row(name=clips.info.name, clips=len(classified.features), values=score(classified, self.digits, work.seed)))
             self.notes += self._fid_notes(clips.info.name, classified)
         if digits.labelled is not None:
-            self.accuracy = accuracy_of(classified, digits.labelled.labels("test"))
+            accuracy = accuracy_of(classified, digits.labelled.labels("test"))
             how = (work.drawing.clips, work.drawing.temperature, work.drawing.top_p) if work.drawing else (0,)
-            self.not_published = why_not_published(digits.classifier, self.accuracy, len(training), *how)
-        return rows, training.info
+            self.not_published = why_not_published(classifier, accuracy, len(training), *how)
+        return rows, training.info, ClassifierReport(classifier.name, classifier.weights, classifier.accuracy, accuracy, SELECTION)
 
     def _fid_notes(self, name: str, classified: Classified) -> list[str]:
         """Notes of a row's FID; that of the reference is told once."""
         assert self.digits is not None
         return [f"{name}, FID: {note}" for note in too_few(classified, self.digits) if not note.startswith("reference")]
-
-    def _classifier(self) -> ClassifierReport | None:
-        if self.work.digits is None:
-            return None
-        classifier = self.work.digits.classifier
-        return ClassifierReport(classifier.name, classifier.weights, classifier.accuracy, self.accuracy, SELECTION)
 
     def _folder(self, subject: Subject, folder: FolderClips, references: Sequence[Gaussian]) -> SubjectReport:
         origin, compared = asdict(folder.info) | {"treated": folder.notes}, self._compared(subject, folder, folder, references)
@@ -277,7 +269,7 @@ class Evaluator:
         assert work.data is not None
         assert work.drawing is not None
         assert subject.run is not None
-        detectors = work.detectors(model.quantiser, subject.run.folder)
+        detectors = work.detectors(model.quantiser, subject.run.folder if subject.run.config.is_file() else None)
         with self.bar(f"{subject.name}: clips", work.drawing.clips * work.drawing.samples(rate)) as advance:
             generated = draw_clips(folder / "generated", subject.checksum, model, work.drawing, None, detectors, advance)
         if not len(prompts):

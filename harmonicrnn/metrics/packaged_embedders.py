@@ -5,6 +5,7 @@ goes wrong and joins the embeddings of pann into one long vector.
 """
 
 import contextlib
+import hashlib
 import importlib
 import io
 import sys
@@ -22,7 +23,6 @@ from torch import Tensor
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.metrics.embedder import Embedder
-from harmonicrnn.metrics.embedding_weights import Needed, checksums, find_weights
 
 VGGISH = "https://github.com/harritaylor/torchvggish"
 VGGISH_WEIGHTS = f"{VGGISH}/releases/download/v0.1"
@@ -35,6 +35,14 @@ TOKENIZERS = {  # that laion_clap fetches when it is imported or built, and a fi
     "roberta-base": "vocab.json",
     "facebook/bart-base": "vocab.json",
 }
+
+
+@dataclass(frozen=True)
+class Needed:
+    """A file, relative to the folder of torch.hub, and where it comes from."""
+
+    path: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -62,18 +70,13 @@ def _encodec(rate: int, file: str) -> Variant:
     return Variant(rate, 128, (Needed(f"checkpoints/{file}", f"{ENCODEC}/{file}"),))
 
 
+VGGISH_FILES = (
+    Needed(f"{VGGISH_CODE}/hubconf.py", f"{VGGISH} (the whole folder of its branch master)"),
+    Needed("checkpoints/vggish-10086976.pth", f"{VGGISH_WEIGHTS}/vggish-10086976.pth"),
+    Needed("checkpoints/vggish_pca_params-970ea276.pth", f"{VGGISH_WEIGHTS}/vggish_pca_params-970ea276.pth"),
+)
 VARIANTS: dict[str, tuple[Variant, ...]] = {
-    "vggish": (
-        Variant(
-            16_000,
-            128,
-            (
-                Needed(f"{VGGISH_CODE}/hubconf.py", f"{VGGISH} (the whole folder of its branch master)"),
-                Needed("checkpoints/vggish-10086976.pth", f"{VGGISH_WEIGHTS}/vggish-10086976.pth"),
-                Needed("checkpoints/vggish_pca_params-970ea276.pth", f"{VGGISH_WEIGHTS}/vggish_pca_params-970ea276.pth"),
-            ),
-        ),
-    ),
+    "vggish": (Variant(16_000, 128, VGGISH_FILES),),
     "pann": (
         _pann(8000, "Cnn14_8k_mAP%3D0.416.pth"),
         _pann(16_000, "Cnn14_16k_mAP%3D0.438.pth"),
@@ -111,7 +114,10 @@ class Packaged(Embedder):
         folder = find_weights(self.name, weights, variant.needed)
         if name == "clap":
             check_tokenizers()
-        self.weights = checksums(folder, variant.needed)
+        self.weights = {}
+        for file in variant.needed:
+            with (folder / file.path).open("rb") as content:
+                self.weights[file.path] = hashlib.file_digest(content, "sha256").hexdigest()
         try:
             with _offline(folder), _on(device), torch.random.fork_rng([]):  # models are made at random before their weights are read
                 module = import_package(clap=name == "clap")
@@ -165,6 +171,22 @@ class Packaged(Embedder):
         if cause := _cause(said):
             raise UserError(f"the embedding {self.name} failed on {len(clip)} samples: {cause}")
         return torch.from_numpy(np.asarray(rows, np.float32).reshape(-1, self.dimensions))
+
+
+def find_weights(name: str, folder: Path | None, needed: tuple[Needed, ...]) -> Path:
+    """The folder that holds all files that an embedding needs: the one given, or that of torch.hub.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    folder = Path(torch.hub.get_dir()) if folder is None else Path(folder)
+    for file in needed:
+        if not (folder / file.path).is_file():
+            raise UserError(
+                f"{folder / file.path}: is missing, which the embedding {name} needs. Get it from {file.source} and put it there, "
+                "or give the folder that holds it: fad.weights, or --weights of evaluate"
+            )
+    return folder
 
 
 def _cause(said: io.StringIO) -> str:
