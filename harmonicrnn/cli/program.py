@@ -26,7 +26,7 @@ class CommandParser(ArgumentParser):
         super().__init__(description=command.does, exit_on_error=False, allow_abbrev=False, **kwargs)
         self._add_options = command.add_options
 
-    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override] - argparse overloads it
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]  # argparse overloads it
         self._add_options(self)
         return super().parse_args(*args, **kwargs)
 

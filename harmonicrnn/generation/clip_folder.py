@@ -56,8 +56,9 @@ class Generated:
             for path in before:
                 path.unlink()
         self._write(complete=False)
-        for number, prompt in enumerate(prompts if prompts is not None else []):
-            name = "prompt" if len(prompts) == 1 else f"prompt_{number:04d}"
+        heard = [] if prompts is None else list(prompts)
+        for number, prompt in enumerate(heard):
+            name = "prompt" if len(heard) == 1 else f"prompt_{number:04d}"
             files = ClipFiles(self.folder / name, quantiser, sample_rate, settings.format)
             for piece in prompt.split(PIECE):
                 files.write(piece)

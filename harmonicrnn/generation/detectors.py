@@ -105,7 +105,7 @@ class Reference:
         # Silence is as flat as noise.
         sounding = frames[:, LEVEL] > 10 * np.log10(TINY) + 1
         measures = (frames[:, LEVEL], frames[sounding, FLATNESS] if sounding.any() else np.zeros(1), frames[:, ENTROPY])
-        level, flatness, entropy = (tuple(float(p) for p in np.percentile(values, (1, 50, 99))) for values in measures)
+        level, flatness, entropy = map(_usual, measures)
         usual = cls(source, level, flatness, entropy)
         silence, noise = (
             float(np.percentile([max((length for _, length in _stretches(marked(clip))), default=0) for clip in measured], 99))
@@ -165,6 +165,12 @@ class Watch:
         shares = np.bincount(classes.numpy()) / len(classes)
         shares = shares[shares > 0]
         return 10 * np.log10(samples.var() + TINY), 10 * np.log10(flatness), float(-(shares * np.log2(shares)).sum())
+
+
+def _usual(values: np.ndarray) -> tuple[float, float, float]:
+    """The 1st, 50th and 99th percentile."""
+    low, middle, high = np.percentile(values, (1, 50, 99)).tolist()
+    return low, middle, high
 
 
 def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from harmonicrnn.generation.engine import choose
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
+from harmonicrnn.models.skip_block import SkipState
 
 
 class GraphEngine:
@@ -39,8 +40,8 @@ class GraphEngine:
                 drawn = [self._graph.run(piece) for piece in uniforms[:, :whole].split(self.period, dim=1)]
                 state = self._graph.state()
             if whole < uniforms.shape[1]:
-                state, *rest = steps(self.net, state, uniforms[:, whole:], temperature, top_p)
-                drawn.append(tuple(rest))
+                state, classes, nats = steps(self.net, state, uniforms[:, whole:], temperature, top_p)
+                drawn.append((classes, nats))
         self._state = state
         if not drawn:
             return torch.empty(len(uniforms), 0, dtype=torch.long), torch.empty(len(uniforms), 0, dtype=torch.float64)
@@ -118,7 +119,7 @@ class _Period:
 def phases(state: ModelState) -> list[int]:
     """Steps into the open pooling window of each level, the outermost first."""
     found, level = [], state.levels
-    while hasattr(level, "phase"):
+    while isinstance(level, SkipState):
         found.append(level.phase)
         level = level.inner
     return found

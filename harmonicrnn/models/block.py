@@ -9,7 +9,7 @@ GELU is the tanh approximation. Source: github.com/daniel-gallo/ssm; without P a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from harmonicrnn.ops import Implementation
 
 EPSILON = 1e-6
 Halo = Callable[[Tensor], Tensor]
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -52,7 +53,7 @@ class LayerNorm(nn.LayerNorm):
             return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
-def make_norm(kind: Norm, width: int) -> nn.Module:
+def make_norm(kind: Norm, width: int) -> LayerNorm | RMSNorm:
     """A norm over channels, with an epsilon of 1e-6."""
     return LayerNorm(width) if kind == "layer" else RMSNorm(width)
 
@@ -120,7 +121,7 @@ def make_recurrence(width: int, pooled: int, parts: Architecture, scan: Implemen
     return GatedRecurrence(width, parts, parts.recurrence, pooled, scan)
 
 
-class ResidualBranch(nn.Module):
+class ResidualBranch(nn.Module, Generic[Layer]):
     """x + dropout(W_out (layer(norm(x)) * GELU(W_gate norm(x)))).
 
     Args:
@@ -130,7 +131,7 @@ class ResidualBranch(nn.Module):
         inner: channels of the layer's output.
     """
 
-    def __init__(self, place: BlockPlace, parts: Architecture, layer: Callable[[], nn.Module], inner: int) -> None:
+    def __init__(self, place: BlockPlace, parts: Architecture, layer: Callable[[], Layer], inner: int) -> None:
         super().__init__()
         self.norm = make_norm(parts.norm, place.width)
         self.gate = linear(place.width, inner, parts.init)

@@ -159,7 +159,7 @@ class SkipBlock(MixesTime):
         return decided[:, :time], window, inner, pending, (phase + time) % p
 
 
-def build_levels(levels: Sequence[LevelSpec], make_block: MakeBlock, pooling: Pooling, pooled: int = 1) -> nn.Module:
+def build_levels(levels: Sequence[LevelSpec], make_block: MakeBlock, pooling: Pooling, pooled: int = 1) -> Stack | SkipBlock:
     """A SkipBlock where there is a level below, a plain stack in the centre."""
     if len(levels) > 1:
         return SkipBlock(levels, make_block, pooling, pooled)

@@ -18,7 +18,7 @@ from harmonicrnn.models.skip_block import SkipState
 MAX_THREADS = 4
 """Threads that share a layer unless told otherwise: more have little to do between waiting for one another."""
 
-_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_DTYPES: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
 class CPUEngine:

@@ -10,7 +10,7 @@ from torch import Tensor
 from harmonicrnn.generation.cpu import layers as columns
 from harmonicrnn.generation.cpu.packed_weights import ALL, PANEL, Products, Stored, address, aligned, padded, share
 from harmonicrnn.models import GatedRecurrence, HarmonicRNN, ResidualBlock, SkipBlock
-from harmonicrnn.models.block import Stack, TemporalMixer
+from harmonicrnn.models.block import LayerNorm, RMSNorm, Stack, TemporalMixer
 from harmonicrnn.ops.cg_lru import C
 
 
@@ -57,10 +57,10 @@ def tables(net: HarmonicRNN, dtype: np.dtype, stored: Stored, rank: int, ranks: 
     )  # fmt: skip
 
 
-def _normed(layer: torch.nn.Linear, norm: torch.nn.Module) -> tuple[Tensor, Tensor]:
+def _normed(layer: torch.nn.Linear, norm: LayerNorm | RMSNorm) -> tuple[Tensor, Tensor]:
     """The matrix (inputs, outputs) and bias of a linear layer behind a norm, with the norm's weights and biases in them."""
     weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
-    if isinstance(norm, torch.nn.LayerNorm):
+    if isinstance(norm, LayerNorm):
         bias = bias + weight @ norm.bias.detach().double()
     return weight.T * norm.weight.detach().double()[:, None], bias
 
@@ -161,7 +161,7 @@ class _Builder:
 
     def block(self, module: ResidualBlock, level: int) -> None:
         mixer, mlp, first = module.mixer, module.mlp, self.rank == 0
-        layer: TemporalMixer = mixer.layer
+        layer = mixer.layer
         width = layer.input.in_features
         hidden = share(mlp.layer.out_features, self.rank, self.ranks, PANEL)
         values, rows, channels = self.recurrence(layer)
@@ -174,7 +174,7 @@ class _Builder:
         # In the order in which they are used, as memory is fastest to read.
         *both, gate_at = _side_by_side((inputs[:, rows], inputs_bias[rows]), (gate[:, gated], gate_bias[gated]))
         values |= {columns.INPUTS: self.product(*both), columns.GATE_AT: gate_at, columns.GATED: len(gated)}
-        if layer.recurrence is not None:
+        if isinstance(layer.recurrence, GatedRecurrence):
             weight, bias = merged_heads(layer.recurrence)
             heads = range(values[columns.UNIT] // values[columns.HEAD_UNITS], len(weight))[: values[columns.HEADS]]
             gates = [self.product(weight[head], bias[head]) for head in heads]
@@ -210,6 +210,7 @@ class _Builder:
             own = share(width, self.rank, self.ranks, PANEL)
             channels = torch.arange(own.start, own.stop)
             return {columns.UNIT: own.start, columns.UNITS: len(channels)}, channels, channels
+        assert isinstance(layer, GatedRecurrence)  # as the engine knows all layers of the model
         count = len(merged_heads(layer)[0])
         heads, per_head = share(count, self.rank, self.ranks), layer.units // count
         own = slice(heads.start * per_head, heads.stop * per_head)

@@ -14,6 +14,7 @@ from harmonicrnn.generation.cpu.packed_weights import address, aligned, padded
 from harmonicrnn.generation.cpu.tables import Tables
 from harmonicrnn.models import ModelState, State
 from harmonicrnn.models.block import BlockState
+from harmonicrnn.models.recurrence import RecurrenceState
 from harmonicrnn.models.skip_block import SkipState
 
 
@@ -168,7 +169,7 @@ class Worker:
         row = self.operations[i]
         if state.conv is not None:
             yield arrays[0], state.conv.window, self.tables.rows[i]
-        if state.recurrence is not None:
+        if isinstance(state.recurrence, RecurrenceState):
             units = int(row[columns.UNITS])
             for part in range(row[columns.PARTS]):
                 start = row[columns.UNIT] + part * row[columns.ALL_UNITS]
