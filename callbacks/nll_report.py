@@ -8,7 +8,6 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 from typing_extensions import override
 
 from callbacks.run_directory import run_directory
@@ -25,10 +24,6 @@ class NLLReport(Callback):
 
     def __init__(self) -> None:
         self.metric = NegativeLogLikelihood()
-
-    def _start(self, pl_module: L.LightningModule) -> None:
-        self.metric.to(pl_module.device)
-        self.metric.reset()
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
         measured = self.metric.likelihood()
@@ -56,23 +51,18 @@ class NLLReport(Callback):
 
     @override
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start(pl_module)
+        self.metric.to(pl_module.device)
+        self.metric.reset()
 
-    @override
-    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start(pl_module)
+    on_test_epoch_start = on_validation_epoch_start
 
     @override
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._update(outputs, batch)
+        self.metric.update(outputs, batch.valid, batch.context, batch.start)
 
-    @override
-    def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self._update(outputs, batch)
+    on_test_batch_end = on_validation_batch_end
 
     @override
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -81,9 +71,6 @@ class NLLReport(Callback):
     @override
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._finish(trainer, pl_module, "test", "test/bits")
-
-    def _update(self, nats: Tensor, batch: Batch) -> None:
-        self.metric.update(nats, batch.valid, batch.context, batch.start)
 
 
 def _is_whole(trainer: L.Trainer, split: str) -> bool:
