@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import LevelSpec
+from harmonicrnn.old_names import bring_up_to_date
 
 FORMAT = 1
 """Raised when a checkpoint of before can no longer be read."""
@@ -51,6 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not a checkpoint of this project")
     if record["format"] > FORMAT:
         raise UserError(f"{path}: has format {record['format']}, this version reads up to {FORMAT}; update the code")
+    bring_up_to_date(checkpoint)
     return checkpoint
 
 

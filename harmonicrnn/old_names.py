@@ -41,9 +41,7 @@ def of_old_block(settings: dict[str, Any]) -> bool:
 
 
 def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a HarmonicRNN as they are now: then there was one preset, and its embedding was called "sinusoidal"."""
-    if not of_old_block(settings):
-        return settings
+    """The settings of a HarmonicRNN of then as they are now: there was one preset, and its embedding was called "sinusoidal"."""
     embedding = settings.get("embedding", "sinusoidal")
     return settings | {"preset": "griffin", "embedding": "projected" if embedding == "sinusoidal" else embedding}
 
@@ -60,8 +58,9 @@ def current_weights(weights: dict[str, Any]) -> dict[str, Any]:
 
 def bring_up_to_date(checkpoint: dict[str, Any]) -> None:
     """Change the names of settings and weights in a checkpoint's contents to those of now, where they are older."""
-    settings = checkpoint.get("hyper_parameters")
-    if not isinstance(settings, dict) or not of_old_block(settings):
+    settings, weights = checkpoint.get("hyper_parameters"), checkpoint.get("state_dict", {})
+    # A module built by hand keeps only the settings that it was given: not the preset, perhaps, and its weights tell.
+    if not isinstance(settings, dict) or not any(re.search(WEIGHTS[0][0], name) for name in weights):
         return
     for key in ("state_dict", "current_model_state"):
         if key in checkpoint:

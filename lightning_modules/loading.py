@@ -19,13 +19,16 @@ def load_module(path: Path) -> AutoregressiveModule:
     Raises:
         UserError: the checkpoint cannot be used, or was made by something else.
     """
-    name = current(read_checkpoint(path)["hyper_parameters"].get("_class_path", "lightning_modules.HarmonicModule"))
+    settings = read_checkpoint(path)["hyper_parameters"]
+    name = current(settings.get("_class_path", "lightning_modules.HarmonicModule"))
     place, _, kind = name.rpartition(".")
     # Nothing is imported because a checkpoint says so.
     found = getattr(sys.modules.get(place), kind, None)
     if not (isinstance(found, type) and issubclass(found, AutoregressiveModule)):
         raise UserError(f"{path}: is of {name}, which is no autoregressive model, or whose module must be imported first")
-    return found.load_from_checkpoint(path, map_location="cpu")
+    # Lightning builds the module before it knows how old the checkpoint is.
+    brought_up_to_date = {key: settings[key] for key in ("preset", "embedding") if key in settings}
+    return found.load_from_checkpoint(path, map_location="cpu", **brought_up_to_date)
 
 
 def load_voice(path: Path, scaling: Scaling | None = None, device: str | torch.device = "cpu") -> Voice:

@@ -1,6 +1,5 @@
 """What scripts do with a trained model: on the run of a tiny training, on one made before version 0.2, and on those of other modules."""
 
-import json
 import math
 import re
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from cli import main
-from cli.detector_reference import usual_sound
 from harmonicrnn import Voice, load
 from harmonicrnn.audio import Quantiser, extremes, read_mono, scale
 from harmonicrnn.errors import UserError
@@ -103,7 +101,7 @@ class OwnModule(AutoregressiveModule):
 
 
 def small_model(width: int = 8) -> HarmonicRNN:
-    return HarmonicRNN([LevelSpec(width, 1)], heads=2, bits=5)
+    return HarmonicRNN([LevelSpec(width, 1)], preset="griffin", heads=2, bits=5)
 
 
 def small_wavenet() -> WaveNet:
@@ -131,25 +129,6 @@ def test_models_of_other_modules_are_handed_over(name, tmp_path):
     assert voice.nll(audio) == Voice(module.net.eval(), module.quantiser, 8000, "none", path).nll(audio)
     with pytest.raises(UserError, match=r"a\.ckpt: .* its architecture differs"):
         load(path, net=small_model(16))
-
-
-def test_what_is_usual_is_measured_once(version, tmp_path, monkeypatch):
-    from datamodules import SC09
-
-    data = SC09(version.parents[2] / "data", clip_samples=8000, batch_size=2, num_workers=0)
-    quantiser, kept = data.quantiser, tmp_path / "usual_sound.json"
-    first = usual_sound(data, quantiser, kept)
-    assert first.source == data.protocol
-    assert first.level[0] < first.level[1] < first.level[2] < 0
-    monkeypatch.setattr(data, "setup", lambda stage: pytest.fail("read again"))
-    assert usual_sound(data, quantiser, kept) == first
-    monkeypatch.undo()
-    for broken in (kept.read_text()[:40], "[1]", '{"sauce": 1}'):
-        kept.write_text(broken)
-        assert usual_sound(data, quantiser, kept) == first
-        assert json.loads(kept.read_text())["source"] == data.protocol
-    gone = SC09(tmp_path / "gone", num_workers=0)
-    assert usual_sound(gone, quantiser, kept).source == "defaults"
 
 
 def test_the_example_of_the_readme_runs(version, monkeypatch, capsys):
