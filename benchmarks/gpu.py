@@ -2,68 +2,59 @@
 
     python -m benchmarks.gpu [--repeats N] [--only NAME]
 
-Each row is printed after the equality check of that very case, or the reason why it is not: unequal, out of memory, or an error.
+Each figure is printed after the equality check of that very case, or the reason why it is not: unequal, out of memory, or an error.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
 import torch
-from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 
-from benchmarks.gpu_generation import STREAMS, generation_rows
-from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
-from benchmarks.gpu_recurrence import accelerated_scan_rows, associative_scan_rows, fused_rows, plain_rows
-from benchmarks.gpu_timing import UnequalError, header
-from benchmarks.gpu_training import MINUTE, STEPS, linearity_rows, training_rows
-from benchmarks.gpu_tuning import CONSTANTS, tuning_rows
+from benchmarks.gpu_generation import STREAMS, generation
+from benchmarks.gpu_recurrence import CONSTANTS, against_accelerated_scan, against_associative_scan, against_plain, fused, tuning
+from benchmarks.gpu_training import MINUTE, STEPS, linearity, training
+from benchmarks.timing import UnequalError, benchmark, header
+from harmonicrnn.errors import UserError
 
-Rows = Callable[[torch.device, int], Iterator[str]]
-Group = Literal["all", "recurrence", "neighbours", "training", "linearity", "generation", "tuning"]
+Case = Callable[[torch.device, int], None]
+Group = Literal["all", "recurrence", "training", "linearity", "generation", "tuning"]
 SHAPES = ((1, MINUTE, 128), (16, 16_000, 128))
 
-GROUPS: dict[str, list[Rows]] = {
+GROUPS: dict[str, list[Case]] = {
     "recurrence": [
-        *(
-            lambda device, n, shape=shape, dtype=dtype: fused_rows(*shape, dtype, device, n)
-            for dtype in (torch.float32, torch.bfloat16)
-            for shape in SHAPES
-        ),
-        *(lambda device, n, rows=rows: rows(1, MINUTE, 128, device, n) for rows in (plain_rows, associative_scan_rows)),
-        lambda device, n: accelerated_scan_rows(1, MINUTE, 64, device, n),
+        *(partial(fused, shape, dtype) for dtype in (torch.float32, torch.bfloat16) for shape in SHAPES),
+        *(partial(against, MINUTE) for against in (against_plain, against_associative_scan, against_accelerated_scan)),
     ],
-    "neighbours": [partial(neighbour_rows, neighbour, MINUTE) for neighbour in NEIGHBOURS],
-    "training": [partial(training_rows, step) for step in STEPS],
-    "linearity": [linearity_rows],
+    "training": [partial(training, step) for step in STEPS],
+    "linearity": [linearity],
     "generation": [
-        *(partial(generation_rows, streams) for streams in STREAMS),
-        lambda device, n: generation_rows(max(STREAMS), device, n, precision="high"),
+        *(partial(generation, streams) for streams in STREAMS),
+        partial(generation, max(STREAMS), precision="high"),
     ],
-    "tuning": [partial(tuning_rows, constant, value, MINUTE) for constant in CONSTANTS for value in constant.values],
+    "tuning": [partial(tuning, constant, value, MINUTE) for constant, (_, values) in CONSTANTS.items() for value in values],
 }
 
 
-def main(repeats: PositiveInt = 20, only: Group = "all") -> None:
+def gpu(repeats: PositiveInt = 20, only: Group = "all") -> None:
     """Checks, then times.
 
     Args:
         repeats: Timed runs of each case, after three that warm up.
-        only: One group of rows.
+        only: One group of cases.
     """
     if not torch.cuda.is_available():
-        raise SystemExit("benchmarks.gpu needs a CUDA device, and torch sees none on this machine: nothing was measured")
-    report([rows for name, group in GROUPS.items() if only in ("all", name) for rows in group], torch.device("cuda"), repeats)
+        raise UserError("benchmarks.gpu needs a CUDA device, and torch sees none on this machine: nothing was measured")
+    report([case for name, group in GROUPS.items() if only in ("all", name) for case in group], torch.device("cuda"), repeats)
 
 
-def report(groups: list[Rows], device: torch.device, repeats: int) -> None:
-    """Prints the machine and the rows; a case that fails is named and the others go on."""
-    print(*header(device), f"repeats  {repeats}; median (lowest to highest)", sep="\n", flush=True)
-    for rows in groups:
+def report(cases: Sequence[Case], device: torch.device, repeats: int) -> None:
+    """Prints the machine and the figures; a case that fails is named and the others go on."""
+    header("triton", device=device)
+    for case in cases:
         try:
-            for line in rows(device, repeats):
-                print(line, flush=True)
+            case(device, repeats)
         except UnequalError as error:
             print(f"no speed is reported: {error}", flush=True)
         except torch.OutOfMemoryError:
@@ -75,4 +66,4 @@ def report(groups: list[Rows], device: torch.device, repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    raise SystemExit(benchmark(gpu))

@@ -1,13 +1,10 @@
-"""Rows of `benchmarks.gpu`: generation by the default model."""
-
-import statistics
-from collections.abc import Iterator
+"""Cases of `benchmarks.gpu`: generation by the model of configs/sc09.yaml."""
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_timing import UnequalError, check, row, seconds_of
-from harmonicrnn.generation.gpu import GraphEngine
+from benchmarks.timing import UnequalError, by_turns, check, show
+from harmonicrnn.generation.graph_engine import GraphEngine
 from harmonicrnn.models import HarmonicRNN
 
 STREAMS = {1: "16,000 samples/s", 4096: "10,000,000 samples/s"}
@@ -18,12 +15,10 @@ CHECKED = 8
 
 
 @torch.inference_mode()
-def generation_rows(
-    streams: int, device: torch.device, repeats: int, net: HarmonicRNN | None = None, precision: str = "highest"
-) -> Iterator[str]:
+def generation(streams: int, device: torch.device, repeats: int, net: HarmonicRNN | None = None, precision: str = "highest") -> None:
     """Whole pooling periods in float32, sampled on the device; before it, the likelihoods of two periods and that a start repeats them."""
     torch.manual_seed(0)
-    net = (HarmonicRNN() if net is None else net).to(device).eval()
+    net = (HarmonicRNN(preset="griffin") if net is None else net).to(device).eval()
     what = f"generation, {streams:,} streams, {precision} precision of products"
     _, fresh = net(torch.zeros(streams, 0, dtype=torch.long, device=device))
     before = torch.get_float32_matmul_precision()
@@ -32,15 +27,15 @@ def generation_rows(
         engine, uniforms = GraphEngine(net), torch.rand(streams, 2 * net.pooling_product, dtype=torch.float64, device=device)
         engine.start(fresh)
         classes, nats = engine.draw(uniforms, 1.0, 1.0)
-        check(what, [nats[:CHECKED]], [_nats(net, classes[:CHECKED].to(device)).cpu()], [1e-4 if precision == "highest" else 1e-2])
+        check(what, [nats[:CHECKED]], [_nats(net, classes[:CHECKED].to(device)).cpu()], 1e-4 if precision == "highest" else 1e-2)
         engine.start(fresh)
         if not torch.equal(engine.draw(uniforms, 1.0, 1.0)[0], classes):
             raise UnequalError(f"{what}: the same numbers drew other classes after a new start")
-        seconds = seconds_of(lambda: engine.draw(uniforms, 1.0, 1.0), device, repeats)
+        (seconds,) = by_turns({what: lambda: engine.draw(uniforms, 1.0, 1.0)}, repeats, device, warm_up=3).values()
     finally:
         torch.set_float32_matmul_precision(before)
-    rate = streams * uniforms.shape[1] / statistics.median(seconds)
-    yield row(what, seconds, f"{rate:,.0f} samples/s", *([f"goal {STREAMS[streams]}"] if streams in STREAMS else []))
+    goal = (f"goal {STREAMS[streams]}",) if streams in STREAMS else ()
+    show(what, [streams * uniforms.shape[1] / s for s in seconds], "samples/s", *goal)
 
 
 def _nats(net: HarmonicRNN, classes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows of `benchmarks.gpu`: training steps of the default model in bf16-mixed, in time and memory."""
+"""Cases of `benchmarks.gpu`: training steps of the model of configs/sc09.yaml in bf16-mixed, in time and memory."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_timing import UnequalError, check, row, seconds_of
+from benchmarks.timing import UnequalError, by_turns, check, show
 from harmonicrnn.models import HarmonicRNN, LevelSpec, sample_nats
 from harmonicrnn.models.harmonic_rnn import DEFAULT_LEVELS
 
@@ -33,7 +33,7 @@ class Step:
         return f"training step B={self.batch} T={self.samples:,} {kept}{options}"
 
 
-MINUTE = 960_000
+MINUTE, PRESET = 960_000, "griffin"
 STEPS = (
     Step(1, MINUTE, "150 ms"),
     Step(1, MINUTE, "150 ms", compiled=True),
@@ -44,16 +44,11 @@ STEPS = (
 )
 
 
-def training_rows(
-    step: Step,
-    device: torch.device,
-    repeats: int,
-    levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS,
-    times: dict[int, float] | None = None,
-) -> Iterator[str]:
-    """Forward, backward and AdamW; before it, gradients at a small size in float32 and bf16-mixed, and logits and loss of the very case."""
+def training(step: Step, device: torch.device, repeats: int, levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS) -> float:
+    """Forward, backward and AdamW, whose median seconds it returns; before it, gradients at a small size in float32 and bf16-mixed, and
+    logits and loss of the very case."""
     torch.manual_seed(0)
-    net = HarmonicRNN(tuple(replace(level, recompute=step.recompute) for level in levels)).to(device)
+    net = HarmonicRNN(tuple(replace(level, recompute=step.recompute) for level in levels), preset=PRESET).to(device)
     classes = torch.randint(2**net.bits, (step.batch, step.samples), device=device)
     check_gradients(net, levels, classes[:1, : 10 * net.pooling_product])
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=device.type == "cuda")
@@ -72,34 +67,31 @@ def training_rows(
     expected = checked_loss(step.name, net, function, classes)
     with limited(device, step.memory):
         check(step.name, [run()], [expected], [0.01])
-        seconds = seconds_of(run, device, repeats)
-        if times is not None:
-            times[step.samples] = statistics.median(seconds)
+        (seconds,) = by_turns({step.name: run}, repeats, device, warm_up=3).values()
         notes = [f"{step.batch * step.samples / statistics.median(seconds):,.0f} samples/s"]
         if device.type == "cuda":
             notes.append(f"peak {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB")
-        yield row(step.name, seconds, *notes, f"goal {step.goal}")
+        show(step.name, [1e3 * s for s in seconds], "ms", *notes, f"goal {step.goal}", digits=3)
+    return statistics.median(seconds)
 
 
-def linearity_rows(
-    device: torch.device, repeats: int, exponents: range = range(17, 24), levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS
-) -> Iterator[str]:
+def linearity(device: torch.device, repeats: int, exponents: range = range(17, 24), levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS) -> None:
     """Seconds a sample of a training step, from 2^17 to 2^23 samples; linear within 10 % from 2^20 on is the goal."""
     times: dict[int, float] = {}
     for exponent in exponents:
         step = Step(1, 2**exponent, "linear within 10 % from T = 1,048,576 on", recompute=True)
-        yield from training_rows(step, device, repeats, levels, times)
+        times[step.samples] = training(step, device, repeats, levels)
     first = next((samples for samples in times if samples >= 2**20), None)
     if first is not None:
         shares = {samples: times[samples] / samples / (times[first] / first) for samples in times if samples >= first}
-        yield f"time of a sample beside that of {first:,}: " + ", ".join(f"{samples:,} {share:.3f}" for samples, share in shares.items())
+        print(f"time of a sample beside that of {first:,}:", ", ".join(f"{samples:,} {share:.3f}" for samples, share in shares.items()))
 
 
 def check_gradients(net: HarmonicRNN, levels: tuple[LevelSpec, ...], classes: Tensor) -> None:
     """Raises UnequalError where gradients by the device's kernels, in float32 or bf16-mixed, are not those by plain tensor operations."""
     gradients = []
     for scan, bfloat16 in (("auto", False), ("auto", True), ("reference", False)):
-        twin = HarmonicRNN(levels, scan=scan).to(classes.device)
+        twin = HarmonicRNN(levels, preset=PRESET, scan=scan).to(classes.device)
         twin.load_state_dict(net.state_dict())
         with torch.autocast(classes.device.type, torch.bfloat16, enabled=bfloat16):
             loss = sample_nats(twin(classes)[0], classes).mean()

@@ -2,13 +2,16 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
-from harmonicrnn.models import DownPool, GatedRecurrence, HarmonicRNN, ResidualBlock, UpPool
+from harmonicrnn.models import DownPool, GatedRecurrence, HarmonicRNN, UpPool
+from harmonicrnn.models.block import ResidualBranch, TemporalMixer
 
 MIN_INT8 = 64  # inputs below which the engine keeps weights in bfloat16 instead
 
 
+@torch.no_grad()
 def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
     """The model with its weights as the engine stores them: "full", "bfloat16" or "int8"."""
     net = copy.deepcopy(net)
@@ -16,24 +19,27 @@ def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
         return net
     _join(net.head_norm, net.head)
     for module in net.modules():
-        if isinstance(module, ResidualBlock):
-            _join(module.mixer_norm, module.input, module.gate)
-            _join(module.mlp_norm, module.mlp.gate, module.mlp.input)
+        if isinstance(module, ResidualBranch):
+            _join(module.norm, module.gate, module.layer.input if isinstance(module.layer, TemporalMixer) else module.layer)
     for module in net.modules():
         if isinstance(module, nn.Linear) and module is not net.embedding.projection:
-            module.weight.data = rounded(module.weight.data.T, stored).T
-        elif isinstance(module, DownPool | UpPool):
-            module.weight.data = rounded(module.weight.data, stored)
+            module.weight.copy_(rounded(module.weight.T, stored).T)
+        elif isinstance(module, DownPool | UpPool) and 1 not in module.weight.shape[1:]:  # those of single channels are kept whole
+            module.weight.copy_(rounded(module.weight, stored))
         elif isinstance(module, GatedRecurrence):
-            module.gate_weight.data = rounded(module.gate_weight.data, stored)
+            module.gate_weight.copy_(rounded(module.gate_weight, stored))
     return net
 
 
-def _join(norm: nn.RMSNorm, *layers: nn.Linear) -> None:
-    """A norm's weights into those of the layers behind it: what the engine rounds is the product of both."""
+def _join(norm: nn.Module, *layers: nn.Linear) -> None:
+    """A norm's weights and biases into the layers behind it: what the engine rounds is the product of both weights."""
     for layer in layers:
-        layer.weight.data = layer.weight.data * norm.weight.data
+        if isinstance(norm, nn.LayerNorm):
+            layer.bias += layer.weight @ norm.bias
+        layer.weight *= norm.weight
     nn.init.ones_(norm.weight)
+    if isinstance(norm, nn.LayerNorm):
+        nn.init.zeros_(norm.bias)
 
 
 def rounded(weights: Tensor, stored: str) -> Tensor:

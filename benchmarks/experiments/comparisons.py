@@ -10,7 +10,7 @@ CONFIG = "configs/small.yaml"
 QUICK: Settings = {"data.clips": 64, "trainer.max_steps": 4, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 2}
 
 EQUAL_TIME = 135
-"""Steps of the model without pooling in the time of the base's 200: it takes 1.48 as long (`benchmarks.pooling_time`, AMD EPYC)."""
+"""Steps of the model without pooling in the time of the base's 200: it takes 1.48 as long (`benchmarks.training_speed`, AMD EPYC)."""
 
 
 def levels(*specs: tuple[int, int, int]) -> Settings:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.experiments.declare import ROOT
+from benchmarks.timing import reset_peak, resident
 from harmonicrnn.files import replacing
 
 
@@ -80,9 +81,9 @@ def train(args: Sequence[str], ranks: int, measured: Path, attempts: Path) -> in
     else:
         from cli import main
 
-        before = _reset_peak()
+        before = reset_peak()
         status = main(args)
-        peak = None if before is None else _peak() - before
+        peak = None if before is None else resident() - before
         if torch.cuda.is_initialized():
             peak = torch.cuda.max_memory_allocated()
     taken = json.loads(attempts.read_text()) if attempts.is_file() else []
@@ -95,24 +96,6 @@ def train(args: Sequence[str], ranks: int, measured: Path, attempts: Path) -> in
         with replacing(measured) as file:
             file.write(json.dumps(whole | {"went_on": any(each["went_on"] for each in taken), "attempts": len(taken)}).encode())
     return status
-
-
-def _reset_peak() -> int | None:
-    """Resident bytes now, from which on the peak is measured; None where the system does not tell."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
-    except OSError:
-        return None
-
-
-def _peak() -> int:
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def evaluate(checkpoint: Path, args: Sequence[str]) -> int:

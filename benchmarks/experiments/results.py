@@ -19,7 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
-from benchmarks.training_speed import processor
+from benchmarks.timing import processor
 from harmonicrnn.files import replacing
 
 CODE = ("callbacks", "cli", "datamodules", "harmonicrnn", "lightning_modules")

@@ -1,146 +1,121 @@
 """The GPU's benchmarks on tiny sizes on the CPU: that they run, and print nothing of what is not equal. Their numbers mean nothing here."""
 
-from dataclasses import replace
 from functools import partial
 from importlib import import_module
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks import gpu, gpu_recurrence
-from benchmarks.gpu_generation import generation_rows
-from benchmarks.gpu_neighbours import NEIGHBOURS, neighbour_rows
-from benchmarks.gpu_timing import UnequalError
-from benchmarks.gpu_training import Step, checked_loss, linearity_rows, training_rows
-from benchmarks.gpu_tuning import CONSTANTS, tuning_rows
-from harmonicrnn.models import HarmonicRNN, LevelSpec, block
+from benchmarks.gpu_generation import generation
+from benchmarks.gpu_training import Step, checked_loss, linearity, training
+from benchmarks.timing import UnequalError, benchmark
+from harmonicrnn.models import HarmonicRNN, LevelSpec
 from tests.harmonicrnn.models.test_harmonic_rnn import make_model
 
 LEVELS = (LevelSpec(16, 1, 4), LevelSpec(16, 1))
+CPU = torch.device("cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_says_that_it_needs_a_gpu(capsys):
-    with pytest.raises(SystemExit, match="needs a CUDA device"):
-        gpu.main()
-    assert not capsys.readouterr().out
+    assert benchmark(gpu.gpu, args=[]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err == "error: benchmarks.gpu needs a CUDA device, and torch sees none on this machine: nothing was measured\n"
 
 
-def test_recurrence_rows(capsys):
-    cases = [
-        lambda device, n: gpu_recurrence.fused_rows(2, 50, 8, torch.float32, device, n),
-        lambda device, n: gpu_recurrence.fused_rows(2, 50, 8, torch.bfloat16, device, n),
-        lambda device, n: gpu_recurrence.plain_rows(1, 50, 8, device, n),
-        lambda device, n: gpu_recurrence.associative_scan_rows(1, 50, 8, device, n),
-        lambda device, n: gpu_recurrence.accelerated_scan_rows(1, 50, 4, device, n),
-    ]
-    gpu.report(cases, torch.device("cpu"), 2)
+@pytest.fixture
+def wide_layers(monkeypatch):
+    """Layers of eight heads on levels of 16 channels."""
+    model = HarmonicRNN
+    monkeypatch.setattr("benchmarks.gpu_training.HarmonicRNN", lambda levels, **given: model(levels, heads=4, **given))
+
+
+def test_recurrence(capsys, monkeypatch):
+    monkeypatch.setattr(gpu_recurrence, "find_spec", lambda name: None)
+    cases = [partial(gpu_recurrence.fused, (2, 50, 8), dtype) for dtype in (torch.float32, torch.bfloat16)]
+    cases += [partial(case, 50, width=8) for case in (gpu_recurrence.against_plain, gpu_recurrence.against_associative_scan)]
+    gpu.report([*cases, partial(gpu_recurrence.against_accelerated_scan, 50, units=4)], CPU, 2)
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
     assert out.count(" ms (") == 4 + 2 + 2
+    assert out.count("of the copy") == 4
+    assert out.count("times ours") == 2
     assert "commit" in out
-    assert "accelerated-scan" in out
+    assert "accelerated-scan: not installed" in out
 
 
-def test_neighbour_rows(capsys):
-    gpu.report([partial(neighbour_rows, neighbour, 50) for neighbour in NEIGHBOURS], torch.device("cpu"), 2)
+def test_tuning(capsys):
+    chunks = pytest.importorskip("triton") and import_module("harmonicrnn.ops.triton.chunks")
+    before = {name: getattr(chunks, name) for name in gpu_recurrence.CONSTANTS}
+    cases = [partial(gpu_recurrence.tuning, name, values[0], 50, width=8) for name, (_, values) in gpu_recurrence.CONSTANTS.items()]
+    gpu.report(cases, CPU, 2)
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
-    assert out.count(" ms (") == len(NEIGHBOURS) * 2 * 2
+    assert out.count("of the time with") == len(cases)
+    assert before == {name: getattr(chunks, name) for name in before}
+    assert all(before[name] in values for name, (_, values) in gpu_recurrence.CONSTANTS.items())
 
 
-def test_tuning_rows(capsys):
-    pytest.importorskip("triton")
-
-    def used():
-        return [getattr(import_module(f"harmonicrnn.ops.triton.{constant.module}"), constant.name) for constant in CONSTANTS]
-
-    before = used()
-    gpu.report([partial(tuning_rows, constant, constant.values[0], 50) for constant in CONSTANTS], torch.device("cpu"), 2)
-    out = capsys.readouterr().out
-    assert "no speed is reported" not in out
-    assert out.count(" ms (") == len(CONSTANTS)
-    assert before == used()
-    assert all(value in constant.values for value, constant in zip(before, CONSTANTS, strict=True))
+def test_a_constant_is_changed_while_its_time_is_taken(monkeypatch):
+    """Of what the scan is told in all calls: as it is, and as it is tried."""
+    chunks, seen, true = import_module("harmonicrnn.ops.triton.chunks"), set(), gpu_recurrence.cg_lru
+    monkeypatch.setattr(gpu_recurrence, "cg_lru", lambda *given: seen.add(chunks.MIN_CHUNK) or true(*given))
+    gpu_recurrence.tuning("MIN_CHUNK", 16, 50, CPU, 1, width=8)
+    assert seen == {16, 32}
 
 
-def test_traffic_is_counted_by_operation():
-    """Of one block of width 16 on 40 steps, in bfloat16: tensors of 1,280 bytes."""
-    pytest.importorskip("triton")
-    from benchmarks.gpu_traffic import counted_step
-
-    step = counted_step((LevelSpec(16, 1),), 1, 40)
-    tensor, counts = 40 * 16 * 2, step.bytes
-    assert counts["our gated_gelu_kernel"] == 3 * tensor
-    assert counts["our convolution_kernel"] == 2 * tensor + 3 * 16 * 2 + (4 * 16 + 16) * 4
-    assert counts["our residual_norm_kernel"] == (2 + 4 + 2) * tensor + 3 * 16 * 2
-    assert counts["our gated_mlp_kernel"] == 3 * tensor + (3 * 48 * 16 + 2 * 48 + 16) * 2
-    # x, gates, y; two states, parameters and one flag.
-    assert counts["our forward_kernel"] == 3 * tensor + 2 * 16 * 4 + 2 * 8 * 4 + 1
-    assert not counts["our summary_kernel"]
-    # Of 16 channels to 16: gate, input, both gates, output; the MLP's three to 48, five backward and three for weights;
-    # the head; and 256 rows of the embedding.
-    assert step.products == 2 * 40 * 16 * (3 * 4 * 16 + (3 + 5 + 3) * 48 + 3 * 256) + 2 * 256 * 16 * (2 * 16)
-    assert step.peak > 256 * 40 * 4  # the logits in float32 at least
-    longer, longest = (counted_step((LevelSpec(16, 1),), 1, steps).bytes for steps in (4000, 8000))
-    assert longer["our summary_kernel"] > 2 * 100 * tensor
-    assert all(1.95 < longest[name] / longer[name] <= 2 for name in ("mm", "our gated_mlp_backward_kernel"))
-
-
-def test_training_rows(capsys):
+def test_training(capsys, wide_layers):
     steps = (Step(2, 80, "fast"), Step(2, 80, "compiled", compiled=True), Step(1, 80, "small", recompute=True, memory=24))
-    cases = [partial(training_rows, step, levels=LEVELS) for step in steps]
-    cases.append(partial(linearity_rows, exponents=range(6, 8), levels=LEVELS))
-    gpu.report(cases, torch.device("cpu"), 2)
+    cases = [partial(training, step, levels=LEVELS) for step in steps]
+    gpu.report([*cases, partial(linearity, exponents=range(6, 8), levels=LEVELS)], CPU, 2)
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
     assert out.count("samples/s") == 5
 
 
-def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch):
+def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch, wide_layers):
     """In its forward pass, or in its gradients."""
-    true = block.gated_mlp
+    true = F.gelu
 
-    def without_output(*given):
-        y, residual = true(*given), given[5]
-        return residual + 0 * y if torch.is_autocast_enabled("cpu") else y
+    def without_output(x, **given):
+        return 0 * true(x, **given) if torch.is_autocast_enabled("cpu") else true(x, **given)
 
-    def without_gradient(*given):
-        y, residual = true(*given), given[5]
-        return y.detach() + 0 * y + residual - residual.detach() if torch.is_autocast_enabled("cpu") else y
+    def without_gradient(x, **given):
+        return true(x, **given).detach() + 0 * x if torch.is_autocast_enabled("cpu") else true(x, **given)
 
     for wrong in (without_output, without_gradient):
-        monkeypatch.setattr(block, "gated_mlp", wrong)
-        gpu.report([partial(training_rows, Step(2, 80, "fast"), levels=LEVELS)], torch.device("cpu"), 1)
+        monkeypatch.setattr(F, "gelu", wrong)
+        gpu.report([partial(training, Step(2, 80, "fast"), levels=LEVELS)], CPU, 1)
         out = capsys.readouterr().out
         assert "no speed is reported: gradient of" in out
         assert " ms (" not in out
-    net = HarmonicRNN(LEVELS)
+    monkeypatch.setattr(F, "gelu", true)
+    net = HarmonicRNN(LEVELS, preset="griffin", heads=4)
     classes = torch.randint(256, (2, 80))
     assert checked_loss("step", net, net, classes, 32).isfinite()
-    monkeypatch.setattr(block, "gated_mlp", without_output)
     with pytest.raises(UnequalError, match="step, logits: differs"):
-        checked_loss("step", net, net, classes, 32)
+        checked_loss("step", net, lambda given: (2 * net(given)[0], None), classes, 32)
 
 
 def test_a_case_that_fails_is_named_and_the_others_go_on(capsys):
     def broken(device, repeats):
         raise RuntimeError("the driver is too old")
-        yield ""
 
-    gpu.report([broken, lambda device, n: ["next"]], torch.device("cpu"), 2)
+    gpu.report([broken, lambda device, n: print("next")], CPU, 2)
     assert capsys.readouterr().out.endswith("RuntimeError: the driver is too old\nnext\n")
 
 
-def test_generation_rows(capsys, monkeypatch):
-    net = make_model(levels=LEVELS, dtype=torch.float32)
-    case = partial(generation_rows, 3, net=net)
-    gpu.report([case], torch.device("cpu"), 2)
+def test_generation(capsys, monkeypatch):
+    case = partial(generation, 3, net=make_model(levels=LEVELS, dtype=torch.float32))
+    gpu.report([case], CPU, 2)
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
     assert out.count("samples/s") == 1
-    monkeypatch.setattr("harmonicrnn.generation.gpu.fused.EPSILON", 0.1)
-    gpu.report([case], torch.device("cpu"), 2)
+    monkeypatch.setattr("benchmarks.gpu_generation._nats", lambda net, classes: torch.ones_like(classes, dtype=torch.float64))
+    gpu.report([case], CPU, 2)
     assert "no speed is reported: generation, 3 streams" in capsys.readouterr().out
 
 
@@ -152,12 +127,7 @@ def test_no_speed_of_what_is_not_equal(capsys, monkeypatch):
         return (y if implementation == "reference" else y * 1.01), last
 
     monkeypatch.setattr(gpu_recurrence, "cg_lru", wrong)
-    gpu.report([lambda device, n: gpu_recurrence.fused_rows(1, 50, 8, torch.float32, device, n)], torch.device("cpu"), 2)
+    gpu.report([partial(gpu_recurrence.fused, (1, 50, 8), torch.float32)], CPU, 2)
     out = capsys.readouterr().out
-    assert "no speed is reported: fused CG-LRU B=1" in out
-    assert " ms (" not in out
-    wrong_gelu = replace(NEIGHBOURS[0], used=lambda gate, x: NEIGHBOURS[0].used(gate, x) * 1.05)
-    gpu.report([partial(neighbour_rows, wrong_gelu, 50)], torch.device("cpu"), 2)
-    out = capsys.readouterr().out
-    assert "no speed is reported: gated GELU, as the model has it" in out
+    assert "no speed is reported: fused CG-LRU 1 x 50" in out
     assert " ms (" not in out

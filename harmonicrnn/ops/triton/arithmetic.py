@@ -1,7 +1,7 @@
 """What the kernels compute with: pairs of floats for complex numbers (Triton has none), the gates' functions, and rows of tensors.
 
 Real numbers take the same way, their imaginary part an unused copy. All is computed in ACC, float32 or float64. At a few dozen instructions
-a step the kernels are as near to the limit of arithmetic as to that of memory (`benchmarks.gpu_counts` counts): functions are chosen that
+a step the kernels are as near to the limit of arithmetic as to that of memory (a test counts the instructions): functions are chosen that
 take one instruction of the special function unit, to the last bits or so of float32, and no division, which takes ten.
 """
 
