@@ -1,6 +1,7 @@
 """Small trainings that run on each rank, or on one process, and report what they did."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,19 @@ def recompute(module: HarmonicModule) -> None:
     for block in module.modules():
         if isinstance(block, ResidualBlock):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+def poison(module: HarmonicModule) -> None:
+    """The second step has a loss that is not finite, on the last rank alone; it is left out."""
+    module.optimizer = replace(module.optimizer, skip_above=1e6)
+    healthy = module._nats
+
+    def poisoned(batch: Batch, stream: str) -> Tensor:
+        nats = healthy(batch, stream)
+        last = module.global_rank == module.trainer.world_size - 1
+        return nats * torch.nan if module.global_step == 1 and last else nats
+
+    module._nats = poisoned  # type: ignore[method-assign]
 
 
 def make_trainer(folder: Path, context_size: int | None, **options: Any) -> L.Trainer:

@@ -1,0 +1,77 @@
+"""Steps whose gradient is too long, or whose loss is not finite, are left out, counted and, where there are too many, end the run."""
+
+from dataclasses import replace
+
+import lightning as L
+import pytest
+import torch
+
+from datamodules import Synthetic
+from harmonicrnn.errors import UserError
+from harmonicrnn.models import LevelSpec
+from lightning_modules import HarmonicModule, OptimizerConfig
+
+SKIPPING = OptimizerConfig(skip_above=1e3, most_skips=3, schedule="constant", warmup_steps=0)
+
+
+class Faulty(HarmonicModule):
+    """Multiplies the loss of some steps, and notes the weights after each step."""
+
+    def __init__(self, factors, optimizer=SKIPPING):
+        torch.manual_seed(0)
+        super().__init__(optimizer, levels=[LevelSpec(8, 1, 2), LevelSpec(8, 1)], heads=2, bits=4, sample_rate=4000, dropout=0.0)
+        self.factors, self.seen = factors, []
+
+    def _nats(self, batch, stream):
+        return super()._nats(batch, stream) * self.factors.get(self.global_step, 1.0)
+
+    def on_train_batch_end(self, *_):
+        self.seen.append(self.net.head.weight.detach().clone())
+
+
+def fit(module, steps, ckpt_path=None, **options):
+    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(max_steps=steps, accelerator="cpu", limit_val_batches=0, num_sanity_val_steps=0, **settings | options)
+    data = Synthetic(clips=16, sample_rate=4000, bits=4, clip_samples=64, batch_size=2, num_workers=0)
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    return trainer
+
+
+@pytest.mark.parametrize("factor", [torch.nan, torch.inf, 1e9])
+def test_a_step_is_left_out_counted_and_logged(factor):
+    module = Faulty({2: factor})
+    trainer = fit(module, 5)
+    changed = [not torch.equal(a, b) for a, b in zip(module.seen, module.seen[1:], strict=False)]
+    assert changed == [True, False, True, True]
+    assert trainer.callback_metrics["train/skipped_steps"] == 1
+    assert (module.skipped, module.skipped_in_a_row) == (1, 0)
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+    # Neither moments nor decay moved: what follows is as if the step had not been.
+    moments = trainer.optimizers[0].state[module.net.head.weight]
+    assert moments["step"] == 4
+
+
+def test_too_many_in_a_row_end_the_run():
+    with pytest.raises(UserError, match=r"3 steps in a row were left out, up to step 3: .*skip_above \(1000\).*lower model.optimizer.lr"):
+        fit(Faulty(dict.fromkeys(range(1, 9), torch.nan)), 8)
+    fit(Faulty({1: torch.nan, 2: torch.nan, 4: torch.nan, 5: torch.nan}), 8)
+
+
+def test_the_count_goes_on_after_a_checkpoint(tmp_path):
+    module = Faulty({1: torch.nan, 3: torch.nan})
+    trainer = fit(module, 4)
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    again = Faulty({4: torch.nan})
+    fit(again, 6, ckpt_path=tmp_path / "end.ckpt")
+    assert (again.skipped, again.skipped_in_a_row) == (3, 0)
+
+
+def test_without_a_limit_the_first_one_ends_the_run():
+    with pytest.raises(UserError, match="the loss is nan at step 1"):
+        fit(Faulty({1: torch.nan}, replace(SKIPPING, skip_above=None)), 3)
+
+
+@pytest.mark.parametrize("settings", [{"skip_above": 0.0}, {"skip_above": float("nan")}, {"most_skips": 0}, {"warmup_steps": -1}])
+def test_refuses_what_makes_no_sense(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        OptimizerConfig(**settings)
