@@ -9,10 +9,11 @@ import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.audio_samples import BUDGET, AudioSamples, mel_figure
+from callbacks.audio_samples import BUDGET, AudioSamples
 from cli import main
 from datamodules import SC09
 from harmonicrnn.audio import read_mono
+from harmonicrnn.evaluation.figures import mel_figure
 from harmonicrnn.generation import PlainEngine
 from tests.audio_files import make_sc09
 from tests.cli.conftest import CONFIG
