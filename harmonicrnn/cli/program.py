@@ -70,6 +70,8 @@ def reporting(work: Callable[[], int], explain: Callable[[BaseException], str | 
 
 def brief(error: Exception) -> str:
     """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
-    noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value")
+    noise = ["Does not validate against any", "Subtypes:", "Errors:", "Given value type:"]
+    if "Got value:" in str(error):
+        noise.append("Given value:")  # is said already
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(noise) and "NoneType" not in line)
+    return " ".join(line for line in lines if line and not line.startswith(tuple(noise)) and "NoneType" not in line)
