@@ -170,7 +170,7 @@ def test_checkpoints(run, folder, capsys, checkpoint, damage, message):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ("--model.recurrence real", "levels.pre.blocks.0.recurrence"),
+        ("--model.recurrence real", "levels.pre.blocks.0.mixer.layer.recurrence"),
         ("--data.bits 5", "head"),
         ("--model.expansion 2", "has shape"),
         ("--model.shift frame", "with shift tight, configured is frame"),

@@ -46,7 +46,7 @@ def test_references_within_the_models_settings(run, folder):
         assert run(f"fit --config {name}.yaml --data.batch_size 2 --trainer.max_steps 1 --trainer.limit_val_batches 0") == 0
         settings["model"] = {"class_path": "lightning_modules.HarmonicModule", "init_args": settings["model"]}
     for version in (0, 1):
-        assert load(folder / f"logs/tiny/version_{version}").net.levels.pre.blocks[0].recurrence.heads == 2
+        assert load(folder / f"logs/tiny/version_{version}").net.levels.pre.blocks[0].mixer.layer.recurrence.heads == 2
 
 
 @pytest.mark.parametrize("name", ["tests.cli.classifier.Parity", "Parity"])

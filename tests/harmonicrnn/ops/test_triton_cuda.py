@@ -6,13 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.gpu_neighbours import mlp
 from harmonicrnn.models import HarmonicRNN, LevelSpec
-from harmonicrnn.ops import causal_convolution, cg_lru, cg_lru_summary, gated_gelu, linear_scan
+from harmonicrnn.ops import cg_lru, cg_lru_summary, linear_scan
 from harmonicrnn.ops.doubling import DOUBLING
 from harmonicrnn.ops.scan import scan_with
 from tests.harmonicrnn.ops.interpreted.conftest import poisoned_memory  # noqa: F401 - a fixture that all tests here use
-from tests.harmonicrnn.ops.test_neighbours import convolution_inputs, gelu_inputs, mlp_inputs, norm_inputs, norm_of, outcome
 from tests.harmonicrnn.ops.test_scan import NARROW_LIMITS, equal_in_16_bits, make_inputs, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
@@ -152,44 +150,6 @@ def test_offsets_of_more_than_32_bits_in_the_plain_scan():
         assert relative_error(value[:, -LATE:][:, kept].double(), reference[:, kept].double()) < NARROW_LIMITS[torch.bfloat16][1]
 
 
-@pytest.mark.slow
-def test_offsets_of_more_than_32_bits_in_the_neighbours():
-    """The last steps and their gradients equal those of the last steps alone. About 40 GB."""
-    cases = [(gated_gelu, [t.bfloat16() for t in gelu_inputs((1, 1, 128), torch.float32)], 2)]
-    cases += [(causal_convolution, convolution_inputs(1, 3, 128, 4, torch.bfloat16), 1)]
-    cases += [(mlp, mlp_inputs(1, 1, 128, 128, torch.bfloat16), 1), (norm_of, norm_inputs(1, 1, 128, torch.bfloat16), 2)]
-    for function, inputs, long in cases:
-        others = [t.detach().cuda() for t in inputs[long:]]
-        given = [torch.randn(1, LONG, 128, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(long)]
-        weights = torch.randn(1, LATE, 128, device="cuda").bfloat16()
-        y = function(*given, *others, implementation="triton")[..., -128:]
-        found = torch.autograd.grad((y[:, -LATE:] * weights).sum(), given)
-        late = [t[:, -LATE - 3 :].detach().double().requires_grad_() for t in given]
-        end = function(*late, *(t.double() for t in others), implementation="reference")[..., -128:]
-        expected = torch.autograd.grad((end[:, -LATE:] * weights).sum(), late)
-        assert relative_error(y[:, -LATE:].double(), end[:, -LATE:]) < LIMITS[torch.bfloat16][0]
-        for value, reference in zip(found, expected, strict=True):
-            assert relative_error(value[:, -LATE:].double(), reference[:, -LATE:]) < LIMITS[torch.bfloat16][1]
-        del y, found, given
-
-
-@pytest.mark.parametrize("dtype", LIMITS, ids=str)
-@pytest.mark.parametrize("time", LENGTHS)
-def test_neighbours_equal_float64(time, dtype):
-    cases = [(gated_gelu, gelu_inputs((2, time, 3), dtype))]
-    cases += [(causal_convolution, convolution_inputs(2, time, 70, taps, dtype)) for taps in (1, 4)]
-    cases += [(mlp, mlp_inputs(2, time, width, 3 * width, dtype)) for width in (18, 128)]
-    cases += [(norm_of, norm_inputs(2, time, width, dtype)) for width in (18, 128)]
-    for function, inputs in cases:
-        inputs = [t.detach().to("cuda").requires_grad_() for t in inputs]
-        wide = [t.detach().double().requires_grad_() for t in inputs]
-        y, gradients = outcome(partial(function, implementation="triton"), inputs)
-        expected, expected_gradients = outcome(partial(function, implementation="reference"), wide)
-        assert relative_error(y.double(), expected) < LIMITS[dtype][0]
-        for value, reference in zip(gradients, expected_gradients, strict=True):
-            assert relative_error(value.double(), reference) < LIMITS[dtype][1]
-
-
 def test_slices_by_summary_equal_one_pass():
     inputs, fresh = gated_inputs(2, 3000, 64, torch.float64)
     y, last = cg_lru(*inputs, fresh, implementation="triton")
@@ -238,23 +198,6 @@ def test_plain_scans_repeat_bit_by_bit(dtype):
     repeats_bit_by_bit(scan)
 
 
-def test_neighbours_repeat_bit_by_bit():
-    cases = [(gated_gelu, gelu_inputs((2, 20_000, 384), torch.bfloat16))]
-    cases += [
-        (causal_convolution, convolution_inputs(2, 20_000, 128, 4, torch.bfloat16)),
-        (mlp, mlp_inputs(2, 20_000, 128, 384, torch.bfloat16)),
-    ]
-    cases.append((norm_of, norm_inputs(2, 20_000, 128, torch.bfloat16)))
-    for function, inputs in cases:
-        given = [t.detach().cuda().requires_grad_() for t in inputs]
-
-        def both(function=function, given=given):
-            y, gradients = outcome(partial(function, implementation="triton"), given)
-            return y, *gradients
-
-        repeats_bit_by_bit(both)
-
-
 LEVELS = (LevelSpec(32, 1, 4), LevelSpec(64, 2))
 
 
@@ -276,7 +219,7 @@ def test_compiled_model_equals_the_plain_one():
 
 
 def test_compiled_model_is_as_near_to_float32_as_the_plain_one():
-    """In bfloat16, where the plain one has the gated MLP in one kernel and rounds less often: by the norm of all gradients' errors."""
+    """In bfloat16: by the norm of all gradients' errors."""
     torch.manual_seed(0)
     net, classes = HarmonicRNN(LEVELS, preset="griffin", heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
     _, exact = losses_and_gradients(net, net, classes, False)

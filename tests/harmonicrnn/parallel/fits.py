@@ -152,6 +152,6 @@ def measure(folder: Path, context_size: int | None, **data: Any) -> dict[str, An
     trainer = make_trainer(folder, context_size, precision="64-true", callbacks=[report])
     source = Memory(bits=4, num_workers=0, **data) if "distance" in data else make_data(folder, **data)
     trainer.test(module, datamodule=source, verbose=False)
-    return {name: value.item() for name, value in report.metric.compute().items()} | {
-        "curve": report.by_position.compute()["bits_per_sample"]
-    }
+    measured = report.metric.compute()
+    curve, _ = (measured.pop(f"{name}_by_position") for name in ("bits_per_sample", "samples"))
+    return {name: value.item() for name, value in measured.items()} | {"curve": curve}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from harmonicrnn.ops import cg_lru, cg_lru_summary
-from harmonicrnn.ops.cg_lru import MAX_SQRT_DERIVATIVE, C
+from harmonicrnn.ops.cg_lru import MAX_ROOT_SLOPE, C
 from harmonicrnn.ops.triton import chunks
 from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru, fused_cg_lru_summary
 from tests.harmonicrnn.ops.interpreted.ranks import Ranks
@@ -22,7 +22,7 @@ BF16 = 8e-3  # the interpreter cuts bits off, up to 7.8e-3 of the value, where a
 def fused(x, gates, decay, phase, h0, fresh, slices=None, chunk=CHUNK):
     wide = torch.promote_types(x.dtype, torch.float32)
     rates, phase = -C * F.softplus(decay.to(wide)), None if phase is None else phase.to(wide)
-    return fused_cg_lru(x, gates, rates, phase, h0.to(wide), fresh, MAX_SQRT_DERIVATIVE, slices, chunk)
+    return fused_cg_lru(x, gates, rates, phase, h0.to(wide), fresh, MAX_ROOT_SLOPE, slices, chunk)
 
 
 CASES = [(dtype, "complex", time) for dtype in (torch.float64, torch.float32, torch.bfloat16) for time in LENGTHS]

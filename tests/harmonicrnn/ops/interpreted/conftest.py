@@ -41,7 +41,7 @@ def products_of_bfloat16(monkeypatch):
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
     """Chunks of 4 steps are a block of 3 and one that is left."""
-    from harmonicrnn.ops.triton import chunks, neighbour_launches
+    from harmonicrnn.ops.triton import chunks
 
-    for module, name in ((neighbour_launches, "ROWS"), (chunks, "FUSED_ROWS"), (chunks, "GIVEN_ROWS"), (chunks, "BACKWARD_ROWS")):
+    for module, name in ((chunks, "FUSED_ROWS"), (chunks, "GIVEN_ROWS"), (chunks, "BACKWARD_ROWS")):
         monkeypatch.setattr(module, name, 3)
