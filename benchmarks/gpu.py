@@ -12,9 +12,8 @@ from typing import Literal
 import torch
 from jsonargparse.typing import PositiveInt
 
-from benchmarks.gpu_generation import STREAMS, generation
+from benchmarks.gpu_model import MINUTE, STEPS, STREAMS, generation, linearity, training
 from benchmarks.gpu_recurrence import CONSTANTS, against_accelerated_scan, against_associative_scan, against_plain, fused, tuning
-from benchmarks.gpu_training import MINUTE, STEPS, linearity, training
 from benchmarks.timing import UnequalError, benchmark, header
 from harmonicrnn.errors import UserError
 

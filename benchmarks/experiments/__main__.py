@@ -16,7 +16,7 @@ import torch
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
-from benchmarks.experiments.registry import EXPERIMENTS
+from benchmarks.experiments import EXPERIMENTS
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.errors import UserError
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments import __main__ as program
 from benchmarks.experiments.comparisons import CONFIG, COUNTS
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
-from benchmarks.experiments.registry import EXPERIMENTS
 from benchmarks.experiments.report import made_by, spread, table
 from benchmarks.experiments.results import CODE, Result, config_hash, read, write
 from harmonicrnn.generation.engine import PlainEngine

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import gpu, gpu_recurrence
-from benchmarks.gpu_generation import generation
-from benchmarks.gpu_training import Step, checked_loss, linearity, training
+from benchmarks.gpu_model import Step, checked_loss, generation, linearity, training
 from benchmarks.timing import UnequalError, benchmark
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 from tests.harmonicrnn.models.test_harmonic_rnn import make_model
@@ -24,13 +23,6 @@ def test_says_that_it_needs_a_gpu(capsys):
     printed = capsys.readouterr()
     assert not printed.out
     assert printed.err == "error: benchmarks.gpu needs a CUDA device, and torch sees none on this machine: nothing was measured\n"
-
-
-@pytest.fixture
-def wide_layers(monkeypatch):
-    """Layers of eight heads on levels of 16 channels."""
-    model = HarmonicRNN
-    monkeypatch.setattr("benchmarks.gpu_training.HarmonicRNN", lambda levels, **given: model(levels, heads=4, **given))
 
 
 def test_recurrence(capsys, monkeypatch):
@@ -67,7 +59,7 @@ def test_a_constant_is_changed_while_its_time_is_taken(monkeypatch):
     assert seen == {16, 32}
 
 
-def test_training(capsys, wide_layers):
+def test_training(capsys):
     steps = (Step(2, 80, "fast"), Step(2, 80, "compiled", compiled=True), Step(1, 80, "small", recompute=True, memory=24))
     cases = [partial(training, step, levels=LEVELS) for step in steps]
     gpu.report([*cases, partial(linearity, exponents=range(6, 8), levels=LEVELS)], CPU, 2)
@@ -76,7 +68,7 @@ def test_training(capsys, wide_layers):
     assert out.count("samples/s") == 5
 
 
-def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch, wide_layers):
+def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch):
     """In its forward pass, or in its gradients."""
     true = F.gelu
 
@@ -93,7 +85,7 @@ def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch, 
         assert "no speed is reported: gradient of" in out
         assert " ms (" not in out
     monkeypatch.setattr(F, "gelu", true)
-    net = HarmonicRNN(LEVELS, preset="griffin", heads=4)
+    net = HarmonicRNN(LEVELS, preset="griffin")
     classes = torch.randint(256, (2, 80))
     assert checked_loss("step", net, net, classes, 32).isfinite()
     with pytest.raises(UnequalError, match="step, logits: differs"):
@@ -114,7 +106,7 @@ def test_generation(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "no speed is reported" not in out
     assert out.count("samples/s") == 1
-    monkeypatch.setattr("benchmarks.gpu_generation._nats", lambda net, classes: torch.ones_like(classes, dtype=torch.float64))
+    monkeypatch.setattr("benchmarks.gpu_model._nats", lambda net, classes: torch.ones_like(classes, dtype=torch.float64))
     gpu.report([case], CPU, 2)
     assert "no speed is reported: generation, 3 streams" in capsys.readouterr().out
 
