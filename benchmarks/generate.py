@@ -1,6 +1,6 @@
 """Samples per second of generation on the CPU.
 
-    python -m benchmarks.generate [--samples N] [--repeats N] [--threads N] [--prompt N] [--plain N] [--preset paper] [--ckpt_path FILE]
+    python -m benchmarks.generate [--samples N] [--repeats N] [--threads N] [--prompt N] [--plain N] [--preset griffin] [--ckpt_path FILE]
 
 Before the timing of a case, the engine is led through samples drawn from the model, and its logits are held against the parallel forward
 pass with weights rounded alike. What weights in fewer bits cost is measured on the same samples: of a trained model where its checkpoint is
@@ -35,7 +35,7 @@ def generate(
     threads: PositiveInt = 2,
     prompt: PositiveInt = 960_000,
     plain: PositiveInt = 300,
-    preset: Preset = "griffin",
+    preset: Preset = "paper",
     ckpt_path: Path | None = None,
 ) -> None:
     """Checks and times a model.

@@ -1,6 +1,6 @@
 """Speed of the model's training on a CPU, and how much longer a step takes without pooling.
 
-    python -m benchmarks.training_speed model [--samples N] [--repeats N] [--preset paper]
+    python -m benchmarks.training_speed model [--samples N] [--repeats N]
     OMP_NUM_THREADS=1 python -m benchmarks.training_speed pooling
 
 Before any timing the case itself is checked: the recurrence against its float64 reference at these sizes, and the model in pieces against
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.timing import benchmark, by_turns, check, header, ratio, show
 from harmonicrnn.models import HarmonicRNN, LevelSpec, sample_nats
-from harmonicrnn.models.presets import Preset
+from harmonicrnn.models.presets import PRESETS
 from harmonicrnn.ops import linear_scan
 from harmonicrnn.ops.reference import linear_scan_reference
 
@@ -26,32 +26,43 @@ SMALL = Path(__file__).parents[1] / "configs/small.yaml"
 UNPOOLED = (LevelSpec(32, 5),)
 
 
-def model(samples: PositiveInt = 16_000, repeats: PositiveInt = 7, preset: Preset = "griffin") -> None:
-    """Forward, and forward + backward, of one clip by the model of configs/sc09.yaml, in float32.
+def model(samples: PositiveInt = 16_000, repeats: PositiveInt = 7) -> None:
+    """Forward, and forward + backward with dropout, of one clip by the model of configs/sc09.yaml, in float32, with each preset's block.
 
     Args:
         samples: Length of the clip.
-        repeats: Timed passes, after one that warms up.
-        preset: The block.
+        repeats: Timed passes of each, by turns, after one that warms up.
     """
-    torch.manual_seed(0)
-    net, classes = HarmonicRNN(preset=preset).eval(), torch.randint(256, (1, samples))
+    classes = torch.randint(256, (1, samples), generator=torch.Generator().manual_seed(0))
     check_recurrence(samples)
-    with torch.no_grad():
-        first, state = net(classes[:, : samples // 3 + 1])
-        pieces = torch.cat([first, net(classes[:, samples // 3 + 1 :], state)[0]], dim=1)
-        check("the model in pieces", [pieces], [net(classes)[0]], 1e-5)
+    cases: dict[str, Callable[[], object]] = {}
+    sizes = []
+    for preset in PRESETS:
+        torch.manual_seed(0)
+        net = HarmonicRNN(preset=preset)
+        check_pieces(net.eval(), classes)
+        sizes.append(f"{preset} {sum(p.numel() for p in net.parameters()):,}")
+        cases[f"{preset}, forward"] = torch.no_grad()(lambda net=net: net.eval()(classes))
+        cases[f"{preset}, forward + backward"] = gradients_of(net, classes)
     header("numba")
-    print(
-        f"model    {sum(p.numel() for p in net.parameters()):,} parameters, {preset}, 1 x {samples:,} samples, float32, {repeats} repeats"
-    )
-    cases = {"forward": torch.no_grad()(lambda: net(classes)), "forward + backward": gradients_of(net, classes)}
-    for name, seconds in by_turns(cases, repeats).items():
-        show(name, [samples / s for s in seconds], "samples/s")
+    print(f"model    parameters: {', '.join(sizes)}; 1 x {samples:,} samples, float32, {repeats} repeats")
+    seconds = by_turns(cases, repeats)
+    for name, values in seconds.items():
+        show(name, [samples / s for s in values], "samples/s")
+    print(f"ratio    {ratio(seconds['griffin, forward + backward'], seconds['paper, forward + backward']):.2f} of griffin's training speed")
+
+
+def check_pieces(net: HarmonicRNN, classes: Tensor) -> None:
+    """Raises UnequalError where the model in two pieces differs from one pass."""
+    third = classes.shape[1] // 3 + 1
+    with torch.no_grad():
+        first, state = net(classes[:, :third])
+        pieces = torch.cat([first, net(classes[:, third:], state)[0]], dim=1)
+        check("the model in pieces", [pieces], [net(classes)[0]], 1e-5)
 
 
 def gradients_of(net: HarmonicRNN, classes: Tensor) -> Callable[[], object]:
-    return lambda: torch.autograd.grad(sample_nats(net(classes)[0], classes).mean(), list(net.parameters()))
+    return lambda: torch.autograd.grad(sample_nats(net.train()(classes)[0], classes).mean(), list(net.parameters()))
 
 
 def check_recurrence(samples: int, units: int = 64) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harmonicrnn.models.init import lecun_, parameter
 from harmonicrnn.models.mixing import MixesTime
 from harmonicrnn.models.presets import Architecture
-from harmonicrnn.models.state import State, after, state_dtype
+from harmonicrnn.models.state import State, after
 from harmonicrnn.ops import Implementation, cg_lru, decay_and_phase
 
 
@@ -66,10 +66,8 @@ class GatedRecurrence(MixesTime):
     def forward(self, x: Tensor, state: RecurrenceState | None = None) -> tuple[Tensor, RecurrenceState]:
         """x and y (B, T, R)."""
         h0, fresh = (None, None) if state is None else (state.h, state.fresh)
-        if not self.unit_first_step:  # then no step is another than the others
-            h0 = x.new_zeros(x.shape[0], x.shape[2], dtype=state_dtype(x)) if h0 is None else h0
-            fresh = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        y, last = cg_lru(x, self._gates(x), self.decay, self.phase, h0, fresh, self.slices, self.scan, self.max_root_slope)
+        how = self.slices, self.scan, self.max_root_slope, self.unit_first_step
+        y, last = cg_lru(x, self._gates(x), self.decay, self.phase, h0, fresh, *how)
         return y, RecurrenceState(last, after(self.fresh_lanes(x, state), x))
 
     def modulus_and_angle(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -56,6 +56,7 @@ def cg_lru(
     slices: Slices | None = None,
     implementation: Implementation = "auto",
     max_root_slope: float = MAX_ROOT_SLOPE,
+    unit_first_step: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The gated recurrence, from gate pre-activations to its output, with gradients for every floating-point argument.
 
@@ -71,6 +72,7 @@ def cg_lru(
         slices: where x is one rank's slice of a longer sequence, which begins with rank 0's h0 and fresh.
         implementation: how to compute it; see `harmonicrnn/ops/implementation.py`.
         max_root_slope: bound of the derivative of sqrt(1 - |a|^2) with respect to 1 - |a|^2.
+        unit_first_step: whether the factor of a fresh lane's first step is 1; else no step is another than the others.
 
     Returns:
         y of shape (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
@@ -79,7 +81,7 @@ def cg_lru(
         ValueError: h0 without fresh or the other way round, widths that do not fit the units, or an implementation that is not available.
     """
     h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
-    if slices is not None and slices.rank > 0:
+    if not unit_first_step or (slices is not None and slices.rank > 0):
         fresh = torch.zeros_like(fresh)
     if choose(implementation, x.device).name == "triton":
         from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru  # here, so that triton is loaded only where it computes
@@ -87,7 +89,7 @@ def cg_lru(
         rates = -C * F.softplus(decay.to(h0.dtype))
         phase = None if phase is None else phase.to(h0.dtype)
         return fused_cg_lru(x, gates, rates, phase, h0, fresh, max_root_slope, slices)
-    a, inputs = _steps(x, gates, decay, phase, fresh, max_root_slope)
+    a, inputs = _steps(x, gates, decay, phase, fresh if unit_first_step else None, max_root_slope)
     if phase is None:
         y, last = linear_scan(a, inputs, h0, slices, implementation)
     else:
@@ -139,14 +141,14 @@ def _begin(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, h0: Te
 
 
 def _steps(
-    x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor, max_slope: float = MAX_ROOT_SLOPE
+    x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor | None, max_slope: float = MAX_ROOT_SLOPE
 ) -> tuple[Tensor, Tensor]:
     """a and the gated input of each step, (B, T, N), complex where there is a phase."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     recurrence_gate, input_gate = gates.to(dtype).chunk(2, dim=-1)
     log_modulus, angle = decay_and_phase(recurrence_gate, decay.to(dtype), None if phase is None else phase.to(dtype))
     factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus), max_slope)
-    if x.shape[1]:
+    if x.shape[1] and fresh is not None:
         first = torch.where(fresh[:, None, None], torch.ones_like(factor[:, :1]), factor[:, :1])
         factor = torch.cat([first, factor[:, 1:]], dim=1)
     gated = factor * torch.sigmoid(input_gate)

@@ -56,25 +56,20 @@ def _mixed(h: Any) -> Any:
     return h ^ (h >> 16)
 
 
-def _row_words(key: int, lanes: Tensor, positions: Tensor, time: int) -> Tensor:
-    """A word for each step, (B, T) int64."""
-    high, low = key >> 32 & WORD, key & WORD
-    lane = _mixed(_mixed(lanes & WORD ^ high) ^ (lanes >> 32 & WORD))[:, None]
-    step = positions[:, None] + torch.arange(time, device=positions.device)
-    return _mixed(_mixed(step & WORD ^ low) ^ _mixed(step >> 32 & WORD ^ lane))
-
-
 def _masked(x: Tensor, dropped: int, key: int, lanes: Tensor, positions: Tensor) -> Tensor:
-    rows, channels = _row_words(key, lanes, positions, x.shape[1]), x.shape[2]
     scale = HALF_WORD / (HALF_WORD - dropped)
     if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and installed("numba"):
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        words = rows.numpy().astype(np.uint32).reshape(-1)
-        _kernel()(x.detach().contiguous().view(-1, channels).numpy(), words, np.uint32(dropped), scale, y.view(-1, channels).numpy())
+        high, low = np.uint32(key >> 32 & WORD), np.uint32(key & WORD)
+        _kernel()(x.detach().contiguous().numpy(), high, low, lanes.numpy(), positions.numpy(), np.uint32(dropped), scale, y.numpy())
         return y
-    half = (channels + 1) // 2
+    high, low = key >> 32 & WORD, key & WORD
+    lane = _mixed(_mixed(lanes & WORD ^ high) ^ (lanes >> 32 & WORD))[:, None]
+    step = positions[:, None] + torch.arange(x.shape[1], device=x.device)
+    rows = _mixed(_mixed(step & WORD ^ low) ^ _mixed(step >> 32 & WORD ^ lane))
+    half = (x.shape[2] + 1) // 2
     words = _mixed(rows[..., None] + torch.arange(half, device=x.device) * GOLDEN & WORD)
-    kept = torch.cat([words & HALF_WORD - 1, words >> 16], dim=-1)[..., :channels] >= dropped
+    kept = torch.cat([words & HALF_WORD - 1, words >> 16], dim=-1)[..., : x.shape[2]] >= dropped
     return torch.where(kept, x * scale, 0)
 
 
@@ -82,29 +77,38 @@ _compiled: list[Any] = []
 
 
 def _kernel() -> Any:
-    """The mask on the CPU as vector code, made at first use."""
+    """The same on the CPU as vector code, made at first use."""
     if not _compiled:
         import numba  # here, so that the compiler is loaded only where it computes
 
+        word, sixteen, thirteen, low_half = np.uint32, np.uint32(16), np.uint32(13), np.uint32(0xFFFF)
+        first, second, golden = np.uint32(FIRST), np.uint32(SECOND), np.uint32(GOLDEN)
+
+        @numba.njit(nogil=True, error_model="numpy", inline="always")
+        def mixed(h: Any) -> Any:
+            h ^= h >> sixteen
+            h = word(h * first)
+            h ^= h >> thirteen
+            h = word(h * second)
+            return h ^ (h >> sixteen)
+
         @numba.njit(nogil=True, error_model="numpy")
-        def masked(x: Any, rows: Any, dropped: Any, scale: Any, y: Any) -> None:
-            channels = x.shape[1]
+        def masked(x: Any, high: Any, low: Any, lanes: Any, positions: Any, dropped: Any, scale: Any, y: Any) -> None:
+            batch, time, channels = x.shape
             half = (channels + 1) // 2
-            first, second, golden = np.uint32(FIRST), np.uint32(SECOND), np.uint32(GOLDEN)
             factor, zero = x.dtype.type(scale), x.dtype.type(0)
             words = np.empty(half, np.uint32)
-            for i in range(len(rows)):
-                for d in range(half):
-                    h = np.uint32(rows[i] + np.uint32(d) * golden)
-                    h ^= h >> np.uint32(16)
-                    h = np.uint32(h * first)
-                    h ^= h >> np.uint32(13)
-                    h = np.uint32(h * second)
-                    words[d] = h ^ (h >> np.uint32(16))
-                for d in range(half):
-                    y[i, d] = x[i, d] * factor if (words[d] & np.uint32(0xFFFF)) >= dropped else zero
-                for d in range(half, channels):
-                    y[i, d] = x[i, d] * factor if (words[d - half] >> np.uint32(16)) >= dropped else zero
+            for b in range(batch):
+                lane = mixed(word(mixed(word(lanes[b]) ^ high) ^ word(lanes[b] >> 32)))
+                for t in range(time):
+                    step = positions[b] + t
+                    row = mixed(word(mixed(word(step) ^ low) ^ mixed(word(step >> 32) ^ lane)))
+                    for d in range(half):
+                        words[d] = mixed(word(row + word(d) * golden))
+                    for d in range(half):
+                        y[b, t, d] = x[b, t, d] * factor if (words[d] & low_half) >= dropped else zero
+                    for d in range(half, channels):
+                        y[b, t, d] = x[b, t, d] * factor if (words[d - half] >> sixteen) >= dropped else zero
 
         _compiled.append(masked)
     return _compiled[0]
