@@ -33,7 +33,7 @@ def benchmark(*functions: Callable[..., None], args: Sequence[str] | None = None
     What cannot be measured, and numbers that do not fit together, are told in a line.
     """
     try:
-        auto_cli(functions[0] if len(functions) == 1 else list(functions), args=None if args is None else list(args))
+        auto_cli(functions[0] if len(functions) == 1 else list(functions), args=None if args is None else list(args), allow_abbrev=False)
     except (UserError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -53,7 +53,7 @@ def split(samples: PositiveInt = 960_000, width: PositiveInt = 16) -> None:
 
 
 def recomputed(samples: PositiveInt = 16_000, preset: Preset = "griffin") -> None:
-    """The model of configs/sc09.yaml with no level, the outermost and all of them recomputed in the backward pass.
+    """The default levels with no level, the outermost and all of them recomputed in the backward pass.
 
     Args:
         samples: Of the waveform.

@@ -40,6 +40,13 @@ class EMA(WeightAveraging):
             averaged.data = averaged.data.to(current.dtype)
 
     @override
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **options: Any) -> None:
+        if getattr(pl_module, "skipped_in_a_row", 0):  # a step that was left out moves nothing
+            self._latest_update_step = trainer.global_step
+            return
+        super().on_train_batch_end(trainer, pl_module, *args, **options)
+
+    @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Nothing yet: the checkpoint of the end must hold the current weights beside the average."""
 

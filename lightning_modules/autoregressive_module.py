@@ -53,6 +53,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.quantiser = Quantiser(net.bits, law)
         self.carried = CarriedStates()
         self.skipped = self.skipped_in_a_row = 0  # steps of the optimiser that were left out
+        self.not_finite = False  # whether a loss of the next step is not
         if init_from is not None:
             checkpoint = read_checkpoint(Path(init_from))
             check_fits(checkpoint, self, Path(init_from))
@@ -102,7 +103,10 @@ class AutoregressiveModule(L.LightningModule, ABC):
         if not mean.isfinite() and self.optimizer.skip_above is None:
             where = "in another rank's share" if nats.isfinite() else first_non_finite(self, batch.classes)
             raise UserError(f"the loss is {mean.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
-        if sums[1] > 0:
+        if not mean.isfinite():
+            self.not_finite = True
+            self.carried.begin_anew("train")  # what the lanes carry may not be finite either
+        elif sums[1] > 0:
             self._log_bits(mean)
         return nats * (ranks / counted).to(nats.dtype)  # gradients are averaged over the ranks
 
@@ -122,10 +126,10 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.log("train/gradient_norm", norm)
 
     def _leave_out(self, norm: Tensor) -> None:
-        """Leaves the step out where the gradient is too long or not finite: ranks, whose gradients are the same, do so together."""
+        """Leaves the step out where its loss is not finite, or its gradient too long or not finite: of all ranks, as both are the same there."""
         limit = self.optimizer.skip_above
         assert limit is not None
-        leave_out = not norm.item() <= limit
+        leave_out, self.not_finite = self.not_finite or not norm.item() <= limit, False
         self.skipped, self.skipped_in_a_row = self.skipped + leave_out, self.skipped_in_a_row + 1 if leave_out else 0
         self.log("train/skipped_steps", float(self.skipped))
         if not leave_out:
@@ -134,8 +138,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
             parameter.grad = None  # which the optimiser passes over
         if self.skipped_in_a_row >= self.optimizer.most_skips:
             raise UserError(
-                f"{self.skipped_in_a_row} steps in a row were left out, up to step {self.global_step}: their gradients' norms are above "
-                f"model.optimizer.skip_above ({limit:g}) or not finite, the last {norm.item():g}. {self._advice()}"
+                f"{self.skipped_in_a_row} steps in a row were left out, up to step {self.global_step}: their losses are not finite, or their "
+                f"gradients' norms above model.optimizer.skip_above ({limit:g}), the last {norm.item():g}. {self._advice()}"
             )
 
     def validation_step(self, batch: Batch) -> Tensor:

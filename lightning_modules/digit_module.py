@@ -63,6 +63,8 @@ class DigitModule(L.LightningModule):
         super().__init__()
         if sample_rate != RATE:
             raise UserError(f"data.sample_rate must be {RATE} for the classifier of digits, got {sample_rate}")
+        if optimizer.skip_above is not None:
+            raise UserError("model.optimizer.skip_above: the classifier of digits leaves out no steps; set it to null")
         self.save_hyperparameters()
         self.optimizer, self.quantiser = optimizer, Quantiser(bits, law)
         self.net = DigitNet(stem, widths, blocks, cardinality, group_width, hidden)

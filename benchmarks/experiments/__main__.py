@@ -22,7 +22,7 @@ from harmonicrnn.errors import UserError
 
 
 def make_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m benchmarks.experiments", description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser = ArgumentParser(prog="python -m benchmarks.experiments", allow_abbrev=False, description=__doc__.split("\n\n", maxsplit=1)[0])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="Name the experiments and their runs.")
     what.add_argument("--run", metavar="NAME", help="Run an experiment, as far as it has not been run, and report on it.")

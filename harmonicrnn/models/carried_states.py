@@ -45,6 +45,11 @@ class CarriedStates:
             state = state.map(lambda _: next(last))
         self._states[stream] = state
 
+    def begin_anew(self, stream: str) -> None:
+        """Make all lanes of a stream fresh: their recordings go on without what was before."""
+        if (state := self._states.get(stream)) is not None:
+            self._states[stream] = state.reset(torch.ones_like(state.fresh))
+
     def to_save(self, gather: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """The training lanes' states, all lanes one after the other; `gather` stacks a tensor (B, ...) of all data ranks."""
         tensors = _tensors(self._states["train"]) if "train" in self._states else []

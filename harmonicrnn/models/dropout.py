@@ -64,7 +64,7 @@ def number_dropouts(net: nn.Module) -> None:
 
 
 def set_dropout_place(net: nn.Module, place: DropoutPlace | None) -> None:
-    """Tell all dropout layers of a model where the next input stands; None lets the model draw a place of its own."""
+    """Tell all dropout layers of a model where the next input stands; None lets HarmonicRNN draw one at random."""
     for layer in net.modules():
         if isinstance(layer, Dropout):
             layer.place = place

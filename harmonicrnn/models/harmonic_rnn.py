@@ -36,9 +36,9 @@ class HarmonicRNN(AutoregressiveNet):
         conv_width: Taps of the causal convolution in front of the recurrence; 0 for none.
         expansion: Inner width of the MLP as a multiple of the level's width.
         groups: Groups of the pooling convolutions; 0 for one a channel.
-        modulus: Lowest and highest |a| at the start, of a step whose gate is open, to the power 1/8.
+        modulus: Lowest and highest |a|^(1/8) at the start, |a| being that of a step whose gate is open.
         phase: Lowest and highest phase at the start, in radians a step.
-        phase_grows: Whether these are multiplied by the samples that make one step of the level.
+        phase_grows: Whether the phase's range is multiplied by the samples that make one step of the level.
         unit_first_step: Whether the first step of a lane takes its input with the factor 1 instead of sqrt(1 - |a|^2).
         max_root_slope: Bound of the derivative of that root.
         dropout: Share of numbers at the end of each residual branch that training drops.

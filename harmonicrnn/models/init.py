@@ -9,23 +9,23 @@ CUT_STD = 0.87962566103423978
 """Standard deviation of a normal variable of deviation 1 that is cut at -2 and 2."""
 
 
-def lecun_(weight: Tensor, fan_in: int, init: Init, variance: float = 1.0) -> Tensor:
-    """Fill with normal numbers of variance `variance` / fan_in; the paper's are cut at twice the deviation of the uncut ones (Flax)."""
-    std = (variance / fan_in) ** 0.5
-    if init == "griffin":
+def lecun_(weight: Tensor, fan_in: int, init: Init, variance: float | None = None) -> Tensor:
+    """Fill with normal numbers of variance `variance` / fan_in; None is 1, for which the paper's are cut at two deviations, as Flax does."""
+    std = ((1.0 if variance is None else variance) / fan_in) ** 0.5
+    if init == "griffin" or variance is not None:
         return nn.init.normal_(weight, std=std)
     std /= CUT_STD
     return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
-def linear(inputs: int, outputs: int, init: Init = "griffin", variance: float = 1.0) -> nn.Linear:
-    """A linear layer with weights of variance `variance` / inputs and bias 0."""
+def linear(inputs: int, outputs: int, init: Init = "griffin", variance: float | None = None) -> nn.Linear:
+    """A linear layer with weights as `lecun_` makes them and bias 0."""
     layer = nn.Linear(inputs, outputs)
     lecun_(layer.weight, inputs, init, variance)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def parameter(shape: tuple[int, ...], fan_in: int, init: Init, variance: float = 1.0) -> nn.Parameter:
+def parameter(shape: tuple[int, ...], fan_in: int, init: Init, variance: float | None = None) -> nn.Parameter:
     """A parameter likewise."""
     return nn.Parameter(lecun_(torch.empty(shape), fan_in, init, variance))

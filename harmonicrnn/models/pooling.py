@@ -44,14 +44,15 @@ class DownPool(nn.Module):
 class UpPool(nn.Module):
     """Transposed convolution: each step of D_in channels becomes p steps of D_out, (B, m, D_in) -> (B, mp, D_out).
 
-    Its weights begin with variance `variance` / (D_in / groups).
+    Its weights begin with variance `variance` / fan-in: D_in / groups, or, as Flax counts it for the paper, p times that.
     """
 
-    def __init__(self, inputs: int, outputs: int, factor: int, groups: int, init: Init = "griffin", variance: float = 1.0) -> None:
+    def __init__(self, inputs: int, outputs: int, factor: int, groups: int, init: Init = "griffin", variance: float | None = None) -> None:
         super().__init__()
         self.factor, self.groups = factor, _groups(inputs, outputs, groups)
-        fan_in = inputs // self.groups
-        self.weight = parameter((self.groups, fan_in, factor * outputs // self.groups), fan_in, init, variance)
+        own = inputs // self.groups
+        fan_in = factor * own if init == "paper" else own
+        self.weight = parameter((self.groups, own, factor * outputs // self.groups), fan_in, init, variance)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import pi
-from typing import Literal
+from typing import Literal, get_args
 
 Recurrence = Literal["complex", "real", "none", "lti", "gru"]
 Norm = Literal["layer", "rms"]
@@ -33,6 +33,9 @@ class Architecture:
     init: Init
 
     def __post_init__(self) -> None:
+        for name, kind in (("embedding", Embedding), ("norm", Norm), ("recurrence", Recurrence), ("init", Init)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)}")
         low, high = self.modulus
         if not 0 < low < high < 1:
             raise ValueError(f"modulus must rise from above 0 to below 1, got {low} to {high}")

@@ -59,8 +59,8 @@ class Pooling:
 
     groups: of the pooling convolutions; 0 for one a channel.
     shift: "tight" (p - 1 steps) or "frame" (p steps).
-    init: "paper" scales a level's output projections, and its up-pooling, by the number of its branches and poolings; "griffin" scales all
-        output projections by the number of blocks in the model.
+    init: "paper" gives the output projections of a level, and its up-pooling, a variance of 1 / (4 depth + 1), 1 / (2 depth) in the centre;
+        "griffin" all output projections one of 2 / blocks.
     blocks: in the model.
     """
 
@@ -127,7 +127,7 @@ class SkipBlock(MixesTime):
         self.pre = Stack([make_block(place) for _ in range(outer.depth)], outer.recompute)
         self.down = DownPool(outer.width, inner.width, outer.factor, pooling.groups, pooling.init)
         self.inner = build_levels(levels[1:], make_block, pooling, pooled * outer.factor)
-        up_variance = variance if pooling.init == "paper" else 1.0
+        up_variance = variance if pooling.init == "paper" else None
         self.up = UpPool(inner.width, outer.width, outer.factor, pooling.groups, pooling.init, up_variance)
         self.post = Stack([make_block(place) for _ in range(outer.depth)], outer.recompute)
 

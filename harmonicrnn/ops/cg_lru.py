@@ -107,12 +107,15 @@ def cg_lru_summary(
     h0: Tensor | None = None,
     fresh: Tensor | None = None,
     implementation: Implementation = "auto",
+    unit_first_step: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """What the steps do to a state, without gradients: the product of their a and the last state from h0, each (B, D), laid out as y.
 
     Arguments and errors are those of `cg_lru`.
     """
     h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
+    if not unit_first_step:
+        fresh = torch.zeros_like(fresh)
     if choose(implementation, x.device).name == "triton":
         from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru_summary
 

@@ -18,12 +18,13 @@ FIRST, SECOND, GOLDEN = 0x85EBCA6B, 0xC2B2AE35, 0x9E3779B9
 HALF_WORD = 1 << 16
 
 
+@torch.compiler.disable  # its key changes at every step, and would be compiled in
 def dropout(x: Tensor, rate: float, key: int, lanes: Tensor, positions: Tensor) -> Tensor:
     """x with a share of its numbers set to 0 and the others divided by the share that is kept.
 
     Args:
         x: (B, T, D).
-        rate: share of numbers that are dropped, in [0, 1), in steps of 2^-16.
+        rate: share of numbers that are dropped, in [0, 1), in steps of 2^-16; at most 1 - 2^-16.
         key: 64 bits that tell masks apart (of seed, step and layer, say).
         lanes: (B,) int64, what each lane holds (a clip's number, say).
         positions: (B,) int64, where in it the first of the T steps stands, at least 0.
@@ -31,7 +32,7 @@ def dropout(x: Tensor, rate: float, key: int, lanes: Tensor, positions: Tensor) 
     Returns:
         (B, T, D) in the dtype of x.
     """
-    y: Tensor = _Dropout.apply(x, round(rate * HALF_WORD), key, lanes, positions)
+    y: Tensor = _Dropout.apply(x, min(round(rate * HALF_WORD), HALF_WORD - 1), key, lanes, positions)
     return y
 
 

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 
+from callbacks import EMA
 from datamodules import Synthetic
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import LevelSpec
@@ -29,10 +30,10 @@ class Faulty(HarmonicModule):
         self.seen.append(self.net.head.weight.detach().clone())
 
 
-def fit(module, steps, ckpt_path=None, **options):
+def fit(module, steps, ckpt_path=None, order="clips", scaling="clip", **options):
     settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(max_steps=steps, accelerator="cpu", limit_val_batches=0, num_sanity_val_steps=0, **settings | options)
-    data = Synthetic(clips=16, sample_rate=4000, bits=4, clip_samples=64, batch_size=2, num_workers=0)
+    data = Synthetic(clips=16, sample_rate=4000, bits=4, clip_samples=64, batch_size=2, num_workers=0, order=order, scaling=scaling)
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     return trainer
 
@@ -49,6 +50,48 @@ def test_a_step_is_left_out_counted_and_logged(factor):
     # Neither moments nor decay moved: what follows is as if the step had not been.
     moments = trainer.optimizers[0].state[module.net.head.weight]
     assert moments["step"] == 4
+
+
+def test_a_loss_that_is_not_finite_is_left_out_whatever_its_gradient():
+    """As where a class that came had no probability left."""
+
+    class Infinite(Faulty):
+        def _nats(self, batch, stream):
+            nats = HarmonicModule._nats(self, batch, stream)
+            return nats + torch.inf if self.global_step == 2 else nats
+
+    module = Infinite({})
+    fit(module, 4)
+    assert torch.equal(module.seen[1], module.seen[2])
+    assert not torch.equal(module.seen[2], module.seen[3])
+    assert module.skipped == 1
+
+
+def test_the_average_does_not_move_with_a_step_that_is_left_out():
+    averages = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            (ema,) = (callback for callback in trainer.callbacks if isinstance(callback, EMA))
+            averages.append(ema._average_model.module.net.head.weight.detach().clone())
+
+    fit(Faulty({2: torch.nan}), 4, callbacks=[EMA(0.9), Watch()])
+    assert [not torch.equal(a, b) for a, b in zip(averages, averages[1:], strict=False)] == [True, False, True]
+
+
+def test_lanes_begin_anew_after_a_loss_that_is_not_finite():
+    """What they carry would make every step after it not finite."""
+
+    class Poisoned(Faulty):
+        def _nats(self, batch, stream):
+            nats = super()._nats(batch, stream)
+            if self.global_step == 1:
+                self.carried._states[stream] = self.carried._states[stream].map(lambda t: t * torch.nan if t.is_floating_point() else t)
+            return nats
+
+    module = Poisoned({1: torch.nan})
+    fit(module, 5, order="sequential", scaling="none")
+    assert (module.skipped, module.skipped_in_a_row) == (1, 0)
 
 
 def test_too_many_in_a_row_end_the_run():

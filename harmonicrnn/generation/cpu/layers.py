@@ -2,7 +2,7 @@
 
 A worker is one thread with the lanes and the rows of the weights that are its share. It walks through a table of operations, one row each,
 whose columns are named below; addresses in it lead to weights, states and room to work in, all made beforehand. Where several workers share
-each layer (a team), each holds x of its own; they exchange their parts of what is added to x, and meet twice in each block. A row of the
+each layer (a team), each holds x of its own; they exchange their parts of what is added to x, and meet twice in each block, three times in one with a projection. A row of the
 convolution that several of them need is computed by each: that is less work than to wait for one another.
 """
 
@@ -162,7 +162,7 @@ def _panels(tag: Any, kind: Any, products: Any, number: Any, x: Any, start: Any,
     while i < count:
         size, first = group_size(count - i), i * PANEL
         start_w, lane = first * k, 0
-        # As `weights._grouped` lays them out.
+        # As `packed_weights._grouped` lays them out.
         ldw, ldp = (PANEL, k * PANEL) if products[number, PRODUCT_STORED] == FULL else (size * PANEL, PANEL)
         while lane + TOGETHER <= lanes:
             for column in range(size):

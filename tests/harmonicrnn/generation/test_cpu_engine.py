@@ -138,8 +138,9 @@ def test_lanes_that_are_reset_begin_anew():
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 1e-3)])
-def test_weights_in_fewer_bits_are_the_rounded_ones(stored, width, limit, threads):
-    net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32)
+@pytest.mark.parametrize("changes", [{}, PAPER | {"heads": 8}], ids=["griffin", "paper"])
+def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limit, threads):
+    net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32, **changes)
     rounded_net, classes = as_stored(net, stored), make_classes(5, 500)
     # With int8 the inputs of products are rounded too, to 16 bits.
     assert max(follow(CPUEngine(net, stored, threads), rounded_net, classes, 161)) < limit

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.engine import PlainEngine
 from harmonicrnn.generation.graph_engine import GraphEngine
-from harmonicrnn.models import set_slices
+from harmonicrnn.models import HarmonicRNN, set_slices
 from harmonicrnn.parallel import simulated_groups
-from tests.harmonicrnn.models.authors import authors_model, authors_results
+from tests.harmonicrnn.models.authors import LEVELS, authors_model, authors_results
 from tests.helpers import relative_error
 
 LIMIT = 1e-5
@@ -27,6 +27,22 @@ def net():
 
 def bits(logits, classes):
     return F.cross_entropy(logits.flatten(0, 1), classes.flatten()).item() / math.log(2)
+
+
+def test_initial_weights_are_spread_as_theirs(net):
+    """Of each kind of weight the deviation, and whether it is cut: their fixture holds untrained weights."""
+    torch.manual_seed(0)
+    ours = HarmonicRNN(LEVELS, heads=4)
+    kinds = ("gate.weight", "output.weight", "layer.input.weight", "projection.weight", "gate_weight", "gate_bias", "down.weight", "up.weight")
+
+    def values(model, kind):
+        parts = [p.detach() * (p[0].numel() ** 0.5 if p.dim() > 1 else 1) for name, p in model.named_parameters() if name.endswith(kind)]
+        return torch.cat([part.flatten() for part in parts])
+
+    for kind in kinds:
+        mine, theirs = values(ours, kind), values(net, kind)
+        assert mine.std().item() == pytest.approx(theirs.std().item(), rel=0.15), kind
+        assert mine.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.35), kind
 
 
 @torch.no_grad()
@@ -58,19 +74,23 @@ def test_steps_of_the_compiled_engine(net, threads, begin):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("begin", [0, 7])
 @pytest.mark.parametrize("kind", [PlainEngine, GraphEngine])
-def test_what_the_other_engines_draw_has_the_likelihood_of_the_authors_model(net, kind):
-    """Greedy draws from the middle of a window; the class of the highest of their logits is drawn first."""
-    classes, expected, _ = authors_results()
-    _, state = net(classes[:, :20])
+def test_steps_of_the_other_engines(net, kind, begin):
+    """Led to the authors' classes: each is drawn with a number in the middle of its part of the authors' distribution."""
+    classes, expected, loss = authors_results()
+    first, state = net(classes[:, :begin])
+    log_p = expected.double().log_softmax(dim=-1)
+    chosen = -log_p.gather(2, classes[..., None])[..., 0]
+    p = log_p.exp()
+    middle = (p.cumsum(dim=-1) - p / 2).gather(2, classes[..., None])[..., 0]
     engine = kind(net)
     engine.start(state)
-    drawn, nats = engine.draw(torch.zeros(2, 14, dtype=torch.float64), 0.0, 1.0)
-    assert torch.equal(drawn[:, 0], expected[:, 20].argmax(dim=-1))
-    assert relative_error(nats[:, 0], -expected[:, 20].double().log_softmax(dim=-1).amax(dim=-1)) < LIMIT
-    logits, _ = net(torch.cat([classes[:, :20], drawn], dim=1))
-    chosen = -logits[:, 20:].double().log_softmax(dim=-1).gather(2, drawn[..., None])[..., 0]
-    assert relative_error(nats, chosen) < LIMIT
+    drawn, nats = engine.draw(middle[:, begin:], 1.0, 1.0)
+    assert torch.equal(drawn, classes[:, begin:])
+    assert relative_error(nats, chosen[:, begin:]) < LIMIT
+    if begin == 0:
+        assert abs(nats.mean().item() / math.log(2) - loss) < BITS
 
 
 @torch.no_grad()

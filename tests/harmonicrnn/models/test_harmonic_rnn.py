@@ -239,6 +239,8 @@ def cut_skip(level, monkeypatch):
         ({"conv_width": 0, "recurrence": "none"}, "at least 1 without a recurrence"),
         ({"modulus": (0.9, 1.0)}, "modulus must rise from above 0 to below 1"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"norm": "batch"}, "norm must be one of layer, rms, got batch"),
+        ({"init": "zeros"}, "init must be one of paper, griffin, got zeros"),
         ({"preset": "mamba"}, "preset must be one of paper, griffin"),
         ({"expansion": 0}, "expansion must be at least 1"),
     ],

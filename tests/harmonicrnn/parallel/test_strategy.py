@@ -119,7 +119,7 @@ def measure_on_a_rank(folder, context, data):
     return measure(folder, context, **data)
 
 
-@pytest.mark.parametrize(("case", "sgd"), [("sequential", True), ("complex", True), ("sequential", False)])
+@pytest.mark.parametrize(("case", "sgd"), [("sequential", True), ("paper, sequential", True), ("complex", True), ("sequential", False)])
 def test_a_run_goes_on_on_any_mesh(ranks, folder, tmp_path, case, sgd):
     """From a checkpoint of one mesh on others, states that lanes carry included, as one process, and as one that never stopped."""
     options = FLOAT64[case] | {"max_steps": 2 * STEPS, "sgd": sgd}
