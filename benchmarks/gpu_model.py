@@ -46,8 +46,8 @@ STEPS = (
 
 
 def training(step: Step, device: torch.device, repeats: int, levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS) -> float:
-    """Forward, backward and AdamW, without dropout, whose median seconds it returns; before it, gradients at a small size in float32 and bf16-mixed, and
-    logits and loss of the very case."""
+    """Forward, backward and AdamW, without dropout, whose median seconds it returns; before it, gradients at a small size in float32 and
+    bf16-mixed, and logits and loss of the very case."""
     torch.manual_seed(0)
     net = HarmonicRNN(tuple(replace(level, recompute=step.recompute) for level in levels), preset=PRESET, dropout=0.0).to(device)
     classes = torch.randint(2**net.bits, (step.batch, step.samples), device=device)

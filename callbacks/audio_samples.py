@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from callbacks.run_directory import run_directory
+from callbacks.run_record import run_directory
 from harmonicrnn.audio import write_wav
 from harmonicrnn.evaluation.figures import mel_figure, waveform_figure
 from harmonicrnn.generation import Engine, generate, make_engine

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from callbacks.run_directory import run_directory
+from callbacks.run_record import run_directory
 from datamodules import AudioDataModule
 from harmonicrnn.evaluation.clip_sets import SplitClips
 from harmonicrnn.evaluation.distance import measure_distance, reference_gaussian

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
-from callbacks.run_directory import run_directory
+from callbacks.run_record import run_directory
 from harmonicrnn.audio.dataset import Batch
 from harmonicrnn.evaluation.figures import position_figure
 from harmonicrnn.files import replacing

@@ -1,13 +1,13 @@
 """What it takes to know later what a run was."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from callbacks.run_directory import run_directory
 from harmonicrnn.checkpoints import FORMAT, KEY
 from harmonicrnn.files import replacing
 from harmonicrnn.provenance import provenance
@@ -36,3 +36,14 @@ class RunRecord(Callback):
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = self.record
+
+
+def run_directory(trainer: L.Trainer) -> Path:
+    """The run's folder: the one being written in training, else the one that the evaluated checkpoint lies in.
+
+    For the first rank alone, and without the others' help: Lightning's own `trainer.log_dir` waits for all of them.
+    """
+    if trainer.state.fn != "fit" and trainer.ckpt_path:
+        checkpoint = Path(trainer.ckpt_path).resolve()
+        return checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return Path(trainer.loggers[0].log_dir if trainer.loggers and trainer.loggers[0].log_dir else trainer.default_root_dir)

@@ -73,6 +73,6 @@ def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
 
 def explain(error: BaseException) -> str | None:
     """What to tell of a machine that gave out; None of any other error."""
-    from cli.shortage import shortage
+    from cli.out_of_memory import shortage
 
     return shortage(error)

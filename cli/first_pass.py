@@ -1,5 +1,6 @@
 """The first of two passes over a command line: whose config the defaults of the second come from, which checks what is given."""
 
+import glob
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harmonicrnn.errors import UserError
 
+BASE = Path(__file__).parents[1] / "configs" / "base.yaml"
 LOGS, LOGGER = "logs", "trainer.logger.init_args."
 CHECKPOINT = "A checkpoint, or best or last of the newest run."
 TRAINING = ("trainer", "model", "data", "samples", "fad", "ema", "checkpoint", "seed_everything", "weights_only", "verbose")
@@ -77,3 +79,8 @@ def keys_of(path: str, keys: Sequence[str]) -> dict[str, Any]:
         with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
             found[key] = OmegaConf.select(config, key)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def default_configs(*own: Path | str) -> list[str]:
+    """Config files as the parser takes its defaults, as patterns for names, the later ones over those before them: the base, then `own`."""
+    return [glob.escape(str(path)) for path in (BASE, *own)]

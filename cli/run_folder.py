@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from datamodules.sole_process import sole_process
+from datamodules.process_lock import sole_process
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import check_writable
 from harmonicrnn.runs import CHECKPOINTS

@@ -35,8 +35,7 @@ from callbacks import (
     WholeCheckpointIO,
 )
 from cli.data_options import innermost
-from cli.default_configs import BASE, default_configs
-from cli.first_pass import LOGS, keys_of, log_folder, names_a_module
+from cli.first_pass import BASE, LOGS, default_configs, keys_of, log_folder, names_a_module
 from cli.first_rank import on_first_rank
 from cli.run_folder import new_folder, sole_writer
 from datamodules import AudioDataModule

@@ -21,7 +21,7 @@ from rich import progress
 
 from datamodules.archives import unpack
 from datamodules.audio_datamodule import AudioDataModule
-from datamodules.sole_process import sole_process
+from datamodules.process_lock import sole_process
 from harmonicrnn.errors import UserError
 
 HUB = "hf://datasets/"

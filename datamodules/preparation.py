@@ -24,7 +24,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from rich.progress import track
 
 from datamodules.manifest import BLOCK, FORMAT, Entry, entry_line, manifest_lines, read_manifest
-from datamodules.sole_process import sole_process
+from datamodules.process_lock import sole_process
 from harmonicrnn.audio import stream_mono
 from harmonicrnn.audio.reading import probe
 from harmonicrnn.errors import UserError

@@ -126,7 +126,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.log("train/gradient_norm", norm)
 
     def _leave_out(self, norm: Tensor) -> None:
-        """Leaves the step out where its loss is not finite, or its gradient too long or not finite: of all ranks, as both are the same there."""
+        """Leaves the step out where its loss or gradient is not finite, or its gradient too long: both are the same on all ranks."""
         limit = self.optimizer.skip_above
         assert limit is not None
         leave_out, self.not_finite = self.not_finite or not norm.item() <= limit, False
@@ -138,8 +138,9 @@ class AutoregressiveModule(L.LightningModule, ABC):
             parameter.grad = None  # which the optimiser passes over
         if self.skipped_in_a_row >= self.optimizer.most_skips:
             raise UserError(
-                f"{self.skipped_in_a_row} steps in a row were left out, up to step {self.global_step}: their losses are not finite, or their "
-                f"gradients' norms above model.optimizer.skip_above ({limit:g}), the last {norm.item():g}. {self._advice()}"
+                f"{self.skipped_in_a_row} steps in a row were left out, up to step {self.global_step}: their losses are not "
+                f"finite, or their gradients' norms above model.optimizer.skip_above ({limit:g}), the last {norm.item():g}. "
+                f"{self._advice()}"
             )
 
     def validation_step(self, batch: Batch) -> Tensor:

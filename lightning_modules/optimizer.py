@@ -24,8 +24,8 @@ class OptimizerConfig:
         warmup: Share of all steps over which the rate rises linearly to its peak.
         warmup_steps: Steps instead of a share; null for the share.
         schedule: After the warm-up: "cosine" to zero, or "constant".
-        skip_above: Norm of the gradient (of all ranks, before clipping) above which a step is left out, as is one whose loss is not finite; null stops the run at a loss or
-            gradient that is not finite, and leaves out nothing.
+        skip_above: Norm of the gradient (of all ranks, before clipping) above which a step is left out, as is one whose loss is not finite;
+            null stops the run at a loss or gradient that is not finite, and leaves out nothing.
         most_skips: Steps left out one after the other that end the run.
     """
 

@@ -18,8 +18,8 @@ from harmonicrnn.evaluation.clip_sets import ClipSetInfo, FolderClips, SplitClip
 from harmonicrnn.evaluation.digit_classifier import DigitClassifier
 from harmonicrnn.evaluation.digit_evaluation import MEASURES, accuracy_of, score, too_few, training_reference, why_not_published
 from harmonicrnn.evaluation.distance import Distance, measure_distance, reference_gaussian
-from harmonicrnn.evaluation.drawing import Model, ModelClips, draw_clips
 from harmonicrnn.evaluation.examples import ExampleGroup, choose_prompts, folder_examples, split_examples
+from harmonicrnn.evaluation.generated_clips import Model, ModelClips, draw_clips
 from harmonicrnn.evaluation.likelihood import measure_likelihood
 from harmonicrnn.evaluation.published import COMPARED, REFERENCE, published_rows
 from harmonicrnn.evaluation.records import (

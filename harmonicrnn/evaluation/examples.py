@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harmonicrnn.audio.dataset import Dataset, Split
-from harmonicrnn.evaluation.drawing import ModelClips
+from harmonicrnn.evaluation.generated_clips import ModelClips
 
 
 @dataclass(frozen=True)

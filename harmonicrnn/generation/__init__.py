@@ -1,7 +1,6 @@
 """Sampling from a model with carried state."""
 
-from harmonicrnn.generation.engine import Engine, PlainEngine
-from harmonicrnn.generation.engine_choice import make_engine
+from harmonicrnn.generation.engine import Engine, PlainEngine, make_engine
 from harmonicrnn.generation.sampler import generate
 
 __all__ = ["Engine", "PlainEngine", "generate", "make_engine"]

@@ -91,6 +91,22 @@ class PlainEngine:
         return drawn.cpu(), nats.cpu()
 
 
+def make_engine(net: AutoregressiveNet) -> Engine:
+    """Compiled code for models on the CPU, graphs on a GPU, the plain one elsewhere and for models whose layers those do not know."""
+    device = next(net.parameters()).device.type
+    if not knows_layers(net):
+        return PlainEngine(net)
+    if device == "cpu":
+        from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
+
+        return CPUEngine(net)
+    if device == "cuda":
+        from harmonicrnn.generation.graph_engine import GraphEngine
+
+        return GraphEngine(net)
+    return PlainEngine(net)
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """A single step is too little work to share: waiting for one another costs threads more than they gain."""

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from harmonicrnn.errors import UserError
-from harmonicrnn.generation.engine import Engine
-from harmonicrnn.generation.engine_choice import make_engine
+from harmonicrnn.generation.engine import Engine, make_engine
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 
 CHUNK = 256  # samples drawn at a time, or somewhat more in whole periods of the engine: what is heard, written and held at once

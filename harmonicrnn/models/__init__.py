@@ -15,9 +15,9 @@ from harmonicrnn.models.diagonal import DiagonalRecurrence
 from harmonicrnn.models.dropout import DropoutPlace, set_dropout_place
 from harmonicrnn.models.harmonic_rnn import HarmonicRNN
 from harmonicrnn.models.mixing import MixesTime, set_slices, undivided
-from harmonicrnn.models.nats import sample_nats
 from harmonicrnn.models.pooling import DownPool, UpPool
 from harmonicrnn.models.recurrence import GatedRecurrence
+from harmonicrnn.models.sample_likelihood import sample_nats
 from harmonicrnn.models.skip_block import LevelSpec, SkipBlock
 from harmonicrnn.models.state import State
 from harmonicrnn.models.wavenet import WaveNet

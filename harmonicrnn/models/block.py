@@ -20,7 +20,7 @@ from harmonicrnn.models.conv import CausalConv, ConvState
 from harmonicrnn.models.diagonal import DiagonalRecurrence
 from harmonicrnn.models.dropout import Dropout, at_place
 from harmonicrnn.models.gru import GRURecurrence
-from harmonicrnn.models.init import linear
+from harmonicrnn.models.initialisation import linear
 from harmonicrnn.models.presets import Architecture, Norm
 from harmonicrnn.models.recurrence import GatedRecurrence
 from harmonicrnn.models.state import State

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harmonicrnn.models.init import linear
+from harmonicrnn.models.initialisation import linear
 from harmonicrnn.models.presets import Embedding
 
 

@@ -11,7 +11,7 @@ from harmonicrnn.models.autoregressive_net import AutoregressiveNet
 from harmonicrnn.models.block import ResidualBlock, make_norm
 from harmonicrnn.models.dropout import any_place, at_place, number_dropouts
 from harmonicrnn.models.embedding import ClassEmbedding
-from harmonicrnn.models.init import linear
+from harmonicrnn.models.initialisation import linear
 from harmonicrnn.models.presets import PRESETS, Embedding, Init, Norm, Preset, Recurrence
 from harmonicrnn.models.skip_block import LevelSpec, Pooling, Shift, build_levels, check_levels
 from harmonicrnn.models.state import State

@@ -7,7 +7,7 @@ conv_transpose1d.
 import torch
 from torch import Tensor, nn
 
-from harmonicrnn.models.init import parameter
+from harmonicrnn.models.initialisation import parameter
 from harmonicrnn.models.presets import Init
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harmonicrnn.models.init import lecun_, parameter
+from harmonicrnn.models.initialisation import lecun_, parameter
 from harmonicrnn.models.mixing import MixesTime
 from harmonicrnn.models.presets import Architecture
 from harmonicrnn.models.state import State, after

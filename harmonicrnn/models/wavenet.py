@@ -9,7 +9,7 @@ from harmonicrnn.models.autoregressive_net import AutoregressiveNet
 from harmonicrnn.models.block import StackState
 from harmonicrnn.models.conv import ConvState
 from harmonicrnn.models.embedding import ClassEmbedding
-from harmonicrnn.models.init import linear
+from harmonicrnn.models.initialisation import linear
 from harmonicrnn.models.mixing import MixesTime
 from harmonicrnn.models.state import State, after, state_dtype
 

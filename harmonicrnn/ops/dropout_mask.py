@@ -61,16 +61,16 @@ def _masked(x: Tensor, dropped: int, key: int, lanes: Tensor, positions: Tensor)
     scale = HALF_WORD / (HALF_WORD - dropped)
     if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and installed("numba"):
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        high, low = np.uint32(key >> 32 & WORD), np.uint32(key & WORD)
-        _kernel()(x.detach().contiguous().numpy(), high, low, lanes.numpy(), positions.numpy(), np.uint32(dropped), scale, y.numpy())
+        words = np.uint32(key >> 32 & WORD), np.uint32(key & WORD)
+        _kernel()(x.detach().contiguous().numpy(), *words, lanes.numpy(), positions.numpy(), np.uint32(dropped), scale, y.numpy())
         return y
     high, low = key >> 32 & WORD, key & WORD
     lane = _mixed(_mixed(lanes & WORD ^ high) ^ (lanes >> 32 & WORD))[:, None]
     step = positions[:, None] + torch.arange(x.shape[1], device=x.device)
     rows = _mixed(_mixed(step & WORD ^ low) ^ _mixed(step >> 32 & WORD ^ lane))
     half = (x.shape[2] + 1) // 2
-    words = _mixed(rows[..., None] + torch.arange(half, device=x.device) * GOLDEN & WORD)
-    kept = torch.cat([words & HALF_WORD - 1, words >> 16], dim=-1)[..., : x.shape[2]] >= dropped
+    hashed = _mixed(rows[..., None] + torch.arange(half, device=x.device) * GOLDEN & WORD)
+    kept = torch.cat([hashed & HALF_WORD - 1, hashed >> 16], dim=-1)[..., : x.shape[2]] >= dropped
     return torch.where(kept, x * scale, 0)
 
 

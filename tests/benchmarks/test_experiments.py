@@ -8,11 +8,12 @@ import pytest
 
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments import __main__ as program
-from benchmarks.experiments.comparisons import CONFIG, COUNTS
+from benchmarks.experiments.comparisons import CONFIG, COUNTS, ablations, baselines, rates
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.report import made_by, spread, table
 from benchmarks.experiments.results import CODE, Result, config_hash, read, write
+from benchmarks.experiments.runner import Runner
 from harmonicrnn.generation.engine import PlainEngine
 from tests.audio_files import make_folder
 
@@ -76,7 +77,7 @@ def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, 
 
 def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     """Four steps, one of them after a signal."""
-    stop = {"trainer.callbacks": [{"class_path": "tests.cli.signalled.SignalAt", "init_args": {"step": 2}}]}
+    stop = {"trainer.callbacks": [{"class_path": "tests.cli.run_callbacks.SignalAt", "init_args": {"step": 2}}]}
     assert run(make_run(**stop)) == 2
     assert "a_seed0: fit: asked to stop; the same command goes on from there" in capsys.readouterr().err
     assert not results(tmp_path)
@@ -247,3 +248,24 @@ def test_the_trial_of_every_experiment(name, tmp_path, monkeypatch):
     experiment = EXPERIMENTS[name]()
     table = Path(f"logs/experiments/{name}_quick/README.md").read_text()
     assert table.count("\n| ") == 1 + len(experiment.trial or experiment.runs)
+
+
+@pytest.mark.parametrize("build", [ablations, rates, baselines])
+def test_every_run_sees_the_same_clips_and_as_many(build):
+    """Those of one config; but for the one that is given equal time instead."""
+    experiment = build()
+    assert {run.config for run in experiment.runs} == {CONFIG}
+    shorter = [run.name for run in experiment.runs if any(key.startswith(("data.", "trainer.")) for key in run.settings)]
+    assert shorter == (["unpooled_time"] if build is ablations else [])
+    assert experiment.seeds == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("build", [ablations, rates, baselines])
+def test_a_trial_of_four_steps(build, tmp_path):
+    """Up to fifteen trainings."""
+    experiment = build()
+    results = Runner(experiment, tmp_path, "cpu", quick=True).run(1)
+    assert len(results) == len(experiment.runs)
+    assert {(result.steps, len(result.validation)) for result in results} == {(4, 2)}

@@ -28,7 +28,7 @@ def at_repeat(net, data, motif_from, state_cut=False):
 def test_only_a_recurrence_whose_state_is_not_cut_tells_motifs_apart(levels, recurrence):
     """Logits of a repeat that do not depend on its motif are of 3 bits a sample at the least, by the motif's entropy."""
     torch.manual_seed(0)
-    net = HarmonicRNN([LevelSpec(**level) for level in levels], bits=4, recurrence=recurrence, heads=4).double()
+    net = HarmonicRNN([LevelSpec(**level) for level in levels], preset="griffin", bits=4, recurrence=recurrence, heads=4).double()
     data = Memory(distance=K, grid=16, pairs=1)
     with torch.no_grad():
         own, others = (at_repeat(net, data, i) for i in (0, 1))

@@ -209,7 +209,7 @@ def test_a_bad_file_of_the_test_split_is_found_before_training(run, folder, caps
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(run, folder, capsys):
-    poison = "--trainer.callbacks+=tests.cli.poison.PoisonAt"
+    poison = "--trainer.callbacks+=tests.cli.run_callbacks.PoisonAt"
     expect_error(run, capsys, f"{FIT} {poison}", "loss is nan at step 3", "net.levels.pre.blocks.0.mlp", "lower model.optimizer.lr")
     kept = torch.load(folder / "logs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
     assert kept["global_step"] == 2
@@ -218,7 +218,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
 
 
 def test_a_gradient_that_is_not_a_number_stops_the_run(run, capsys):
-    poison = "--trainer.callbacks+=tests.cli.poison.PoisonGradientAt"
+    poison = "--trainer.callbacks+=tests.cli.run_callbacks.PoisonGradientAt"
     expect_error(run, capsys, f"{FIT} {poison}", "gradient is not finite at step 3", "net.head.weight")
 
 

@@ -99,7 +99,7 @@ def test_bad_data_ends_all_tasks_of_a_job(folder):
 def test_a_rank_at_fault_is_named_under_lightnings_own_launcher(folder, fault):
     """Which kills the others, within 5 s, once one has failed. Programs that import everything take their time, and so does the timeout,
     which their start has to keep too."""
-    at = f"--trainer.callbacks+=tests.cli.faulty.FaultAt --trainer.callbacks.fault={fault}"
+    at = f"--trainer.callbacks+=tests.cli.run_callbacks.FaultAt --trainer.callbacks.fault={fault}"
     # Without what the first rank alone does at validations, which the other would wait for.
     plain = "--samples.sample_seconds 0 --trainer.val_check_interval 4 --trainer.num_sanity_val_steps 0 --trainer.max_steps 4"
     ended = as_program(folder, f"{FIT} {plain} --trainer.strategy.timeout 0:01:00 {at} --trainer.devices 2", timeout=300)

@@ -18,7 +18,7 @@ FEW, MANY = 3, 100
 STEPS = 40
 # A checkpoint after every step, so that many kills fall into the writing of one.
 FIT = f"fit --config tiny.yaml --trainer.max_steps {STEPS} --trainer.val_check_interval 6 --checkpoint.minutes 1e-9 --ema.decay 0.9"
-FIT += " --samples.sample_seconds 0 --trainer.callbacks+=tests.cli.record.Record --ckpt_path last"
+FIT += " --samples.sample_seconds 0 --trainer.callbacks+=tests.cli.run_callbacks.Record --ckpt_path last"
 
 
 def records(folder):

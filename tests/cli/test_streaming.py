@@ -37,7 +37,7 @@ def losses(path):
 
 
 def fit(extra=""):
-    return main(f"fit --config stream.yaml --trainer.callbacks+=tests.cli.record.Record {extra}".split())
+    return main(f"fit --config stream.yaml --trainer.callbacks+=tests.cli.run_callbacks.Record {extra}".split())
 
 
 def whole_file_bits(folder, checkpoint, split):
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, order, stop):
     assert len(whole) == 12
     (recordings / "record_0.jsonl").unlink()
     with pytest.raises(RuntimeError, match="killed"):
-        fit(f"{common} --trainer.callbacks+=tests.cli.record.Kill --trainer.callbacks.step={stop}")
+        fit(f"{common} --trainer.callbacks+=tests.cli.run_callbacks.Kill --trainer.callbacks.step={stop}")
     assert losses(recordings / "record_0.jsonl") == whole[:stop]
     workers = 1 if stop == 3 else 0
     assert fit(f"{common} --ckpt_path last --data.num_workers {workers}") == 0
@@ -124,10 +124,10 @@ def test_a_killed_run_goes_on_with_more_ranks(recordings):
     whole = losses(recordings / "record_0.jsonl")
     (recordings / "record_0.jsonl").unlink()
     with pytest.raises(RuntimeError, match="killed"):
-        fit(f"{common} --trainer.callbacks+=tests.cli.record.Kill --trainer.callbacks.step=3")
+        fit(f"{common} --trainer.callbacks+=tests.cli.run_callbacks.Kill --trainer.callbacks.step=3")
     (recordings / "record_0.jsonl").unlink()
     ranks = "--trainer.devices 2 --trainer.accelerator cpu --trainer.strategy ddp"
-    record = "--trainer.callbacks+=tests.cli.record.Record"
+    record = "--trainer.callbacks+=tests.cli.run_callbacks.Record"
     process = as_program(recordings, f"fit --config stream.yaml {record} {common} {ranks} --ckpt_path last")
     assert process.returncode == 0, process.stderr
     parts = [losses(recordings / f"record_{rank}.jsonl") for rank in range(2)]

@@ -87,7 +87,7 @@ def test_a_continued_run_stays_in_its_folder_and_ends_as_if_it_had_not_stopped(r
     settings = "--ema.decay 0.9"
     assert run(f"{FIT} {settings}") == 0
     whole = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
-    assert run(f"{FIT} {settings} --trainer.callbacks+=tests.cli.stop.StopAt") == 0
+    assert run(f"{FIT} {settings} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
     half = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
     assert torch.load(half, weights_only=True)["global_step"] == 2
     assert run(f"{FIT} {settings} --ckpt_path last") == 0
@@ -102,7 +102,7 @@ def test_a_continued_run_stays_in_its_folder_and_ends_as_if_it_had_not_stopped(r
 @pytest.mark.parametrize("spelling", ["last", "{folder}/logs/tiny/version_0/checkpoints/last.ckpt"])
 def test_the_best_of_a_continued_run_is_the_best_of_all_of_it(run, folder, monkeypatch, spelling):
     """The second half gets a rate that ruins the weights: best.ckpt stays that of the first."""
-    assert run(f"{FIT} --trainer.callbacks+=tests.cli.stop.StopAt") == 0
+    assert run(f"{FIT} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
     best = folder / "logs/tiny/version_0/checkpoints/best.ckpt"
     monkeypatch.setattr("lightning_modules.optimizer.rate_factor", lambda *_: 1e3)
     assert run(f"{FIT} --ckpt_path {spelling.format(folder=folder)}") == 0
@@ -113,7 +113,7 @@ def test_the_best_of_a_continued_run_is_the_best_of_all_of_it(run, folder, monke
 def test_killed_between_its_first_two_checkpoints_a_run_goes_on_from_the_one(run, folder):
     assert run(FIT) == 0
     whole = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
-    assert run(f"{FIT} --trainer.callbacks+=tests.cli.stop.StopAt") == 0
+    assert run(f"{FIT} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
     half = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
     half.unlink()
     assert run(f"{FIT} --ckpt_path last") == 0

@@ -1,6 +1,7 @@
 """Steps whose gradient is too long, or whose loss is not finite, are left out, counted and, where there are too many, end the run."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import lightning as L
 import pytest
@@ -42,7 +43,7 @@ def fit(module, steps, ckpt_path=None, order="clips", scaling="clip", **options)
 def test_a_step_is_left_out_counted_and_logged(factor):
     module = Faulty({2: factor})
     trainer = fit(module, 5)
-    changed = [not torch.equal(a, b) for a, b in zip(module.seen, module.seen[1:], strict=False)]
+    changed = [not torch.equal(a, b) for a, b in pairwise(module.seen)]
     assert changed == [True, False, True, True]
     assert trainer.callback_metrics["train/skipped_steps"] == 1
     assert (module.skipped, module.skipped_in_a_row) == (1, 0)
@@ -76,7 +77,7 @@ def test_the_average_does_not_move_with_a_step_that_is_left_out():
             averages.append(ema._average_model.module.net.head.weight.detach().clone())
 
     fit(Faulty({2: torch.nan}), 4, callbacks=[EMA(0.9), Watch()])
-    assert [not torch.equal(a, b) for a, b in zip(averages, averages[1:], strict=False)] == [True, False, True]
+    assert [not torch.equal(a, b) for a, b in pairwise(averages)] == [True, False, True]
 
 
 def test_lanes_begin_anew_after_a_loss_that_is_not_finite():

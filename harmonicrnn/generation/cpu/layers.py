@@ -2,8 +2,10 @@
 
 A worker is one thread with the lanes and the rows of the weights that are its share. It walks through a table of operations, one row each,
 whose columns are named below; addresses in it lead to weights, states and room to work in, all made beforehand. Where several workers share
-each layer (a team), each holds x of its own; they exchange their parts of what is added to x, and meet twice in each block, three times in one with a projection. A row of the
-convolution that several of them need is computed by each: that is less work than to wait for one another.
+each layer (a team), each holds x of its own; they exchange their parts of what is added to x, and meet twice in each block, three times in
+one with a projection. A row of the convolution that several of them need is computed by each: that is less work than to wait.
+
+Each of the three exchanges of a block has a buffer of its own: one is written again only after a meeting that follows its last reading.
 """
 
 from typing import Any
@@ -65,7 +67,7 @@ FULL, BFLOAT16, INT8 = range(3)
     FIRST_X, FIRST_STRIDE, FIRST_WIDTH, FIRST_FRESH, EMBEDDING, HEAD, LOGIT, LOGIT_COUNT, LOGITS, CLASSES, WHOLE, WHOLE_SCALES,
     CENTRED, UNIT_FIRST_STEP,
 ) = range(27)  # fmt: skip
-KNOWLEDGE = 27
+WORKER_COLUMNS = 27
 
 EPSILON = 1e-6
 

@@ -50,7 +50,7 @@ class Worker:
         self._room = [self._zeros(lanes, tables.room) for _ in range(4)]
         self._whole, self._whole_scales = aligned((lanes, tables.room), np.dtype(np.int16)), aligned(lanes, np.dtype(np.float32))
         self._weights, self._order = np.zeros(q), np.zeros(q, dtype=np.int64)
-        self.me = np.zeros(columns.KNOWLEDGE, dtype=np.int64)
+        self.me = np.zeros(columns.WORKER_COLUMNS, dtype=np.int64)
         first = self.operations[0]
         for column, value in {
             columns.LANES_HERE: lanes,

@@ -69,7 +69,7 @@ def state_error(state, expected):
 @pytest.mark.parametrize("prompt", [0, 1, 159, 160, 161, 5003])
 def test_equals_the_forward_pass_after_any_prompt(prompt, batch):
     net = make_model(levels=DEEP, dtype=torch.float32)
-    classes = make_classes(batch, prompt + 2000)
+    classes = make_classes(batch, prompt + 700)
     assert max(follow(CPUEngine(net, threads=1), net, classes, prompt)) < 1e-4
 
 
@@ -78,7 +78,7 @@ def test_equals_the_forward_pass_after_any_prompt(prompt, batch):
 def test_equals_the_forward_pass_in_every_layout(changes, batch):
     settings = {"levels": DEEP} | changes
     net = make_model(dtype=torch.float32, **settings)
-    classes = make_classes(batch, 2161, net.classes)
+    classes = make_classes(batch, 801, net.classes)
     assert max(follow(CPUEngine(net, threads=1), net, classes, 161)) < 1e-4
 
 

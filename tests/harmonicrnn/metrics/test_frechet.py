@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -5,6 +7,7 @@ import torch
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.metrics import Gaussian, GaussianFit, extrapolate_distance, frechet_distance, shortage
+from harmonicrnn.metrics.statistics_cache import default_cache
 from tests.harmonicrnn.parallel.ranks import Ranks
 from tests.helpers import F64, relative_error
 
@@ -175,3 +178,9 @@ def test_the_fit_is_exact_over_two_ranks():
         assert relative_error(measured.mean, expected.mean) < F64
         assert relative_error(measured.covariance, expected.covariance) < F64
         assert measured.size == 60
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a convention of Linux")
+def test_the_cache_lies_where_the_user_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "harmonicrnn"

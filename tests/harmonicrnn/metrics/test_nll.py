@@ -105,7 +105,7 @@ class LargestFloats(TorchDispatchMode):
 @pytest.mark.parametrize("time", [0, 1, 7, 12])
 def test_nats_by_parts_are_cross_entropy(monkeypatch, time):
     """In parts of 5 rows, gradients included, and -inf logits of other classes."""
-    monkeypatch.setattr("harmonicrnn.models.nats.ROWS", 5)
+    monkeypatch.setattr("harmonicrnn.models.sample_likelihood.ROWS", 5)
     logits = torch.randn(2, time, 6, dtype=torch.float64)
     logits[..., 5] = -math.inf
     logits.requires_grad_()
@@ -119,7 +119,7 @@ def test_nats_by_parts_are_cross_entropy(monkeypatch, time):
 
 
 def test_nats_of_bfloat16_make_no_float32_logits_of_all_samples(monkeypatch):
-    monkeypatch.setattr("harmonicrnn.models.nats.ROWS", 100)
+    monkeypatch.setattr("harmonicrnn.models.sample_likelihood.ROWS", 100)
     logits = torch.randn(1, 1000, 16, dtype=torch.bfloat16, requires_grad=True)
     kept = []
     hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel() * t.element_size()) or t, lambda t: t)

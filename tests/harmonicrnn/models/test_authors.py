@@ -33,7 +33,16 @@ def test_initial_weights_are_spread_as_theirs(net):
     """Of each kind of weight the deviation, and whether it is cut: their fixture holds untrained weights."""
     torch.manual_seed(0)
     ours = HarmonicRNN(LEVELS, heads=4)
-    kinds = ("gate.weight", "output.weight", "layer.input.weight", "projection.weight", "gate_weight", "gate_bias", "down.weight", "up.weight")
+    kinds = (
+        "gate.weight",
+        "output.weight",
+        "layer.input.weight",
+        "projection.weight",
+        "gate_weight",
+        "gate_bias",
+        "down.weight",
+        "up.weight",
+    )
 
     def values(model, kind):
         parts = [p.detach() * (p[0].numel() ** 0.5 if p.dim() > 1 else 1) for name, p in model.named_parameters() if name.endswith(kind)]
@@ -79,7 +88,7 @@ def test_steps_of_the_compiled_engine(net, threads, begin):
 def test_steps_of_the_other_engines(net, kind, begin):
     """Led to the authors' classes: each is drawn with a number in the middle of its part of the authors' distribution."""
     classes, expected, loss = authors_results()
-    first, state = net(classes[:, :begin])
+    _, state = net(classes[:, :begin])
     log_p = expected.double().log_softmax(dim=-1)
     chosen = -log_p.gather(2, classes[..., None])[..., 0]
     p = log_p.exp()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from harmonicrnn.models import CausalConv, DownPool, GatedRecurrence, HarmonicRNN, LevelSpec, ResidualBlock, UpPool
 from harmonicrnn.models.block import BlockPlace, make_norm
 from harmonicrnn.models.embedding import ClassEmbedding, sinusoidal_table
-from harmonicrnn.models.init import CUT_STD
+from harmonicrnn.models.initialisation import CUT_STD
 from harmonicrnn.models.presets import PRESETS
 from harmonicrnn.models.recurrence import RecurrenceState
 from tests.helpers import F64, relative_error
@@ -120,7 +120,7 @@ def test_initial_spread_of_the_weights():
 
 
 def test_initial_spread_of_the_papers_weights():
-    """lecun_normal of Flax, cut at two deviations, over all inputs of all blocks for the gates; output maps and up-pooling by level, not cut."""
+    """lecun_normal of Flax, cut at two deviations, over all inputs of all blocks for the gates; output maps and up-pooling by level."""
     torch.manual_seed(0)
     block = ResidualBlock(BlockPlace(256, 1 / 17), PRESETS["paper"])
     inner, onto_residual, (weight, bias) = spreads(block)

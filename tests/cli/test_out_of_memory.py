@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cli import main, prepare_command
-from cli.shortage import shortage
+from cli.out_of_memory import shortage
 
 
 class Killed(Dataset):

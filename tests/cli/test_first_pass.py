@@ -1,6 +1,6 @@
 """What stands below the settings that a user gives."""
 
-from cli.default_configs import BASE, default_configs
+from cli.first_pass import BASE, default_configs
 
 
 def test_the_base_comes_first_and_names_are_no_patterns(tmp_path):
@@ -16,7 +16,7 @@ def test_a_runs_own_config_is_over_the_base(run, folder, monkeypatch):
     base.write_text(
         BASE.read_text().replace("prompt_seconds: 0.5", "prompt_seconds: 7").replace("precision: 32-true", "precision: 64-true")
     )
-    monkeypatch.setattr("cli.default_configs.BASE", base)
+    monkeypatch.setattr("cli.first_pass.BASE", base)
     taken = []
     monkeypatch.setattr("cli.training_cli.HarmonicCLI._run_subcommand", lambda self, name: taken.append(self.config[name]))
     assert run("test") == 0

@@ -11,7 +11,7 @@ from tests.cli.conftest import as_program
 from tests.forking import in_child, status_of
 
 EXIT_STOPPED = 75
-COMMON = "fit --config tiny.yaml --trainer.callbacks+=tests.cli.record.Record --ema.decay 0.9"
+COMMON = "fit --config tiny.yaml --trainer.callbacks+=tests.cli.run_callbacks.Record --ema.decay 0.9"
 COMMON += " --samples.sample_seconds 0 --trainer.limit_val_batches 1"
 
 
@@ -20,7 +20,7 @@ def fit(extra=""):
 
 
 def at(step, **options):
-    return f"--trainer.callbacks+=tests.cli.signalled.SignalAt --trainer.callbacks.step={step}" + "".join(
+    return f"--trainer.callbacks+=tests.cli.run_callbacks.SignalAt --trainer.callbacks.step={step}" + "".join(
         f" --trainer.callbacks.{name}={value}" for name, value in options.items()
     )
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_every_few_minutes(folder, monkeypatch):
     monkeypatch.setattr("callbacks.checkpointing.time.monotonic", lambda: 60.0 * sum(1 for _ in (folder / "record_0.jsonl").open()))
     (folder / "record_0.jsonl").touch()
     with pytest.raises(RuntimeError, match="killed"):
-        fit(f"{plan} --trainer.callbacks+=tests.cli.record.Kill --trainer.callbacks.step=5")
+        fit(f"{plan} --trainer.callbacks+=tests.cli.run_callbacks.Kill --trainer.callbacks.step=5")
     assert last(folder, 1)["global_step"] == 3
     (folder / "record_0.jsonl").unlink()
     monkeypatch.undo()

@@ -10,7 +10,7 @@ CUT_STD = 0.87962566103423978
 
 
 def lecun_(weight: Tensor, fan_in: int, init: Init, variance: float | None = None) -> Tensor:
-    """Fill with normal numbers of variance `variance` / fan_in; None is 1, for which the paper's are cut at two deviations, as Flax does."""
+    """Fill with normal numbers of variance `variance` / fan_in. None is 1, and then the paper's are cut at two deviations, as Flax does."""
     std = ((1.0 if variance is None else variance) / fan_in) ** 0.5
     if init == "griffin" or variance is not None:
         return nn.init.normal_(weight, std=std)

@@ -23,7 +23,7 @@ def test_auto_takes_what_is_made_for_the_device(device, name, recwarn):
     ],
 )
 def test_auto_falls_back_with_a_warning(device, missing, message, monkeypatch):
-    monkeypatch.setattr(implementation, "_installed", lambda package: package not in missing)
+    monkeypatch.setattr(implementation, "installed", lambda package: package not in missing)
     with pytest.warns(UserWarning, match=message):
         assert choose("auto", device).name == "reference"
 
