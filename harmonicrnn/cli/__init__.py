@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -43,7 +43,7 @@ def generate(options: Namespace) -> None:
 
     run = run_at(options.run)
     settings, folder = begin(options, run)
-    voice = load(run.checkpoint, device=device_of(options.device))
+    voice = load(run.checkpoint, options.scaling, device_of(options.device))
     prompt = file_prompt(options, voice)
     draw(options, settings, folder, run, voice, prompt, lambda: Reference.read(run.folder) or Reference.defaults(voice.quantiser))
 
@@ -60,7 +60,7 @@ def nll(options: Namespace) -> None:
     from harmonicrnn.runs import run_at
     from harmonicrnn.voice import load
 
-    voice = load(run_at(options.run).checkpoint, device=device_of(options.device))
+    voice = load(run_at(options.run).checkpoint, options.scaling, device_of(options.device))
     print(protocol(voice), file=sys.stderr)
     for path in options.files:
         print(f"{voice.nll(path)!r}\t{path}", flush=True)
@@ -92,3 +92,5 @@ def _options_of_nll(parser: ArgumentParser) -> None:
 
 def _add_run(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="A run's folder, whose best checkpoint is taken, or a checkpoint.")
+    scaled = "What samples are scaled by before they become classes; null for what the run's config.yaml says."
+    parser.add_argument("--scaling", type=Literal["clip", "file", "none"] | None, default=None, help=scaled)

@@ -46,6 +46,15 @@ def test_likelihoods_of_files(run, capsys):
         assert part in told.err
 
 
+def test_a_checkpoint_by_itself_is_told_how_audio_was_scaled(run, capsys):
+    write_tones("a.wav")
+    shutil.copy(run / "checkpoints/best.ckpt", "alone.ckpt")
+    assert main(["nll", "alone.ckpt", "a.wav"]) == 2
+    assert "--scaling to harmonicrnn" in capsys.readouterr().err
+    assert main(["nll", "alone.ckpt", "a.wav", "--scaling", "clip"]) == 0
+    assert float(capsys.readouterr().out.split("\t")[0]) == pytest.approx(8.160971672976899, abs=1e-6)
+
+
 def test_clips_of_a_checkpoint_continue_a_file(run, capsys):
     write_tones("a.wav")
     Reference("what was measured").keep(run)
