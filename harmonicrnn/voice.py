@@ -66,7 +66,8 @@ class Voice:
         """
         if self.scaling is None:
             raise UserError(
-                f"{self.checkpoint}: nothing beside it says how audio was scaled; give it: scaling to load, --scaling to harmonicrnn, or --config to train.py"
+                f"{self.checkpoint}: nothing beside it says how audio was scaled; give it: scaling to load, --scaling to harmonicrnn, or "
+                "--config to train.py"
             )
         return classes_of(audio, sample_rate, self.quantiser, self.sample_rate, self.scaling, seconds)
 
