@@ -13,7 +13,7 @@ from benchmarks.timing import UnequalError, benchmark
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 from tests.harmonicrnn.models.test_harmonic_rnn import make_model
 
-LEVELS = (LevelSpec(16, 1, 4), LevelSpec(16, 1))
+LEVELS = (LevelSpec(64, 1, 4), LevelSpec(64, 1))
 CPU = torch.device("cpu")
 
 
