@@ -1,7 +1,9 @@
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 from lightning_modules import OptimizerConfig
@@ -50,6 +52,22 @@ def test_the_papers_recipe():
     assert (group["weight_decay"], group["betas"], len(group["params"])) == (1e-4, (0.9, 0.999), len(list(net.parameters())))
     (factor,) = schedule.lr_lambdas
     assert [factor(step) for step in (0, 499, 999, 1000, 4999)] == pytest.approx([1e-3, 0.5, 1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["sc09", "beethoven", "youtubemix"])
+def test_the_papers_configs_are_the_papers(name):
+    config = yaml.safe_load((Path(__file__).parents[2] / f"configs/paper/{name}.yaml").read_text())
+    model = config["model"]
+    optimizer, levels = model.pop("optimizer"), [LevelSpec(**level) for level in model.pop("levels")]
+    for groups, size in ((model["groups"], 7_272_704), (4, 7_391_744)):
+        net = HarmonicRNN(levels, **model | {"groups": groups})
+        assert sum(p.numel() for p in net.parameters()) == size
+    assert net.parts.dropout == 0.2
+    found = OptimizerConfig(**optimizer | {"betas": tuple(optimizer["betas"])})
+    assert (found.lr, found.betas, found.weight_decay, found.decayed) == (2e-3, (0.9, 0.999), 1e-4, "all")
+    assert (found.warmup_steps, found.schedule, found.skip_above, found.most_skips) == (1000, "constant", 1000, 50)
+    assert (config["ema"]["decay"], config["trainer"]["gradient_clip_val"]) == (0.999, 200)
+    assert "scaling" not in config["data"]["init_args"]  # clip, unless it is told
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.001])
