@@ -18,7 +18,6 @@ FIRST, SECOND, GOLDEN = 0x85EBCA6B, 0xC2B2AE35, 0x9E3779B9
 HALF_WORD = 1 << 16
 
 
-@torch.compiler.disable  # its key changes at every step, and would be compiled in
 def dropout(x: Tensor, rate: float, key: int, lanes: Tensor, positions: Tensor) -> Tensor:
     """x with a share of its numbers set to 0 and the others divided by the share that is kept.
 
