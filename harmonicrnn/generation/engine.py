@@ -1,14 +1,18 @@
 """Drawing samples one after the other: what every engine does, and the plain one over the model's own forward pass."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, ModelState, undivided
+from harmonicrnn.generation.self_check import EngineError
+from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
+
+NOT_STARTED = "an engine draws only after it was given a state to start from"
 
 
 class Engine(Protocol):
@@ -54,9 +58,24 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
     return drawn.clamp(max=logits.shape[-1] - 1)
 
 
-def knows_layers(net: AutoregressiveNet) -> TypeGuard[HarmonicRNN]:
-    """Whether the engines that have code of their own for each layer have it for this model's."""
-    return isinstance(net, HarmonicRNN) and net.parts.recurrence in ("complex", "real", "none")
+def steps(
+    net: AutoregressiveNet, state: ModelState, uniforms: Tensor, temperature: float, top_p: float
+) -> tuple[ModelState, Tensor, Tensor]:
+    """As many samples as there are columns of uniforms (B, n), by the forward pass, one a call: the state after them, their classes (B, n)
+    and logits (B, n, q)."""
+    classes, all_logits, any_class = [], [], torch.zeros(len(uniforms), 1, dtype=torch.long, device=uniforms.device)
+    for uniform in uniforms.unbind(1):
+        # The logits do not depend on the sample they are of, only the state after it does: any class serves, and is then put right.
+        logits, after = net(any_class, state)
+        classes.append(choose(logits[:, 0], uniform, temperature, top_p))
+        all_logits.append(logits[:, 0])
+        state = replace(after, last=classes[-1])
+    return state, torch.stack(classes, dim=1), torch.stack(all_logits, dim=1)
+
+
+def nats(logits: Tensor, classes: Tensor) -> Tensor:
+    """-ln p(class) of classes (B, n) and logits (B, n, q), in float64."""
+    return -torch.log_softmax(logits.double(), dim=-1).gather(2, classes[..., None])[..., 0]
 
 
 class PlainEngine:
@@ -73,37 +92,31 @@ class PlainEngine:
 
     @torch.inference_mode()
     def draw(self, uniforms: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-        state = self._state
-        if state is None:
-            raise RuntimeError("an engine draws only after it was given a state to start from")
-        uniforms = uniforms.to(state.last.device)
-        drawn = torch.empty(uniforms.shape, dtype=torch.long, device=uniforms.device)
-        nats = torch.empty(uniforms.shape, dtype=torch.float64, device=uniforms.device)
-        any_class = torch.zeros(len(uniforms), 1, dtype=torch.long, device=uniforms.device)
+        if self._state is None:
+            raise RuntimeError(NOT_STARTED)
+        if not uniforms.shape[1]:
+            return torch.empty(uniforms.shape, dtype=torch.long), torch.empty(uniforms.shape, dtype=torch.float64)
         with undivided(self.net), _one_thread():
-            for t in range(uniforms.shape[1]):
-                # The logits do not depend on the sample they are of, only the state after it does: any class serves, and is then put right.
-                logits, after = self.net(any_class, state)
-                classes = choose(logits[:, 0], uniforms[:, t], temperature, top_p)
-                nats[:, t] = -torch.log_softmax(logits[:, 0].double(), dim=-1).gather(1, classes[:, None])[:, 0]
-                drawn[:, t], state = classes, replace(after, last=classes)
-        self._state = state
-        return drawn.cpu(), nats.cpu()
+            uniforms = uniforms.to(self._state.last.device)
+            self._state, classes, logits = steps(self.net, self._state, uniforms, temperature, top_p)
+            return classes.cpu(), nats(logits, classes).cpu()
 
 
 def make_engine(net: AutoregressiveNet) -> Engine:
-    """Compiled code for models on the CPU, graphs on a GPU, the plain one elsewhere and for models whose layers those do not know."""
+    """Compiled code for models on the CPU, a graph on a GPU; the plain engine elsewhere, and with a warning where those have no code for a
+    layer or do not give what the model's forward pass gives."""
     device = next(net.parameters()).device.type
-    if not knows_layers(net):
-        return PlainEngine(net)
-    if device == "cpu":
-        from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
+    try:
+        if device == "cpu":
+            from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
 
-        return CPUEngine(net)
-    if device == "cuda":
-        from harmonicrnn.generation.graph_engine import GraphEngine
+            return CPUEngine(net)
+        if device == "cuda":
+            from harmonicrnn.generation.graph_engine import GraphEngine
 
-        return GraphEngine(net)
+            return GraphEngine(net)
+    except EngineError as error:
+        warnings.warn(f"{error}: samples are drawn by the forward pass, one a call, many times slower", stacklevel=2)
     return PlainEngine(net)
 
 

@@ -1,11 +1,10 @@
 """Steps a model a pooling period at a time: the model's own forward pass as one CUDA graph, in which nothing waits for Python."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from harmonicrnn.generation.engine import choose
+from harmonicrnn.generation.engine import NOT_STARTED, nats, steps
+from harmonicrnn.generation.self_check import check, weights_of
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 from harmonicrnn.models.skip_block import SkipState
 
@@ -20,48 +19,45 @@ class GraphEngine:
         self.net, self.period = net, net.pooling_product
         self._state: ModelState | None = None
         self._graph: _Period | None = None
+        weight = next(net.parameters())
+        highest = torch.get_float32_matmul_precision() == "highest"
+        exact = weight.dtype == torch.float64 or (weight.dtype == torch.float32 and highest)
+        check(net, "graph engine", weights_of(net), self._draw_from, 1e-5 if exact else 3e-2)
+        self._state = None
 
     def start(self, state: ModelState) -> None:
         self._state = state
 
-    @torch.inference_mode()
     def draw(self, uniforms: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
+        classes, logits = self._draw(uniforms, temperature, top_p)
+        return classes.cpu(), nats(logits, classes).cpu()
+
+    def _draw_from(self, state: ModelState, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        self.start(state)
+        return self._draw(uniforms, temperature, 1.0)
+
+    @torch.inference_mode()
+    def _draw(self, uniforms: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
+        """Classes (B, n) and logits (B, n, q)."""
         state = self._state
         if state is None:
-            raise RuntimeError("an engine draws only after it was given a state to start from")
+            raise RuntimeError(NOT_STARTED)
         uniforms = uniforms.to(state.last.device, torch.float64)
         whole = uniforms.shape[1] // self.period * self.period
-        drawn = []
+        drawn = [(uniforms.new_empty(len(uniforms), 0).long(), uniforms.new_empty(len(uniforms), 0, self.net.classes))]
         with undivided(self.net):
             if whole:
                 if self._graph is None or not self._graph.fits(state, temperature, top_p):
                     self._graph = _Period(self.net, state, temperature, top_p)
                 self._graph.load(state)
-                drawn = [self._graph.run(piece) for piece in uniforms[:, :whole].split(self.period, dim=1)]
+                drawn += [self._graph.run(piece) for piece in uniforms[:, :whole].split(self.period, dim=1)]
                 state = self._graph.state()
             if whole < uniforms.shape[1]:
-                state, classes, nats = steps(self.net, state, uniforms[:, whole:], temperature, top_p)
-                drawn.append((classes, nats))
+                state, *rest = steps(self.net, state, uniforms[:, whole:], temperature, top_p)
+                drawn.append((rest[0], rest[1]))
         self._state = state
-        if not drawn:
-            return torch.empty(len(uniforms), 0, dtype=torch.long), torch.empty(len(uniforms), 0, dtype=torch.float64)
-        classes, nats = (torch.cat(pieces, dim=1).cpu() for pieces in zip(*drawn, strict=True))
-        return classes, nats
-
-
-def steps(
-    net: AutoregressiveNet, state: ModelState, uniforms: Tensor, temperature: float, top_p: float
-) -> tuple[ModelState, Tensor, Tensor]:
-    """As many steps as there are columns of uniforms (B, n): the state, and all classes and nats (B, n)."""
-    classes, nats, any_class = [], [], torch.zeros(len(uniforms), 1, dtype=torch.long, device=uniforms.device)
-    for uniform in uniforms.unbind(1):
-        # The logits do not depend on the sample they are of, only the state after it does: any class serves, and is then put right.
-        logits, after = net(any_class, state)
-        drawn = choose(logits[:, 0], uniform, temperature, top_p)
-        classes.append(drawn)
-        nats.append(-torch.log_softmax(logits[:, 0].double(), dim=-1).gather(1, drawn[:, None])[:, 0])
-        state = replace(after, last=drawn)
-    return state, torch.stack(classes, dim=1), torch.stack(nats, dim=1)
+        classes, logits = (torch.cat(pieces, dim=1) for pieces in zip(*drawn, strict=True))
+        return classes, logits
 
 
 class _Period:
@@ -89,14 +85,14 @@ class _Period:
         return self._state.map(torch.clone)
 
     def run(self, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """The classes and nats of a period, (B, period) each."""
+        """The classes (B, period) and logits (B, period, q) of a period."""
         self._uniforms.copy_(uniforms)
         if self._graph is None:
             self._advance()
         else:
             self._graph.replay()
-        classes, nats = self._drawn
-        return classes.clone(), nats.clone()
+        classes, logits = self._drawn
+        return classes.clone(), logits.clone()
 
     def _advance(self) -> None:
         state, *drawn = steps(self._net, self._state, self._uniforms, *self._how)

@@ -1,22 +1,32 @@
 """Steps a model on the CPU, one sample at a time, in code compiled for it."""
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from harmonicrnn.generation.cpu.packed_weights import Stored
-from harmonicrnn.generation.cpu.tables import tables
-from harmonicrnn.generation.cpu.worker import Shared, Worker
-from harmonicrnn.generation.engine import knows_layers
-from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, ModelState, State
+from harmonicrnn.generation.cpu.layers import LAYERS
+from harmonicrnn.generation.cpu.llvm import LINE
+from harmonicrnn.generation.cpu.memory import aligned
+from harmonicrnn.generation.cpu.operation import Share, Team
+from harmonicrnn.generation.cpu.products import Products, Stored
+from harmonicrnn.generation.cpu.program import Program
+from harmonicrnn.generation.cpu.worker import Worker
+from harmonicrnn.generation.engine import NOT_STARTED
+from harmonicrnn.generation.self_check import EngineError, check, weights_of
+from harmonicrnn.models import AutoregressiveNet, ModelState, State
 from harmonicrnn.models.skip_block import SkipState
 
 MAX_THREADS = 4
 """Threads that share a layer unless told otherwise: more have little to do between waiting for one another."""
+
+LIMITS: dict[Stored, float] = {"full": 1e-5, "bfloat16": 1e-3, "int8": 1e-3}
+"""How far logits may be from the forward pass's, relative to the largest; with int8 the inputs of products are rounded too, to 16 bits."""
 
 _DTYPES: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
@@ -24,7 +34,8 @@ _DTYPES: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), tor
 class CPUEngine:
     """An `Engine` for models in float32 or float64 on the CPU.
 
-    It keeps its own copy of the weights: changes of the model after it is made are not seen.
+    It keeps its own copy of the weights: changes of the model after it is made are not seen. Before its first use it is compared with the
+    model's forward pass.
 
     Args:
         net: the model.
@@ -32,31 +43,40 @@ class CPUEngine:
         threads: how many to use; None for as many as torch uses, at most MAX_THREADS.
 
     Raises:
-        ValueError: a model that there is no code for, is not on the CPU or in another type, or float64 with weights in fewer bits.
+        EngineError: a model with a layer that there is no code for, that is not on the CPU or in another type; float64 with weights in
+            fewer bits; or logits that differ from the forward pass's.
     """
 
     period = 1
 
     def __init__(self, net: AutoregressiveNet, stored: Stored = "full", threads: int | None = None) -> None:
-        if not knows_layers(net):
-            kind = net.parts.recurrence if isinstance(net, HarmonicRNN) else "none"
-            raise ValueError(f"there is no compiled code for {type(net).__name__} with recurrence {kind}")
-        weight = net.head.weight
+        weight = next(net.parameters())
         if weight.device.type != "cpu" or weight.dtype not in _DTYPES:
-            raise ValueError(f"the CPU engine steps models in float32 or float64 on the CPU, not in {weight.dtype} on {weight.device}")
+            raise EngineError(f"the CPU engine steps models in float32 or float64 on the CPU, not in {weight.dtype} on {weight.device}")
         if stored != "full" and weight.dtype != torch.float32:
-            raise ValueError(f"weights are stored as {stored} only for models in float32, not in {weight.dtype}")
-        available = len(os.sched_getaffinity(0))
+            raise EngineError(f"weights are stored as {stored} only for models in float32, not in {weight.dtype}")
+        available, dtype = len(os.sched_getaffinity(0)), _DTYPES[weight.dtype]
         self.threads = min(torch.get_num_threads(), available, MAX_THREADS) if threads is None else threads
-        self._tables = [tables(net, _DTYPES[weight.dtype], stored, rank, self.threads) for rank in range(self.threads)]
-        self._workers: list[Worker] = []
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))
+        self._team, self._classes = Team(self.threads, dtype, net.classes), net.classes
+        self._template: ModelState | None = None
+        how = f"CPU engine with {stored} weights and {self.threads} threads", weights_of(net), self._draw_from, LIMITS[stored]
+        with _own_weights(net):
+            shares = (Share(rank, self._team, dtype, Products(dtype, stored)) for rank in range(self.threads))
+            self._workers = [Worker(Program(net, share, LAYERS)) for share in shares]
+            if stored != "full":  # the model has the rounded weights here
+                check(net, *how)
+        if stored == "full":
+            check(net, *how)
+        self._template = None
 
     def start(self, state: ModelState) -> None:
         lanes = len(state.last)
-        if not self._workers or lanes != self._workers[0].lanes:
-            shared = Shared(self._tables, lanes)
-            self._workers = [Worker(tables, lanes, shared) for tables in self._tables]
+        if self._template is None or lanes != len(self._template.last):
+            flags = aligned(self.threads * LINE // 8, np.dtype(np.int64))
+            self._team.begin(lanes)
+            for worker in self._workers:
+                worker.begin(lanes, flags, self._classes)
         self._template = state.detach()
         for worker in self._workers:
             worker.load(self._template)
@@ -72,17 +92,21 @@ class CPUEngine:
 
     def state(self) -> ModelState:
         """The state after the last sample, as the forward pass would have it."""
-        self._check_started()
-        blank = self._template.map(torch.zeros_like)
-        state = replace(blank, levels=_with_phases(blank.levels, list(self._workers[0].phases)))
+        blank = self._started().map(torch.zeros_like)
+        state = replace(blank, levels=_with_phases(blank.levels, self._workers[0].phases))
         for worker in self._workers:
             worker.store(state)
         return state
 
+    def _draw_from(self, state: ModelState, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        self.start(state)
+        classes, _, logits = self._run(uniforms, temperature, 1.0, None, True)
+        return classes, logits
+
     def _run(
         self, uniforms: Tensor, temperature: float, top_p: float, forced: Tensor | None, logits: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        self._check_started()
+        self._started()
         uniforms = uniforms.to("cpu", torch.float64)
         arguments = (uniforms, float(temperature), float(top_p), forced, logits)
         others = [self._pool.submit(worker.run, *arguments) for worker in self._workers[1:]]
@@ -91,12 +115,27 @@ class CPUEngine:
             other.result()
         return classes, nats, kept
 
-    def _check_started(self) -> None:
-        if not self._workers:
-            raise RuntimeError("an engine draws only after it was given a state to start from")
+    def _started(self) -> ModelState:
+        if self._template is None:
+            raise RuntimeError(NOT_STARTED)
+        return self._template
 
 
 def _with_phases(state: State, phases: list[int]) -> State:
     if not isinstance(state, SkipState):
         return state
-    return replace(state, phase=int(phases[0]), inner=_with_phases(state.inner, phases[1:]))
+    return replace(state, phase=phases[0], inner=_with_phases(state.inner, phases[1:]))
+
+
+@contextmanager
+def _own_weights(net: AutoregressiveNet) -> Iterator[None]:
+    """The model has copies of its parameters meanwhile, which may be changed in place."""
+    kept = [(module, name, p) for module in net.modules() for name, p in module.named_parameters(recurse=False)]
+    try:
+        with torch.no_grad():
+            for module, name, parameter in kept:
+                setattr(module, name, nn.Parameter(parameter.clone(), requires_grad=False))
+            yield
+    finally:
+        for module, name, parameter in kept:
+            setattr(module, name, parameter)

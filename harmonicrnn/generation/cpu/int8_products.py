@@ -9,7 +9,22 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from harmonicrnn.generation.cpu.llvm import INT32, INT64, PANEL, ask_for, at, call_once_made, load_vector, multiply_add, splat
+from harmonicrnn.generation.cpu.llvm import (
+    INT32,
+    INT64,
+    PANEL,
+    TOGETHER,
+    ask_for,
+    at,
+    call_once_made,
+    greater,
+    group_size,
+    jit,
+    load_vector,
+    multiply_add,
+    splat,
+    view,
+)  # fmt: skip
 
 BYTE, HALF, FLOAT = ir.IntType(8), ir.IntType(16), ir.FloatType()
 
@@ -181,3 +196,42 @@ def _add_products(builder: Any, chosen: Instructions, total: Any, values: Any, w
         each = [builder.sext(builder.shuffle_vector(v, v, order), total.type) for v in (values, weights)]
         total = builder.add(total, builder.mul(*each))
     return total
+
+
+@jit
+def int8_product(o: Any, w: Any, out: Any, start: Any, to: Any, me: Any) -> None:
+    """A group of a product (see `products.PRODUCT`) with int8 weights: x is rounded to int16, as coarsely as sums in int32 need it."""
+    n, k, tag = inputs_of_a_step(), o.inputs, np.float32(0)
+    steps, most = (k + n - 1) // n, np.float32(min(32767, 2**31 // (128 * (k + 1))))
+    for lane in range(me.lanes):
+        values = view(o.source, start + lane * o.source_stride, k, tag)
+        greatest = greater(_greatest(values), np.float32(1e-30))
+        view(me.whole_scales, lane, 1, tag)[0] = greatest / most
+        _round(values, most / greatest, view(me.whole, lane * me.whole_stride, n * steps, np.int16(0)))
+    i = 0
+    while i < o.panels:
+        size, first = group_size(o.panels - i), i * PANEL
+        start_w = first * (4 + n * steps)  # before the weights stands an int32 for each output
+        for lane in range(me.lanes):
+            x, y = lane * me.whole_stride, to + lane * o.target_stride + first
+            if size == TOGETHER:
+                whole_panels(TOGETHER, w, start_w, me.whole, x, me.whole_scales, lane, o.target, y, out, first, steps)
+            elif size == 2:
+                whole_panels(2, w, start_w, me.whole, x, me.whole_scales, lane, o.target, y, out, first, steps)
+            else:
+                whole_panels(1, w, start_w, me.whole, x, me.whole_scales, lane, o.target, y, out, first, steps)
+        i += size
+
+
+@jit
+def _greatest(x: Any) -> Any:
+    greatest = np.float32(0)
+    for i in range(len(x)):
+        greatest = greater(greatest, abs(x[i]))
+    return greatest
+
+
+@jit
+def _round(x: Any, factor: Any, whole: Any) -> None:
+    for i in range(len(x)):
+        whole[i] = np.int16(np.int32(np.rint(x[i] * factor)))

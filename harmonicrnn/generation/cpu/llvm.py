@@ -171,6 +171,20 @@ def view(address: Any, start: Any, size: Any, tag: Any) -> Any:
 
 
 @intrinsic
+def _bytes_at(typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
+
+
+@jit
+def record(address: Any, layout: Any) -> Any:
+    """The record of a numpy structured type at an address."""
+    return carray(_bytes_at(address), 1, layout)[0]
+
+
+@intrinsic
 def greater(typing: Any, a: Any, b: Any) -> Any:
     """The greater of two numbers, neither of them NaN: without care for NaN the greatest of many is taken in vectors."""
 

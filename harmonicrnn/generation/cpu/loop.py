@@ -7,65 +7,26 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from harmonicrnn.generation.cpu import layers
 from harmonicrnn.generation.cpu.class_choice import choose, nats
-from harmonicrnn.generation.cpu.layers import began, block, enter, leave, meet, merge, normalise, product
+from harmonicrnn.generation.cpu.layers import KINDS
 from harmonicrnn.generation.cpu.llvm import jit, view
 
 
-@jit
-def _embed(tag: Any, me: Any, last: Any) -> None:
-    width = me[layers.FIRST_WIDTH]
-    for lane in range(me[layers.LANES_HERE]):
-        x, row = (
-            view(me[layers.FIRST_X], lane * me[layers.FIRST_STRIDE], width, tag),
-            view(me[layers.EMBEDDING], last[lane] * width, width, tag),
-        )
-        for j in range(width):
-            x[j] = row[j]
+def _step_of_any_kind() -> Any:
+    """The step of an operation by the number of its kind: one comparison after the other, written out as numba compiles functions within
+    functions anew for each."""
+    cases = [f"    if kind == {number}:\n        return step_{number}(tag, at, me)" for number in range(len(KINDS))]
+    names: dict[str, Any] = {f"step_{number}": kind.step for number, kind in enumerate(KINDS)}
+    exec("\n".join(["def step(kind, tag, at, me):", *cases]), names)
+    return jit(names["step"])
 
 
-@jit
-def _levels(tag: Any, operations: Any, products: Any, me: Any, phases: Any) -> None:
-    i = np.int64(0)
-    while i < len(operations):
-        what, level = operations[i, layers.KIND], operations[i, layers.LEVEL]
-        if what == layers.BLOCK:
-            block(tag, operations, i, products, me)
-        elif what == layers.ENTER:
-            if not enter(tag, operations, i, products, me, phases[level]):
-                i = operations[i, layers.AFTER]
-                continue
-        elif what == layers.LEAVE:
-            leave(tag, operations, i, products, me)
-        else:
-            following = (phases[level] + 1) % operations[i, layers.FACTOR]
-            if not operations[i, layers.FRAME]:
-                merge(tag, operations, i, me, following)
-            phases[level] = following
-        i += 1
-    began(tag, me[layers.FIRST_FRESH], me)
-
-
-@jit
-def _head(tag: Any, products: Any, me: Any) -> None:
-    """Logits of all lanes, after the whole team has computed its rows of them."""
-    lanes, q, zero = me[layers.LANES_HERE], me[layers.CLASSES], np.int64(0)
-    normalise(tag, me[layers.FIRST_X], me[layers.FIRST_STRIDE], me[layers.FIRST_WIDTH], me)
-    product(tag, products, me[layers.HEAD], me[layers.U], zero, me[layers.ROOM], me[layers.V], zero, me[layers.ROOM], me)
-    for lane in range(lanes):
-        own, shared = (
-            view(me[layers.V], lane * me[layers.ROOM], me[layers.LOGIT_COUNT], tag),
-            view(me[layers.LOGITS], lane * q + me[layers.LOGIT], me[layers.LOGIT_COUNT], tag),
-        )
-        for j in range(len(own)):
-            shared[j] = own[j]
-    meet(me)
+step = _step_of_any_kind()
 
 
 def _sources() -> str:
     """A digest of the code that is compiled."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.rglob("*.py"))
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -74,15 +35,15 @@ def _entry(sources: str) -> Any:
 
     @njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
     def run(
-        tag: Any, operations: Any, products: Any, me: Any, phases: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any,
-        classes: Any, likelihoods: Any, forced: Any, kept: Any, weights: Any, order: Any,
+        tag: Any, program: Any, worker: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any, classes: Any, likelihoods: Any,
+        forced: Any, kept: Any, weights: Any, order: Any,
     ) -> None:  # fmt: skip
         """Step through as many samples as `classes` has columns, as one worker.
 
         Args:
             tag: any number of the type of the activations.
-            operations, products, me: the worker's tables, see `layers`.
-            phases: (levels,) int64, steps into the open pooling window of each; moved on.
+            program: (operations, 2) int64, the number of each one's kind and the address of its record.
+            worker: (1,) of `operation.WORKER`.
             last: (lanes,) int64, the class before the first; moved on.
             uniforms: (lanes, n) float64.
             classes: (lanes, n) int64; written, or read where `forced`.
@@ -90,20 +51,20 @@ def _entry(sources: str) -> Any:
             kept: (lanes, n, q) for the logits, or with n = 0 where they are not kept.
             weights, order: (q,) float64 and int64, room for the choice.
         """
-        lanes, q, _ = me[layers.LANES_HERE], me[layers.CLASSES], sources
+        me, _ = worker[0], sources
         for t in range(classes.shape[1]):
-            _embed(tag, me, last)
-            _levels(tag, operations, products, me, phases)
-            _head(tag, products, me)
-            for lane in range(lanes):
-                logits = view(me[layers.LOGITS], lane * q, q, tag)
+            i = np.int64(0)
+            while i < len(program):
+                i += 1 + step(program[i, 0], tag, program[i, 1], me)
+            for lane in range(me.lanes):
+                logits = view(me.logits, lane * me.logits_stride, me.classes, tag)
                 if forced:
                     likelihoods[lane, t] = nats(logits, classes[lane, t], weights)
                 else:
                     classes[lane, t], likelihoods[lane, t] = choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
                 last[lane] = classes[lane, t]
                 if kept.shape[1]:
-                    for c in range(q):
+                    for c in range(len(logits)):
                         kept[lane, t, c] = logits[c]
 
     return run

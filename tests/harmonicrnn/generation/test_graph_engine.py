@@ -44,7 +44,7 @@ def test_follows_the_forward_pass_in_float32():
     net = make_model(levels=tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1)), dtype=torch.float32)
     prompt, engine = make_classes(7, 161), GraphEngine(net)
     engine.start(state_after(net, prompt))
-    classes, nats = engine.draw(uniforms(7, 640), 1.0, 1.0)
+    classes, nats = engine.draw(uniforms(7, 320), 1.0, 1.0)
     with torch.inference_mode():
         logits, _ = net(torch.cat([prompt, classes], dim=1))
     expected = -torch.log_softmax(logits[:, 161:].double(), dim=-1).gather(2, classes[..., None])[..., 0]

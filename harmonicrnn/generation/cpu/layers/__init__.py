@@ -1,0 +1,44 @@
+"""What the CPU engine knows of each kind of layer: how it is packed, the compiled step, and its part of the model's state."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from harmonicrnn.generation.cpu.layers.causal_conv import ConvStep
+from harmonicrnn.generation.cpu.layers.embedding import EmbeddingStep
+from harmonicrnn.generation.cpu.layers.exchange import LogitsStep, SumStep
+from harmonicrnn.generation.cpu.layers.gated_recurrence import OwnUnits, RecurrenceStep
+from harmonicrnn.generation.cpu.layers.gelu_gate import GateStep
+from harmonicrnn.generation.cpu.layers.harmonic_rnn import compile_harmonic_rnn
+from harmonicrnn.generation.cpu.layers.linear import ProductStep
+from harmonicrnn.generation.cpu.layers.norm import NormStep
+from harmonicrnn.generation.cpu.layers.pooling import DownStep, EnterStep, LevelEnd, MergeStep, UpStep, compile_skip_block
+from harmonicrnn.generation.cpu.layers.residual_block import (
+    compile_linear,
+    compile_residual_block,
+    compile_residual_branch,
+    compile_stack,
+    compile_temporal_mixer,
+)
+from harmonicrnn.generation.cpu.operation import Operation
+from harmonicrnn.models import GatedRecurrence, HarmonicRNN, ResidualBlock, SkipBlock
+from harmonicrnn.models.block import ResidualBranch, Stack, TemporalMixer
+
+LAYERS: dict[type[nn.Module], Callable[..., Any]] = {
+    HarmonicRNN: compile_harmonic_rnn,
+    SkipBlock: compile_skip_block,
+    Stack: compile_stack,
+    ResidualBlock: compile_residual_block,
+    ResidualBranch: compile_residual_branch,
+    TemporalMixer: compile_temporal_mixer,
+    GatedRecurrence: OwnUnits,
+    nn.Linear: compile_linear,
+}
+"""How a module of each kind is compiled, see `Program`."""
+
+KINDS: tuple[type[Operation], ...] = (
+    ProductStep, NormStep, GateStep, SumStep, RecurrenceStep, ConvStep, EnterStep, MergeStep, DownStep, UpStep, LevelEnd, EmbeddingStep,
+    LogitsStep,
+)  # fmt: skip
+"""All operations; those that programs have most of first."""

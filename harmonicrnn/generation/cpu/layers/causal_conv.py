@@ -1,0 +1,64 @@
+"""The causal depthwise convolution."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmonicrnn.generation.cpu.llvm import jit, record, view
+from harmonicrnn.generation.cpu.memory import Place, Room, address, aligned, layout
+from harmonicrnn.generation.cpu.operation import Find, Operation, Share
+from harmonicrnn.models import ModelState
+from harmonicrnn.models.conv import CausalConv
+
+CONV = layout("source", "source_stride", "target", "target_stride", "window", "channels", "taps", "kernel", "bias")
+"""`window` (lanes, taps - 1, channels): the inputs before this one; `kernel` (taps, channels)."""
+
+
+@jit
+def _convolve(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, CONV)
+    size, before = o.channels, o.taps - 1
+    bias, newest = view(o.bias, 0, size, tag), view(o.kernel, before * size, size, tag)
+    for lane in range(me.lanes):
+        x, y = view(o.source, lane * o.source_stride, size, tag), view(o.target, lane * o.target_stride, size, tag)
+        for j in range(size):
+            y[j] = bias[j] + newest[j] * x[j]
+        start = lane * before * size
+        for k in range(before):
+            kernel, old = view(o.kernel, k * size, size, tag), view(o.window, start + k * size, size, tag)
+            for j in range(size):
+                y[j] += kernel[j] * old[j]
+            following = x if k == before - 1 else view(o.window, start + (k + 1) * size, size, tag)
+            for j in range(size):
+                old[j] = following[j]
+    return np.int64(0)
+
+
+class ConvStep(Operation):
+    """target = the convolution of a worker's `channels`; its window moves on.
+
+    A channel that several workers need is computed by each: that is less work than to wait.
+    """
+
+    layout, step = CONV, staticmethod(_convolve)
+
+    def __init__(self, share: Share, layer: CausalConv, channels: Tensor, source: Place, target: Place, fresh: Room, find: Find) -> None:
+        kernel, bias = layer.kernel[:, channels], layer.bias[channels]
+        super().__init__(share, source=source, target=target, channels=len(channels), taps=len(kernel), kernel=kernel, bias=bias)
+        target.room.need(target.start + len(channels))
+        self._channels, self._fresh, self._find = channels, fresh, find
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        self._window = aligned((lanes, int(self.record["taps"][0]) - 1, len(self._channels)), self.share.dtype)
+        self.record["window"] = address(self._window)
+
+    def load(self, state: ModelState) -> None:
+        self._window[...] = self._find(state).window[..., self._channels].numpy()
+
+    def store(self, state: ModelState) -> None:
+        conv = self._find(state)
+        conv.window[..., self._channels] = torch.from_numpy(self._window)
+        conv.fresh[:] = torch.from_numpy(self._fresh.array[:, 0] != 0)

@@ -1,0 +1,100 @@
+"""Where the workers of a team meet and put their parts of a layer together."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import types
+
+from harmonicrnn.generation.cpu.elementary import like
+from harmonicrnn.generation.cpu.llvm import LINE, jit, observe, publish, record, view
+from harmonicrnn.generation.cpu.memory import Place, Room, layout
+from harmonicrnn.generation.cpu.operation import Operation, Share
+
+PATIENCE = 2000
+"""Looks at another worker's flag before the processor is offered to other threads: the missing one may be waiting for it."""
+
+SUM = layout("parts", "parts_stride", "first", "width", "target", "target_stride", "added")
+LOGITS = layout("source", "source_stride", "first", "width")
+
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+
+
+@jit
+def _meet(me: Any) -> None:
+    """Wait until all of the team have come here; what each has written before, all see after."""
+    if me.ranks == 1:
+        return
+    me.epoch += 1
+    publish(me.flags + LINE * me.rank, me.epoch)
+    for other in range(me.ranks):
+        looks = 0
+        while observe(me.flags + LINE * other) < me.epoch:
+            looks += 1
+            if looks > PATIENCE:
+                _sched_yield()
+
+
+@jit
+def _sum(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, SUM)
+    _meet(me)
+    for lane in range(me.lanes):
+        total = view(o.target, lane * o.target_stride, o.width, tag)
+        if not o.added:
+            for j in range(len(total)):
+                total[j] = like(0, tag)
+        for rank in range(me.ranks):
+            part = view(view(o.parts, rank, 1, np.int64(0))[0], lane * o.parts_stride + o.first, o.width, tag)
+            for j in range(len(total)):
+                total[j] += part[j]
+    return np.int64(0)
+
+
+class SumStep(Operation):
+    """target = channels of the sum of what the team has computed, each from its share of the inputs, or target += them.
+
+    Args:
+        share: that it is part of.
+        parts: the rooms of all workers.
+        channels: which.
+        target: where to.
+        added: to what is there.
+    """
+
+    layout, step = SUM, staticmethod(_sum)
+
+    def __init__(self, share: Share, parts: list[Room], channels: range, target: Place, added: bool) -> None:
+        super().__init__(share, first=channels.start, width=len(channels), target=target, added=added)
+        target.room.need(target.start + len(channels))
+        self._rooms = parts
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        self._addresses = np.array([room[0].address for room in self._rooms])
+        self.record["parts"], self.record["parts_stride"] = self._addresses.ctypes.data, self._rooms[0].width
+
+
+@jit
+def _logits(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, LOGITS)
+    for lane in range(me.lanes):
+        own, shared = view(o.source, lane * o.source_stride, o.width, tag), view(me.logits, lane * me.logits_stride + o.first, o.width, tag)
+        for j in range(len(own)):
+            shared[j] = own[j]
+    _meet(me)
+    return np.int64(0)
+
+
+class LogitsStep(Operation):
+    """The team's logits, of which each worker has computed some."""
+
+    layout, step = LOGITS, staticmethod(_logits)
+
+    def __init__(self, share: Share, source: Place, own: range) -> None:
+        super().__init__(share, source=source, first=own.start, width=len(own))
+
+
+def as_index(numbers: range) -> torch.Tensor:
+    """The numbers as an index, which may be empty."""
+    return torch.arange(numbers.start, numbers.stop)

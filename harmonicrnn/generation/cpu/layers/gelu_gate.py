@@ -1,0 +1,31 @@
+"""The gate of a residual branch."""
+
+from typing import Any
+
+import numpy as np
+
+from harmonicrnn.generation.cpu.elementary import gelu
+from harmonicrnn.generation.cpu.llvm import jit, record, view
+from harmonicrnn.generation.cpu.memory import Place, layout
+from harmonicrnn.generation.cpu.operation import Operation, Share
+
+GATE = layout("gate", "gate_stride", "source", "source_stride", "width")
+
+
+@jit
+def _gate(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, GATE)
+    for lane in range(me.lanes):
+        gate, x = view(o.gate, lane * o.gate_stride, o.width, tag), view(o.source, lane * o.source_stride, o.width, tag)
+        for j in range(len(gate)):
+            gate[j] = gelu(gate[j]) * x[j]
+    return np.int64(0)
+
+
+class GateStep(Operation):
+    """gate = GELU(gate) * source, GELU in its tanh form."""
+
+    layout, step = GATE, staticmethod(_gate)
+
+    def __init__(self, share: Share, gate: Place, source: Place, width: int) -> None:
+        super().__init__(share, gate=gate, source=source, width=width)

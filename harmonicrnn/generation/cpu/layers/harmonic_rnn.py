@@ -1,0 +1,24 @@
+"""The whole model: embedding, levels and head."""
+
+from harmonicrnn.generation.cpu.layers.embedding import EmbeddingStep
+from harmonicrnn.generation.cpu.layers.exchange import LogitsStep
+from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix
+from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
+from harmonicrnn.generation.cpu.layers.pooling import LevelEnd
+from harmonicrnn.generation.cpu.llvm import PANEL
+from harmonicrnn.generation.cpu.operation import Find
+from harmonicrnn.generation.cpu.program import Level, Program
+from harmonicrnn.models import HarmonicRNN
+
+
+def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Find) -> None:
+    share, level = program.share, program.level(net.head.in_features)
+    program.add(EmbeddingStep(share, net.embedding, net.classes, level.x[0]))
+    program.compile(net.levels, level, find)
+    program.add(LevelEnd(share, level, find))
+    own = share.part(net.classes, PANEL)
+    program.add(NormStep(share, net.head_norm, level.width, level.x[0], program.normed[0]))
+    fold(net.head_norm, net.head)
+    weights, bias = matrix(share, net.head)[..., own.start : own.stop], net.head.bias[None, own.start : own.stop]
+    program.add(ProductStep(share, weights, bias, program.normed[0], program.products[0]))
+    program.add(LogitsStep(share, program.products[0], own))

@@ -1,0 +1,68 @@
+"""Linear layers, and whatever else is a product with a matrix."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from harmonicrnn.generation.cpu.llvm import PANEL
+from harmonicrnn.generation.cpu.memory import Place, address, padded
+from harmonicrnn.generation.cpu.operation import Operation, Share
+from harmonicrnn.generation.cpu.products import PRODUCT, product
+
+ALL = slice(None)
+
+
+class ProductStep(Operation):
+    """target = bias + source matrix, in whole panels.
+
+    Args:
+        share: that it is part of.
+        matrices: (groups, inputs, outputs), rounded (see `Products.round`).
+        biases: (groups, outputs), or None for zeros.
+        source, target: rows of inputs and outputs, those of all groups `steps` (of inputs, of outputs) apart.
+        own: which inputs stand there, of which alone the sum is.
+    """
+
+    layout, step = PRODUCT, staticmethod(product)
+
+    def __init__(
+        self,
+        share: Share,
+        matrices: Tensor,
+        biases: Tensor | None,
+        source: Place,
+        target: Place,
+        own: Tensor | slice = ALL,
+        steps: tuple[int, int] = (0, 0),
+    ) -> None:
+        groups, whole, outputs = matrices.shape
+        inputs = len(torch.arange(whole)[own])
+        self.numbers = [share.products.add(m, None if biases is None else biases[g], own) for g, m in enumerate(matrices)]
+        super().__init__(
+            share, groups=groups, inputs=inputs, panels=padded(outputs) // PANEL, stored=share.products.code(whole),
+            source=source, source_step=steps[0], target=target, target_step=steps[1],
+        )  # fmt: skip
+        source.room.need(source.start + (groups - 1) * steps[0] + inputs)
+        target.room.need(target.start + (groups - 1) * steps[1] + padded(outputs))
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        self._table = np.array([self.share.products.addresses(number) for number in self.numbers], dtype=np.int64)
+        self.record["table"] = address(self._table)
+
+
+def matrix(share: Share, layer: nn.Linear) -> Tensor:
+    """A layer's weights (1, inputs, outputs), rounded in place."""
+    weights = layer.weight.detach().T
+    share.products.round(weights)
+    return weights[None]
+
+
+def side_by_side(first: nn.Linear, its: Tensor, second: nn.Linear, others: Tensor, share: Share) -> tuple[Tensor, Tensor, int]:
+    """One matrix (1, inputs, outputs) and bias of `its` outputs of the first layer and the `others` of the second, which has the same
+    inputs; and where the second's begin: with a panel."""
+    gap = padded(len(its)) - len(its)
+    weights = torch.cat([pad(matrix(share, first)[..., its], (0, gap)), matrix(share, second)[..., others]], dim=-1)
+    bias = torch.cat([pad(first.bias.detach()[its], (0, gap)), second.bias.detach()[others]])
+    return weights, bias[None], padded(len(its))

@@ -1,0 +1,71 @@
+"""LayerNorm and RMSNorm without their weights and biases, which are part of the products behind them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor, nn
+
+from harmonicrnn.generation.cpu.elementary import like
+from harmonicrnn.generation.cpu.llvm import jit, record, view
+from harmonicrnn.generation.cpu.memory import Place, layout
+from harmonicrnn.generation.cpu.operation import Operation, Share
+from harmonicrnn.models.block import LayerNorm, RMSNorm
+
+NORM = layout("source", "source_stride", "target", "target_stride", "width", "centred", epsilon="f8")
+
+
+@torch.no_grad()
+def fold(norm: LayerNorm | RMSNorm, *layers: nn.Linear) -> None:
+    """Make a norm's weights and biases those of the layers behind it, in place."""
+    bias: Tensor | None = norm.bias if isinstance(norm, LayerNorm) else None
+    for layer in layers:
+        if bias is not None:
+            layer.bias.add_(layer.weight @ bias)
+        layer.weight *= norm.weight
+    nn.init.ones_(norm.weight)
+    if bias is not None:
+        nn.init.zeros_(bias)
+
+
+# Here the order of a sum may change, so that it can be taken in vectors.
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _mean_square(x: Any, tag: Any) -> Any:
+    total = like(0, tag)
+    for i in range(len(x)):
+        total += x[i] * x[i]
+    return total / like(len(x), tag)
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _mean(x: Any, tag: Any) -> Any:
+    total = like(0, tag)
+    for i in range(len(x)):
+        total += x[i]
+    return total / like(len(x), tag)
+
+
+@jit
+def _normalise(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, NORM)
+    for lane in range(me.lanes):
+        source, target = view(o.source, lane * o.source_stride, o.width, tag), view(o.target, lane * o.target_stride, o.width, tag)
+        mean = _mean(source, tag) if o.centred else like(0, tag)
+        for i in range(len(source)):
+            target[i] = source[i] - mean
+        factor = like(1, tag) / np.sqrt(_mean_square(target, tag) + like(o.epsilon, tag))
+        for i in range(len(target)):
+            target[i] *= factor
+    return np.int64(0)
+
+
+class NormStep(Operation):
+    """target = x / rms(x), for LayerNorm of x less its mean."""
+
+    layout, step = NORM, staticmethod(_normalise)
+
+    def __init__(self, share: Share, norm: LayerNorm | RMSNorm, width: int, source: Place, target: Place) -> None:
+        centred = isinstance(norm, LayerNorm)
+        super().__init__(share, source=source, target=target, width=width, centred=centred, epsilon=norm.eps or 0.0)
+        target.room.need(target.start + width)

@@ -1,0 +1,68 @@
+"""Whether an engine steps a model as the model's own forward pass does: tried on a few samples before it is used."""
+
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
+
+LANES = 2
+LEAST_STEPS = 32
+HOT = 1e9  # a temperature at which all classes are equally likely
+
+Weights = tuple[tuple[int, int], ...]
+Draw = Callable[[ModelState, Tensor, float], tuple[Tensor, Tensor]]
+"""From a state, uniform numbers (B, T) and a temperature, the classes (B, T) that an engine draws and the logits (B, T, q) that it has."""
+
+
+class EngineError(ValueError):
+    """An engine cannot step a model, or not as the model does."""
+
+
+_passed: WeakKeyDictionary[AutoregressiveNet, dict[str, Weights]] = WeakKeyDictionary()
+
+
+def weights_of(net: AutoregressiveNet) -> Weights:
+    """What tells a model's weights from those that it has after they change."""
+    return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in (*net.parameters(), *net.buffers()))
+
+
+def check(net: AutoregressiveNet, name: str, weights: Weights, draw: Draw, limit: float) -> None:
+    """Compare an engine's logits with those of the forward pass; once for the same weights in a process.
+
+    Args:
+        net: the model, with its weights rounded as the engine's.
+        name: of the engine, for messages, and to know it again.
+        weights: of the model that the engine was made for, see `weights_of`.
+        draw: the engine.
+        limit: the largest difference of logits, relative to the largest logit.
+
+    Raises:
+        EngineError: they differ by more.
+    """
+    if _passed.get(net, {}).get(name) == weights:
+        return
+    error = difference(net, draw)
+    if not error <= limit:
+        raise EngineError(f"the logits of the {name} differ from the forward pass's by {error:.1e} of the largest; {limit:.0e} is allowed")
+    _passed.setdefault(net, {})[name] = weights
+
+
+@torch.inference_mode()
+def difference(net: AutoregressiveNet, draw: Draw) -> float:
+    """By how much logits differ, relative to the largest: for random classes over somewhat more than a pooling period, from the beginning
+    and from the middle of a window. 0 where the model's are not finite. The global random state is not touched."""
+    steps = max(LEAST_STEPS, net.pooling_product + net.pooling_product // 4 + 1)
+    uniforms = torch.rand(LANES, 2 * steps, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    errors = []
+    with undivided(net):
+        _, state = net(torch.zeros(LANES, 0, dtype=torch.long, device=next(net.parameters()).device))
+        for part in uniforms.split(steps, dim=1):
+            classes, logits = draw(state, part, HOT)
+            expected, state = net(classes.to(state.last.device), state)
+            if not expected.isfinite().all():
+                return 0.0  # whoever draws from it says so
+            errors.append((logits.double().cpu() - expected.double().cpu()).abs().max() / expected.abs().max().cpu())
+    return torch.stack(errors).max().item()
