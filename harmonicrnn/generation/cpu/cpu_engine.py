@@ -15,8 +15,8 @@ from harmonicrnn.generation.cpu.llvm import LINE
 from harmonicrnn.generation.cpu.memory import aligned
 from harmonicrnn.generation.cpu.operation import Share, Team
 from harmonicrnn.generation.cpu.products import Products, Stored
-from harmonicrnn.generation.cpu.program import Program
 from harmonicrnn.generation.cpu.worker import Worker
+from harmonicrnn.generation.cpu.worker_program import Program
 from harmonicrnn.generation.engine import NOT_STARTED
 from harmonicrnn.generation.self_check import EngineError, check, weights_of
 from harmonicrnn.models import AutoregressiveNet, ModelState, State

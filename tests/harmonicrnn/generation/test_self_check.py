@@ -84,7 +84,7 @@ def test_a_mistake_of_the_engine_is_noticed_and_the_model_keeps_its_weights(stor
     before = {name: weights.clone() for name, weights in net.state_dict().items()}
     CPUEngine(net, stored)
     monkeypatch.setattr(self_check, "_passed", WeakKeyDictionary())
-    monkeypatch.setattr("harmonicrnn.generation.cpu.layers.harmonic_rnn.fold", lambda norm, *layers: None)
+    monkeypatch.setattr("harmonicrnn.generation.cpu.layers.harmonic_rnn_steps.fold", lambda norm, *layers: None)
     with pytest.raises(EngineError, match=f"CPU engine with {stored} weights"):
         CPUEngine(net, stored)
     assert all(torch.equal(weights, before[name]) for name, weights in net.state_dict().items())

@@ -6,14 +6,14 @@ from typing import Any
 from torch import nn
 
 from harmonicrnn.generation.cpu.layers.causal_conv import ConvStep
-from harmonicrnn.generation.cpu.layers.embedding import EmbeddingStep
+from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.exchange import LogitsStep, SumStep
 from harmonicrnn.generation.cpu.layers.gated_recurrence import OwnUnits, RecurrenceStep
 from harmonicrnn.generation.cpu.layers.gelu_gate import GateStep
-from harmonicrnn.generation.cpu.layers.harmonic_rnn import compile_harmonic_rnn
+from harmonicrnn.generation.cpu.layers.harmonic_rnn_steps import compile_harmonic_rnn
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.layers.norm import NormStep
-from harmonicrnn.generation.cpu.layers.pooling import DownStep, EnterStep, LevelEnd, MergeStep, UpStep, compile_skip_block
+from harmonicrnn.generation.cpu.layers.pooling_steps import DownStep, EnterStep, LevelEnd, MergeStep, UpStep, compile_skip_block
 from harmonicrnn.generation.cpu.layers.residual_block import (
     compile_linear,
     compile_residual_block,

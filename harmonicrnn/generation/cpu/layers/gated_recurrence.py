@@ -12,7 +12,7 @@ from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.llvm import PANEL, jit, record, view
 from harmonicrnn.generation.cpu.memory import Place, Room, layout, padded
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
-from harmonicrnn.generation.cpu.program import Level, Program
+from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.models import GatedRecurrence, ModelState
 from harmonicrnn.ops.cg_lru import C
 

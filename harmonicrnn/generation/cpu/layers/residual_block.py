@@ -14,7 +14,7 @@ from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
 from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.memory import Place
 from harmonicrnn.generation.cpu.operation import Find
-from harmonicrnn.generation.cpu.program import Level, Program
+from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.models import ModelState, ResidualBlock
 from harmonicrnn.models.block import ResidualBranch, Stack, TemporalMixer
 

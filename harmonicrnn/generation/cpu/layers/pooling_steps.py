@@ -11,7 +11,7 @@ from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.llvm import jit, record, view
 from harmonicrnn.generation.cpu.memory import Place, layout, padded
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
-from harmonicrnn.generation.cpu.program import Level, Program
+from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.models import DownPool, ModelState, SkipBlock, UpPool
 from harmonicrnn.models.skip_block import SkipState
 
