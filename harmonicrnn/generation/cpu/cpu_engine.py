@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harmonicrnn.generation.cpu.addresses import aligned
 from harmonicrnn.generation.cpu.layers import LAYERS
 from harmonicrnn.generation.cpu.llvm import LINE
-from harmonicrnn.generation.cpu.memory import aligned
 from harmonicrnn.generation.cpu.operation import Share, Team
 from harmonicrnn.generation.cpu.products import Products, Stored
 from harmonicrnn.generation.cpu.worker import Worker

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from harmonicrnn.generation.cpu.memory import Place, Room, address, aligned, layout
+from harmonicrnn.generation.cpu.addresses import Place, Room, address, aligned, layout
 from harmonicrnn.generation.cpu.products import Products
 from harmonicrnn.models import ModelState
 

@@ -3,12 +3,12 @@
 import numpy as np
 from torch import Tensor
 
+from harmonicrnn.generation.cpu.addresses import address, aligned
 from harmonicrnn.generation.cpu.layers import KINDS
 from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.layers.pooling_steps import EnterStep
 from harmonicrnn.generation.cpu.loop import run
-from harmonicrnn.generation.cpu.memory import address, aligned
 from harmonicrnn.generation.cpu.operation import WORKER
 from harmonicrnn.generation.cpu.worker_program import Program
 from harmonicrnn.models import ModelState

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from harmonicrnn.generation.cpu.memory import Room
+from harmonicrnn.generation.cpu.addresses import Room
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.generation.self_check import EngineError
 from harmonicrnn.models import AutoregressiveNet

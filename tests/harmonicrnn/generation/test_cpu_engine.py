@@ -7,7 +7,7 @@ from torch import nn
 
 from benchmarks.rounded_weights import as_stored
 from harmonicrnn.generation.cpu import CPUEngine
-from harmonicrnn.generation.cpu.memory import large_pages
+from harmonicrnn.generation.cpu.addresses import large_pages
 from harmonicrnn.generation.engine import PlainEngine
 from harmonicrnn.models import LevelSpec
 from tests.harmonicrnn.models.test_harmonic_rnn import PAPER, make_classes, make_model
@@ -152,7 +152,7 @@ def test_weights_are_laid_out_where_there_are_no_large_pages(monkeypatch):
         def madvise(self, *_):
             raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr("harmonicrnn.generation.cpu.memory.mmap.mmap", Refusing)
+    monkeypatch.setattr("harmonicrnn.generation.cpu.addresses.mmap.mmap", Refusing)
     assert len(large_pages(100)) >= 100
 
 

@@ -5,9 +5,9 @@ import pytest
 from numba import njit
 
 from harmonicrnn.generation.cpu import int8_products
+from harmonicrnn.generation.cpu.addresses import address, aligned
 from harmonicrnn.generation.cpu.int8_products import INSTRUCTIONS, inputs_of_a_step, lay_out, whole_panels
 from harmonicrnn.generation.cpu.llvm import PANEL
-from harmonicrnn.generation.cpu.memory import address, aligned
 
 COUNT = 2
 

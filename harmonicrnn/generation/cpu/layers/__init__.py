@@ -7,7 +7,6 @@ from torch import nn
 
 from harmonicrnn.generation.cpu.layers.causal_conv import ConvStep
 from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
-from harmonicrnn.generation.cpu.layers.exchange import LogitsStep, SumStep
 from harmonicrnn.generation.cpu.layers.gated_recurrence import OwnUnits, RecurrenceStep
 from harmonicrnn.generation.cpu.layers.gelu_gate import GateStep
 from harmonicrnn.generation.cpu.layers.harmonic_rnn_steps import compile_harmonic_rnn
@@ -21,6 +20,7 @@ from harmonicrnn.generation.cpu.layers.residual_block import (
     compile_stack,
     compile_temporal_mixer,
 )
+from harmonicrnn.generation.cpu.layers.team_sum import LogitsStep, SumStep
 from harmonicrnn.generation.cpu.operation import Operation
 from harmonicrnn.models import GatedRecurrence, HarmonicRNN, ResidualBlock, SkipBlock
 from harmonicrnn.models.block import ResidualBranch, Stack, TemporalMixer

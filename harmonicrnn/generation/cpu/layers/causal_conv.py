@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harmonicrnn.generation.cpu.addresses import Place, Room, address, aligned, layout
 from harmonicrnn.generation.cpu.llvm import jit, record, view
-from harmonicrnn.generation.cpu.memory import Place, Room, address, aligned, layout
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.models import ModelState
 from harmonicrnn.models.conv import CausalConv

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from harmonicrnn.generation.cpu.addresses import Place, address, layout
 from harmonicrnn.generation.cpu.llvm import jit, record, view
-from harmonicrnn.generation.cpu.memory import Place, address, layout
 from harmonicrnn.generation.cpu.operation import Operation, Share
 from harmonicrnn.models import ModelState
 from harmonicrnn.models.embedding import ClassEmbedding

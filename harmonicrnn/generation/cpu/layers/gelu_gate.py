@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from harmonicrnn.generation.cpu.addresses import Place, layout
 from harmonicrnn.generation.cpu.elementary import gelu
 from harmonicrnn.generation.cpu.llvm import jit, record, view
-from harmonicrnn.generation.cpu.memory import Place, layout
 from harmonicrnn.generation.cpu.operation import Operation, Share
 
 GATE = layout("gate", "gate_stride", "source", "source_stride", "width")

@@ -1,10 +1,10 @@
 """The whole model: embedding, levels and head."""
 
 from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
-from harmonicrnn.generation.cpu.layers.exchange import LogitsStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix
 from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
 from harmonicrnn.generation.cpu.layers.pooling_steps import LevelEnd
+from harmonicrnn.generation.cpu.layers.team_sum import LogitsStep
 from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.operation import Find
 from harmonicrnn.generation.cpu.worker_program import Level, Program

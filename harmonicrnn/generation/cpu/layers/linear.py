@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from harmonicrnn.generation.cpu.addresses import Place, address, padded
 from harmonicrnn.generation.cpu.llvm import PANEL
-from harmonicrnn.generation.cpu.memory import Place, address, padded
 from harmonicrnn.generation.cpu.operation import Operation, Share
 from harmonicrnn.generation.cpu.products import PRODUCT, product
 

@@ -7,9 +7,9 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
+from harmonicrnn.generation.cpu.addresses import Place, layout
 from harmonicrnn.generation.cpu.elementary import like
 from harmonicrnn.generation.cpu.llvm import jit, record, view
-from harmonicrnn.generation.cpu.memory import Place, layout
 from harmonicrnn.generation.cpu.operation import Operation, Share
 from harmonicrnn.models.block import LayerNorm, RMSNorm
 

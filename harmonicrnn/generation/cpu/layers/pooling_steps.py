@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from harmonicrnn.generation.cpu.addresses import Place, layout, padded
 from harmonicrnn.generation.cpu.elementary import like
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.llvm import jit, record, view
-from harmonicrnn.generation.cpu.memory import Place, layout, padded
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.models import DownPool, ModelState, SkipBlock, UpPool

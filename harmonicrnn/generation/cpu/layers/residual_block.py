@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from harmonicrnn.generation.cpu.addresses import Place
 from harmonicrnn.generation.cpu.layers.causal_conv import ConvStep
-from harmonicrnn.generation.cpu.layers.exchange import SumStep, as_index
 from harmonicrnn.generation.cpu.layers.gelu_gate import GateStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix, side_by_side
 from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
+from harmonicrnn.generation.cpu.layers.team_sum import SumStep, as_index
 from harmonicrnn.generation.cpu.llvm import PANEL
-from harmonicrnn.generation.cpu.memory import Place
 from harmonicrnn.generation.cpu.operation import Find
 from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.models import ModelState, ResidualBlock

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numba import types
 
+from harmonicrnn.generation.cpu.addresses import Place, Room, layout
 from harmonicrnn.generation.cpu.elementary import like
 from harmonicrnn.generation.cpu.llvm import LINE, jit, observe, publish, record, view
-from harmonicrnn.generation.cpu.memory import Place, Room, layout
 from harmonicrnn.generation.cpu.operation import Operation, Share
 
 PATIENCE = 2000
