@@ -1,7 +1,9 @@
-"""Runaway noise and collapse to silence, which long autoregressive samples suffer from, found by comparison with the training data.
+"""Noise, rumble, whistles and collapse to silence, which long autoregressive samples suffer from, found by comparison with the training
+data.
 
-Each frame of a quarter of a second is measured in three ways: its level (dB under full scale, its mean left out), its spectral flatness
-(dB: 0 for white noise, far below for tones), and the entropy of its classes (bits). What is usual comes from frames of the training data.
+Each frame of a quarter of a second is measured in four ways: its level (dB under full scale, its mean left out), its spectral flatness
+(dB: 0 for white noise, far below for tones), the entropy of its classes (bits), and the frequency of a partial above 1.5 kHz that holds more
+than 40 % of its power (Hz; 0 for none). What is usual comes from frames of the training data.
 """
 
 import json
@@ -22,13 +24,15 @@ FRAME_SECONDS = 0.25
 LEAST_SECONDS = 1.5  # what is shorter is left to the music, or to a speaker who pauses
 LONGER = 1.5  # than the training data's own longest stretches
 TINY = 1e-12  # power that counts as none: -120 dB
-LEVEL, FLATNESS, ENTROPY = range(3)
+SMOOTH = 6  # frames whose median flatness tells a rumble from music, single frames of which are as flat
+WHISTLE_HZ, WHISTLE_SHARE, WHISTLE_SECONDS, WHISTLE_DRIFT = 1500, 0.4, 1.0, 0.03
+LEVEL, FLATNESS, ENTROPY, WHISTLE = range(4)
 KEPT = "detector_reference.json"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What went wrong with a clip: "noise" or "silence", from `start` for `seconds`."""
+    """What went wrong with a clip: "noise", "whistle" or "silence", from `start` for `seconds`."""
 
     kind: str
     start: float
@@ -42,13 +46,13 @@ class Detects(Protocol):
     """What finds faults in clips: a `Reference`, or something that gets one when it is needed."""
 
     def findings(self, frames: np.ndarray) -> list[Finding]:
-        """What is wrong with a clip, given its frames (F, 3)."""
+        """What is wrong with a clip, given its frames (F, 4)."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is usual: the 1st, 50th and 99th percentile of each measure over frames of training clips, and for how many seconds on end these
-    are silent or noisy by the thresholds that follow from the percentiles.
+    """What is usual: the 1st, 50th and 99th percentile of each measure over frames of training clips, the 99th of their smoothed flatness,
+    and for how many seconds on end these are silent, noisy or whistle by the thresholds that follow.
 
     The defaults stand in where there is no training data: about those of piano recordings as 8-bit mu-law, with room for quieter ones.
     """
@@ -57,32 +61,40 @@ class Reference:
     level: tuple[float, float, float] = (-45.0, -25.0, -10.0)
     flatness: tuple[float, float, float] = (-30.0, -16.0, -11.0)
     entropy: tuple[float, float, float] = (4.0, 6.5, 7.5)
+    smooth_flatness: float = -12.0
     silence_seconds: float = 0.0
     noise_seconds: float = 0.0
+    whistle_seconds: float = 0.0
 
     def silent(self, frames: np.ndarray) -> np.ndarray:
-        """Which frames (F, 3) are silent: 20 dB under the usual level, and under nearly all of the training data, or 40 dB under it; or
+        """Which frames (F, 4) are silent: 20 dB under the usual level, and under nearly all of the training data, or 40 dB under it; or
         with hardly a class in use."""
         low, usual, _ = self.level
         quiet = frames[:, LEVEL] < min(usual - 20, max(low - 6, usual - 40))
         return quiet | (frames[:, ENTROPY] < self.entropy[0] / 2)
 
     def noisy(self, frames: np.ndarray) -> np.ndarray:
-        """Which frames (F, 3) are noise: flatter than nearly all of the training data and no mere background, or far louder than it."""
+        """Which frames (F, 4) are noise: flatter than nearly all of the training data, each or as part of a stretch, and no mere
+        background; or far louder than it."""
         flat = frames[:, FLATNESS] > min(self.flatness[2] + 3, -2)
+        if len(frames):
+            smooth = _smooth(frames[:, FLATNESS]) > min(self.smooth_flatness + 2, -2)
+            in_stretch = np.convolve(smooth, np.ones(len(frames) - len(smooth) + 1)) > 0
+            flat |= in_stretch & (frames[:, FLATNESS] > min(self.smooth_flatness, -2))
         present = (frames[:, LEVEL] > self.level[1] - 10) & (frames[:, ENTROPY] > self.entropy[1] - 1)
         return (flat & present) | (frames[:, LEVEL] > self.level[2] + 6)
 
     def findings(self, frames: np.ndarray) -> list[Finding]:
-        """What is wrong with a clip, given its frames (F, 3), in the order of their beginnings."""
+        """What is wrong with a clip, given its frames (F, 4), in the order of their beginnings."""
         found = []
-        for kind, marked, usual in (
-            ("silence", self.silent(frames), self.silence_seconds),
-            ("noise", self.noisy(frames), self.noise_seconds),
+        for kind, stretches, usual, shortest in (
+            ("silence", _stretches(self.silent(frames)), self.silence_seconds, LEAST_SECONDS),
+            ("noise", _stretches(self.noisy(frames)), self.noise_seconds, LEAST_SECONDS),
+            ("whistle", _whistles(frames[:, WHISTLE]), self.whistle_seconds, WHISTLE_SECONDS),
         ):
-            least = min(max(LEAST_SECONDS, LONGER * usual), len(frames) * FRAME_SECONDS)
-            stretches = [(start * FRAME_SECONDS, length * FRAME_SECONDS) for start, length in _stretches(marked)]
-            found += [Finding(kind, start, seconds) for start, seconds in stretches if seconds >= least]
+            least = min(max(shortest, LONGER * usual), len(frames) * FRAME_SECONDS)
+            seconds = [(start * FRAME_SECONDS, length * FRAME_SECONDS) for start, length in stretches]
+            found += [Finding(kind, start, length) for start, length in seconds if length >= least]
         return sorted(found, key=lambda finding: finding.start)
 
     @classmethod
@@ -99,7 +111,7 @@ class Reference:
             watch = Watch(quantiser, sample_rate)
             watch.feed(clip)
             measured.append(watch.frames)
-        frames = np.concatenate([np.empty((0, 3)), *measured])
+        frames = np.concatenate([np.empty((0, 4)), *measured])
         if not len(frames):
             return cls.defaults(quantiser)
         # Silence is as flat as noise.
@@ -107,11 +119,17 @@ class Reference:
         measures = (frames[:, LEVEL], frames[sounding, FLATNESS] if sounding.any() else np.zeros(1), frames[:, ENTROPY])
         level, flatness, entropy = map(_usual, measures)
         usual = cls(source, level, flatness, entropy)
-        silence, noise = (
-            float(np.percentile([max((length for _, length in _stretches(marked(clip))), default=0) for clip in measured], 99))
-            for marked in (usual.silent, usual.noisy)
-        )
-        return cls(source, level, flatness, entropy, silence * FRAME_SECONDS, noise * FRAME_SECONDS)
+        smooth = np.concatenate([_smooth(clip[~usual.silent(clip), FLATNESS]) for clip in measured])
+        usual = cls(source, level, flatness, entropy, float(np.percentile(smooth, 99)) if len(smooth) else flatness[2])
+        longest = [
+            float(np.percentile([max((length for _, length in found(clip)), default=0) for clip in measured], 99)) * FRAME_SECONDS
+            for found in (
+                lambda clip: _stretches(usual.silent(clip)),
+                lambda clip: _stretches(usual.noisy(clip)),
+                lambda clip: _whistles(clip[:, WHISTLE]),
+            )
+        ]
+        return cls(source, level, flatness, entropy, usual.smooth_flatness, *longest)
 
     @classmethod
     def read(cls, folder: Path) -> "Reference | None":
@@ -141,12 +159,12 @@ class Watch:
         self.quantiser, self.sample_rate = quantiser, sample_rate
         self._length = max(16, round(FRAME_SECONDS * sample_rate))
         self._rest = torch.empty(0, dtype=torch.long)
-        self._frames: list[tuple[float, float, float]] = []
+        self._frames: list[tuple[float, float, float, float]] = []
 
     @property
     def frames(self) -> np.ndarray:
         """Level, flatness and entropy of each full frame so far, (F, 3)."""
-        return np.array(self._frames).reshape(-1, 3)
+        return np.array(self._frames).reshape(-1, 4)
 
     def feed(self, classes: Tensor) -> None:
         """The next classes (n,) of the clip."""
@@ -155,16 +173,19 @@ class Watch:
         self._rest = held[whole:]
         self._frames += [self._measure(frame) for frame in held[:whole].view(-1, self._length)]
 
-    def _measure(self, classes: Tensor) -> tuple[float, float, float]:
+    def _measure(self, classes: Tensor) -> tuple[float, float, float, float]:
         from scipy.signal import welch  # here, as importing it takes longer than the first samples should
 
         samples = self.quantiser.decode_centre(classes).double().numpy()
-        _, power = welch(samples, self.sample_rate, nperseg=min(256, len(samples)))
+        frequencies, power = welch(samples, self.sample_rate, nperseg=min(256, len(samples)))
         power = power[1:] * self.sample_rate + TINY  # without the mean, which no one hears
         flatness = np.exp(np.log(power).mean()) / power.mean()
         shares = np.bincount(classes.numpy()) / len(classes)
         shares = shares[shares > 0]
-        return 10 * np.log10(samples.var() + TINY), 10 * np.log10(flatness), float(-(shares * np.log2(shares)).sum())
+        strongest = int(power.argmax())
+        partial = power[max(0, strongest - 1) : strongest + 2].sum() / power.sum()
+        frequency = frequencies[1 + strongest] if partial > WHISTLE_SHARE and frequencies[1 + strongest] > WHISTLE_HZ else 0.0
+        return 10 * np.log10(samples.var() + TINY), 10 * np.log10(flatness), float(-(shares * np.log2(shares)).sum()), float(frequency)
 
 
 def _usual(values: np.ndarray) -> tuple[float, float, float]:
@@ -177,3 +198,15 @@ def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
     """Start and length of each run of True in (F,)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8)))
     return [(int(start), int(stop - start)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _smooth(flatness: np.ndarray) -> np.ndarray:
+    """The median of each SMOOTH frames in a row, (F - SMOOTH + 1,); of all where there are fewer, and none of none."""
+    frames = min(SMOOTH, len(flatness))
+    return np.median(np.lib.stride_tricks.sliding_window_view(flatness, frames), axis=1) if frames else np.empty(0)
+
+
+def _whistles(frequency: np.ndarray) -> list[tuple[int, int]]:
+    """Start and length of each run of frames with a partial that stays where it is."""
+    steady = (frequency[1:] > 0) & (np.abs(np.diff(frequency)) <= WHISTLE_DRIFT * frequency[1:])
+    return [(start, length + 1) for start, length in _stretches(steady)]

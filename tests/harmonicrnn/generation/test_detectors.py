@@ -3,6 +3,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 
 from harmonicrnn.audio import Quantiser, compose, extremes, render, scale
 from harmonicrnn.generation.detectors import FRAME_SECONDS, Reference, Watch
@@ -90,6 +91,36 @@ def test_made_clips_are_told_apart(spoil, kind, make, references):
     assert right >= 19
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rumble_of_the_level_of_the_music_is_noise(seed, references):
+    """Noise below 400 Hz: far less flat than white noise, flatter than music; only training data tells it from a low instrument."""
+    if references[music].source == "defaults":
+        pytest.skip("the defaults know no music")
+    b, a = signal.butter(2, 400, fs=RATE)
+    rumble = signal.lfilter(b, a, np.random.default_rng(seed).normal(size=SECONDS * RATE))
+    rumble = rumble / np.abs(rumble).max()
+    found = findings(encode(rumble), references[music])
+    assert [f.kind for f in found] == ["noise"]
+    assert found[0].seconds > SECONDS / 2
+
+
+def test_a_steady_whistle_is_found_where_it_is(references):
+    t, samples = np.arange(SECONDS * RATE) / RATE, music(0) / np.abs(music(0)).max()
+    for seconds, expected in ((1.75, ["whistle"]), (0.5, [])):
+        whistling = BREAK * RATE + np.arange(round(seconds * RATE))
+        spoilt = samples.copy()
+        spoilt[whistling] = 0.3 * samples[whistling] + 0.6 * np.sin(2 * np.pi * 2500 * t[whistling])
+        found = [f for f in findings(encode(spoilt), references[music]) if f.kind == "whistle"]
+        assert [f.kind for f in found] == expected
+        assert all(abs(f.start - BREAK) <= FRAME_SECONDS and abs(f.seconds - seconds) <= 2 * FRAME_SECONDS for f in found)
+
+
+def test_a_partial_that_moves_is_no_whistle(references):
+    t = np.arange(SECONDS * RATE) / RATE
+    sweep = np.sin(2 * np.pi * np.cumsum(2600 + 1000 * np.sin(2 * np.pi * 0.4 * t)) / RATE)
+    assert not any(f.kind == "whistle" for f in findings(encode(sweep), references[music]))
+
+
 def test_a_pause_is_no_collapse():
     reference = Reference.of([encode(music(1000 + i)) for i in range(5)], QUANTISER, RATE, "music")
     samples = music(0).copy()
@@ -115,12 +146,13 @@ def test_measures_of_known_signals():
     watch.feed(tone)
     noise = torch.randint(256, (RATE,), generator=torch.Generator().manual_seed(0))
     watch.feed(noise)
-    assert watch.frames.shape == (8, 3)
-    level, flatness, entropy = watch.frames.T
+    assert watch.frames.shape == (8, 4)
+    level, flatness, entropy, whistle = watch.frames.T
     np.testing.assert_allclose(level[:4], 10 * np.log10(1 / 2), atol=0.1)
     np.testing.assert_allclose(level[4:], 10 * np.log10(1 / 3), atol=0.3)
     assert (flatness[:4] < -30).all()
     assert (flatness[4:] > -1).all()
+    assert not whistle.any()  # too low, and noise
     np.testing.assert_allclose(entropy[:4], 3, atol=1e-6)  # a period of 8 samples
     # Of 2,000 samples, which makes it (256 - 1) / (2 ln 2) / 2,000 bits less than 8 on average.
     np.testing.assert_allclose(entropy[4:], 8 - 0.092, atol=0.03)
@@ -135,7 +167,7 @@ def test_a_clip_is_measured_the_same_in_any_pieces(size):
         pieces.feed(piece)
         pieces.feed(piece[:0])
     assert np.array_equal(whole.frames, pieces.frames)
-    assert whole.frames.shape == (4, 3)
+    assert whole.frames.shape == (4, 4)
 
 
 def test_training_clips_too_short_for_a_frame_leave_the_defaults():
