@@ -29,6 +29,8 @@ GROUP = 64  # clips that are read and embedded at a time
 
 Progress = Callable[[int], None]
 
+SCALE_CLIPS = 256
+
 
 @dataclass(frozen=True)
 class Distance:
@@ -118,6 +120,22 @@ def measure_distance(
             notes.append(str(error))
     interval = distance_interval(reference, embeddings, owner, distance, seed)
     return Distance(distance, interval, len(owner.unique()), len(embeddings), few, notes, infinity)
+
+
+def distances_for_scale(
+    clips: SplitClips | FolderClips, embedder: Embedder, reference: Gaussian, seed: int, progress: Progress = lambda clips: None
+) -> tuple[float, float, int] | None:
+    """What a distance means: that of one half of real clips from the other, that of white noise of their levels from the reference, and
+    how many clips each is of, SCALE_CLIPS at most. None where there are too few."""
+    halves = [list(islice(clips.share(half, 2), SCALE_CLIPS)) for half in range(2)]
+    generator = torch.Generator().manual_seed(seed)
+    noise = [(clip.std(correction=0) * torch.randn(clip.shape, generator=generator)).clamp(-1, 1) for clip in halves[0]]
+    none = torch.empty(0, embedder.dimensions)
+    sets = [torch.cat([none, *_embedded(part, embedder, progress)]) for part in (*halves, noise)]
+    if min(map(len, sets)) < 2:
+        return None
+    one, other, noisy = map(fit_gaussian, sets)
+    return frechet_distance(other, one), frechet_distance(reference, noisy), len(noise)
 
 
 def _place() -> tuple[int, int]:

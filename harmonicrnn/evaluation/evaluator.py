@@ -17,7 +17,7 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.clip_sets import ClipSetInfo, FolderClips, SplitClips
 from harmonicrnn.evaluation.digit_classifier import DigitClassifier
 from harmonicrnn.evaluation.digit_evaluation import MEASURES, accuracy_of, score, too_few, training_reference, why_not_published
-from harmonicrnn.evaluation.distance import Distance, measure_distance, reference_gaussian
+from harmonicrnn.evaluation.distance import SCALE_CLIPS, Distance, distances_for_scale, measure_distance, reference_gaussian
 from harmonicrnn.evaluation.examples import ExampleGroup, choose_prompts, folder_examples, split_examples
 from harmonicrnn.evaluation.generated_clips import Model, ModelClips, draw_clips
 from harmonicrnn.evaluation.likelihood import measure_likelihood
@@ -157,6 +157,7 @@ class Evaluator:
         work = self.work
         references = [self._reference(embedder) for embedder in work.embedders]
         real, training, classifier = self._real()
+        scale = self._scale(references)
         # Folders first: what is wrong with them is known before the long work.
         order = sorted(range(len(work.subjects)), key=lambda place: not isinstance(work.subjects[place][1], FolderClips))
         measured: dict[int, SubjectReport] = {}
@@ -181,7 +182,7 @@ class Evaluator:
             reference=self.reference.info,
             measures=measures,
             subjects=subjects,
-            real=real,
+            real=scale + real,
             published=published,
             notes=notes,
             settings=work.settings() | {"seed": work.seed, "examples": work.examples},
@@ -198,6 +199,25 @@ class Evaluator:
     def _reference(self, embedder: Embedder) -> Gaussian:
         with self.bar(f"Reference, {embedder.name}", self.reference.info.clips) as advance:
             return reference_gaussian(self.reference, embedder, self.work.cache, advance)
+
+    def _scale(self, references: Sequence[Gaussian]) -> list[Row]:
+        """Rows that tell what a distance means."""
+        halves: dict[str, Cell] = {}
+        noise: dict[str, Cell] = {}
+        clips, name, there = 0, self.reference.info.name, self.reference.info.clips
+        total = None if there is None else 2 * min(-(-there // 2), SCALE_CLIPS) + min(there // 2, SCALE_CLIPS)
+        for embedder, reference in zip(self.work.embedders, references, strict=True):
+            title = f"FAD {embedder.name}"
+            with self.bar(f"For scale: {title}", total) as advance:
+                found = distances_for_scale(self.reference, embedder, reference, self.work.seed, advance)
+            if found is not None:
+                halves[title], noise[title], clips = Cell(found[0]), Cell(found[1]), found[2]
+        if not clips:
+            return []
+        return [
+            Row(name=f"{name}: one half against the other", clips=clips, values=halves, kind="real audio, for scale"),
+            Row(name="white noise", clips=clips, values=noise, kind=f"of the levels of {name}, for scale"),
+        ]
 
     def _real(self) -> tuple[list[Row], ClipSetInfo | None, ClassifierReport | None]:
         """What only the scores of SC09 need: rows of real clips, what the training split is, and what the classifier is."""

@@ -31,11 +31,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Real clips: a name, their number, and cells by the measures' names."""
+    """Clips: a name, what they are, their number, and cells by the measures' names."""
 
     name: str
     clips: int
     values: dict[str, Cell]
+    kind: str = "real audio"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,6 @@ class SubjectReport(Row):
     """A folder of audio, or a model: distances by embedding, notes, and where it comes from. config is the run's; None of a folder."""
 
     path: str
-    kind: str
     fad: dict[str, Distance]
     notes: list[str]
     config: str | None

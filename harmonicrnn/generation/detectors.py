@@ -2,8 +2,8 @@
 data.
 
 Each frame of a quarter of a second is measured in four ways: its level (dB under full scale, its mean left out), its spectral flatness
-(dB: 0 for white noise, far below for tones), the entropy of its classes (bits), and the frequency of a partial above 1.5 kHz that holds more
-than 40 % of its power (Hz; 0 for none). What is usual comes from frames of the training data.
+(dB: 0 for white noise, far below for tones), the entropy of its classes (bits), and the frequency of a partial above 1.5 kHz that holds
+more than 40 % of its power (Hz; 0 for none). What is usual comes from frames of the training data.
 """
 
 import json

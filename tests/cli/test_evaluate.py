@@ -145,8 +145,16 @@ const bytes = Uint8Array.from(atob(clips[1].src.split(",")[1]), (c) => c.charCod
 new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes.buffer).then((heard) => {
   const loudest = Math.max(...heard.getChannelData(0).map(Math.abs));
   const told = {audio: clips.length, seen: pictures.filter((p) => p.naturalWidth > 0).length, length: heard.length, loudest,
-    rows: document.querySelectorAll("#results tbody tr").length, width: document.documentElement.scrollWidth};
+    rows: document.querySelectorAll("#results tbody tr").length};
   document.body.textContent = JSON.stringify(told);
+});
+</script></body>"""
+
+FRAME = """<body><iframe src="page.html" width="420" height="900" style="border: 0"></iframe>
+<iframe src="page.html" width="1400" height="900" style="border: 0"></iframe><script>
+window.addEventListener("load", () => {
+  const widths = [...document.querySelectorAll("iframe")].map((frame) => frame.contentDocument.documentElement.scrollWidth);
+  document.body.textContent = JSON.stringify(widths);
 });
 </script></body>"""
 
@@ -157,7 +165,7 @@ def browser():
     if found is None:
         pytest.skip("chromium is not installed (make browser)")
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    return [found, "--headless", *sandbox, "--disable-gpu", "--window-size=500,900", "--virtual-time-budget=20000", "--dump-dom"]
+    return [found, "--headless", *sandbox, "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
 
 
 def test_the_page_opens_in_a_browser_and_its_audio_can_be_decoded(folder, report, browser, tmp_path):
@@ -166,12 +174,17 @@ def test_the_page_opens_in_a_browser_and_its_audio_can_be_decoded(folder, report
     assert page.count("default-src 'none'") == 1
     copy = page.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'").replace("</body>", SCRIPT)
     (tmp_path / "copy.html").write_text(copy)
-    command = [*browser, f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path / 'copy.html'}"]
+    # The window's least width is 500: a frame has that of a telephone.
+    (tmp_path / "page.html").write_text(page)
+    (tmp_path / "frame.html").write_text(FRAME)
+    command = [*browser, "--force-dark-mode", "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}"]
+    framed = subprocess.run([*command, f"file://{tmp_path / 'frame.html'}"], capture_output=True, text=True, timeout=120, check=True).stdout
+    assert json.loads(html.unescape(re.search(r"<body>(.*)</body>", framed, re.DOTALL)[1])) == [420, 1400]
+    command.append(f"file://{tmp_path / 'copy.html'}")
     told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     found = json.loads(html.unescape(re.search(r"<body>(.*)</body>", told, re.DOTALL)[1]))
     # The real clip, the folder's, and of each of two models a generated and a continued one; beside their pictures two plots.
-    assert (found["audio"], found["seen"], found["rows"]) == (6, 8, 3 + 1 + len(report["published"]))
-    assert found["width"] <= 500
+    assert (found["audio"], found["seen"], found["rows"]) == (6, 8, 3 + len(report["published"]))
     drawn, _ = soundfile.read(folder / "report/clips/0_tiny_version_0/generated/clip_0000.wav")
     assert found["length"] == len(drawn) == 320
     assert found["loudest"] == pytest.approx(np.abs(drawn).max(), abs=1e-3)
@@ -321,7 +334,7 @@ def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatc
     assert run(f"evaluate logs/tiny {FEW} --cache {tmp_path / 'none'} --out {tmp_path / 'out'}") == 0
     titles = [title for title, _, _ in filled]
     parts = ("clips", "continuations", "likelihood", "FAD logmel")
-    assert titles == ["Reference, logmel", *(f"tiny/version_0: {part}" for part in parts)]
+    assert titles == ["Reference, logmel", "For scale: FAD logmel", *(f"tiny/version_0: {part}" for part in parts)]
     assert all(completed == total > 0 for _, completed, total in filled), filled
 
 

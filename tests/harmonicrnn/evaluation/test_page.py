@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,3 +45,22 @@ def test_the_page_shows_cells_with_their_marks_and_the_first_seconds_of_long_cli
     for part in ("0.1250", "0.1000 to 0.2000", 'title="too few"', "&lt;real&gt;", "long, the first 30 s"):
         assert part in page
     assert page.count("<audio") == 1
+
+
+def test_caveats_stand_in_one_banner_and_the_command_can_be_copied(report, tmp_path):
+    write_page(tmp_path / "report.html", replace(report, notes=["few clips", "other <data>"], command="python train.py evaluate 'a b'"), [])
+    page = (tmp_path / "report.html").read_text()
+    banner = re.search(r'<aside class="banner".*?</aside>', page, re.DOTALL)[0]
+    assert re.findall(r"<li>(.*?)</li>", banner) == ["few clips", "other &lt;data&gt;"]
+    assert '<pre class="command" id="command">python train.py evaluate &#39;a b&#39;</pre>' in page
+    write_page(tmp_path / "report.html", report, [])
+    assert "<aside" not in (tmp_path / "report.html").read_text()
+
+
+def test_no_colour_is_told_but_by_names_that_the_dark_mode_has_too(report, tmp_path):
+    write_page(tmp_path / "report.html", report, [])
+    style = re.search(r"<style>(.*?)</style>", (tmp_path / "report.html").read_text(), re.DOTALL)[1]
+    light, dark = (re.findall(r"(--\w+): #", part) for part in style.split("prefers-color-scheme: dark")[:2])
+    assert light == dark
+    rules = style.split("\n", 3)[3]
+    assert re.findall(r"#[0-9a-f]{3,6}", rules) == ["#fff"]  # behind the pictures
