@@ -258,8 +258,8 @@ class Evaluator:
         assert run is not None
         self.drawn[name] = self._draw(folder, subject, model)
         generated = self.drawn[name].generated
-        wrong = sum(bool(row["findings"]) for row in generated.rows)
-        notes = [f"{name}: {wrong} of {len(generated)} generated clips turn to noise or silence"] if wrong else []
+        wrong = generated.with_findings
+        notes = [f"{name}: {wrong} of {len(generated)} generated clips turn to noise, a whistle or silence"] if wrong else []
         with self.bar(f"{name}: likelihood", work.data.clip_count(work.split)) as advance, _named(subject.path):
             nll = measure_likelihood(model.net, work.data, work.split, work.seed, advance)
         config = run.config.read_text() if run.config.is_file() else None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -36,30 +36,33 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class GeneratedClips:
-    """Clips in a folder: rows of their manifest, by clip number, and what their classes mean."""
+    """Clips that a model drew, by their numbers.
 
-    folder: Path
-    rows: list[dict[str, Any]]
+    Attributes:
+        files: of their classes.
+        bits_per_sample: of each, under the model that drew it.
+        with_findings: how many turn to noise, a whistle or silence.
+        quantiser: what classes mean.
+    """
+
+    files: list[Path]
+    bits_per_sample: list[float]
+    with_findings: int
     quantiser: Quantiser
 
     def classes(self, number: int) -> Tensor:
         """Of a clip (T,)."""
-        return torch.from_numpy(np.load(self.folder / self.rows[number]["classes"]).astype(np.int64))
+        return torch.from_numpy(np.load(self.files[number]).astype(np.int64))
 
     def audio(self, number: int) -> Tensor:
         """A clip (T,) in [-1, 1]."""
         return self.quantiser.decode_centre(self.classes(number))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.files)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self.audio(number) for number in range(len(self)))
-
-    @property
-    def bits_per_sample(self) -> list[float]:
-        """Of each clip, under the model that drew it."""
-        return [row["bits_per_sample"] for row in self.rows]
 
 
 class ModelClips(NamedTuple):
@@ -106,4 +109,6 @@ def draw_clips(
         while batch := list(islice(clips, settings.batch)):  # which are finished together
             generated.add(batch, model.sample_rate)
     generated.finish()
-    return GeneratedClips(folder, sorted(generated.clips, key=lambda row: row["clip"]), model.quantiser)
+    rows = sorted(generated.clips, key=lambda row: row["clip"])
+    files, bits = [folder / row["classes"] for row in rows], [row["bits_per_sample"] for row in rows]
+    return GeneratedClips(files, bits, sum(bool(row["findings"]) for row in rows), model.quantiser)
