@@ -164,7 +164,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         start = torch.zeros_like(batch.clip)
         for offset in (batch.context, batch.start):
             start = start if offset is None else start + offset
-        return DropoutPlace(int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, batch.clip, start)
+        return DropoutPlace.of(self.net, int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, batch.clip, start)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[UNSEEN] = self.unseen_in_weights
