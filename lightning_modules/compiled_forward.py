@@ -16,8 +16,8 @@ Forward = Callable[[Tensor, ModelState | None, Tensor | None], tuple[Tensor, Mod
 
 BACKEND = "inductor"
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3}
-"""Largest ||a - b|| / ||b|| of the logits and of each gradient, by the logits' dtype; a gradient's norm counts as a thousandth of that of all
-gradients at least."""
+"""Largest ||a - b|| / ||b|| of the logits and of each gradient, by the logits' dtype; a gradient's norm counts as at least a thousandth of
+that of all gradients."""
 LIMIT_IN_16_BITS = 0.1
 WINDOWS = 2  # pooling windows of the small case, 16 samples at least
 

@@ -115,13 +115,20 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.save_for_backward(*inputs[:6], output[0])
 
 
-def _gradients(ctx: Any, grad_y: Tensor, grad_last: Tensor, known: Tensor | None = None) -> tuple[Tensor | None, ...]:
-    """Of all eight arguments."""
-    *grads, grad_phases, grad_h0 = cg_lru_backward(*ctx.saved_tensors, grad_y, grad_last, ctx.max_root_slope, known)
-    return *grads, None if ctx.saved_tensors[3] is None else grad_phases, grad_h0, None, None, None
+@once_differentiable
+def _backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+    return *_gradients(ctx.saved_tensors, grad_y, grad_last, ctx.max_root_slope), None, None, None
 
 
-differentiable(cg_lru, _keep, once_differentiable(_gradients))
+def _gradients(
+    saved: tuple[Tensor, ...], grad_y: Tensor, grad_last: Tensor, max_root_slope: float, known: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """Of the first five arguments."""
+    grad_x, grad_gates, grad_rates, grad_phases, grad_h0 = cg_lru_backward(*saved, grad_y, grad_last, max_root_slope, known)
+    return grad_x, grad_gates, grad_rates, None if saved[3] is None else grad_phases, grad_h0
+
+
+differentiable(cg_lru, _keep, _backward)
 
 
 class SlicedCGLRU(torch.autograd.Function):
@@ -150,12 +157,12 @@ class SlicedCGLRU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        x, gates, rates, phases, _, fresh, _ = ctx.saved_tensors
+        saved = ctx.saved_tensors  # once: where blocks are computed again, what was kept can be had once
+        x, gates, rates, phases, _, fresh, _ = saved
         carry, known = cg_lru_adjoint_summary(x, gates, rates, phases, fresh, grad_y, grad_last)
         end = as_complex(grad_last) if phases is not None else grad_last
         grad_last = as_halves(gradient_after(ctx.slices, ctx.product, carry, end))
-        *grads, grad_h0, _, _, _ = _gradients(ctx, grad_y, grad_last, known)
-        assert grad_h0 is not None
+        *grads, grad_h0 = _gradients(saved, grad_y, grad_last, ctx.max_root_slope, known)
         return *grads, grad_h0 if ctx.slices.rank == 0 else torch.zeros_like(grad_h0), None, None, None
 
 

@@ -68,7 +68,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 @once_differentiable
-def _backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
     return *scan_backward(*ctx.saved_tensors, grad_h, grad_last, ctx.implementation), None
 
 
@@ -89,9 +89,10 @@ class _SlicedScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        carry = scan_adjoint_summary(ctx.saved_tensors[0], grad_h, grad_last, ctx.implementation)
+        a, h, h0 = ctx.saved_tensors  # once: where blocks are computed again, what was kept can be had once
+        carry = scan_adjoint_summary(a, grad_h, grad_last, ctx.implementation)
         grad_last = gradient_after(ctx.slices, ctx.product, carry, grad_last)
-        grad_a, grad_x, grad_h0, _ = _backward(ctx, grad_h, grad_last)
+        grad_a, grad_x, grad_h0 = scan_backward(a, h, h0, grad_h, grad_last, ctx.implementation)
         return grad_a, grad_x, grad_h0 if ctx.slices.rank == 0 else torch.zeros_like(grad_h0), None, None
 
 

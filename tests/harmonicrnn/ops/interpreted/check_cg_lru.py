@@ -5,12 +5,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from harmonicrnn.ops import cg_lru, cg_lru_summary
 from harmonicrnn.ops import fused as operators
 from harmonicrnn.ops.cg_lru import MAX_ROOT_SLOPE, C
 from harmonicrnn.ops.triton import chunks
-from tests.harmonicrnn.ops.interpreted.ranks import Ranks
+from tests.harmonicrnn.ops.interpreted.ranks import Ranks, Slice
 from tests.harmonicrnn.ops.test_cg_lru import make_inputs, restated, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
@@ -149,6 +150,21 @@ def test_is_traced_as_one_graph():
     results = [run(function, inputs, fresh[:2]) for function in (traced, fused)]
     for value, reference in zip(*([*outputs, *gradients] for outputs, gradients in results), strict=True):
         assert relative_error(value, reference) < 1e-14
+
+
+@pytest.mark.parametrize("slices", [None, Slice(Ranks(1), 0)], ids=["whole", "sliced"])
+def test_gradients_where_it_is_computed_again(slices):
+    """Where what is kept for the backward pass can be had once."""
+    (*inputs, h0), fresh = make_inputs("complex", 2, 3, 1)
+    state = h0, fresh[:2], slices
+
+    def again(*given):
+        return checkpoint(fused, *given[:5], *state[1:], use_reentrant=False)
+
+    slices and slices.ranks.turn.acquire()
+    outcomes = [run(function, [*inputs, h0], fresh[:2]) for function in (again, fused)]
+    for value, reference in zip(*([*outputs, *gradients] for outputs, gradients in outcomes), strict=True):
+        assert torch.equal(value, reference)
 
 
 def test_the_public_function_takes_the_fused_path():
