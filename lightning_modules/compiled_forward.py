@@ -15,6 +15,7 @@ Compile = bool | Literal["auto"]
 Forward = Callable[[Tensor, ModelState | None, Tensor | None], tuple[Tensor, ModelState]]
 
 BACKEND = "inductor"
+MORE = "Set TORCHDYNAMO_VERBOSE"  # begins what torch's errors end with
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3}
 """Largest ||a - b|| / ||b|| of the logits and of each gradient, by the logits' dtype; a gradient's norm counts as at least a thousandth of
 that of all gradients."""
@@ -57,7 +58,7 @@ class CompiledForward:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # whatever a compiler finds; what is wrong with the input is raised again below
-                self._give_up(classes.device, f"fails: {type(error).__name__}: {error}")
+                self._give_up(classes.device, f"fails: {type(error).__name__}: {' '.join(str(error).split(MORE)[0].split())}")
         return self.net(classes, state, before)  # type: ignore[no-any-return]
 
     def _tried(self, classes: Tensor) -> Forward:
@@ -90,7 +91,7 @@ class CompiledForward:
             "the compiled model",
             why,
             device,
-            "the model is computed as it is written, more slowly; model.compile false does so from the start",
+            "the model is computed as it is written, as with model.compile false",
         )
 
 
