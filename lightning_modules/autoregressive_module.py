@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -22,6 +23,7 @@ from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.dropout import DropoutPlace, at_place
 from harmonicrnn.old_names import bring_up_to_date
 from harmonicrnn.parallel import context_size
+from lightning_modules.compiled_forward import Compile, CompiledForward
 from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
 
@@ -40,17 +42,28 @@ class AutoregressiveModule(L.LightningModule, ABC):
         init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
         sample_rate: Of the audio in Hz; comes from the data.
         law: Spacing of the classes; comes from the data.
+        compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
     """
 
     best_by: tuple[str, Literal["min", "max"]] = ("val/bits", "min")
     """What is logged at validation that says which checkpoint is the best: the lowest or the highest."""
 
     @abstractmethod
-    def __init__(self, net: AutoregressiveNet, optimizer: OptimizerConfig, init_from: Path | None, sample_rate: int, law: Law) -> None:
+    def __init__(
+        self,
+        net: AutoregressiveNet,
+        optimizer: OptimizerConfig,
+        init_from: Path | None,
+        sample_rate: int,
+        law: Law,
+        compile: Compile = "auto",
+    ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["net", "init_from"])
+        self.save_hyperparameters(ignore=["net", "init_from", "compile"])
         self.net, self.optimizer, self.sample_rate = net, optimizer, sample_rate
         self.quantiser = Quantiser(net.bits, law)
+        self.compiles = compile
+        self._compiled: CompiledForward | None = None
         self.carried = CarriedStates()
         self.skipped = self.skipped_in_a_row = 0  # steps of the optimiser that were left out
         self.not_finite = False  # whether a loss of the next step is not
@@ -72,6 +85,11 @@ class AutoregressiveModule(L.LightningModule, ABC):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.check_chunks(data, context_size(self.trainer))
+        wanted = self.compiles is True or (self.compiles == "auto" and self.trainer.strategy.root_device.type == "cuda")
+        if wanted and context_size(self.trainer) > 1:
+            rank_zero_info("torch.compile: off, as ranks share a waveform and their exchanges cannot be compiled")
+        elif wanted and stage in ("fit", "validate"):
+            self._compiled = CompiledForward(self.net)
 
     def check_chunks(self, data: AudioDataModule, ranks: int) -> None:
         """Raises UserError where clips cannot be cut into slices for the ranks that share them, or chunks that carry state would end in the
@@ -152,11 +170,12 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self._nats(batch, "evaluation")
 
     def _nats(self, batch: Batch, stream: str) -> Tensor:
+        forward = self._compiled or self
         with at_place(self.net, self._place(batch) if stream == "train" else None):
             if batch.context is None:
-                logits, _ = self(batch.classes, None, batch.before)
+                logits, _ = forward(batch.classes, None, batch.before)
             else:
-                logits, state = self(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
+                logits, state = forward(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
                 self.carried.put(stream, state, self.net.slices)
         return sample_nats(logits, batch.classes)
 
@@ -164,7 +183,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         start = torch.zeros_like(batch.clip)
         for offset in (batch.context, batch.start):
             start = start if offset is None else start + offset
-        return DropoutPlace(int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, batch.clip, start)
+        return DropoutPlace.of(self.net, int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, batch.clip, start)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[UNSEEN] = self.unseen_in_weights

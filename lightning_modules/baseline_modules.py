@@ -14,6 +14,7 @@ from harmonicrnn.audio.quantise import Law
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import ContextCounts, WaveNet
 from lightning_modules.autoregressive_module import AutoregressiveModule
+from lightning_modules.compiled_forward import Compile
 from lightning_modules.optimizer import OptimizerConfig, check_ends
 
 
@@ -25,6 +26,8 @@ class WaveNetModule(AutoregressiveModule):
         init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
         sample_rate: Of the audio in Hz; comes from the data.
         law: Spacing of the classes; comes from the data.
+        compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
+            It is off where ranks share a waveform, and where its first use fails or gives other results (a warning says so).
         network: The architecture, as in `harmonicrnn.models.WaveNet`; bits come from the data.
     """
 
@@ -34,10 +37,11 @@ class WaveNetModule(AutoregressiveModule):
         init_from: Path | None = None,
         sample_rate: int = 16_000,
         law: Law = "mu-law",
+        compile: Compile = "auto",
         **network: Any,
     ) -> None:
         net = WaveNet(**network)
-        super().__init__(net, optimizer, init_from, sample_rate, law)
+        super().__init__(net, optimizer, init_from, sample_rate, law, compile)
 
 
 class CountsModule(AutoregressiveModule):
@@ -54,7 +58,7 @@ class CountsModule(AutoregressiveModule):
 
     def __init__(self, init_from: Path | None = None, sample_rate: int = 16_000, law: Law = "mu-law", **network: Any) -> None:
         net = ContextCounts(**network)
-        super().__init__(net, OptimizerConfig(), init_from, sample_rate, law)
+        super().__init__(net, OptimizerConfig(), init_from, sample_rate, law, compile=False)
 
     @override
     def setup(self, stage: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from harmonicrnn.audio.quantise import Law
 from harmonicrnn.models import HarmonicRNN
 from lightning_modules.autoregressive_module import AutoregressiveModule
+from lightning_modules.compiled_forward import Compile
 from lightning_modules.optimizer import OptimizerConfig
 
 
@@ -17,6 +18,8 @@ class HarmonicModule(AutoregressiveModule):
         init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
         sample_rate: Of the audio in Hz; comes from the data.
         law: Spacing of the classes; comes from the data.
+        compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
+            It is off where ranks share a waveform, and where its first use fails or gives other results (a warning says so).
         network: The architecture, as in `harmonicrnn.models.HarmonicRNN`; bits come from the data.
     """
 
@@ -26,7 +29,8 @@ class HarmonicModule(AutoregressiveModule):
         init_from: Path | None = None,
         sample_rate: int = 16_000,
         law: Law = "mu-law",
+        compile: Compile = "auto",
         **network: Any,
     ) -> None:
         net = HarmonicRNN(**network)
-        super().__init__(net, optimizer, init_from, sample_rate, law)
+        super().__init__(net, optimizer, init_from, sample_rate, law, compile)

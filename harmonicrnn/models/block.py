@@ -204,7 +204,9 @@ class Stack(nn.Module):
 
 
 def _as_now(block: nn.Module) -> Callable[..., Any]:
-    """The block with the dropout masks of now, whenever it is called."""
+    """The block with the dropout masks of now, whenever it is called; in a traced model it is called now alone."""
+    if torch.compiler.is_compiling():
+        return block
     place = next((layer.place for layer in block.modules() if isinstance(layer, Dropout)), None)
 
     def forward(*inputs: Any) -> Any:

@@ -3,26 +3,32 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from harmonicrnn.ops import combined_key, dropout
+from harmonicrnn.ops import combined_key, dropout, key_words
 
 
 @dataclass(frozen=True)
 class DropoutPlace:
-    """What masks are a function of, beside the layer and the channel.
+    """What masks are a function of, beside the channel.
 
-    seed, step: of the training.
+    keys: (dropout layers, 2) int64, the key of each layer of the model, as `harmonicrnn.ops.key_words` makes them.
     clips: (B,) int64, the number of each lane's clip.
     start: (B,) int64, samples of the clip before the first one of the input.
     """
 
-    seed: int
-    step: int
+    keys: Tensor
     clips: Tensor
     start: Tensor
+
+    @classmethod
+    def of(cls, net: nn.Module, seed: int, step: int, clips: Tensor, start: Tensor) -> Self:
+        """Of a step of a training of the model with that seed."""
+        keys = (combined_key(seed, step, layer) for layer in range(sum(isinstance(m, Dropout) for m in net.modules())))
+        return cls(key_words(keys, clips.device), clips, start)
 
 
 class Dropout(nn.Module):
@@ -51,7 +57,7 @@ class Dropout(nn.Module):
         if self.place is None:
             raise RuntimeError("dropout has not been told where its input stands: see set_dropout_place, or call eval()")
         place = self.place
-        return dropout(x, self.rate, combined_key(place.seed, place.step, self.layer), place.clips, place.start // self.pooled)
+        return dropout(x, self.rate, place.keys[self.layer], place.clips, place.start // self.pooled)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
@@ -72,11 +78,11 @@ def set_dropout_place(net: nn.Module, place: DropoutPlace | None) -> None:
 
 def any_place(net: nn.Module, x: Tensor) -> DropoutPlace | None:
     """A place drawn at random for an input (B, ...) of a model that was told none; None where its layers have one, or need none."""
-    layers = [m for m in net.modules() if isinstance(m, Dropout) and m.rate]
-    if not net.training or not layers or layers[0].place is not None:
+    layers = [m for m in net.modules() if isinstance(m, Dropout)]
+    if not net.training or not any(layer.rate for layer in layers) or layers[0].place is not None:
         return None
     lanes = torch.arange(x.shape[0], device=x.device)
-    return DropoutPlace(int(torch.randint(2**62, ())), 0, lanes, torch.zeros_like(lanes))
+    return DropoutPlace(torch.randint(2**32, (len(layers), 2), device=x.device), lanes, torch.zeros_like(lanes))
 
 
 @contextmanager

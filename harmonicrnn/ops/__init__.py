@@ -4,7 +4,7 @@ Legend: B batch (lanes), T time, D width (channels), N units of the recurrence (
 """
 
 from harmonicrnn.ops.cg_lru import cg_lru, cg_lru_summary, decay_and_phase
-from harmonicrnn.ops.dropout_mask import combined_key, dropout
+from harmonicrnn.ops.dropout_mask import combined_key, dropout, key_words
 from harmonicrnn.ops.implementation import Choice, Implementation, choose
 from harmonicrnn.ops.scan import linear_scan, linear_scan_summary
 from harmonicrnn.ops.slices import Slices
@@ -19,6 +19,7 @@ __all__ = [
     "combined_key",
     "decay_and_phase",
     "dropout",
+    "key_words",
     "linear_scan",
     "linear_scan_summary",
 ]

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harmonicrnn.ops import fused
+from harmonicrnn.ops.fused import as_complex, as_halves
 from harmonicrnn.ops.implementation import Implementation, choose
 from harmonicrnn.ops.scan import linear_scan, linear_scan_summary
 from harmonicrnn.ops.slices import Slices
@@ -83,19 +85,12 @@ def cg_lru(
     h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
     if not unit_first_step or (slices is not None and slices.rank > 0):
         fresh = torch.zeros_like(fresh)
+    inputs = x, gates, *_parameters(decay, phase, h0.dtype)
     if choose(implementation, x.device).name == "triton":
-        from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru  # here, so that triton is loaded only where it computes
-
-        rates = -C * F.softplus(decay.to(h0.dtype))
-        phase = None if phase is None else phase.to(h0.dtype)
-        return fused_cg_lru(x, gates, rates, phase, h0, fresh, max_root_slope, slices)
-    a, inputs = _steps(x, gates, decay, phase, fresh if unit_first_step else None, max_root_slope)
-    if phase is None:
-        y, last = linear_scan(a, inputs, h0, slices, implementation)
-    else:
-        h, h_last = linear_scan(a, inputs, _as_complex(h0), slices, implementation)
-        y, last = _as_halves(h), _as_halves(h_last)
-    return y.to(x.dtype), last
+        given = *inputs, h0, fresh, max_root_slope
+        y, last = fused.cg_lru(*given) if slices is None else fused.SlicedCGLRU.apply(*given, slices)
+        return y, last
+    return plain(*inputs, h0, fresh if unit_first_step else None, max_root_slope, slices, implementation)
 
 
 @torch.no_grad()
@@ -116,16 +111,17 @@ def cg_lru_summary(
     h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
     if not unit_first_step:
         fresh = torch.zeros_like(fresh)
+    inputs = x, gates, *_parameters(decay, phase, h0.dtype)
     if choose(implementation, x.device).name == "triton":
-        from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru_summary
+        product, last, _ = fused.cg_lru_summary(*inputs, h0, fresh)
+    else:
+        product, last = linear_scan_summary(*_steps(*inputs, fresh), h0 if phase is None else as_complex(h0), implementation)
+    return as_halves(product), as_halves(last)
 
-        rates = -C * F.softplus(decay.to(h0.dtype))
-        return fused_cg_lru_summary(x, gates, rates, None if phase is None else phase.to(h0.dtype), h0, fresh)
-    a, inputs = _steps(x, gates, decay, phase, fresh)
-    if phase is None:
-        return linear_scan_summary(a, inputs, h0, implementation)
-    product, last = linear_scan_summary(a, inputs, _as_complex(h0), implementation)
-    return _as_halves(product), _as_halves(last)
+
+def _parameters(decay: Tensor, phase: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """log|a| at an open gate, and the phase, in the dtype of states."""
+    return -C * F.softplus(decay.to(dtype)), None if phase is None else phase.to(dtype)
 
 
 def _begin(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, h0: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -143,29 +139,36 @@ def _begin(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, h0: Te
     return h0.to(dtype), fresh
 
 
-def _steps(
-    x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, fresh: Tensor | None, max_slope: float = MAX_ROOT_SLOPE
+def plain(
+    x: Tensor,
+    gates: Tensor,
+    rates: Tensor,
+    phases: Tensor | None,
+    h0: Tensor,
+    fresh: Tensor | None,
+    max_slope: float = MAX_ROOT_SLOPE,
+    slices: Slices | None = None,
+    implementation: Implementation = "reference",
 ) -> tuple[Tensor, Tensor]:
-    """a and the gated input of each step, (B, T, N), complex where there is a phase."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    recurrence_gate, input_gate = gates.to(dtype).chunk(2, dim=-1)
-    log_modulus, angle = decay_and_phase(recurrence_gate, decay.to(dtype), None if phase is None else phase.to(dtype))
+    """`cg_lru` by ordinary operations and a scan, from what `harmonicrnn/ops/fused.py` takes."""
+    a, added = _steps(x, gates, rates, phases, fresh, max_slope)
+    h, last = linear_scan(a, added, h0 if phases is None else as_complex(h0), slices, implementation)
+    return as_halves(h).to(x.dtype), as_halves(last)
+
+
+def _steps(
+    x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor | None, max_slope: float = MAX_ROOT_SLOPE
+) -> tuple[Tensor, Tensor]:
+    """a and the gated input of each step, (B, T, N), complex where there are phases."""
+    recurrence_gate, input_gate = gates.to(rates.dtype).chunk(2, dim=-1)
+    r, z = torch.sigmoid(recurrence_gate), x.to(rates.dtype)
+    log_modulus = r * rates
     factor = _BoundedSqrt.apply(-torch.expm1(2 * log_modulus), max_slope)
     if x.shape[1] and fresh is not None:
         first = torch.where(fresh[:, None, None], torch.ones_like(factor[:, :1]), factor[:, :1])
         factor = torch.cat([first, factor[:, 1:]], dim=1)
-    gated = factor * torch.sigmoid(input_gate)
-    modulus, z = log_modulus.exp(), x.to(dtype)
-    if angle is None:
+    gated, modulus = factor * torch.sigmoid(input_gate), log_modulus.exp()
+    if phases is None:
         return modulus, gated * z
-    units = decay.shape[0]
-    return torch.polar(modulus, angle), torch.complex(gated * z[..., :units], gated * z[..., units:])
-
-
-def _as_complex(halves: Tensor) -> Tensor:
-    real, imaginary = halves.chunk(2, dim=-1)
-    return torch.complex(real, imaginary)
-
-
-def _as_halves(values: Tensor) -> Tensor:
-    return torch.cat([values.real, values.imag], dim=-1)
+    units = rates.shape[0]
+    return torch.polar(modulus, r * phases), torch.complex(gated * z[..., :units], gated * z[..., units:])

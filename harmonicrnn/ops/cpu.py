@@ -1,4 +1,4 @@
-"""The linear recurrence on the CPU: one pass over memory each way, compiled by numba (no C compiler needed)."""
+"""The linear recurrence on the CPU: one pass over memory each way, compiled by numba (no C compiler needed), as `Kernels`."""
 
 from typing import Any
 
@@ -6,8 +6,6 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
-
-from harmonicrnn.ops.scan_functions import Kernels, last_state
 
 # "contract" allows fused multiply-adds and nothing else: NaN, infinity and the order of operations stay as written.
 _jit: Any = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -59,38 +57,25 @@ def _adjoint_summary_kernel(a: Any, grad_h: Any, carry: Any) -> None:
                 carry[b, n] = np.conj(a[b, t, n]) * (grad_h[b, t, n] + carry[b, n])
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().resolve_conj().resolve_neg().contiguous().numpy()
+def forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    h = torch.empty_like(x)
+    _forward_kernel(a.numpy(), x.numpy(), h0.numpy(), h.numpy())
+    return h, h[:, -1].clone()
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+def backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    grads = torch.empty_like(a), torch.empty_like(h), torch.empty_like(h0)
+    _backward_kernel(*(t.numpy() for t in (a, h, h0, grad_h, grad_last, *grads)))
+    return grads
 
 
-def _forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    h = torch.empty_like(x, memory_format=torch.contiguous_format)
-    _forward_kernel(_array(a), _array(x), _array(h0), h.numpy())
-    return h, last_state(h, h0)
-
-
-def _backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    grad_a, grad_x, grad_h0 = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (a, h, h0))
-    inputs = (_array(t) for t in (a, h, h0, grad_h, grad_last))
-    _backward_kernel(*inputs, grad_a.numpy(), grad_x.numpy(), grad_h0.numpy())
-    return grad_a, grad_x, grad_h0
-
-
-def _summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    product, last = torch.ones_like(h0, memory_format=torch.contiguous_format), _copy(h0)
-    _summary_kernel(_array(a), _array(x), product.numpy(), last.numpy())
+def summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    product, last = torch.ones_like(h0), h0.clone()
+    _summary_kernel(a.numpy(), x.numpy(), product.numpy(), last.numpy())
     return product, last
 
 
-def _adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
-    carry = _copy(grad_last)
-    _adjoint_summary_kernel(_array(a), _array(grad_h), carry.numpy())
+def adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
+    carry = grad_last.clone()
+    _adjoint_summary_kernel(a.numpy(), grad_h.numpy(), carry.numpy())
     return carry
-
-
-CPU = Kernels(_forward, _backward, _summary, _adjoint_summary)
-"""For tensors on the CPU."""

@@ -1,4 +1,4 @@
-"""The linear recurrence in ceil(log2 T) passes of ordinary tensor operations, for devices that have no kernel of their own.
+"""The linear recurrence in ceil(log2 T) passes of ordinary tensor operations, for devices that have no kernel of their own, as `Kernels`.
 
 Steps t and t - k compose to a_t a_{t-k}, a_t x_{t-k} + x_t; doubling k joins ever longer stretches (Hillis and Steele, 1986). The backward
 pass is the adjoint recurrence, over time reversed.
@@ -7,12 +7,10 @@ pass is the adjoint recurrence, over time reversed.
 import torch
 from torch import Tensor
 
-from harmonicrnn.ops.scan_functions import Kernels, last_state
 
-
-def _forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+def forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
     h = _scanned(a, x, h0)
-    return h, last_state(h, h0)
+    return h, h[:, -1].clone()
 
 
 def _scanned(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
@@ -27,27 +25,19 @@ def _scanned(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
 
 def _adjoint(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
     # Seen from the end, the factor of step t is conj(a_{t+1}); the first one there meets the gradient of the last state.
-    factors = torch.cat([torch.ones_like(a[:, :1]), a.conj().flip(1)[:, :-1]], dim=1)
+    factors = torch.cat([torch.ones_like(a[:, :1]), a.conj_physical().flip(1)[:, :-1]], dim=1)
     return _scanned(factors, grad_h.flip(1), grad_last).flip(1)
 
 
-def _backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     d = _adjoint(a, grad_h, grad_last)
-    previous = torch.cat([h0[:, None], h[:, :-1]], dim=1) if h.shape[1] else h
-    return d * previous.conj(), d, _to_start(a, d, grad_last)
+    previous = torch.cat([h0[:, None], h[:, :-1]], dim=1)
+    return d * previous.conj_physical(), d, a[:, 0].conj_physical() * d[:, 0]
 
 
-def _summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    return a.prod(dim=1), _forward(a, x, h0)[1]
+def summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    return a.prod(dim=1), forward(a, x, h0)[1]
 
 
-def _adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
-    return _to_start(a, _adjoint(a, grad_h, grad_last), grad_last)
-
-
-def _to_start(a: Tensor, d: Tensor, grad_last: Tensor) -> Tensor:
-    return a[:, 0].conj() * d[:, 0] if a.shape[1] else grad_last
-
-
-DOUBLING = Kernels(_forward, _backward, _summary, _adjoint_summary)
-"""For tensors on any device."""
+def adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
+    return a[:, 0].conj_physical() * _adjoint(a, grad_h, grad_last)[:, 0]

@@ -4,6 +4,7 @@ Whoever computes a piece of a sequence (a chunk, a rank, a recomputation) finds 
 the backward pass. The hash is the finaliser of MurmurHash3 (Appleby, public domain), 32 bits for two channels, d and d + ceil(D / 2).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from harmonicrnn.ops.implementation import installed
+from harmonicrnn.ops.operators import operator
 
 WORD = 0xFFFFFFFF
 FIRST, SECOND, GOLDEN = 0x85EBCA6B, 0xC2B2AE35, 0x9E3779B9
 HALF_WORD = 1 << 16
 
 
-def dropout(x: Tensor, rate: float, key: int, lanes: Tensor, positions: Tensor) -> Tensor:
+def dropout(x: Tensor, rate: float, key: Tensor, lanes: Tensor, positions: Tensor) -> Tensor:
     """x with a share of its numbers set to 0 and the others divided by the share that is kept.
 
     Args:
         x: (B, T, D).
         rate: share of numbers that are dropped, in [0, 1), in steps of 2^-16; at most 1 - 2^-16.
-        key: 64 bits that tell masks apart (of seed, step and layer, say).
+        key: (2,) int64, two words of 32 bits that tell masks apart (of seed, step and layer, say), as `key_words` makes them; a tensor, so
+            that another one is no other program to torch.compile.
         lanes: (B,) int64, what each lane holds (a clip's number, say).
         positions: (B,) int64, where in it the first of the T steps stands, at least 0.
 
@@ -47,6 +50,11 @@ def combined_key(*parts: int) -> int:
     return found[0] << 32 | found[1]
 
 
+def key_words(keys: Iterable[int], device: torch.device | None = None) -> Tensor:
+    """(keys, 2) int64, the high and the low 32 bits of each."""
+    return torch.tensor([(key >> 32 & WORD, key & WORD) for key in keys], dtype=torch.int64).view(-1, 2).to(device)
+
+
 def _mixed(h: Any) -> Any:
     """The finaliser, of a Python number or an int64 tensor of 32-bit words: a product's low word is right even where it overflows."""
     h = h ^ (h >> 16)
@@ -56,21 +64,34 @@ def _mixed(h: Any) -> Any:
     return h ^ (h >> 16)
 
 
-def _masked(x: Tensor, dropped: int, key: int, lanes: Tensor, positions: Tensor) -> Tensor:
-    scale = HALF_WORD / (HALF_WORD - dropped)
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and installed("numba"):
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        words = np.uint32(key >> 32 & WORD), np.uint32(key & WORD)
-        _kernel()(x.detach().contiguous().numpy(), *words, lanes.numpy(), positions.numpy(), np.uint32(dropped), scale, y.numpy())
+@operator(fake=lambda x, dropped, key, lanes, positions: x.new_empty(x.shape))
+def masked_by_numba(x: Tensor, dropped: int, key: Tensor, lanes: Tensor, positions: Tensor) -> Tensor:
+    """What `_masked` is, of float32 or float64 on the CPU."""
+    y, (high, low) = x.new_empty(x.shape), key.tolist()
+    given = x.detach().contiguous().numpy(), np.uint32(high), np.uint32(low), lanes.numpy(), positions.numpy(), np.uint32(dropped)
+    _kernel()(*given, HALF_WORD / (HALF_WORD - dropped), y.numpy())
+    return y
+
+
+def _by_numba(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and dtype in (torch.float32, torch.float64) and installed("numba")
+
+
+_by_numba._dynamo_marked_constant = True  # type: ignore[attr-defined] # as in harmonicrnn/ops/implementation.py
+
+
+def _masked(x: Tensor, dropped: int, key: Tensor, lanes: Tensor, positions: Tensor) -> Tensor:
+    if _by_numba(x.device, x.dtype):
+        y: Tensor = masked_by_numba(x, dropped, key, lanes, positions)
         return y
-    high, low = key >> 32 & WORD, key & WORD
+    high, low = key.unbind()
     lane = _mixed(_mixed(lanes & WORD ^ high) ^ (lanes >> 32 & WORD))[:, None]
     step = positions[:, None] + torch.arange(x.shape[1], device=x.device)
     rows = _mixed(_mixed(step & WORD ^ low) ^ _mixed(step >> 32 & WORD ^ lane))
     half = (x.shape[2] + 1) // 2
     hashed = _mixed(rows[..., None] + torch.arange(half, device=x.device) * GOLDEN & WORD)
     kept = torch.cat([hashed & HALF_WORD - 1, hashed >> 16], dim=-1)[..., : x.shape[2]] >= dropped
-    return torch.where(kept, x * scale, 0)
+    return torch.where(kept, x * (HALF_WORD / (HALF_WORD - dropped)), 0)
 
 
 _compiled: list[Any] = []
@@ -116,12 +137,12 @@ def _kernel() -> Any:
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dropped: int, key: int, lanes: Tensor, positions: Tensor) -> Tensor:
-        ctx.place = dropped, key
-        ctx.save_for_backward(lanes, positions)
+    def forward(ctx: Any, x: Tensor, dropped: int, key: Tensor, lanes: Tensor, positions: Tensor) -> Tensor:
+        ctx.dropped = dropped
+        ctx.save_for_backward(key, lanes, positions)
         return _masked(x, dropped, key, lanes, positions)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _masked(grad, *ctx.place, *ctx.saved_tensors), None, None, None, None
+        return _masked(grad, ctx.dropped, *ctx.saved_tensors), None, None, None, None

@@ -4,14 +4,32 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
+from torch import Tensor
 
-from harmonicrnn.ops.scan_functions import Kernels
+from harmonicrnn.ops.first_use import why_not_trusted
 
 Implementation = Literal["auto", "reference", "cpu", "triton"]
 """reference: ordinary tensor operations, on any device; cpu: compiled by numba; triton: fused kernels on a CUDA device."""
+
+
+class Kernels(Protocol):
+    """One way to compute the recurrence: a module with these functions. a, x, h, grad_h are contiguous (B, T, N) with T > 0, states (B, N),
+    all of one dtype; by Triton a, x, h, grad_h may have 16 bits, complex ones as (B, T, N, 2), with states in float32 or complex64."""
+
+    def forward(self, a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+        """h and the last state."""
+
+    def backward(self, a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of a, x and h0."""
+
+    def summary(self, a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+        """prod_t a_t, and the last state from h0."""
+
+    def adjoint_summary(self, a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
+        """The gradient of h0."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +41,8 @@ class Choice:
 
 
 def choose(implementation: Implementation, device: torch.device) -> Choice:
-    """The implementation for tensors of a device; where "auto" has to fall back to the slow one it warns.
+    """The implementation for tensors of a device; where it has to fall back to the slow one it warns: "auto" where nothing else is there,
+    and Triton's kernels where their first use on the device fails or gives other results.
 
     Raises:
         ValueError: an unknown one, or a forced one that is not available there, with the reason.
@@ -34,14 +53,18 @@ def choose(implementation: Implementation, device: torch.device) -> Choice:
         missing = why_not(implementation, device.type)
         if missing:
             raise ValueError(f"scan: {implementation} is not available: {missing}; set scan to auto")
-        return Choice(implementation, "as set")
+        return _trusted(Choice(implementation, "as set"), device)
     own: Implementation | None = {"cpu": "cpu", "cuda": "triton"}.get(device.type)  # type: ignore[assignment]
     if own is None:
         # A meta tensor computes nothing.
         missing = f"no kernels are made for {device.type}"
         return Choice("reference", missing) if device.type == "meta" else _fall_back(missing)
     missing = why_not(own, device.type)
-    return _fall_back(missing) if missing else Choice(own, f"the tensors are on {device.type}")
+    return _fall_back(missing) if missing else _trusted(Choice(own, f"the tensors are on {device.type}"), device)
+
+
+choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# As torch.compiler.assume_constant_result does, which takes over a second to load the compiler: a choice is made while a model is traced.
 
 
 def why_not(implementation: Implementation, device: str) -> str | None:
@@ -61,26 +84,31 @@ def why_not(implementation: Implementation, device: str) -> str | None:
     return None
 
 
-def kernels_of(name: Implementation) -> Kernels:
+def kernels_of(name: str) -> Kernels:
     """The functions of an implementation."""
     # Imported here, so that compilers are loaded only where they compute.
     if name == "cpu":
-        from harmonicrnn.ops.cpu import CPU
+        from harmonicrnn.ops import cpu
 
-        return CPU
+        return cpu
     if name == "triton":
-        from harmonicrnn.ops.triton.plain_scan import TRITON
+        from harmonicrnn.ops.triton import plain_scan
 
-        return TRITON
-    from harmonicrnn.ops.doubling import DOUBLING
+        return plain_scan
+    from harmonicrnn.ops import doubling
 
-    return DOUBLING
+    return doubling
 
 
 @cache
 def installed(package: str) -> bool:
     """Whether a package can be imported."""
     return find_spec(package) is not None
+
+
+def _trusted(choice: Choice, device: torch.device) -> Choice:
+    why = why_not_trusted(device) if choice.name == "triton" else None
+    return choice if why is None else Choice("reference", why)
 
 
 def _fall_back(missing: str) -> Choice:

@@ -1,4 +1,13 @@
-"""The linear recurrence h_t = a_t h_{t-1} + x_t, whole or as one slice of many, with gradients."""
+"""The linear recurrence h_t = a_t h_{t-1} + x_t, whole or as one slice of many, with gradients.
+
+Forward:   h_t = a_t h_{t-1} + x_t,                     t = 1..T, h_0 given.
+Backward:  d_t = g_t + conj(a_{t+1}) d_{t+1}            the adjoint scan, from the end to the start; its boundary value, in the
+                                                        place of conj(a_{T+1}) d_{T+1}, is the gradient of the last state,
+           dx_t = d_t,   da_t = d_t conj(h_{t-1}),   dh_0 = conj(a_1) d_1.
+
+Conjugates follow autograd's convention for complex numbers. Nothing divides by a, so a = 0 is exact. `implementation` of an operator is the
+name of one that computes: "cpu", "triton" or "reference".
+"""
 
 from typing import Any
 
@@ -7,33 +16,84 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from harmonicrnn.ops.implementation import Implementation, choose, kernels_of
-from harmonicrnn.ops.scan_functions import Kernels
+from harmonicrnn.ops.operators import differentiable, operator
 from harmonicrnn.ops.slices import Slices, gradient_after, state_before
 
 
-class _LinearScan(torch.autograd.Function):
+def _new(*like: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t.new_empty(t.shape) for t in like)
+
+
+def _plainly(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t.detach().contiguous() for t in tensors)
+
+
+@operator(fake=lambda a, x, h0, implementation: _new(x, h0))
+def scan(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple[Tensor, Tensor]:
+    """h (B, T, N) and the last state (B, N)."""
+    if not x.numel():
+        return x.new_empty(x.shape), h0.clone()
+    return kernels_of(implementation).forward(*_plainly(a, x, h0))
+
+
+@operator(fake=lambda a, h, h0, grad_h, grad_last, implementation: _new(a, h, h0))
+def scan_backward(
+    a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor, implementation: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of a, x and h0."""
+    if not h.numel():
+        return a.new_empty(a.shape), h.new_empty(h.shape), grad_last.clone()
+    return kernels_of(implementation).backward(*_plainly(a, h, h0, grad_h, grad_last))
+
+
+@operator(fake=lambda a, x, h0, implementation: _new(h0, h0))
+def scan_summary(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple[Tensor, Tensor]:
+    """prod_t a_t, and the last state from h0."""
+    if not x.numel():
+        return torch.ones_like(h0), h0.clone()
+    return kernels_of(implementation).summary(*_plainly(a, x, h0))
+
+
+@operator(fake=lambda a, grad_h, grad_last, implementation: _new(grad_last)[0])
+def scan_adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor, implementation: str) -> Tensor:
+    """The gradient of h0."""
+    if not grad_h.numel():
+        return grad_last.clone()
+    return kernels_of(implementation).adjoint_summary(*_plainly(a, grad_h, grad_last))
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    a, _, h0, ctx.implementation = inputs
+    ctx.save_for_backward(a, output[0], h0)
+
+
+@once_differentiable
+def _backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+    return *scan_backward(*ctx.saved_tensors, grad_h, grad_last, ctx.implementation), None
+
+
+differentiable(scan, _keep, _backward)
+
+
+class _SlicedScan(torch.autograd.Function):
+    """`scan` of a slice, with an exchange each way, which no operator can make."""
+
     @staticmethod
-    def forward(ctx: Any, a: Tensor, x: Tensor, h0: Tensor, kernels: Kernels, slices: Slices | None) -> tuple[Tensor, Tensor]:
-        product = None
-        if slices is not None:
-            product, last = kernels.summary(a, x, h0 if slices.rank == 0 else torch.zeros_like(h0))
-            h0 = state_before(slices, product, last, h0)
-        h, last = kernels.forward(a, x, h0)
-        ctx.kernels, ctx.slices = kernels, slices
-        ctx.save_for_backward(a, h, h0, product)
-        return h, last
+    def forward(ctx: Any, a: Tensor, x: Tensor, h0: Tensor, implementation: str, slices: Slices) -> tuple[Tensor, Tensor]:
+        ctx.product, last = scan_summary(a, x, h0 if slices.rank == 0 else torch.zeros_like(h0), implementation)
+        ctx.slices, h0 = slices, state_before(slices, ctx.product, last, h0)
+        output: tuple[Tensor, Tensor] = scan(a, x, h0, implementation)
+        _keep(ctx, (a, x, h0, implementation), output)
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        a, h, h0, product = ctx.saved_tensors
-        kernels, slices = ctx.kernels, ctx.slices
-        if slices is not None:
-            grad_last = gradient_after(slices, product, kernels.adjoint_summary(a, grad_h, grad_last), grad_last)
-        grad_a, grad_x, grad_h0 = kernels.backward(a, h, h0, grad_h, grad_last)
-        if slices is not None and slices.rank > 0:
-            grad_h0 = torch.zeros_like(grad_h0)
-        return grad_a, grad_x, grad_h0, None, None
+        a, h, h0 = ctx.saved_tensors  # once: where blocks are computed again, what was kept can be had once
+        carry = scan_adjoint_summary(a, grad_h, grad_last, ctx.implementation)
+        grad_last = gradient_after(ctx.slices, ctx.product, carry, grad_last)
+        grad_a, grad_x, grad_h0 = scan_backward(a, h, h0, grad_h, grad_last, ctx.implementation)
+        return grad_a, grad_x, grad_h0 if ctx.slices.rank == 0 else torch.zeros_like(grad_h0), None, None
 
 
 def linear_scan(
@@ -58,49 +118,43 @@ def linear_scan(
     Raises:
         ValueError: shapes or dtypes do not fit together, or the implementation is not available.
     """
-    h0 = _checked(a, x, h0)
-    return scan_with(kernels_for(x, implementation), a, x, h0, slices)
+    h0, dtype = _checked(a, x, h0), x.dtype
+    a, x, name = _as_computed(a, x, implementation)
+    h, last = scan(a, x, h0, name) if slices is None else _SlicedScan.apply(a, x, h0, name, slices)
+    if dtype != h.dtype and _is_narrow(dtype):
+        h = (torch.view_as_real(h) if h.is_complex() else h).to(dtype)
+    return h, last
 
 
 def linear_scan_summary(a: Tensor, x: Tensor, h0: Tensor | None = None, implementation: Implementation = "auto") -> tuple[Tensor, Tensor]:
     """What the steps do to a state, without gradients: the product of a over time and the last state from h0, each (B, N)."""
-    h0, kernels = _checked(a, x, h0), kernels_for(x, implementation)
-    if _is_narrow(x) and not kernels.narrow:
-        a, x = _widened(a), _widened(x)
-    return kernels.summary(a, x, h0)
+    h0 = _checked(a, x, h0)
+    a, x, name = _as_computed(a, x, implementation)
+    product, last = scan_summary(a, x, h0, name)
+    return product, last
 
 
-def scan_with(kernels: Kernels, a: Tensor, x: Tensor, h0: Tensor, slices: Slices | None = None) -> tuple[Tensor, Tensor]:
-    """`linear_scan` by the implementation named."""
-    if _is_narrow(x) and not kernels.narrow:
-        h, last = _LinearScan.apply(_widened(a), _widened(x), h0, kernels, slices)
-        return (torch.view_as_real(h) if h.is_complex() else h).to(x.dtype), last
-    h, last = _LinearScan.apply(a, x, h0, kernels, slices)
-    return h, last
+def _as_computed(a: Tensor, x: Tensor, implementation: Implementation) -> tuple[Tensor, Tensor, str]:
+    """a and x as an implementation takes them, numbers of 16 bits by Triton's kernels alone, and its name."""
+    name = choose(implementation, x.device).name
+    if _is_narrow(x.dtype) and name != "triton":
+        a, x = (torch.view_as_complex(t.float().contiguous()) if t.dim() == 4 else t.float() for t in (a, x))
+    return a, x, name
 
 
-def kernels_for(x: Tensor, implementation: Implementation = "auto") -> Kernels:
-    """The implementation for a tensor's device."""
-    return kernels_of(choose(implementation, x.device).name)
-
-
-def _is_narrow(x: Tensor) -> bool:
-    return x.dtype in (torch.bfloat16, torch.float16)
-
-
-def _widened(x: Tensor) -> Tensor:
-    return torch.view_as_complex(x.float().contiguous()) if x.dim() == 4 else x.float()
+def _is_narrow(dtype: torch.dtype) -> bool:
+    return dtype in (torch.bfloat16, torch.float16)
 
 
 def _checked(a: Tensor, x: Tensor, h0: Tensor | None) -> Tensor:
     """h0, or what stands for it."""
-    pairs = x.dim() == 4 and x.shape[3] == 2 and _is_narrow(x)
+    pairs = x.dim() == 4 and x.shape[3] == 2 and _is_narrow(x.dtype)
     if a.shape != x.shape or not (x.dim() == 3 or pairs):
         forms = "(batch, time, units), or in 16 bits (batch, time, units, 2)"
         raise ValueError(f"a and x must share one shape {forms}; got {tuple(a.shape)} and {tuple(x.shape)}")
     if a.dtype != x.dtype:
         raise ValueError(f"a and x must share one dtype; got {a.dtype} and {x.dtype}")
-    dtype = x.dtype if not _is_narrow(x) else torch.complex64 if pairs else torch.float32
+    dtype = x.dtype if not _is_narrow(x.dtype) else torch.complex64 if pairs else torch.float32
     if h0 is None:
         h0 = x.new_zeros(x.shape[0], x.shape[2], dtype=dtype)
     if h0.shape != (x.shape[0], x.shape[2]):

@@ -20,13 +20,16 @@ from harmonicrnn.ops.triton.forward_kernels import adjoint_kernel, forward_kerne
 # it all, units of a program, and rows that it reads together: where a step is computed from gates, where it is given, and backward.
 MIN_CHUNK, MAX_CHUNK, LANES_OF_WORK, UNDIVIDED, MAX_BLOCK = 32, 1024, 2**19, 64, 64
 FUSED_ROWS, GIVEN_ROWS, BACKWARD_ROWS = 8, 16, 4
+CHUNK: int | None = None  # where it is set, the length of all chunks
 ACCUMULATORS = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def chunk_length(batch: int, time: int, units: int) -> int:
     """Steps of a chunk (a power of two), such that there are a few times as many chunks as the device works on at once."""
+    if CHUNK:
+        return CHUNK
     if time <= UNDIVIDED:
-        return max(time, 1)
+        return time
     wanted = triton.next_power_of_2(max(1, batch * time * units // LANES_OF_WORK))
     return min(max(wanted, MIN_CHUNK), MAX_CHUNK)
 
@@ -36,11 +39,11 @@ def rows_of(kernel: Any, fused: bool) -> int:
     return BACKWARD_ROWS if kernel in (scan_backward_kernel, gated_backward_kernel) else FUSED_ROWS if fused else GIVEN_ROWS
 
 
-def joined(chunks: int, chunk: int | None) -> int:
-    """How many chunks are summarised as one: about the root of their number, so that as many summaries are left, or `chunk` where it is set
+def joined(chunks: int) -> int:
+    """How many chunks are summarised as one: about the root of their number, so that as many summaries are left, or CHUNK where it is set
     (2 at least, or as many would be left as there were)."""
-    if chunk:
-        return max(chunk, 2)
+    if CHUNK:
+        return max(CHUNK, 2)
     return chunks if chunks <= UNDIVIDED else triton.next_power_of_2(math.isqrt(chunks))
 
 
@@ -54,7 +57,7 @@ class Steps:
         parts: 2 for complex units, 1 for real ones.
         interleaved: whether complex units lie as (N, 2) in a row of a, x, y and their gradients; otherwise real parts come first.
         rates, phases, fresh: (N,), (N,) for complex units, and (B,), of the gated unit.
-        chunk: steps of a chunk; None chooses.
+        chunk: steps of a chunk; None chooses by the size of the work.
     """
 
     a: Tensor
@@ -79,9 +82,7 @@ class Steps:
         return -(-self.x.shape[1] // self.length)
 
     def launch(self, kernel: Any, *tensors: Tensor | None, **constants: Any) -> None:
-        """Runs a kernel for all chunks of all lanes; where there are no steps, nothing."""
-        if not self.x.numel():
-            return
+        """Runs a kernel for all chunks of all lanes."""
         batch, time = self.x.shape[:2]
         block = min(triton.next_power_of_2(self.units), MAX_BLOCK)
         with torch.cuda.device_of(self.x):
@@ -152,32 +153,30 @@ def gated_backward(
     outputs = (grad_gates, grad_x, parameters[0], parameters[-1], grad_h0)
     steps.launch(gated_backward_kernel, *inputs, *outputs, MAX_SQRT_DERIVATIVE=max_sqrt_derivative)
     sums = parameters.sum(dim=1)
-    return grad_gates, grad_x, sums[0], sums[1] if steps.parts == 2 else None, grad_h0
+    return grad_gates, grad_x, sums[0], sums[1].clone() if steps.parts == 2 else None, grad_h0
 
 
 def scan(steps: Steps, start: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None, exclusive: bool = False) -> tuple[Tensor, Tensor]:
     """All states of the steps and the last one, from the state (B, W) before the first; the chunks' summaries may be there already."""
-    if not steps.x.numel():
-        return torch.empty_like(steps.x), start
     if steps.chunks == 1:
         return forward(steps, start[:, None].contiguous(), exclusive)
-    return forward(steps, state_before_chunks(*(by_chunk or summaries(steps)), start, steps.parts, steps.chunk), exclusive)
+    return forward(steps, state_before_chunks(*(by_chunk or summaries(steps)), start, steps.parts), exclusive)
 
 
-def state_before_chunks(products: Tensor, lasts: Tensor, start: Tensor, parts: int, chunk: int | None) -> Tensor:
+def state_before_chunks(products: Tensor, lasts: Tensor, start: Tensor, parts: int) -> Tensor:
     """The state before each chunk (B, K, W), from that before the first (B, W) and the chunks' summaries."""
-    return scan(Steps(products, lasts, parts, chunk=joined(products.shape[1], chunk)), start, exclusive=True)[0]
+    return scan(Steps(products, lasts, parts, chunk=joined(products.shape[1])), start, exclusive=True)[0]
 
 
 def carries_into_chunks(steps: Steps, grad: Tensor, end: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """The gradient that comes back to each chunk's last state (B, K, W), the last chunk first, from that of the very last (B, W)."""
-    if steps.chunks <= 1:
+    if steps.chunks == 1:
         return end[:, None].contiguous()
-    return state_before_chunks(*(by_chunk or adjoint_summaries(steps, grad)), end, steps.parts, steps.chunk)
+    return state_before_chunks(*(by_chunk or adjoint_summaries(steps, grad)), end, steps.parts)
 
 
-def whole(products: Tensor, lasts: Tensor, parts: int, chunk: int | None) -> tuple[Tensor, Tensor]:
+def whole(products: Tensor, lasts: Tensor, parts: int) -> tuple[Tensor, Tensor]:
     """One summary, (B, W) each, of the summaries of one or more chunks in order."""
     while products.shape[1] > 1:
-        products, lasts = summaries(Steps(products, lasts, parts, chunk=joined(products.shape[1], chunk)))
+        products, lasts = summaries(Steps(products, lasts, parts, chunk=joined(products.shape[1])))
     return products[:, 0], lasts[:, 0]

@@ -3,114 +3,47 @@
 a and the input's factor exist in registers alone and are computed again in the backward pass. Bytes needed, in units of one (B, T, D)
 tensor: forward 3 (x, gates, y), forward + backward 9. The three phases move 5, and 5 + 7.5: x and the gates are read
 once more for the summaries, and so are the recurrence gate and the gradient of y.
-"""
 
-from typing import Any
+All tensors are contiguous and have steps. What is `known` of the chunks is (2, B, K, W): products and lasts.
+"""
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from harmonicrnn.ops.slices import Slices, gradient_after, state_before
 from harmonicrnn.ops.triton.chunks import Steps, adjoint_summaries, carries_into_chunks, gated_backward, scan, summaries, whole
-from harmonicrnn.ops.triton.plain_scan import state_planes
+from harmonicrnn.ops.triton.plain_scan import values
 
 
-@torch.compiler.disable  # its kernels are compiled by Triton itself
-def fused_cg_lru(
-    x: Tensor,
-    gates: Tensor,
-    rates: Tensor,
-    phases: Tensor | None,
-    h0: Tensor,
-    fresh: Tensor,
-    max_sqrt_derivative: float,
-    slices: Slices | None = None,
-    chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`harmonicrnn.ops.cg_lru` from log|a| at an open gate, rates (N,), and phases, in the dtype of h0; steps of a chunk may be set."""
-    y, last = _FusedCGLRU.apply(x, gates, rates, phases, h0, fresh, max_sqrt_derivative, slices, chunk)
-    return y, last
+def forward(steps: Steps, h0: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    """y and the last state."""
+    y, last = scan(steps, h0, _pair(known))
+    return y, last.clone()
 
 
-def fused_cg_lru_summary(
-    x: Tensor,
-    gates: Tensor,
-    rates: Tensor,
-    phases: Tensor | None,
-    h0: Tensor,
-    fresh: Tensor,
-    chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`harmonicrnn.ops.cg_lru_summary`, likewise."""
-    steps = _gated_steps(x, gates, rates, phases, fresh, chunk)
-    return tuple(state_planes(t) for t in _summary(steps, *summaries(steps), _values(h0, steps)))  # type: ignore[return-value]
+def backward(
+    steps: Steps, y: Tensor, h0: Tensor, grad_y: Tensor, grad_last: Tensor, max_root_slope: float, known: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, the gates, rates, phases (nothing for real units) and h0."""
+    carries = carries_into_chunks(steps, grad_y, grad_last, _pair(known))
+    grad_gates, grad_x, grad_rates, grad_phases, grad_h0 = gated_backward(steps, y, h0, grad_y, carries, max_root_slope)
+    return grad_x, grad_gates, grad_rates, grad_rates.new_empty(0) if grad_phases is None else grad_phases, grad_h0
 
 
-class _FusedCGLRU(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        gates: Tensor,
-        rates: Tensor,
-        phases: Tensor | None,
-        h0: Tensor,
-        fresh: Tensor,
-        max_sqrt_derivative: float,
-        slices: Slices | None,
-        chunk: int | None,
-    ) -> tuple[Tensor, Tensor]:
-        steps = _gated_steps(x, gates, rates, phases, fresh, chunk)
-        product, h0 = None, h0.contiguous()
-        if slices is None:
-            y, last = scan(steps, h0)
-        else:
-            by_chunk = summaries(steps)
-            start = _values(h0, steps)
-            product, after = _summary(steps, *by_chunk, start if slices.rank == 0 else torch.zeros_like(start))
-            h0 = state_planes(state_before(slices, product, after, start))
-            y, last = scan(steps, h0, by_chunk)
-        ctx.max_sqrt_derivative, ctx.slices, ctx.chunk = max_sqrt_derivative, slices, chunk
-        ctx.save_for_backward(steps.x, steps.a, steps.rates, steps.phases, fresh, y, h0, product)
-        return y, last.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        x, gates, rates, phases, fresh, y, h0, product = ctx.saved_tensors
-        slices: Slices | None = ctx.slices
-        steps = _gated_steps(x, gates, rates, phases, fresh, ctx.chunk)
-        grad_y, grad_last = grad_y.contiguous(), grad_last.contiguous()
-        by_chunk = None
-        if slices is not None:
-            by_chunk = adjoint_summaries(steps, grad_y)
-            end = _values(grad_last, steps)
-            _, carry = _summary(steps, *by_chunk, end)
-            grad_last = state_planes(gradient_after(slices, product, carry, end))
-        carries = carries_into_chunks(steps, grad_y, grad_last, by_chunk)
-        *grads, grad_h0 = gated_backward(steps, y, h0, grad_y, carries, ctx.max_sqrt_derivative)
-        if not x.shape[1]:
-            grad_h0 = grad_last
-        if slices is not None and slices.rank > 0:
-            grad_h0 = torch.zeros_like(grad_h0)
-        grad_gates, grad_x, grad_rates, grad_phases = grads
-        return grad_x, grad_gates, grad_rates, grad_phases, grad_h0, None, None, None, None
+def summary(steps: Steps, h0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The product of a and the last state from h0, (B, N); and of each chunk."""
+    return _from(h0, steps, *summaries(steps))
 
 
-def _gated_steps(x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor, chunk: int | None) -> Steps:
-    x, gates, rates = (t.detach().contiguous() for t in (x, gates, rates))
-    phases = None if phases is None else phases.detach().contiguous()
-    return Steps(gates, x, 1 if phases is None else 2, rates=rates, phases=phases, fresh=fresh.contiguous(), chunk=chunk)
+def adjoint_summary(steps: Steps, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of h0, (B, N); and of each chunk, the last first."""
+    _, carry, known = _from(grad_last, steps, *adjoint_summaries(steps, grad_y))
+    return carry, known
 
 
-def _summary(steps: Steps, products: Tensor, lasts: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """The product and the state after all chunks, from their summaries and the state before them; complex for complex units."""
-    if not steps.chunks:
-        return torch.ones_like(start), start
-    product, last = (_values(t, steps) for t in whole(products, lasts, steps.parts, steps.chunk))
-    return product, last + product * start
+def _from(start: Tensor, steps: Steps, products: Tensor, lasts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    product, last, start = (values(t, steps.parts == 2) for t in (*whole(products, lasts, steps.parts), start))
+    return product, last + product * start, torch.stack([products, lasts])
 
 
-def _values(planes: Tensor, steps: Steps) -> Tensor:
-    return planes if steps.parts == 1 else torch.complex(*(half.contiguous() for half in planes.chunk(2, dim=-1)))
+def _pair(known: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    return None if known is None else (known[0], known[1])

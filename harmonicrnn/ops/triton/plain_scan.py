@@ -1,77 +1,57 @@
-"""The linear recurrence by Triton kernels, as `Kernels`."""
+"""The linear recurrence by Triton kernels, as `Kernels`: float32, float64, complex64, complex128, and numbers of 16 bits as they are."""
 
 import torch
 from torch import Tensor
 
-from harmonicrnn.ops.scan_functions import Kernels
 from harmonicrnn.ops.triton.chunks import Steps, adjoint_summaries, carries_into_chunks, scan, scan_backward, summaries, whole
 
 
-def triton_kernels(chunk: int | None = None) -> Kernels:
-    """The recurrence for tensors on a GPU: float32, float64, complex64, complex128 and numbers of 16 bits.
-
-    Args:
-        chunk: steps that one program walks through; None chooses by the size of the work.
-    """
-
-    def steps_of(a: Tensor, x: Tensor) -> Steps:
-        complex_ = x.is_complex() or x.dim() == 4
-        return Steps(_planes(a), _planes(x), 2 if complex_ else 1, interleaved=complex_, chunk=chunk)
-
-    def forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-        h, last = scan(steps_of(a, x), state_planes(h0))
-        return _values(h, x), state_values(last, h0).clone()
-
-    def backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not h.numel():
-            return torch.empty_like(a), torch.empty_like(h), grad_last
-        steps, grad = steps_of(a, h), _planes(grad_h)
-        carries = carries_into_chunks(steps, grad, state_planes(grad_last))
-        grad_a, grad_x, grad_h0 = scan_backward(steps, steps.x, _planes(h0), grad, carries)
-        return _values(grad_a, a), _values(grad_x, h), state_values(grad_h0, h0)
-
-    def summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-        if not x.numel():
-            return torch.ones_like(h0), h0
-        steps = steps_of(a, x)
-        product, last = (state_values(t, h0) for t in whole(*summaries(steps), steps.parts, chunk))
-        return product, last + product * h0
-
-    def adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
-        if not grad_h.numel():
-            return grad_last
-        steps = steps_of(a, grad_h)
-        product, last = (state_values(t, grad_last) for t in whole(*adjoint_summaries(steps, steps.x), steps.parts, chunk))
-        return last + product * grad_last
-
-    return Kernels(forward, backward, summary, adjoint_summary, narrow=True)
+def forward(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    h, last = scan(_steps(a, x), planes(h0))
+    return _values(h, x), values(last, h0.is_complex())
 
 
-def state_planes(state: Tensor) -> Tensor:
+def backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    steps, grad = _steps(a, h), _rows(grad_h)
+    carries = carries_into_chunks(steps, grad, planes(grad_last))
+    grad_a, grad_x, grad_h0 = scan_backward(steps, steps.x, _rows(h0), grad, carries)
+    return _values(grad_a, a), _values(grad_x, h), values(grad_h0, h0.is_complex())
+
+
+def summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    steps = _steps(a, x)
+    product, last = (values(t, h0.is_complex()) for t in whole(*summaries(steps), steps.parts))
+    return product, last + product * h0
+
+
+def adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
+    steps = _steps(a, grad_h)
+    product, last = (values(t, grad_last.is_complex()) for t in whole(*adjoint_summaries(steps, steps.x), steps.parts))
+    return last + product * grad_last
+
+
+def planes(state: Tensor) -> Tensor:
     """A state (B, N) as real numbers (B, W), real parts first."""
-    if not state.is_complex():
-        return state.detach().contiguous()
-    state = state.detach().resolve_conj()
-    return torch.cat([state.real, state.imag], dim=-1)
+    return torch.cat([state.real, state.imag], dim=-1) if state.is_complex() else state
 
 
-def state_values(planes: Tensor, like: Tensor) -> Tensor:
-    """The reverse of `state_planes`."""
-    return torch.complex(*(half.contiguous() for half in planes.chunk(2, dim=-1))) if like.is_complex() else planes
+def values(planes: Tensor, complex_: bool) -> Tensor:
+    """The reverse of `planes`, a tensor of its own."""
+    return torch.complex(*(half.contiguous() for half in planes.chunk(2, dim=-1))) if complex_ else planes.clone()
 
 
-def _planes(values: Tensor) -> Tensor:
+def _steps(a: Tensor, x: Tensor) -> Steps:
+    complex_ = x.is_complex() or x.dim() == 4
+    return Steps(_rows(a), _rows(x), 2 if complex_ else 1, interleaved=complex_)
+
+
+def _rows(numbers: Tensor) -> Tensor:
     """Numbers (..., N) as real ones (..., W), complex ones interleaved; those of 16 bits are (B, T, N, 2) before."""
-    values = values.detach().resolve_conj().resolve_neg().contiguous()
-    return torch.view_as_real(values).flatten(-2) if values.is_complex() else values.flatten(2) if values.dim() == 4 else values
+    if numbers.is_complex():
+        return torch.view_as_real(numbers).flatten(-2)
+    return numbers.flatten(2) if numbers.dim() == 4 else numbers
 
 
-def _values(planes: Tensor, like: Tensor) -> Tensor:
-    """The reverse of `_planes`."""
-    if like.is_complex():
-        return torch.view_as_complex(planes.unflatten(-1, (-1, 2)))
-    return planes.view(like.shape)
-
-
-TRITON = triton_kernels()
-"""For tensors on a CUDA device."""
+def _values(rows: Tensor, like: Tensor) -> Tensor:
+    """The reverse of `_rows`."""
+    return torch.view_as_complex(rows.unflatten(-1, (-1, 2))) if like.is_complex() else rows.view(like.shape)

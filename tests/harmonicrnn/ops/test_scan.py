@@ -4,13 +4,11 @@ import pytest
 import torch
 
 from harmonicrnn.ops import linear_scan, linear_scan_summary
-from harmonicrnn.ops.cpu import CPU
-from harmonicrnn.ops.doubling import DOUBLING
 from harmonicrnn.ops.reference import linear_scan_reference
-from harmonicrnn.ops.scan import kernels_for, scan_with
+from harmonicrnn.ops.scan import scan, scan_adjoint_summary, scan_backward, scan_summary
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
-IMPLEMENTATIONS = {"cpu": partial(scan_with, CPU), "doubling": partial(scan_with, DOUBLING)}
+IMPLEMENTATIONS = {"cpu": linear_scan, "doubling": partial(linear_scan, implementation="reference")}
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 
 
@@ -138,8 +136,8 @@ def test_long_sequences_on_the_cpu(dtype, time):
     """Against the tensor operations in float64, which the tests above hold equal to the equation."""
     inputs = make_inputs(1, time, 2, dtype, (0.99, 1.0))
     wide = inputs[0].dtype
-    outputs, gradients = run(partial(scan_with, CPU), inputs, dtype)
-    expected, expected_gradients = run(partial(scan_with, DOUBLING), inputs, wide)
+    outputs, gradients = run(linear_scan, inputs, dtype)
+    expected, expected_gradients = run(partial(linear_scan, implementation="reference"), inputs, wide)
     for value, reference in zip(outputs, expected, strict=True):
         assert relative_error(value.to(wide), reference) < F32
     for value, reference in zip(gradients, expected_gradients, strict=True):
@@ -161,25 +159,53 @@ def test_strided_and_conjugated_inputs(dtype):
     assert relative_error(h, expected) < F64
 
 
-def test_the_cpu_has_its_own_path_and_other_devices_the_portable_one():
-    assert kernels_for(torch.zeros(1)) is CPU
-    assert kernels_for(torch.zeros(1, device="meta")) is DOUBLING
-
-
 @pytest.mark.parametrize("time", [0, 1, 37])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
-@pytest.mark.parametrize("kernels", [CPU, DOUBLING], ids=["cpu", "doubling"])
-def test_summaries(kernels, dtype, time):
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_summaries(name, dtype, time):
     """The product and the last state; the adjoint's is the gradient of the state before the first step."""
     a, x, h0 = make_inputs(2, time, 4, dtype, (0.5, 1.0))
     grad_h, _, grad_last = make_inputs(2, time, 4, dtype, (0.5, 1.0), seed=5)
     h0.requires_grad_()
     h, last = linear_scan_reference(a, x, h0)
-    product, summed = kernels.summary(a, x, h0.detach())
+    product, summed = scan_summary(a, x, h0.detach(), name)
     assert relative_error(product, a.prod(dim=1)) < F64
     assert relative_error(summed, last) < F64
     (expected,) = torch.autograd.grad([h, last], h0, [grad_h, grad_last]) if time else (grad_last,)
-    assert relative_error(kernels.adjoint_summary(a, grad_h, grad_last), expected) < F64
+    assert relative_error(scan_adjoint_summary(a, grad_h, grad_last, name), expected) < F64
+
+
+def check_operators(name, dtype, time, units=3):
+    """What torch takes the operators for, on one implementation: shapes, strides and dtypes of their results, gradients, no aliases."""
+    a, x, h0 = (t.to(dtype) for t in make_inputs(2, time, units, torch.promote_types(dtype, torch.float64)))
+    torch.library.opcheck(scan, [*(t.clone().requires_grad_() for t in (a, x, h0)), name])
+    torch.library.opcheck(scan, [a.transpose(1, 2).contiguous().transpose(1, 2), x, h0, name])
+    torch.library.opcheck(scan_backward, [a, x, h0, x, h0, name])
+    torch.library.opcheck(scan_summary, [a, x, h0, name])
+    torch.library.opcheck(scan_adjoint_summary, [a, x, h0, name])
+
+
+@pytest.mark.parametrize("time", [0, 1, 9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_operators(name, dtype, time):
+    check_operators(name, dtype, time)
+
+
+@pytest.mark.parametrize("implementation", ["auto", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128, torch.bfloat16], ids=str)
+def test_is_traced_as_one_graph(dtype, implementation):
+    inputs = make_inputs(2, 20, 3, torch.promote_types(dtype, torch.float64))
+    inputs[2] = inputs[2].to(torch.promote_types(dtype, torch.float32))
+    inputs[:2] = (t.to(dtype) for t in inputs[:2])
+
+    given = [t.requires_grad_() for t in inputs]
+    traced = torch.compile(partial(linear_scan, implementation=implementation), backend="aot_eager", fullgraph=True)
+    outcomes = []
+    for scanned in (partial(linear_scan, implementation=implementation), traced):
+        h, last = scanned(*given)
+        outcomes.append((h, last, *torch.autograd.grad((h.abs().sum() + last.abs().sum()), given)))
+    assert all(torch.equal(value, reference) for value, reference in zip(*outcomes, strict=True))
 
 
 def test_a_slice_of_the_summary_is_one_pass():

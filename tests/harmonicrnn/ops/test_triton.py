@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 def test_in_the_interpreter():
     """About 40 s on two cores: the interpreter takes milliseconds a step."""
     files = sorted((HERE / "interpreted").glob("check_*.py"))
-    assert len(files) == 3
+    assert len(files) == 4
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     settings = {"cwd": HERE.parents[2], "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     running = [subprocess.Popen([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(f)], **settings) for f in files]

@@ -8,8 +8,6 @@ import torch.nn.functional as F
 
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 from harmonicrnn.ops import cg_lru, cg_lru_summary, linear_scan
-from harmonicrnn.ops.doubling import DOUBLING
-from harmonicrnn.ops.scan import scan_with
 from tests.harmonicrnn.ops.interpreted.conftest import poisoned_memory  # noqa: F401 - a fixture that all tests here use
 from tests.harmonicrnn.ops.test_scan import NARROW_LIMITS, equal_in_16_bits, make_inputs, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
@@ -38,16 +36,18 @@ def gradients_of(inputs, fresh, implementation):
     return [y, last], torch.autograd.grad((y * weights).sum() + last.sum(), [t for t in inputs if t is not None])
 
 
+def on_device(*given):
+    return [t.cpu() for t in linear_scan(*(g.cuda() for g in given), implementation="triton")]
+
+
 @pytest.mark.parametrize("modulus", [(0.0, 0.9999), (0.99, 1.0)], ids=["from_zero", "near_one"])
 @pytest.mark.parametrize("time", LENGTHS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128], ids=str)
 def test_scan_equals_float64(dtype, time, modulus):
-    from harmonicrnn.ops.triton.plain_scan import TRITON
-
     cpu = make_inputs(2, time, 5, dtype, modulus)
     wide = cpu[0].dtype
-    outputs, gradients = run(lambda *given: [t.cpu() for t in scan_with(TRITON, *(g.cuda() for g in given))], cpu, dtype)
-    expected, expected_gradients = run(partial(scan_with, DOUBLING), cpu, wide)
+    outputs, gradients = run(on_device, cpu, dtype)
+    expected, expected_gradients = run(partial(linear_scan, implementation="reference"), cpu, wide)
     single = dtype in (torch.float32, torch.complex64)
     for value, reference in zip(outputs, expected, strict=True):
         assert relative_error(value.to(wide), reference) < (F32 if single else F64)
@@ -59,10 +59,7 @@ def test_scan_equals_float64(dtype, time, modulus):
 @pytest.mark.parametrize("time", LENGTHS)
 @pytest.mark.parametrize("dtype", NARROW_LIMITS, ids=str)
 def test_scan_of_numbers_of_16_bits(dtype, time, complex_):
-    def on_device(*given):
-        return [t.cpu() for t in linear_scan(*(g.cuda() for g in given), implementation="triton")]
-
-    equal_in_16_bits(on_device, dtype, 2, time, 5, complex_, reference=partial(scan_with, DOUBLING))
+    equal_in_16_bits(on_device, dtype, 2, time, 5, complex_, reference=partial(linear_scan, implementation="reference"))
 
 
 @pytest.mark.parametrize("complex_", [True, False], ids=["complex", "real"])

@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from harmonicrnn.models import CausalConv, DropoutPlace, HarmonicRNN, LevelSpec, set_dropout_place, set_slices
-from harmonicrnn.ops.cpu import CPU
-from harmonicrnn.ops.doubling import DOUBLING
+from harmonicrnn.ops import linear_scan
 from harmonicrnn.ops.reference import linear_scan_reference
-from harmonicrnn.ops.scan import scan_with
 from harmonicrnn.parallel import simulated_groups
 from tests.harmonicrnn.ops.test_scan import make_inputs
 from tests.helpers import F64, relative_error
@@ -25,10 +23,10 @@ def weights_like(*tensors, seed=9):
 
 
 @pytest.mark.parametrize("modulus", [(0.0, 0.0), (0.0, 0.9), (0.9, 1.0), (1.0, 1.0)], ids=str)
-@pytest.mark.parametrize("kernels", [CPU, DOUBLING], ids=["cpu", "doubling"])
+@pytest.mark.parametrize("implementation", ["cpu", "reference"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("size", [2, 3, 5])
-def test_scan(size, dtype, kernels, modulus):
+def test_scan(size, dtype, implementation, modulus):
     """Also through the last state of each slice."""
     time = 7
     a, x, h0 = (t.requires_grad_() for t in make_inputs(2, size * time, 3, dtype, modulus))
@@ -45,7 +43,7 @@ def test_scan(size, dtype, kernels, modulus):
         # What other ranks take for the state that precedes the sequence is not looked at.
         start = h0.detach().clone() if rank == 0 else torch.full_like(h0.detach(), 1e6)
         inputs = [t.requires_grad_() for t in (part(a, rank), part(x, rank), start)]
-        passes.append((inputs, scan_with(kernels, *inputs, group)))
+        passes.append((inputs, linear_scan(*inputs, group, implementation)))
     for rank in reversed(range(size)):
         inputs, (h_slice, last) = passes[rank]
         assert relative_error(h_slice, part(h, rank)) < F64
@@ -132,7 +130,7 @@ def test_dropout_is_that_of_one_pass(size, recompute):
     classes = torch.randint(16, (3, size * 2 * PRODUCT))
 
     def place(start):
-        return DropoutPlace(1, 5, clips, torch.full((3,), 3 * PRODUCT + start))
+        return DropoutPlace.of(net, 1, 5, clips, torch.full((3,), 3 * PRODUCT + start))
 
     set_dropout_place(net, place(0))
     logits, _ = net(classes)

@@ -5,12 +5,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from harmonicrnn.ops import cg_lru, cg_lru_summary
+from harmonicrnn.ops import fused as operators
 from harmonicrnn.ops.cg_lru import MAX_ROOT_SLOPE, C
 from harmonicrnn.ops.triton import chunks
-from harmonicrnn.ops.triton.fused_cg_lru import fused_cg_lru, fused_cg_lru_summary
-from tests.harmonicrnn.ops.interpreted.ranks import Ranks
+from tests.harmonicrnn.ops.interpreted.ranks import Ranks, Slice
 from tests.harmonicrnn.ops.test_cg_lru import make_inputs, restated, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
@@ -19,11 +20,12 @@ LENGTHS = [1, 2, 3 * CHUNK + 1, 63]
 BF16 = 8e-3  # the interpreter cuts bits off, up to 7.8e-3 of the value, where a GPU rounds
 
 
-def fused(x, gates, decay, phase, h0, fresh, slices=None, chunk=CHUNK):
-    wide = torch.promote_types(x.dtype, torch.float32)
-    rates, phase = -C * F.softplus(decay.to(wide)), None if phase is None else phase.to(wide)
-    return fused_cg_lru(x, gates, rates, phase, h0.to(wide), fresh, MAX_ROOT_SLOPE, slices, chunk)
+@pytest.fixture(autouse=True)
+def chunk(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", CHUNK)
 
+
+fused = partial(cg_lru, implementation="triton")
 
 CASES = [(dtype, "complex", time) for dtype in (torch.float64, torch.float32, torch.bfloat16) for time in LENGTHS]
 CASES += [(torch.float64, "real", time) for time in LENGTHS] + [
@@ -34,12 +36,14 @@ CASES.remove((torch.float32, "complex", 63))  # for the time it takes
 
 
 @pytest.mark.parametrize(("dtype", "kind", "time"), CASES, ids=str)
-def test_equals_the_equations(dtype, kind, time):
+def test_equals_the_equations(dtype, kind, time, monkeypatch):
+    if time == 63:
+        monkeypatch.setattr(chunks, "CHUNK", 16)
     batch = 1 if time == 63 else 2
     narrow, fresh = make_inputs(kind, batch, time, 2, dtype)
     fresh = fresh[:batch]
     wide = [t if t is None else t.detach().double().requires_grad_() for t in narrow]
-    outputs, gradients = run(partial(fused, chunk=16 if time == 63 else CHUNK), narrow, fresh)
+    outputs, gradients = run(fused, narrow, fresh)
     expected, expected_gradients = run(restated, wide, fresh)
     assert [out.dtype for out in outputs] == [dtype, torch.promote_types(dtype, torch.float32)]
     limits = {
@@ -72,9 +76,7 @@ def test_extreme_gates_equal_the_plain_path(gate):
 def test_summary(kind, time):
     inputs, fresh = make_inputs(kind, 2, time, 2)
     fresh = fresh[:2]
-    x, gates, decay, phase, h0 = inputs
-    got = fused_cg_lru_summary(x, gates, -C * F.softplus(decay), phase, h0, fresh, CHUNK)
-    expected = cg_lru_summary(*inputs, fresh, implementation="reference")
+    got, expected = (cg_lru_summary(*inputs, fresh, implementation=implementation) for implementation in ("triton", "reference"))
     for value, reference in zip(got, expected, strict=True):
         assert relative_error(value, reference) < F64
 
@@ -109,7 +111,15 @@ def test_slices_equal_one_pass_with_one_exchange_each_way(kind, bounds):
 
 def test_chosen_chunks_and_the_rows_that_are_read_together(monkeypatch):
     """As on a GPU, but for chunks that begin after a few steps, on three levels."""
-    for name, value in {"UNDIVIDED": 3, "MIN_CHUNK": 2, "MAX_CHUNK": 16, "LANES_OF_WORK": 4, "FUSED_ROWS": 8, "BACKWARD_ROWS": 4}.items():
+    for name, value in {
+        "CHUNK": None,
+        "UNDIVIDED": 3,
+        "MIN_CHUNK": 2,
+        "MAX_CHUNK": 16,
+        "LANES_OF_WORK": 4,
+        "FUSED_ROWS": 8,
+        "BACKWARD_ROWS": 4,
+    }.items():
         monkeypatch.setattr(chunks, name, value)
     monkeypatch.setattr(chunks, "GIVEN_ROWS", 16)
     inputs, fresh = make_inputs("complex", 1, 75, 2)
@@ -118,10 +128,49 @@ def test_chosen_chunks_and_the_rows_that_are_read_together(monkeypatch):
         assert relative_error(value, reference) < F64
 
 
+@pytest.mark.parametrize(("kind", "time"), [("complex", 0), ("real", 0), ("complex", 2), ("real", 1)])
+def test_operators(kind, time):
+    """On fewest steps, which opcheck takes some thirty times."""
+    (x, gates, decay, phase, h0), fresh = make_inputs(kind, 1, time, 1, torch.float32)
+    fresh = fresh[:1]
+    given = [t if t is None else t.detach() for t in (x, gates, -C * F.softplus(decay), phase, h0)]
+    x, h0 = given[0], given[4]
+    differentiated = [t if t is None else t.clone().requires_grad_() for t in given]
+    torch.library.opcheck(operators.cg_lru, [*differentiated, fresh, MAX_ROOT_SLOPE])
+    _, _, known = operators.cg_lru_summary(*given, fresh)
+    torch.library.opcheck(operators.cg_lru, [*given, fresh, MAX_ROOT_SLOPE, known])
+    torch.library.opcheck(operators.cg_lru_backward, [*given, fresh, x, x, h0, MAX_ROOT_SLOPE])
+    torch.library.opcheck(operators.cg_lru_summary, [*given, fresh])
+    torch.library.opcheck(operators.cg_lru_adjoint_summary, [*given[:4], fresh, x, h0])
+
+
+def test_is_traced_as_one_graph():
+    inputs, fresh = make_inputs("complex", 2, 5, 1)
+    traced = torch.compile(fused, backend="aot_eager", fullgraph=True)
+    results = [run(function, inputs, fresh[:2]) for function in (traced, fused)]
+    for value, reference in zip(*([*outputs, *gradients] for outputs, gradients in results), strict=True):
+        assert relative_error(value, reference) < 1e-14
+
+
+@pytest.mark.parametrize("slices", [None, Slice(Ranks(1), 0)], ids=["whole", "sliced"])
+def test_gradients_where_it_is_computed_again(slices):
+    """Where what is kept for the backward pass can be had once."""
+    (*inputs, h0), fresh = make_inputs("complex", 2, 3, 1)
+    state = h0, fresh[:2], slices
+
+    def again(*given):
+        return checkpoint(fused, *given[:5], *state[1:], use_reentrant=False)
+
+    slices and slices.ranks.turn.acquire()
+    outcomes = [run(function, [*inputs, h0], fresh[:2]) for function in (again, fused)]
+    for value, reference in zip(*([*outputs, *gradients] for outputs, gradients in outcomes), strict=True):
+        assert torch.equal(value, reference)
+
+
 def test_the_public_function_takes_the_fused_path():
     inputs, fresh = make_inputs("complex", 2, 9, 2)
     y, last = cg_lru(*inputs, fresh[:2], implementation="triton")
-    assert "FusedCGLRU" in type(y.grad_fn).__name__
+    assert "harmonicrnn_cg_lru" in y.grad_fn.name()
     expected, expected_last = cg_lru(*inputs, fresh[:2], implementation="reference")
     assert relative_error(y, expected) < F64
     assert relative_error(last, expected_last) < F64

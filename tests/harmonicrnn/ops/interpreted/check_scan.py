@@ -7,16 +7,20 @@ import torch
 
 from harmonicrnn.ops import linear_scan, linear_scan_summary
 from harmonicrnn.ops.reference import linear_scan_reference
-from harmonicrnn.ops.scan import scan_with
+from harmonicrnn.ops.scan import scan_adjoint_summary, scan_summary
 from harmonicrnn.ops.triton import chunks
-from harmonicrnn.ops.triton.plain_scan import triton_kernels
 from tests.harmonicrnn.ops.interpreted.ranks import Ranks
-from tests.harmonicrnn.ops.test_scan import NARROW_LIMITS, equal_in_16_bits, make_inputs, run
+from tests.harmonicrnn.ops.test_scan import NARROW_LIMITS, check_operators, equal_in_16_bits, make_inputs, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
 CHUNK = 4
 LENGTHS = [1, 2, 3 * CHUNK + 1, 63]
-KERNELS = triton_kernels(CHUNK)
+triton_scan = partial(linear_scan, implementation="triton")
+
+
+@pytest.fixture(autouse=True)
+def chunk(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", CHUNK)
 
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
@@ -25,9 +29,11 @@ DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 @pytest.mark.parametrize(
     ("dtype", "time"), [(d, t) for d in DTYPES for t in LENGTHS if t < 63 or d.is_complex or d == torch.float64], ids=str
 )
-def test_equals_the_float64_reference(dtype, time):
+def test_equals_the_float64_reference(dtype, time, monkeypatch):
+    if time == 63:
+        monkeypatch.setattr(chunks, "CHUNK", 16)
     inputs = make_inputs(1 if time == 63 else 2, time, 2, dtype, (0.99, 1.0) if time == 63 else (0.0, 0.9999))
-    outputs, gradients = run(partial(scan_with, triton_kernels(16) if time == 63 else KERNELS), inputs, dtype)
+    outputs, gradients = run(triton_scan, inputs, dtype)
     wide = inputs[0].dtype
     expected, expected_gradients = run(linear_scan_reference, inputs, wide)
     single = dtype in (torch.float32, torch.complex64)
@@ -41,14 +47,15 @@ def test_equals_the_float64_reference(dtype, time):
 @pytest.mark.parametrize("dtype", NARROW_LIMITS, ids=str)
 def test_numbers_of_16_bits(dtype, complex_):
     for time in (1, 3 * CHUNK + 1):
-        equal_in_16_bits(partial(scan_with, KERNELS), dtype, 2, time, 2, complex_)
+        equal_in_16_bits(triton_scan, dtype, 2, time, 2, complex_)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, None])
-def test_any_chunk_and_width(chunk):
+@pytest.mark.parametrize("steps", [1, 3, None])
+def test_any_chunk_and_width(steps, monkeypatch):
     """Units that fill no block, and the chunk that would be chosen."""
+    monkeypatch.setattr(chunks, "CHUNK", steps)
     inputs = make_inputs(1, 5, 5, torch.complex128)
-    outputs, gradients = run(partial(scan_with, triton_kernels(chunk)), inputs, torch.complex128)
+    outputs, gradients = run(triton_scan, inputs, torch.complex128)
     expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
     for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
         assert relative_error(value, reference) < F64
@@ -57,14 +64,14 @@ def test_any_chunk_and_width(chunk):
 @pytest.fixture
 def short_chunks(monkeypatch):
     """What chooses the length of chunks and of their summaries has chunks to choose after a few steps, on three levels of them."""
-    for name, value in {"UNDIVIDED": 3, "MIN_CHUNK": 2, "MAX_CHUNK": 4, "LANES_OF_WORK": 4}.items():
+    for name, value in {"CHUNK": None, "UNDIVIDED": 3, "MIN_CHUNK": 2, "MAX_CHUNK": 4, "LANES_OF_WORK": 4}.items():
         monkeypatch.setattr(chunks, name, value)
 
 
 @pytest.mark.parametrize("time", [3, 4, 17, 63])
 def test_chosen_chunks(short_chunks, time):
     inputs = make_inputs(1, time, 2, torch.complex128, (0.5, 1.0))
-    outputs, gradients = run(partial(linear_scan, implementation="triton"), inputs, torch.complex128)
+    outputs, gradients = run(triton_scan, inputs, torch.complex128)
     expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
     for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
         assert relative_error(value, reference) < F64
@@ -73,21 +80,24 @@ def test_chosen_chunks(short_chunks, time):
     assert relative_error(last, expected[1]) < F64
 
 
-def test_the_lengths_that_are_chosen():
+def test_the_lengths_that_are_chosen(monkeypatch):
     """Enough chunks to fill a device, and summaries of them on as few levels as they are short."""
+    assert chunks.joined(59) == CHUNK
+    monkeypatch.setattr(chunks, "CHUNK", 1)
+    assert chunks.joined(59) == 2
+    monkeypatch.setattr(chunks, "CHUNK", None)
     assert chunks.chunk_length(1, 960_000, 64) == 128
     assert chunks.chunk_length(16, 16_000, 64) == 32
     assert chunks.chunk_length(1, 8_000_000, 64) == 1024
     assert chunks.chunk_length(1, 64, 64) == 64
-    assert chunks.joined(7500, None) == 128
-    assert chunks.joined(59, None) == 59
-    assert chunks.joined(59, 1) == 2
+    assert chunks.joined(7500) == 128
+    assert chunks.joined(59) == 59
 
 
 def test_no_steps_leave_the_state():
     h0 = torch.randn(2, 3, dtype=torch.complex64, requires_grad=True)
     nothing = torch.zeros(2, 0, 3, dtype=torch.complex64)
-    h, last = scan_with(KERNELS, nothing, nothing, h0)
+    h, last = triton_scan(nothing, nothing, h0)
     assert h.shape == (2, 0, 3)
     assert torch.equal(last, h0)
     last.sum().real.backward()
@@ -101,11 +111,16 @@ def test_summaries(dtype, time):
     grad_h, _, grad_last = make_inputs(2, time, 2, dtype, (0.5, 1.0), seed=5)
     h0.requires_grad_()
     h, last = linear_scan_reference(a, x, h0)
-    product, summed = KERNELS.summary(a, x, h0.detach())
+    product, summed = scan_summary(a, x, h0.detach(), "triton")
     assert relative_error(product, a.prod(dim=1)) < F64
     assert relative_error(summed, last) < F64
     (expected,) = torch.autograd.grad([h, last], h0, [grad_h, grad_last]) if time else (grad_last,)
-    assert relative_error(KERNELS.adjoint_summary(a, grad_h, grad_last), expected) < F64
+    assert relative_error(scan_adjoint_summary(a, grad_h, grad_last, "triton"), expected) < F64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
+def test_operators(dtype):
+    check_operators("triton", dtype, 2, 1)
 
 
 def test_slices_equal_one_pass_with_one_exchange_each_way():
@@ -118,7 +133,7 @@ def test_slices_equal_one_pass_with_one_exchange_each_way():
     def rank(slices):
         part = slice(bounds[slices.rank], bounds[slices.rank + 1])
         mine = [t.detach()[:, part].requires_grad_() for t in inputs[:2]] + [inputs[2].detach().requires_grad_()]
-        y, end = scan_with(KERNELS, *mine, slices)
+        y, end = triton_scan(*mine, slices)
         loss = (y * weights[:, part]).sum() + (end.sum() if slices.rank == 2 else end.sum() * 0)
         return y, torch.autograd.grad(loss.real, mine)
 

@@ -20,6 +20,14 @@ def poisoned_memory(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def trusted_kernels(monkeypatch):
+    """Without their first use, which takes the interpreter ten seconds."""
+    from harmonicrnn.ops import first_use
+
+    monkeypatch.setattr(first_use, "_verdicts", {torch.device("cpu"): None})
+
+
+@pytest.fixture(autouse=True)
 def products_of_bfloat16(monkeypatch):
     """Triton 3.6's interpreter would multiply the bits of bfloat16 as if they were whole numbers."""
     from triton.language import bfloat16, float32

@@ -1,0 +1,107 @@
+"""The first use of compiled code on a device: a small case is held against plain tensor operations, which compute where it differs."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
+
+OUTPUT_LIMIT, GRADIENT_LIMIT = 1e-4, 1e-3
+"""Largest max|a - b| / max|b| of the kernels' outputs and gradients in float32, of which rounding makes a tenth or less."""
+
+_verdicts: dict[torch.device, str | None] = {}
+
+
+def why_not_trusted(device: torch.device) -> str | None:
+    """What is wrong with the Triton kernels on a device, found and told at first use; None where nothing is."""
+    device = torch.device(device.type, torch.cuda.current_device()) if device == torch.device("cuda") else device
+    if device not in _verdicts:
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return None  # nothing can be read while a graph is recorded, before which the same steps have run
+        # In a thread of its own, which is in none of the modes that this one may be in: tracing, inference, autocast.
+        with ThreadPoolExecutor(1) as alone:
+            why = alone.submit(_try_kernels, device).result()
+        _verdicts[device] = None if why is None else f"the Triton kernels {why}"
+        if why is not None:
+            warn("the Triton kernels", why, device, "the recurrence is computed by ordinary tensor operations, many times slower")
+    return _verdicts[device]
+
+
+def warn(what: str, why: str, device: torch.device, instead: str) -> None:
+    """One warning that names the device and the versions."""
+    warnings.warn(f"{what} on {name_of(device)} ({versions()}) {why}: {instead}", stacklevel=2)
+
+
+def name_of(device: torch.device) -> str:
+    """Its product name where it is a GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def versions() -> str:
+    """Of what kernels are compiled by."""
+    try:
+        triton = version("triton")
+    except PackageNotFoundError:
+        triton = "none"
+    return f"torch {torch.__version__}, triton {triton}, CUDA {torch.version.cuda}"
+
+
+def difference(values: Sequence[Tensor], references: Sequence[Tensor], limits: Sequence[float]) -> str | None:
+    """Where the first of some outputs or gradients differs from its reference, as NaN does; None where none does."""
+    for i, (value, reference, limit) in enumerate(zip(values, references, limits, strict=True)):
+        found, expected = (t.detach().to(torch.promote_types(t.dtype, torch.float64)) for t in (value, reference))
+        error = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-300)).item() if expected.numel() else 0.0
+        if not error <= limit:
+            return f"differ from plain tensor operations by {error:.1e} (value {i} of {len(values)}, allowed {limit:.0e})"
+    return None
+
+
+def _try_kernels(device: torch.device) -> str | None:
+    try:
+        for case in (_plain_scan, _gated_scan):
+            found, expected = case(device)
+            if why := difference(found, expected, [OUTPUT_LIMIT] * 2 + [GRADIENT_LIMIT] * (len(found) - 2)):
+                return why
+    except Exception as error:  # whatever a compiler, a driver or a device finds
+        return f"fail: {type(error).__name__}: {error}"
+    return None
+
+
+STEPS, UNITS = 70, 3
+"""Of the small case: more than one chunk, and a block that units do not fill."""
+
+Outcome = list[Tensor]
+
+
+def _plain_scan(device: torch.device) -> tuple[Outcome, Outcome]:
+    from harmonicrnn.ops.scan import scan
+
+    g = torch.Generator().manual_seed(0)
+    a, x, h0 = (torch.view_as_complex(torch.randn(*shape, 2, generator=g).to(device)) for shape in ((1, STEPS, UNITS),) * 2 + ((1, UNITS),))
+    a = a / (1 + a.abs())
+    return _outcome(lambda *given: scan(*given, "triton"), a, x, h0), _outcome(lambda *given: scan(*given, "reference"), a, x, h0)
+
+
+def _gated_scan(device: torch.device) -> tuple[Outcome, Outcome]:
+    from harmonicrnn.ops.cg_lru import MAX_ROOT_SLOPE, plain
+    from harmonicrnn.ops.fused import cg_lru
+
+    g = torch.Generator().manual_seed(0)
+    shapes = ((1, STEPS, 2 * UNITS), (1, STEPS, 2 * UNITS), (UNITS,), (UNITS,), (1, 2 * UNITS))
+    x, gates, rates, phases, h0 = (torch.randn(*shape, generator=g).to(device) for shape in shapes)
+    given, fresh = (x, gates, -rates.abs(), phases, h0), torch.ones(1, dtype=torch.bool, device=device)
+
+    def equations(*given: Tensor) -> tuple[Tensor, Tensor]:
+        x, gates, rates, phases, h0 = given
+        return plain(x, gates, rates, phases, h0, fresh)
+
+    return _outcome(lambda *given: cg_lru(*given, fresh, MAX_ROOT_SLOPE), *given), _outcome(equations, *given)
+
+
+def _outcome(function: Callable[..., tuple[Tensor, Tensor]], *inputs: Tensor) -> Outcome:
+    """Both outputs, and the gradients of all inputs."""
+    given = [t.detach().requires_grad_() for t in inputs]
+    outputs = function(*given)
+    return [*outputs, *torch.autograd.grad(outputs, given, [torch.cos(t.detach().abs()).to(t.dtype) for t in outputs])]

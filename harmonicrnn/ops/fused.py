@@ -1,0 +1,177 @@
+"""The fused CG-LRU as operators, and as one slice of many, with gradients: what `harmonicrnn.ops.cg_lru` is where Triton's kernels compute.
+
+Parameters are rates (N,), log|a| at an open gate, and phases (N,) or None, in the dtype of states. A state is laid out as y, (B, D).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from harmonicrnn.ops.operators import differentiable, operator
+from harmonicrnn.ops.slices import Slices, gradient_after, state_before
+
+
+def _new(*like: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t.new_empty(t.shape) for t in like)
+
+
+def _of_units(state: Tensor, phases: Tensor | None) -> Tensor:
+    """Unwritten (B, N), complex for complex units."""
+    dtype = state.dtype if phases is None else torch.promote_types(state.dtype, torch.complex32)
+    return state.new_empty(state.shape[0], state.shape[1] // (1 if phases is None else 2), dtype=dtype)
+
+
+def _of_chunks(state: Tensor) -> Tensor:
+    """Unwritten (2, B, K, W): how many chunks there are is the kernels' affair."""
+    return state.new_empty(2, state.shape[0], torch.library.get_ctx().new_dynamic_size(), state.shape[1])
+
+
+def _steps(x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor) -> Any:
+    from harmonicrnn.ops.triton.chunks import Steps  # here, so that triton is loaded only where it computes
+
+    x, gates, rates, fresh = (t.detach().contiguous() for t in (x, gates, rates, fresh))
+    phases = None if phases is None else phases.detach().contiguous()
+    return Steps(gates, x, 1 if phases is None else 2, rates=rates, phases=phases, fresh=fresh)
+
+
+def _kernels() -> Any:
+    from harmonicrnn.ops.triton import fused_cg_lru
+
+    return fused_cg_lru
+
+
+@operator(fake=lambda x, gates, rates, phases, h0, fresh, max_root_slope, known=None: _new(x, h0))
+def cg_lru(
+    x: Tensor,
+    gates: Tensor,
+    rates: Tensor,
+    phases: Tensor | None,
+    h0: Tensor,
+    fresh: Tensor,
+    max_root_slope: float,
+    known: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """y (B, T, D) and the last state (B, D); `known` is what `cg_lru_summary` knows of the chunks."""
+    if not x.numel():
+        return x.new_empty(x.shape), h0.clone()
+    return _kernels().forward(_steps(x, gates, rates, phases, fresh), h0.detach().contiguous(), known)
+
+
+@operator(
+    fake=lambda x, gates, rates, phases, h0, fresh, y, *_: (
+        *_new(x, gates, rates),
+        rates.new_empty(0) if phases is None else phases.new_empty(phases.shape),
+        *_new(h0),
+    )
+)
+def cg_lru_backward(
+    x: Tensor,
+    gates: Tensor,
+    rates: Tensor,
+    phases: Tensor | None,
+    h0: Tensor,
+    fresh: Tensor,
+    y: Tensor,
+    grad_y: Tensor,
+    grad_last: Tensor,
+    max_root_slope: float,
+    known: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the first five, of no phases an empty one; `known` is what `cg_lru_adjoint_summary` knows of the chunks."""
+    if not x.numel():
+        grad_x, grad_gates = _new(x, gates)
+        return grad_x, grad_gates, torch.zeros_like(rates), torch.zeros_like(rates[:0] if phases is None else phases), grad_last.clone()
+    given = (t.detach().contiguous() for t in (y, h0, grad_y, grad_last))
+    return _kernels().backward(_steps(x, gates, rates, phases, fresh), *given, max_root_slope, known)
+
+
+@operator(fake=lambda x, gates, rates, phases, h0, fresh: (_of_units(h0, phases), _of_units(h0, phases), _of_chunks(h0)))
+def cg_lru_summary(
+    x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, h0: Tensor, fresh: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The product of a and the last state from h0, (B, N), complex for complex units; and what is known of the chunks."""
+    if not x.numel():
+        last = as_complex(h0) if phases is not None else h0.clone()
+        return torch.ones_like(last), last, h0.new_empty(2, h0.shape[0], 0, h0.shape[1])
+    return _kernels().summary(_steps(x, gates, rates, phases, fresh), h0.detach().contiguous())
+
+
+@operator(fake=lambda x, gates, rates, phases, fresh, grad_y, grad_last: (_of_units(grad_last, phases), _of_chunks(grad_last)))
+def cg_lru_adjoint_summary(
+    x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor, grad_y: Tensor, grad_last: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradient of h0, (B, N), complex for complex units; and what is known of the chunks."""
+    if not x.numel():
+        carry = as_complex(grad_last) if phases is not None else grad_last.clone()
+        return carry, grad_last.new_empty(2, grad_last.shape[0], 0, grad_last.shape[1])
+    given = (t.detach().contiguous() for t in (grad_y, grad_last))
+    return _kernels().adjoint_summary(_steps(x, gates, rates, phases, fresh), *given)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.max_root_slope = inputs[6]
+    ctx.save_for_backward(*inputs[:6], output[0])
+
+
+@once_differentiable
+def _backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+    return *_gradients(ctx.saved_tensors, grad_y, grad_last, ctx.max_root_slope), None, None, None
+
+
+def _gradients(
+    saved: tuple[Tensor, ...], grad_y: Tensor, grad_last: Tensor, max_root_slope: float, known: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """Of the first five arguments."""
+    grad_x, grad_gates, grad_rates, grad_phases, grad_h0 = cg_lru_backward(*saved, grad_y, grad_last, max_root_slope, known)
+    return grad_x, grad_gates, grad_rates, None if saved[3] is None else grad_phases, grad_h0
+
+
+differentiable(cg_lru, _keep, _backward)
+
+
+class SlicedCGLRU(torch.autograd.Function):
+    """`cg_lru` of a slice, with an exchange each way, which no operator can make."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gates: Tensor,
+        rates: Tensor,
+        phases: Tensor | None,
+        h0: Tensor,
+        fresh: Tensor,
+        max_root_slope: float,
+        slices: Slices,
+    ) -> tuple[Tensor, Tensor]:
+        before = h0 if slices.rank == 0 else torch.zeros_like(h0)
+        ctx.product, last, known = cg_lru_summary(x, gates, rates, phases, before, fresh)
+        ctx.slices, h0 = slices, as_halves(state_before(slices, ctx.product, last, h0))
+        inputs = x, gates, rates, phases, h0, fresh, max_root_slope
+        output: tuple[Tensor, Tensor] = cg_lru(*inputs, known)
+        _keep(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # once: where blocks are computed again, what was kept can be had once
+        x, gates, rates, phases, _, fresh, _ = saved
+        carry, known = cg_lru_adjoint_summary(x, gates, rates, phases, fresh, grad_y, grad_last)
+        end = as_complex(grad_last) if phases is not None else grad_last
+        grad_last = as_halves(gradient_after(ctx.slices, ctx.product, carry, end))
+        *grads, grad_h0 = _gradients(saved, grad_y, grad_last, ctx.max_root_slope, known)
+        return *grads, grad_h0 if ctx.slices.rank == 0 else torch.zeros_like(grad_h0), None, None, None
+
+
+def as_complex(halves: Tensor) -> Tensor:
+    """(..., 2N), real parts first, as complex numbers (..., N)."""
+    real, imaginary = halves.chunk(2, dim=-1)
+    return torch.complex(real, imaginary)
+
+
+def as_halves(values: Tensor) -> Tensor:
+    """The reverse of `as_complex`; real numbers as they are."""
+    return torch.cat([values.real, values.imag], dim=-1) if values.is_complex() else values
