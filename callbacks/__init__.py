@@ -2,6 +2,7 @@
 
 from callbacks.audio_samples import AudioSamples
 from callbacks.checkpointing import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
+from callbacks.curves import Curves
 from callbacks.ema import EMA
 from callbacks.frechet_audio_distance import FrechetAudioDistance
 from callbacks.nll_report import NLLReport
@@ -16,6 +17,7 @@ __all__ = [
     "EMA",
     "AudioSamples",
     "BestCheckpoint",
+    "Curves",
     "FrechetAudioDistance",
     "LastCheckpoint",
     "NLLReport",
