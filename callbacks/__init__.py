@@ -4,6 +4,7 @@ from callbacks.audio_samples import AudioSamples
 from callbacks.checkpointing import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
 from callbacks.curves import Curves
 from callbacks.ema import EMA
+from callbacks.final_validation import FinalValidation
 from callbacks.frechet_audio_distance import FrechetAudioDistance
 from callbacks.nll_report import NLLReport
 from callbacks.random_states import RandomStates
@@ -18,6 +19,7 @@ __all__ = [
     "AudioSamples",
     "BestCheckpoint",
     "Curves",
+    "FinalValidation",
     "FrechetAudioDistance",
     "LastCheckpoint",
     "NLLReport",

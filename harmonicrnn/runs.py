@@ -109,7 +109,8 @@ def _checkpoints(logs: Path) -> dict[Path, float]:
 
 def _folders(top: Path) -> Iterator[Path]:
     """A folder and all below it, also behind links, each once: under its own name where it has one there."""
-    seen, waiting, linked = set(), [top], []
+    seen: set[tuple[int, int]] = set()
+    waiting, linked = [top], list[Path]()
     while waiting or linked:
         folder = waiting.pop() if waiting else linked.pop()
         with suppress(OSError):

@@ -81,7 +81,11 @@ def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimizerConf
             rank_zero_info(f"model.optimizer.{key} is {value} from here on, and was {then[key]}")
     schedule.base_lrs = [config.lr] * len(optimizer.param_groups)
     decayed["weight_decay"] = config.weight_decay
-    factor = schedule.lr_lambdas[0](schedule.last_epoch)
+    factor, before = schedule.lr_lambdas[0](schedule.last_epoch), decayed["lr"]
+    if not math.isclose(config.lr * factor, before, rel_tol=1e-6, abs_tol=1e-12):
+        rank_zero_info(
+            f"The learning rate goes on at {config.lr * factor:.3g}, and was {before:.3g}: its schedule is that of all steps now"
+        )
     for group in optimizer.param_groups:
         group.update(lr=config.lr * factor, initial_lr=config.lr, betas=now["betas"])
 

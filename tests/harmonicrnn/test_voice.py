@@ -125,7 +125,7 @@ def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
         load(alone).nll(tone(100, 0))
     assert load(alone, scaling="clip").nll(tone(100, 0)) == load(version).nll(tone(100, 0))
     assert load(alone).generate(0.001).shape == (1, 16)
-    with pytest.raises(UserError, match="has no checkpoints/best or last.ckpt"):
+    with pytest.raises(UserError, match=r"has no checkpoints/best or last\.ckpt"):
         load(tmp_path)
     with pytest.raises(UserError, match="nowhere: there is no such checkpoint"):
         load(tmp_path / "nowhere")

@@ -1,12 +1,14 @@
 """The loop over samples, in compiled code: nothing is allocated in it, and Python is not seen again before its end."""
 
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba.core.caching import FunctionCache
 
+from harmonicrnn.files import side_product
 from harmonicrnn.generation.cpu import layers
 from harmonicrnn.generation.cpu.class_choice import choose, nats
 from harmonicrnn.generation.cpu.layers import began, block, enter, leave, meet, merge, normalise, product
@@ -69,10 +71,31 @@ def _sources() -> str:
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+class _Kept(FunctionCache):
+    """Machine code on disk, which may not be what was written, or not be writable."""
+
+    def load_overload(self, *args: Any) -> Any:
+        with suppress(Exception):  # whatever a damaged file makes the reader raise
+            return super().load_overload(*args)
+        return None
+
+    def save_overload(self, *args: Any) -> None:
+        with side_product(f"{self.cache_path}: compiled code"):
+            super().save_overload(*args)
+
+
+def _kept(function: Any) -> Any:
+    """The function compiled, once for all processes where there is a folder for it."""
+    compiled = jit(function)
+    with side_product("keeping compiled code, for which each start compiles anew (NUMBA_CACHE_DIR can name a folder for it)"):
+        compiled._cache = _Kept(function)
+    return compiled
+
+
 def _entry(sources: str) -> Any:
     """The loop, compiled once and kept: numba looks at this file alone for changes, so all of the code is named in the function itself."""
 
-    @njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
+    @_kept
     def run(
         tag: Any, operations: Any, products: Any, me: Any, phases: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any,
         classes: Any, likelihoods: Any, forced: Any, kept: Any, weights: Any, order: Any,
