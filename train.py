@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-# Read when torch is loaded: threads that wait for work otherwise hold their processors, and training beside others takes many times as long.
+# Read when torch is loaded: otherwise threads that wait for work hold their processors, and beside others training is many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the libraries are being imported nothing needs to be cleaned up
 

@@ -1,6 +1,8 @@
 """The likelihood of a split, in bits per sample."""
 
+import json
 import math
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing_extensions import override
 
 from callbacks.run_record import run_directory
 from harmonicrnn.audio.dataset import Batch
+from harmonicrnn.checkpoints import read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.figures import position_figure
 from harmonicrnn.files import pasteable, side_product, write_json
@@ -23,9 +26,8 @@ COMPARED = "an exact mean over all samples; the published tables average batches
 
 
 class NLLReport(Callback):
-    """Logs `val/bits` and `test/bits`; after `validate` and `test` prints a table and writes `nll_SPLIT.json` into the run's folder:
-    `nll_SPLIT_STEM.json` of another checkpoint than the best (the last where there is none), and with `_partial` where not all batches
-    were measured.
+    """Logs `val/bits` and `test/bits`; after `validate` and `test` prints a table and writes `nll_SPLIT.json` into the run's folder, where
+    the one of another checkpoint is kept as `nll_SPLIT_NAME_STEP.json`; `nll_SPLIT_partial.json` where not all batches were measured.
 
     Raises UserError where the likelihood that was asked for is not finite.
     """
@@ -54,16 +56,16 @@ class NLLReport(Callback):
             "mean": COMPARED,
             "checkpoint": str(checkpoint),
             "sha256": sha256(checkpoint),
+            "step": read_checkpoint(checkpoint)["global_step"],
             "batches": "all" if whole else "limited by trainer.limit_*_batches",
         }
         table = Table("split", "bits/sample", "samples", "clips")
         table.add_row(split, f"{measured.bits_per_sample:.4f}", f"{measured.samples:,}", f"{measured.clips:,}")
         Console().print(table)
         print(report["protocol"])
-        usual = "best" if checkpoint.with_name("best.ckpt").exists() else "last"
-        which = [] if checkpoint.stem == usual else [checkpoint.stem]
-        path = run_directory(trainer) / f"{'_'.join(['nll', split, *which, *([] if whole else ['partial'])])}.json"
+        path = run_directory(trainer) / f"nll_{split}{'' if whole else '_partial'}.json"
         with side_product(path):
+            keep_apart(path, report)
             write_json(path, report)
             print(f"Written to {pasteable(path)}")
 
@@ -94,3 +96,11 @@ class NLLReport(Callback):
 def _is_whole(trainer: L.Trainer, split: str) -> bool:
     limit = trainer.limit_test_batches if split == "test" else trainer.limit_val_batches
     return limit == 1.0 and isinstance(limit, float)
+
+
+def keep_apart(path: Path, report: dict[str, Any]) -> None:
+    """Gives what is there under this name another one, where it is of another checkpoint than a report that is to be written."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        before = json.loads(path.read_text())
+        if before.get("sha256") != report["sha256"] and report["batches"] == "all":
+            path.replace(path.with_stem(f"{path.stem}_{Path(before['checkpoint']).stem}_{before.get('step', 'old')}"))
