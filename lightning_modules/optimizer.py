@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import lightning as L
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -92,7 +93,8 @@ def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimizerConf
 
 def check_ends(trainer: L.Trainer) -> None:
     """Raises UserError where training has no end to which the schedule could run."""
-    if trainer.max_steps == -1 and trainer.max_epochs == -1:
+    timed = any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    if trainer.max_steps == -1 and (trainer.max_epochs == -1 or (trainer.max_epochs is None and timed)):
         raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
 
 
