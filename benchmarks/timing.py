@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -21,6 +22,7 @@ from harmonicrnn.provenance import code_version
 
 CPU = torch.device("cpu")
 IN_A_ROW, SHORT = 10, 0.02
+TOO_LARGE = re.compile("can't allocate memory|out of memory|overflow", re.IGNORECASE)
 
 
 class UnequalError(UserError):
@@ -34,8 +36,13 @@ def benchmark(*functions: Callable[..., None], args: Sequence[str] | None = None
     """
     try:
         auto_cli(functions[0] if len(functions) == 1 else list(functions), args=None if args is None else list(args), allow_abbrev=False)
-    except (UserError, ValueError) as error:
+    except (UserError, ValueError, OverflowError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, TypeError) as error:
+        if not TOO_LARGE.search(str(error)):
+            raise
+        print(f"error: a number is too large for this machine: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     return 0
 

@@ -2,7 +2,9 @@
 
 from callbacks.audio_samples import AudioSamples
 from callbacks.checkpointing import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
+from callbacks.curves import Curves
 from callbacks.ema import EMA
+from callbacks.final_validation import FinalValidation
 from callbacks.frechet_audio_distance import FrechetAudioDistance
 from callbacks.nll_report import NLLReport
 from callbacks.random_states import RandomStates
@@ -16,6 +18,8 @@ __all__ = [
     "EMA",
     "AudioSamples",
     "BestCheckpoint",
+    "Curves",
+    "FinalValidation",
     "FrechetAudioDistance",
     "LastCheckpoint",
     "NLLReport",

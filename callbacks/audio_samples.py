@@ -1,16 +1,19 @@
 """What the model sounds like, at each validation."""
 
+import math
 import time
 
 import lightning as L
+import soundfile
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
 from callbacks.run_record import run_directory
-from harmonicrnn.audio import write_wav
+from harmonicrnn.audio.writing import pcm16
 from harmonicrnn.evaluation.figures import mel_figure, waveform_figure
+from harmonicrnn.files import replacing, side_product
 from harmonicrnn.generation import Engine, generate, make_engine
 
 BUDGET = 0.05
@@ -29,9 +32,9 @@ class AudioSamples(Callback):
     """
 
     def __init__(self, sample_seconds: float | None = None, prompt_seconds: float = 0.5, seed: int = 0) -> None:
-        if (sample_seconds or 0) < 0 or prompt_seconds < 0:
+        if not (0 <= (sample_seconds or 0) < math.inf and 0 <= prompt_seconds < math.inf):
             raise ValueError(
-                f"samples.sample_seconds ({sample_seconds}) and samples.prompt_seconds ({prompt_seconds}) must not be negative"
+                f"samples.sample_seconds ({sample_seconds}) and samples.prompt_seconds ({prompt_seconds}) must be 0 or more, and finite"
             )
         self.sample_seconds, self.prompt_seconds, self.seed = sample_seconds, prompt_seconds, seed
         self._last_end = 0.0
@@ -45,7 +48,12 @@ class AudioSamples(Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero or self.sample_seconds == 0:
             return
-        module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
+        with side_product(f"{run_directory(trainer) / 'samples'}: step {trainer.global_step}"):
+            self._draw(trainer, pl_module)
+        self._last_end = time.perf_counter()
+
+    def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
         first = data.clip("validation", 0)
         reference = first.classes[first.valid].long()
         prompt = reference[: min(round(self.prompt_seconds * module.sample_rate), len(reference) // 2)]
@@ -56,7 +64,6 @@ class AudioSamples(Callback):
             self._show(trainer, module, "generated", generate(module.net, samples, seed=self.seed, engine=engine)[0])
             continued = generate(module.net, samples, prompt=prompt, seed=self.seed, engine=engine)[0]
             self._show(trainer, module, "continuation", torch.cat([prompt, continued]))
-        self._last_end = time.perf_counter()
 
     def _affordable(self, net: torch.nn.Module, engine: Engine, sample_rate: int, clip_samples: int) -> int:
         """Samples to draw for each of the two clips."""
@@ -73,7 +80,8 @@ class AudioSamples(Callback):
     def _show(self, trainer: L.Trainer, module: L.LightningModule, tag: str, classes: Tensor) -> None:
         step, rate = trainer.global_step, module.sample_rate
         samples = module.quantiser.decode_centre(classes)
-        write_wav(run_directory(trainer) / "samples" / f"step_{step:07d}" / f"{tag}.wav", samples.numpy(), rate)
+        with replacing(run_directory(trainer) / "samples" / f"step_{step:07d}" / f"{tag}.wav") as file:
+            soundfile.write(file, pcm16(samples.numpy()), rate, format="WAV", subtype="PCM_16")
         if trainer.logger is None or len(samples) < 2:  # TensorBoard takes no single sample for a sound
             return
         writer = trainer.logger.experiment  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
+from callbacks.final_validation import is_done
 from callbacks.stopping import Stopped, StopSignals
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import remove_parts, replacing
@@ -113,7 +114,7 @@ class LastCheckpoint(OneFile):
     @override
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         loop = trainer.fit_loop.epoch_loop
-        if loop._should_accumulate() or _is_done(trainer):
+        if loop._should_accumulate() or is_done(trainer):
             return  # gradients that are waiting for the rest of their step are in no checkpoint
         signum, due = self._asked(trainer)
         # A run that went on from here would leave out a validation that is to follow; it saves, and stops, itself.
@@ -124,7 +125,7 @@ class LastCheckpoint(OneFile):
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
-        if trainer.sanity_checking or _is_done(trainer):
+        if trainer.sanity_checking or is_done(trainer):
             return
         signum, due = self._asked(trainer)
         if signum or due:
@@ -155,8 +156,3 @@ class LastCheckpoint(OneFile):
     def _stop(self, trainer: L.Trainer, signum: int) -> None:
         if signum:
             raise Stopped(trainer, signum, Path(self.best_model_path))
-
-
-def _is_done(trainer: L.Trainer) -> bool:
-    """Whether this step was the last one, after which training ends by itself."""
-    return 0 <= trainer.max_steps <= trainer.global_step

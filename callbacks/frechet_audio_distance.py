@@ -1,6 +1,5 @@
 """How far generated clips are from real ones, in training."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -17,7 +16,7 @@ from callbacks.run_record import run_directory
 from datamodules import AudioDataModule
 from harmonicrnn.evaluation.clip_sets import SplitClips
 from harmonicrnn.evaluation.distance import measure_distance, reference_gaussian
-from harmonicrnn.files import replacing
+from harmonicrnn.files import side_product, write_json
 from harmonicrnn.generation import generate
 from harmonicrnn.metrics import Embedder, EmbeddingName, Gaussian, make_embedder
 from harmonicrnn.metrics.statistics_cache import default_cache
@@ -93,8 +92,9 @@ class FrechetAudioDistance(Callback):
         record = self.measure(trainer, pl_module)
         pl_module.log(f"val/fad_{self.embedding}", record["distance"], sync_dist=True)
         if trainer.is_global_zero:
-            with replacing(run_directory(trainer) / "fad" / f"step_{trainer.global_step:07d}.json") as file:
-                file.write((json.dumps(record, indent=2) + "\n").encode())
+            path = run_directory(trainer) / "fad" / f"step_{trainer.global_step:07d}.json"
+            with side_product(path):
+                write_json(path, record)
         notes = "".join(f"; {note}" for note in record["notes"])
         rank_zero_info(f"FAD {record['embedding']['name']} {record['distance']:.4g} at step {trainer.global_step}{notes}")
 

@@ -1,7 +1,10 @@
 """The likelihood of a split, in bits per sample."""
 
 import json
+import math
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,15 +15,22 @@ from typing_extensions import override
 
 from callbacks.run_record import run_directory
 from harmonicrnn.audio.dataset import Batch
+from harmonicrnn.checkpoints import read_checkpoint
+from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.figures import position_figure
-from harmonicrnn.files import replacing
-from harmonicrnn.metrics import NegativeLogLikelihood
+from harmonicrnn.files import pasteable, side_product, write_json
+from harmonicrnn.metrics import Likelihood, NegativeLogLikelihood
+from harmonicrnn.provenance import sha256
 
 COMPARED = "an exact mean over all samples; the published tables average batches and drop the last, which differs in the third decimal"
 
 
 class NLLReport(Callback):
-    """Logs `val/bits` and `test/bits`; after `validate` and `test` prints a table and writes `nll_SPLIT.json` into the run's folder."""
+    """Logs `val/bits` and `test/bits`; after `validate` and `test` prints a table and writes `nll_SPLIT.json` into the run's folder, where
+    the one of another checkpoint is kept as `nll_SPLIT_NAME_STEP.json`; `nll_SPLIT_partial.json` where not all batches were measured.
+
+    Raises UserError where the likelihood that was asked for is not finite.
+    """
 
     def __init__(self) -> None:
         self.metric = NegativeLogLikelihood()
@@ -29,25 +39,35 @@ class NLLReport(Callback):
         measured = self.metric.likelihood()
         pl_module.log(tag, measured.bits_per_sample, prog_bar=True, sync_dist=True)
         if trainer.state.fn == "fit" and trainer.logger is not None and trainer.is_global_zero and not trainer.sanity_checking:
-            writer = trainer.logger.experiment  # type: ignore[attr-defined]
-            writer.add_figure(f"{tag}_by_position", position_figure([(tag, measured.by_position)]), trainer.global_step)
-        if trainer.state.fn == "fit" or not trainer.is_global_zero:
+            with side_product(f"{tag} by position"):
+                figure, writer = position_figure([(tag, measured.by_position)]), trainer.logger.experiment  # type: ignore[attr-defined]
+                writer.add_figure(f"{tag}_by_position", figure, trainer.global_step)
+        if trainer.state.fn == "fit":
             return
+        if not math.isfinite(measured.bits_per_sample):
+            raise UserError(f"{trainer.ckpt_path}: its likelihoods are not finite; its weights are of a training that went wrong")
+        if trainer.is_global_zero:
+            self._tell(trainer, split, measured)
+
+    def _tell(self, trainer: L.Trainer, split: str, measured: Likelihood) -> None:
+        checkpoint, whole = Path(str(trainer.ckpt_path)), _is_whole(trainer, split)
         report = {"split": split, **asdict(measured)} | {
             "protocol": trainer.datamodule.protocol,  # type: ignore[attr-defined]
             "mean": COMPARED,
-            "checkpoint": str(trainer.ckpt_path),
-            "batches": "all" if _is_whole(trainer, split) else "limited by trainer.limit_*_batches",
+            "checkpoint": str(checkpoint),
+            "sha256": sha256(checkpoint),
+            "step": read_checkpoint(checkpoint)["global_step"],
+            "batches": "all" if whole else "limited by trainer.limit_*_batches",
         }
-        path = run_directory(trainer) / f"nll_{split}.json"
-        with replacing(path) as file:
-            file.write((json.dumps(report, indent=2) + "\n").encode())
         table = Table("split", "bits/sample", "samples", "clips")
         table.add_row(split, f"{measured.bits_per_sample:.4f}", f"{measured.samples:,}", f"{measured.clips:,}")
-        console = Console()
-        console.print(table)
-        for line in (report["protocol"], f"Written to {path}"):
-            console.print(line, soft_wrap=True, highlight=False)
+        Console().print(table)
+        print(report["protocol"])
+        path = run_directory(trainer) / f"nll_{split}{'' if whole else '_partial'}.json"
+        with side_product(path):
+            keep_apart(path, report)
+            write_json(path, report)
+            print(f"Written to {pasteable(path)}")
 
     @override
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -76,3 +96,11 @@ class NLLReport(Callback):
 def _is_whole(trainer: L.Trainer, split: str) -> bool:
     limit = trainer.limit_test_batches if split == "test" else trainer.limit_val_batches
     return limit == 1.0 and isinstance(limit, float)
+
+
+def keep_apart(path: Path, report: dict[str, Any]) -> None:
+    """Gives what is there under this name another one, where it is of another checkpoint than a report that is to be written."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        before = json.loads(path.read_text())
+        if before.get("sha256") != report["sha256"] and report["batches"] == "all":
+            path.replace(path.with_stem(f"{path.stem}_{Path(before['checkpoint']).stem}_{before.get('step', 'old')}"))

@@ -1,6 +1,5 @@
 """What it takes to know later what a run was."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from harmonicrnn.checkpoints import FORMAT, KEY
-from harmonicrnn.files import replacing
+from harmonicrnn.files import side_product, write_json
 from harmonicrnn.provenance import provenance
+from harmonicrnn.runs import run_of
 
 
 class RunRecord(Callback):
@@ -30,8 +30,9 @@ class RunRecord(Callback):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            with replacing(run_directory(trainer) / "run.json") as file:
-                file.write((json.dumps(self.record, indent=2) + "\n").encode())
+            path = run_directory(trainer) / "run.json"
+            with side_product(path):
+                write_json(path, self.record)
 
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -44,6 +45,5 @@ def run_directory(trainer: L.Trainer) -> Path:
     For the first rank alone, and without the others' help: Lightning's own `trainer.log_dir` waits for all of them.
     """
     if trainer.state.fn != "fit" and trainer.ckpt_path:
-        checkpoint = Path(trainer.ckpt_path).resolve()
-        return checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+        return run_of(Path(trainer.ckpt_path)).folder
     return Path(trainer.loggers[0].log_dir if trainer.loggers and trainer.loggers[0].log_dir else trainer.default_root_dir)

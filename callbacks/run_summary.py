@@ -2,12 +2,14 @@
 
 import math
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -46,6 +48,8 @@ class RunSummary(Callback):
                 f"{memory / 2**30:,.1f} GiB a device, which has {there / 2**30:.1f}; lower them, set recompute: true in model.levels, or "
                 "use more devices"
             )
+        if memory > (free := free_memory(pl_module.device)):
+            rank_zero_warn(f"Memory: only {free / 2**30:.1f} GiB are free: other processes hold the rest, and training may run out of it")
         hours = seconds * samples * share * steps / 3600
         rank_zero_info(f"Time: about {hours:.2f} h for {steps:,} steps at {1 / seconds / share:,.0f} samples/s, validation not counted")
 
@@ -72,6 +76,21 @@ def probe(net: nn.Module, samples: int) -> tuple[float, float]:
                 torch.autograd.grad(loss, parameters)
             seconds = _now(classes) - started
     return sum(size for pointer, size in held.items() if pointer not in own) / samples, seconds / samples
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that the device has free, of a CPU within the limit of its container; without end where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    found = [math.inf]
+    if device.type == "cpu":
+        with suppress(OSError, ValueError, StopIteration):
+            lines = Path("/proc/meminfo").read_text().splitlines()
+            found.append(1024 * float(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+        with suppress(OSError, ValueError):  # "max" is no number: no limit
+            limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+            found.append(limit - used)
+    return min(found)
 
 
 def _memory(device: torch.device) -> float:

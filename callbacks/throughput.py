@@ -31,7 +31,8 @@ class Throughput(Callback):
     @override
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._samples += batch.classes.numel() * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0 and self._started is not None:
+        every = trainer.log_every_n_steps
+        if every and trainer.global_step % every == 0 and self._started is not None:
             if batch.classes.is_cuda:
                 torch.cuda.synchronize()
             now = time.perf_counter()

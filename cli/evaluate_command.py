@@ -1,6 +1,7 @@
 """`python train.py evaluate`: how good models and folders of audio are, as JSON and as a page."""
 
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -8,21 +9,23 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from cli.data_options import read_data
 from cli.evaluation_inputs import gather
 from cli.first_pass import log_folder
 from datamodules import AudioDataModule
 from datamodules.audio_folder import WholeFolder
+from harmonicrnn.audio.writing import writing
 from harmonicrnn.cli.generating import add_device
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.evaluator import Evaluator, ProgressBar
 from harmonicrnn.evaluation.page import number, write_page
 from harmonicrnn.evaluation.records import Cell, Report
-from harmonicrnn.evaluation.report_folder import PAGE, REPORT, SHARDS, begin_folder, choose_folder, save_json
+from harmonicrnn.evaluation.report_folder import PAGE, REPORT, SHARDS, begin_folder, choose_folder
+from harmonicrnn.files import pasteable, side_product, write_json
 from harmonicrnn.metrics import EmbeddingName
 from harmonicrnn.runs import Run
 
@@ -48,7 +51,7 @@ def evaluate(command: str, options: Namespace, args: Sequence[str]) -> int:
     console = Console(stderr=True)
     work = gather(options, partial(training_data, options, args), log_folder(options))
     for line in work.conversions():
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print(line, file=sys.stderr)
     settings = work.settings()
     out = choose_folder(options.out, next((s.run.folder for s, _ in work.subjects if s.run), None), settings, options.overwrite)
     begin_folder(out, settings, options.overwrite)
@@ -57,9 +60,14 @@ def evaluate(command: str, options: Namespace, args: Sequence[str]) -> int:
         work.data.setup("test")
     with progress_bars(console) as bar:
         report, examples = Evaluator(work, out, bar).run(shlex.join(["python", "train.py", "evaluate", *args]))
-    save_json(out / REPORT, report.to_json())
-    write_page(out / PAGE, report, examples)
-    show(report, out)
+    show(report)
+    with side_product(out / PAGE):
+        write_page(out / PAGE, report, examples)
+        print(f"Written to {pasteable(out / PAGE)}")
+    # The last of all: a folder without it is that of an evaluation that was cut short.
+    with writing(out / REPORT):
+        write_json(out / REPORT, report.to_json())
+    print(f"Written to {pasteable(out / REPORT)}")
     return 0
 
 
@@ -115,15 +123,14 @@ def progress_bars(console: Console) -> Iterator[ProgressBar]:
         yield bar
 
 
-def show(report: Report, out: Path) -> None:
-    """Prints the table, its notes, and where the rest is."""
+def show(report: Report) -> None:
+    """Prints the table and its notes."""
     table = Table("what", *(measure.title for measure in report.measures))
     for row in (*report.subjects, *report.real):
-        table.add_row(escape(row.name), *(_text(row.values.get(measure.name)) for measure in report.measures))
-    console = Console()
-    console.print(table)
-    for line in (*report.notes, f"Written to {out / PAGE} and {out / REPORT}"):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        table.add_row(Text(row.name), *(_text(row.values.get(measure.name)) for measure in report.measures))
+    Console().print(table)
+    for note in report.notes:
+        print(note)
 
 
 def _text(cell: Cell | None) -> str:

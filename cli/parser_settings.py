@@ -1,7 +1,10 @@
 """What the parser is told of the project: how references in configs count, and names of classes beside their paths of today."""
 
+from typing import Any
+
 from jsonargparse import _typehints as parsing
 from jsonargparse import set_parsing_settings
+from jsonargparse._util import NestedArg
 
 from harmonicrnn.old_names import current
 from harmonicrnn.parallel import ContextParallelStrategy
@@ -9,7 +12,10 @@ from harmonicrnn.parallel import ContextParallelStrategy
 NAMES = {ContextParallelStrategy.strategy_name: f"harmonicrnn.parallel.{ContextParallelStrategy.__name__}"}
 """Lightning knows the strategy by its name; the parser takes settings of it only after the name of a class."""
 
-_resolve = parsing.resolve_class_path_by_name
+PATHS = {"root", "shards", "init_from", "weights", "cache", "save_dir", "name", "sub_dir"}
+"""Settings below a class whose values on the command line are paths, or parts of them, and no YAML."""
+
+_resolve, _parse_value = parsing.resolve_class_path_by_name, parsing.parse_value_or_config
 
 
 def resolve(kind: type | tuple[type, ...], name: str) -> str:
@@ -17,6 +23,13 @@ def resolve(kind: type | tuple[type, ...], name: str) -> str:
     return current(_resolve(kind, NAMES.get(name, name)))
 
 
-parsing.resolve_class_path_by_name = resolve
+def parse_value(value: Any, *args: Any, **kwargs: Any) -> Any:
+    """As the parser's own, but a path that would be YAML, such as `a: b` and `[a]`, is a path."""
+    if isinstance(value, NestedArg) and value.key.rpartition(".")[2] in PATHS and value.val != "null":
+        return value, None
+    return _parse_value(value, *args, **kwargs)
+
+
+parsing.resolve_class_path_by_name, parsing.parse_value_or_config = resolve, parse_value
 # Interpolation such as ${data.init_args.sample_rate} counts from the top of a config file, below the subcommand.
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)

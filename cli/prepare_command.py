@@ -11,6 +11,7 @@ from cli.data_options import read_data
 from datamodules import AudioDataModule
 from datamodules.preparation import shard_path
 from harmonicrnn.errors import UserError
+from harmonicrnn.files import pasteable
 
 DESCRIPTION = "Read, resample and check the recordings of a config ahead of training; goes on where it was stopped."
 
@@ -43,9 +44,8 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
     """Prepare and print a table of the splits."""
     data.fetch()
     entries = list(data.prepare(processes, verify).values())
-    console = Console()
     if not entries:
-        console.print(f"{type(data).__name__} reads no files: there is nothing to prepare")
+        print(f"{type(data).__name__} reads no files: there is nothing to prepare")
         return
     table = Table("split", "recordings", "skipped", "hours", "clipped samples")
     for split in dict.fromkeys(entry.split for entry in entries):
@@ -53,15 +53,13 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
         skipped = sum(entry.split == split for entry in entries) - len(good)
         hours = sum(entry.length for entry in good) / data.sample_rate / 3600
         table.add_row(split, f"{len(good):,}", f"{skipped:,}", f"{hours:.4f}", f"{sum(entry.overshoots for entry in good):,}")
-    console.print(table)
+    Console().print(table)
     listed = {shard_path(data.shards, entry.source) for entry in entries}
     # Not removed, as another training, or another dataset on the same folder, may be reading them.
     others = [path.stat().st_size for path in data.shards.rglob(shard_path(Path(), "*").name) if path not in listed]
     if others:
-        console.print(
+        print(
             f"{len(others)} other shards there ({sum(others) / 1e9:.3f} GB) are of recordings that this dataset does not list: removed or "
-            "renamed ones, say; if nothing else uses them, they may be deleted",
-            soft_wrap=True,
-            highlight=False,
+            "renamed ones, say; if nothing else uses them, they may be deleted"
         )
-    console.print(f"Prepared in {data.shards}", soft_wrap=True, highlight=False)
+    print(f"Prepared in {pasteable(data.shards)}")

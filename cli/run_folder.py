@@ -22,7 +22,7 @@ def new_folder(logger: TensorBoardLogger, is_set: bool) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if is_set and any(folder.glob(CHECKPOINTS)):
+            if is_set and any((folder / CHECKPOINTS).glob("*.ckpt")):
                 raise UserError(f"{folder}: holds a run already; go on with it (--ckpt_path last), or set another version") from None
             if is_set:
                 return folder

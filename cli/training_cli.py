@@ -13,9 +13,9 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import cli.parser_settings  # noqa: F401 - holds for all parsers
@@ -23,6 +23,8 @@ from callbacks import (
     EMA,
     AudioSamples,
     BestCheckpoint,
+    Curves,
+    FinalValidation,
     FrechetAudioDistance,
     LastCheckpoint,
     NLLReport,
@@ -34,21 +36,23 @@ from callbacks import (
     Throughput,
     WholeCheckpointIO,
 )
+from callbacks.run_record import run_directory
 from cli.data_options import innermost
 from cli.first_pass import BASE, LOGS, default_configs, keys_of, log_folder, names_a_module
 from cli.first_rank import on_first_rank
 from cli.run_folder import new_folder, sole_writer
 from datamodules import AudioDataModule
+from harmonicrnn.audio.writing import writing
 from harmonicrnn.checkpoints import check_fits
 from harmonicrnn.errors import UserError
-from harmonicrnn.files import check_writable
+from harmonicrnn.files import check_writable, pasteable, replacing
 from harmonicrnn.models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
 from harmonicrnn.old_names import current_settings, of_old_block
 from harmonicrnn.ops import choose
 from harmonicrnn.parallel import context_size
 from harmonicrnn.runs import Run, any_runs, find_run
 from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
-from lightning_modules.optimizer import check_ends
+from lightning_modules.optimizer import OptimizerConfig, check_ends
 
 EVALUATIONS = ("validate", "test")
 DESCRIPTION = (
@@ -88,11 +92,14 @@ class SaveRunConfig(SaveConfigCallback):
     """Keeps the full configuration beside a training run; evaluations leave it as it is."""
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        if stage == "fit":
+        if stage == "fit" and trainer.is_global_zero:
             # Where this start went on from is not a part of what the run is.
-            self.config = self.config.clone()
-            self.config.ckpt_path = None
-            super().setup(trainer, pl_module, stage)
+            config = self.config.clone()
+            config.ckpt_path = None
+            path = run_directory(trainer) / "config.yaml"
+            # Lightning's own would write over the one of a run that goes on.
+            with writing(path), replacing(path) as file:
+                file.write(self.parser.dump(config, skip_none=False).encode())
 
 
 class HarmonicCLI(LightningCLI):
@@ -111,7 +118,6 @@ class HarmonicCLI(LightningCLI):
             L.LightningModule if named else HarmonicModule,
             AudioDataModule,
             save_config_callback=SaveRunConfig,
-            save_config_kwargs={"overwrite": True},  # by a run that goes on in its folder
             trainer_defaults={
                 "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": LOGGER},
                 "gradient_clip_val": 1.0,
@@ -153,6 +159,7 @@ class HarmonicCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.config.subcommand]
+        check_trainer(config.trainer)
         if self.run is None and config.ckpt_path is not None:
             self._begin_or_go_on(config)
         settings = config.model.init_args if self.subclass_mode_model else config.model
@@ -166,7 +173,7 @@ class HarmonicCLI(LightningCLI):
             self._prepare_logger(config)
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
-            rank_zero_info(f"Checkpoint {self.run.checkpoint} of run {self.run.folder}")
+            rank_zero_info(f"Checkpoint {pasteable(self.run.checkpoint)} of run {pasteable(self.run.folder)}")
 
     def _begin_or_go_on(self, config: Any) -> None:
         """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
@@ -193,6 +200,11 @@ class HarmonicCLI(LightningCLI):
 
     def before_fit(self) -> None:
         check_ends(self.trainer)
+        if any(isinstance(callback, Timer) for callback in self.trainer.callbacks):
+            rank_zero_warn(
+                "trainer.max_time may end training before the learning rate comes to the end of its schedule, which is that of "
+                "trainer.max_steps or max_epochs: set these to what fits into the time"
+            )
         self._read_data("fit")
 
     def before_validate(self) -> None:
@@ -234,7 +246,7 @@ class HarmonicCLI(LightningCLI):
             return callbacks
         if autoregressive:
             callbacks += [Throughput(), RecurrenceHistograms(), RunSummary()]
-        callbacks += [RandomStates(), RunRecord(config.seed_everything)]
+        callbacks += [FinalValidation(), RandomStates(), RunRecord(config.seed_everything)]
         if config.trainer.enable_checkpointing is not False:
             best_by = getattr(self.model, "best_by", None)
             callbacks += [BestCheckpoint(*best_by)] if best_by else []
@@ -252,7 +264,7 @@ class HarmonicCLI(LightningCLI):
             checkpoint = read_checkpoint(self.run.checkpoint)
             check_fits(checkpoint, self.model, self.run.checkpoint)
             if self.config.subcommand == "fit":
-                check_continues(checkpoint, self.trainer, self.run.checkpoint)
+                check_continues(checkpoint, self.trainer, self.model, self.run.checkpoint)
                 self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -261,6 +273,8 @@ class HarmonicCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         trainer.callbacks = [callback for callback in trainer.callbacks if self._applies(callback)]
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        if trainer.logger is not None:
+            trainer.logger = Curves(**config.trainer.logger.init_args)
         return trainer
 
     def _applies(self, callback: Callback) -> bool:
@@ -306,8 +320,32 @@ def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
         rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
 
 
-def check_continues(checkpoint: dict[str, Any], trainer: Trainer, path: Path) -> None:
+def check_trainer(config: Namespace) -> None:
+    """Raises UserError for settings of the trainer that are out of range, or that this project's data and runs do not follow."""
+    for key, wrong, what in (
+        ("overfit_batches", bool(config.overfit_batches), "is not followed: train on a folder of few recordings"),
+        ("fast_dev_run", bool(config.fast_dev_run), "is not followed: set trainer.max_steps and trainer.limit_val_batches to 1"),
+        ("barebones", bool(config.barebones), "is not followed, as it leaves no run"),
+        ("use_distributed_sampler", bool(config.use_distributed_sampler), "must be false: the data deals its batches out to the ranks"),
+        ("reload_dataloaders_every_n_epochs", config.reload_dataloaders_every_n_epochs != 0, "must be 0: there is nothing to reload"),
+        ("log_every_n_steps", (config.log_every_n_steps or 0) < 0, "must be at least 1, or 0 for no curves"),
+        ("val_check_interval", config.val_check_interval == 0, "must be above 0; set trainer.limit_val_batches to 0 for no validation"),
+        ("check_val_every_n_epoch", config.check_val_every_n_epoch == 0, "must be at least 1, or null to count steps over epochs"),
+        ("accumulate_grad_batches", config.accumulate_grad_batches < 1, "must be at least 1"),
+        ("gradient_clip_val", not (config.gradient_clip_val or 0) >= 0, "must be 0 or more; null clips nothing"),
+    ):
+        if wrong:
+            raise UserError(f"trainer.{key} {what}, got {config[key]}")
+
+
+def check_continues(checkpoint: dict[str, Any], trainer: Trainer, model: L.LightningModule, path: Path) -> None:
     """Raises UserError where training cannot go on from a checkpoint with these settings."""
+    if isinstance(config := getattr(model, "optimizer", None), OptimizerConfig) and checkpoint["lr_schedulers"]:
+        decayed = "all" if len(checkpoint["optimizer_states"][0]["param_groups"]) == 1 else "matrices"
+        if config.decayed != decayed:
+            raise UserError(
+                f"{path}: was trained with model.optimizer.decayed {decayed}: set it back, or start anew with --model.init_from"
+            )
     averaged = "current_model_state" in checkpoint
     if averaged != any(isinstance(callback, EMA) for callback in trainer.callbacks):
         state = "averaged weights" if averaged else "no averaged weights"

@@ -15,6 +15,8 @@ from harmonicrnn.audio.dataset import Batch
 from harmonicrnn.errors import UserError
 from harmonicrnn.signals import leave_signals
 
+CONTENT = "content"
+
 
 class RankBatches:
     """This rank's share of each global batch of `epoch`, from batch `skip` on.
@@ -82,12 +84,13 @@ class StreamLoader(EvaluationLoader):
     def fingerprint(self) -> dict[str, str | int | None]:
         """What the samples of a batch follow from, by the settings' names: equal here, equal samples in each batch of that number.
 
-        Of the recordings it is a summary of their number, names and lengths.
+        Of the recordings it is a summary of their number, names, lengths and samples.
         """
         order, dataset = self.batches.order, self.dataset
         assert isinstance(dataset, ClipDataset)
         lengths = dataset.source.lengths
-        names = [entry.source for entry in dataset.source.entries] if isinstance(dataset.source, Recordings) else []
+        entries = dataset.source.entries if isinstance(dataset.source, Recordings) else []
+        names, content = [entry.source for entry in entries], [entry.checksum for entry in entries]
         digest = sha256(repr([*lengths, *names]).encode()).hexdigest()[:16]
         return {
             "order": type(order).__name__.lower(),
@@ -95,6 +98,7 @@ class StreamLoader(EvaluationLoader):
             "clip_samples": dataset.clip_samples,
             "seed": order.seed,
             "root": f"{len(lengths)} training recordings of {sum(lengths)} samples (names and lengths: {digest})",
+            CONTENT: f"recordings with samples of the checksum {sha256(repr(content).encode()).hexdigest()[:16]}",
         } | dataset.settings
 
     def state_dict(self) -> dict[str, Any]:
@@ -106,7 +110,7 @@ class StreamLoader(EvaluationLoader):
         for key, value in state.get("of", self.fingerprint).items():
             if (now := self.fingerprint.get(key)) != value:
                 raise UserError(
-                    f"data.{key} was {value} in the training that is to go on, and is {now} now, which gives lanes other "
-                    "samples: set it back, or start anew from the weights with --model.init_from FILE"
+                    f"data.{key.replace(CONTENT, 'root')} was {value} in the training that is to go on, and is {now} now, which gives "
+                    "lanes other samples: set it back, or start anew from the weights with --model.init_from FILE"
                 )
         self.given = state["given"]

@@ -1,12 +1,15 @@
 """Files that are whole or not there."""
 
+import json
 import os
 import secrets
+import shlex
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from harmonicrnn.errors import UserError
 
@@ -38,10 +41,37 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all.
+
+    Raises:
+        ValueError: a number is not finite, which JSON does not know.
+        OSError: it cannot be written.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False)
+    with replacing(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+@contextmanager
+def side_product(what: str | Path) -> Iterator[None]:
+    """For what is not the work itself: where it cannot be made, whatever the reason, that is warned of."""
+    try:
+        yield
+    except Exception as error:
+        why = str(error) or type(error).__name__
+        warnings.warn(f"{what}: left out: {error.strerror or why if isinstance(error, OSError) else why}", stacklevel=3)
+
+
 def remove_parts(folder: Path) -> None:
     """Remove, at any depth, what a crash left half-written; for when no other process writes there."""
     for part in folder.rglob(f".*{PART}"):
         part.unlink(missing_ok=True)
+
+
+def pasteable(path: Path) -> str:
+    """A path as it can be pasted into a shell."""
+    return shlex.quote(str(path))
 
 
 def check_writable(folder: Path) -> None:

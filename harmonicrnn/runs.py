@@ -4,13 +4,14 @@ A run is a folder `LOGS/NAME/version_N` with `config.yaml` and `checkpoints/` ho
 checkpoint are not runs: they were made by a training that stopped before its first one.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from harmonicrnn.errors import UserError
 
-CHECKPOINTS = "checkpoints/*.ckpt"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,22 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
         UserError: there is no such file or run.
     """
     if checkpoint not in (None, "best", "last"):
-        path = Path(str(checkpoint))
-        if not path.is_file():
+        if not Path(str(checkpoint)).is_file():
             raise UserError(f"--ckpt_path {checkpoint}: there is no such file; give a checkpoint, best or last")
-        path = path.resolve() if path.is_symlink() else path  # a link to a run's checkpoint is that checkpoint
-        return Run(path.parents[1] if path.parent.name == "checkpoints" else path.parent, path)
+        return run_of(Path(str(checkpoint)))
     found = _checkpoints(logs)
     if not found:
         raise UserError(f"{logs}: no run with a checkpoint; train first (python train.py fit --config ...), or give --ckpt_path FILE")
-    return _run_of(max(found, key=lambda path: found[path]).parents[1], checkpoint)
+    return _one_of(max(found, key=lambda path: found[path]).parents[1], checkpoint)
+
+
+def run_of(path: Path) -> Run:
+    """The run that a checkpoint is of: the folder around its folder `checkpoints`; that which it lies in where this is called otherwise.
+
+    A link to a checkpoint is that checkpoint.
+    """
+    path = path.resolve() if path.is_symlink() else _with_folders(path)
+    return Run(path.parents[1] if path.parent.name == CHECKPOINTS else path.parent, path)
 
 
 def run_at(path: Path) -> Run:
@@ -62,16 +70,24 @@ def run_at(path: Path) -> Run:
         UserError: there is none.
     """
     if path.is_dir():
-        return _run_of(path, None)
+        return _one_of(path, None)
     if not path.is_file():
         raise UserError(f"{path}: there is no such run or checkpoint")
     return find_run(str(path), path.parent)
 
 
-def _run_of(folder: Path, checkpoint: str | None) -> Run:
+def _with_folders(path: Path) -> Path:
+    """The path of a checkpoint with names for the folders that a run lies in, also where it is given from inside of them."""
+    if ".." in path.parts:
+        return path.parent.resolve() / path.name
+    return path if len(path.parts) >= len(("name", "version", CHECKPOINTS, "file")) else path.absolute()
+
+
+def _one_of(folder: Path, checkpoint: str | None) -> Run:
     for name in {"best": ["best"], "last": ["last", "best"]}.get(str(checkpoint), ["best", "last"]):
-        if (path := folder / "checkpoints" / f"{name}.ckpt").is_file():
-            return Run(folder, path)
+        if (path := folder / CHECKPOINTS / f"{name}.ckpt").is_file():
+            path = _with_folders(path)
+            return Run(path.parents[1], path)
     raise UserError(f"{folder}: has no checkpoints/{checkpoint or 'best or last'}.ckpt; name a checkpoint")
 
 
@@ -83,8 +99,25 @@ def any_runs(logs: Path) -> bool:
 def _checkpoints(logs: Path) -> dict[Path, float]:
     """Those below `logs`, and when each was changed; links to nothing, and those that vanish while being looked at, are none."""
     found = {}
-    for path in logs.rglob(CHECKPOINTS):
-        with suppress(OSError):
-            if path.is_file():
-                found[path] = path.stat().st_mtime
+    for folder in _folders(logs):
+        for path in folder.glob("*.ckpt") if folder.name == CHECKPOINTS else ():
+            with suppress(OSError):
+                if path.is_file():
+                    found[path] = path.stat().st_mtime
     return found
+
+
+def _folders(top: Path) -> Iterator[Path]:
+    """A folder and all below it, also behind links, each once: under its own name where it has one there."""
+    seen: set[tuple[int, int]] = set()
+    waiting, linked = [top], list[Path]()
+    while waiting or linked:
+        folder = waiting.pop() if waiting else linked.pop()
+        with suppress(OSError):
+            status = folder.stat()
+            if (place := (status.st_dev, status.st_ino)) not in seen:
+                seen.add(place)
+                yield folder
+                for path in folder.iterdir():
+                    if path.is_dir():
+                        (linked if path.is_symlink() else waiting).append(path)

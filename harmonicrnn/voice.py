@@ -2,10 +2,11 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from harmonicrnn.generation.prompts import Audio, classes_of
 from harmonicrnn.generation.sampler import check_arguments
 from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, sample_nats, undivided
 from harmonicrnn.old_names import current
+from harmonicrnn.runs import CHECKPOINTS, run_at, run_of
 
 CHUNK = 1 << 14  # samples of a recording in one pass
 HARMONIC = "lightning_modules.HarmonicModule"
@@ -47,8 +49,9 @@ class Voice:
             weights: how it keeps them: as they are, or rounded to fewer bits, which is faster on the CPU and not quite the same model.
 
         Raises:
-            UserError: they are to be rounded, and the model is not on the CPU.
+            UserError: there is no such way, or they are to be rounded, and the model is not on the CPU.
         """
+        check_choice("weights", weights, ("full", "bfloat16", "int8"))
         if weights == "full":
             return make_engine(self.net)
         from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
@@ -76,11 +79,11 @@ class Voice:
         """Bits per sample of a recording as a whole, its state carried from beginning to end; lower is likelier.
 
         Args:
-            audio: a file, or samples in [-1, 1], (T,) or (channels, T).
-            sample_rate: of samples, in Hz; None for the model's.
+            audio: a file, or floating-point samples in [-1, 1], (T,) or (channels, T).
+            sample_rate: of samples, in Hz; None for the model's, or a file's own.
 
         Raises:
-            UserError: as `classes`.
+            UserError: as `classes`; or the likelihood is not finite.
         """
         device, state = next(self.net.parameters()).device, None
         classes, nats = self.classes(audio, sample_rate), 0.0
@@ -88,6 +91,8 @@ class Voice:
             for piece in classes.to(device).split(CHUNK):
                 logits, state = self.net(piece[None], state)
                 nats += sample_nats(logits, piece[None]).sum(dtype=torch.float64).item()
+        if not math.isfinite(nats):
+            raise UserError(f"{self.checkpoint}: its likelihood is not finite; its weights are of a training that went wrong")
         return nats / len(classes) / math.log(2)
 
     def generate(
@@ -104,8 +109,9 @@ class Voice:
 
         Args:
             seconds: of each clip.
-            prompt: what they all continue: a file, or samples in [-1, 1], (T,) or (channels, T); None for silence before them.
-            sample_rate: of the prompt's samples, in Hz; None for the model's.
+            prompt: what they all continue: a file, or floating-point samples in [-1, 1], (T,) or, for one clip, (channels, T); None for
+                silence before them.
+            sample_rate: of the prompt's samples, in Hz; None for the model's, or a file's own.
             clips, seed: clip i is a function of (seed, i).
             temperature, top_p: as for `harmonicrnn.generation.generate`.
 
@@ -113,8 +119,16 @@ class Voice:
             UserError: as `classes`; or a number is out of range.
         """
         check_arguments(clips, seed, temperature, top_p, seconds)
-        heard = None if prompt is None else self.classes(prompt, sample_rate)
         samples = round(seconds * self.sample_rate)
+        if not samples:
+            raise UserError(f"seconds ({seconds}) is less than one sample at {self.sample_rate} Hz")
+        shape = tuple(getattr(prompt, "shape", ()))
+        if clips > 1 and len(shape) > 1 and shape[0] > 1:
+            raise UserError(
+                f"the prompt has the shape {shape}, which may be channels or prompts: give one that all {clips} clips continue, (T,), or "
+                "call once for each"
+            )
+        heard = None if prompt is None else self.classes(prompt, sample_rate)
         return self.quantiser.decode_centre(
             generate(self.net, samples, clips, prompt=heard, seed=seed, temperature=temperature, top_p=top_p, engine=self.engine())
         )
@@ -134,10 +148,9 @@ def load(
     Raises:
         UserError: there is no such checkpoint, or it cannot be used.
     """
-    path = Path(path)
-    if path.is_dir():
-        checkpoints = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
-        path = next((checkpoint for checkpoint in checkpoints if checkpoint.is_file()), checkpoints[0])
+    if scaling is not None:
+        check_choice("scaling", scaling, get_args(Scaling))
+    path = run_at(Path(path)).checkpoint if Path(path).is_dir() else Path(path)
     checkpoint = read_checkpoint(path)
     settings = checkpoint.get("hyper_parameters", {})
     if not {"sample_rate", "law"} <= settings.keys():
@@ -146,7 +159,17 @@ def load(
     quantiser, rate = Quantiser(net.bits, settings["law"]), settings["sample_rate"]
     check_fits(checkpoint, net, path, prefix=NET, known={"law": quantiser.law, "sample_rate": rate})
     net.load_state_dict(net_weights(checkpoint))
-    return Voice(net.to(device).eval(), quantiser, rate, scaling or _scaling(path), path)
+    try:
+        net = net.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch has one for what is not there and one for what it was built without
+        raise UserError(f"device {device}: cannot be used: {str(error).splitlines()[0]}") from error
+    return Voice(net.eval(), quantiser, rate, scaling or _scaling(path), path)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises UserError where an argument is none of its choices."""
+    if value not in choices:
+        raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _built(settings: dict[str, Any], path: Path) -> HarmonicRNN:
@@ -174,8 +197,10 @@ def _scaling(checkpoint: Path) -> Scaling | None:
     """That of the run that a checkpoint lies in; None where it lies elsewhere."""
     from omegaconf import OmegaConf  # here, as it takes longer to load than most of the library
 
-    config = checkpoint.resolve().parents[1] / "config.yaml"
-    if checkpoint.resolve().parent.name != "checkpoints" or not config.is_file():
+    run = run_of(checkpoint)
+    if run.checkpoint.parent.name != CHECKPOINTS or not run.config.is_file():
         return None
-    found: Scaling | None = OmegaConf.select(OmegaConf.load(config), "data.init_args.scaling")
+    found: Scaling | None = OmegaConf.select(OmegaConf.load(run.config), "data.init_args.scaling")
+    if found is not None:
+        check_choice(f"{run.config}: data.scaling", found, get_args(Scaling))
     return found

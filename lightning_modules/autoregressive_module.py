@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.utils import get_total_norm
+from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules import AudioDataModule, Batch
 from harmonicrnn.audio import Quantiser
@@ -25,7 +26,7 @@ from harmonicrnn.old_names import bring_up_to_date
 from harmonicrnn.parallel import context_size
 from lightning_modules.compiled_forward import Compile, CompiledForward
 from lightning_modules.non_finite import first_non_finite
-from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
+from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer
 
 CARRIED = "carried_states"
 SKIPPED = "skipped_steps"
@@ -109,6 +110,10 @@ class AutoregressiveModule(L.LightningModule, ABC):
         check_ends(self.trainer)
         optimizer, schedule = make_optimizer(self.net, self.optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        if isinstance(schedule := self.lr_schedulers(), LambdaLR):
+            apply_config(self.trainer.optimizers[0], schedule, self.optimizer)
 
     def training_step(self, batch: Batch) -> Tensor:
         nats = torch.where(batch.valid, self._nats(batch, "train"), 0).sum()

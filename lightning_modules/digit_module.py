@@ -17,7 +17,7 @@ from harmonicrnn.audio.quantise import Law
 from harmonicrnn.checkpoints import DIGIT_ACCURACY, UNSEEN
 from harmonicrnn.errors import UserError
 from harmonicrnn.models.digit_net import CLASSES, RATE, DigitNet
-from lightning_modules.optimizer import OptimizerConfig, check_ends, make_optimizer
+from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer
 
 SHIFT = 0.1  # of a second, at most, in training
 SPEED = 0.15  # faster or slower, at most
@@ -94,6 +94,9 @@ class DigitModule(L.LightningModule):
         optimizer, schedule = make_optimizer(self.net, self.optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        apply_config(self.trainer.optimizers[0], self.lr_schedulers(), self.optimizer)  # type: ignore[arg-type]
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean cross entropy in nats."""
         _, logits = self(augmented(self._audio(batch)))
@@ -125,9 +128,12 @@ class DigitModule(L.LightningModule):
     def _finish(self, split: str, tag: str | None) -> None:
         self.measured[split] = self.accuracy[split].compute().item()
         self.measured_at = self.global_step
+        loss = self.loss[split].compute()
+        if self.trainer.state.fn != "fit" and not loss.isfinite():
+            raise UserError(f"{self.trainer.ckpt_path}: its loss is {loss.item()}; its weights are of a training that went wrong")
         if tag is not None:  # what the test split gives is kept, and chooses nothing
             self.log(f"{tag}/accuracy", self.measured[split], prog_bar=True, sync_dist=True)
-            self.log(f"{tag}/loss", self.loss[split].compute(), sync_dist=True)
+            self.log(f"{tag}/loss", loss, sync_dist=True)
         self.accuracy[split].reset()
         self.loss[split].reset()
 

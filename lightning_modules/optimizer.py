@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import lightning as L
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -40,11 +42,13 @@ class OptimizerConfig:
     most_skips: int = 50
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.warmup < 1:
+        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf and 0 <= self.warmup < 1):
             raise ValueError(
-                f"model.optimizer: lr ({self.lr}) must be above 0, weight_decay ({self.weight_decay}) at least 0, "
+                f"model.optimizer: lr ({self.lr}) must be above 0, weight_decay ({self.weight_decay}) at least 0, both finite, "
                 f"warmup ({self.warmup}) in [0, 1)"
             )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"model.optimizer: betas {list(self.betas)} must be in [0, 1)")
         if (self.warmup_steps or 0) < 0 or (self.skip_above is not None and not self.skip_above > 0) or self.most_skips < 1:
             raise ValueError(
                 f"model.optimizer: warmup_steps ({self.warmup_steps}) must be at least 0, skip_above ({self.skip_above}) above 0, "
@@ -68,11 +72,29 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig, total_steps: int) ->
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, total_steps, warmup, config.schedule))
 
 
+def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimizerConfig) -> None:
+    """Gives an optimiser and its schedule, restored from a checkpoint with the settings of then, those of now, and says what changed."""
+    now = {"lr": config.lr, "weight_decay": config.weight_decay, "betas": tuple(config.betas)}
+    decayed = optimizer.param_groups[0]
+    then = {"lr": schedule.base_lrs[0], "weight_decay": decayed["weight_decay"], "betas": tuple(decayed["betas"])}
+    for key, value in now.items():
+        if value != then[key]:
+            rank_zero_info(f"model.optimizer.{key} is {value} from here on, and was {then[key]}")
+    schedule.base_lrs = [config.lr] * len(optimizer.param_groups)
+    decayed["weight_decay"] = config.weight_decay
+    factor, before = schedule.lr_lambdas[0](schedule.last_epoch), decayed["lr"]
+    if not math.isclose(config.lr * factor, before, rel_tol=1e-6, abs_tol=1e-12):
+        rank_zero_info(
+            f"The learning rate goes on at {config.lr * factor:.3g}, and was {before:.3g}: its schedule is that of all steps now"
+        )
+    for group in optimizer.param_groups:
+        group.update(lr=config.lr * factor, initial_lr=config.lr, betas=now["betas"])
+
+
 def check_ends(trainer: L.Trainer) -> None:
-    """Raises UserError where training has no end to which the schedule could run, or validates after no step at all."""
-    if trainer.val_check_interval == 0:
-        raise UserError("trainer.val_check_interval must be above 0; set trainer.limit_val_batches to 0 for no validation")
-    if trainer.max_steps == -1 and trainer.max_epochs == -1:
+    """Raises UserError where training has no end to which the schedule could run."""
+    timed = any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    if trainer.max_steps == -1 and (trainer.max_epochs == -1 or (trainer.max_epochs is None and timed)):
         raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
 
 

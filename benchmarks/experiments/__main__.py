@@ -7,6 +7,7 @@
 Finished runs are not run again, and one that was interrupted goes on, as long as neither what it is told nor the code has changed.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,10 +41,11 @@ def make_parser() -> ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     """Does what it is told and returns the exit status."""
     given = make_parser().parse_args(args)
-    if given.list:
-        show()
-        return 0
     try:
+        if given.list:
+            show()
+            sys.stdout.flush()
+            return 0
         name = given.run or given.report
         if name not in EXPERIMENTS:
             raise UserError(f"there is no experiment {name}: choose among {', '.join(EXPERIMENTS)}")
@@ -66,6 +68,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # its reader, `head` say, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -1,5 +1,6 @@
 """The command line of the library: `harmonicrnn generate` and `harmonicrnn nll`, for trained models."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,7 @@ __all__ = ["main"]
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of the program, and return the exit status."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in train.py
     return reporting(lambda: _run(args))
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from harmonicrnn.audio.writing import pcm16, writing
 from harmonicrnn.errors import UserError
+from harmonicrnn.files import pasteable
 from harmonicrnn.generation.clip_folder import Generated, free_folder
 from harmonicrnn.generation.clip_writer import Clip, ClipWriter, Settings
 from harmonicrnn.generation.detectors import Finding, Reference
@@ -110,7 +111,7 @@ def file_prompt(options: Namespace, voice: Voice, others: str = "") -> Tensor | 
     if not path.is_file():
         raise UserError(f"--prompt {path}: there is no such file; give an audio file{others}")
     if notice := conversion(path, voice.sample_rate):
-        Console(stderr=True).print(notice, soft_wrap=True, highlight=False)
+        print(notice, file=sys.stderr)
     return voice.classes(path, seconds=options.prompt_seconds)[None]
 
 
@@ -137,7 +138,7 @@ def draw(
     """
     console, samples = Console(stderr=True), settings.samples(voice.sample_rate, to_file=folder is not None)
     start = starting_states(voice.net, prompts)
-    console.print(f"Checkpoint {run.checkpoint} of run {run.folder}", soft_wrap=True, highlight=False)
+    print(f"Checkpoint {pasteable(run.checkpoint)} of run {pasteable(run.folder)}", file=sys.stderr)
     with progress_bar(console, settings.clips * samples, voice.sample_rate) as progress:
         usual = WhenNeeded(reference)
         writer = ClipWriter(voice.engine(options.weights), start, voice.quantiser, voice.sample_rate, usual, progress)
@@ -153,7 +154,7 @@ def draw(
     if folder is not None:
         report(generated)
     elif clip is not None:
-        console.print("; ".join([f"{clip.bits_per_sample:.4f} bits/sample", *map(str, clip.findings)]), highlight=False)
+        print("; ".join([f"{clip.bits_per_sample:.4f} bits/sample", *map(str, clip.findings)]), file=sys.stderr)
 
 
 def about_run(run: Run, voice: Voice, options: Namespace, settings: Settings, prompts: Tensor | None) -> dict[str, Any]:
@@ -211,12 +212,11 @@ def report(generated: Generated) -> None:
     for row in rows[:SHOWN]:
         findings = ", ".join(f"{found['kind']} from {found['start']:g} s" for found in row["findings"])
         table.add_row(row["file"], f"{row['seconds']:g}", f"{row['bits_per_sample']:.4f}", str(row["redraws"]), findings or "nothing")
-    console = Console()
-    console.print(table)
+    Console().print(table)
     if len(rows) > SHOWN:
-        console.print(f"and {len(rows) - SHOWN} more in the manifest")
-    console.print(f"Found by comparison with: {generated.about['reference']['source']}", soft_wrap=True, highlight=False)
-    console.print(f"Written to {generated.manifest}", soft_wrap=True, highlight=False)
+        print(f"and {len(rows) - SHOWN} more in the manifest")
+    print(f"Found by comparison with: {generated.about['reference']['source']}")
+    print(f"Written to {pasteable(generated.manifest)}")
 
 
 class WhenNeeded:

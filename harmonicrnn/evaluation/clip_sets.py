@@ -77,7 +77,7 @@ class FolderClips:
         like: data that each clip is scaled and quantised as, and decoded again; None for audio as it is.
 
     Raises:
-        UserError: the folder is missing, or holds no audio, or a file that is none.
+        UserError: the folder is missing, or holds no audio, or a file that is none; or `generate` was cut short in it.
     """
 
     def __init__(self, folder: Path, rate: int | None = None, clip_samples: int | None = None, like: Dataset | None = None) -> None:
@@ -130,12 +130,24 @@ def checksum(folder: Path, files: list[Path]) -> str:
 
 
 def _generated(folder: Path) -> list[Path] | None:
-    """The clips of a folder that `generate` made, in order of their numbers; None of any other."""
+    """The clips of a folder that `generate` made, in order of their numbers; None of any other.
+
+    Raises:
+        UserError: not all of them are there.
+    """
     try:
-        rows = json.loads((folder / "manifest.json").read_text())["clips"]
-        return [folder / row["file"] for row in sorted(rows, key=lambda row: row["clip"])]
-    except (OSError, ValueError, TypeError, KeyError):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        files = [folder / row["file"] for row in sorted(manifest["clips"], key=lambda row: row["clip"])]
+        whole, wanted = manifest.get("complete", True), manifest.get("settings", {}).get("clips", len(files))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+    there = sum(file.is_file() for file in files)
+    if not whole or there < wanted:
+        raise UserError(
+            f"{folder}: is incomplete: {there} of {wanted} clips are there, as its generate was cut short; generate them anew "
+            "(--overwrite), or move those that are to be measured to a folder of their own"
+        )
+    return files
 
 
 def _cut(samples: Tensor, length: int | None) -> tuple[Tensor, ...]:

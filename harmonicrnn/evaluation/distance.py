@@ -112,6 +112,10 @@ def measure_distance(
     fitted = fit_gaussian(embeddings)
     distance = frechet_distance(reference, fitted)
     few = [f"{name}: {note}" for name, of in (("its clips", fitted), ("reference", reference)) if (note := shortage(of))]
+    count = len(owner.unique())
+    if shortage(fitted):
+        enough = -(-(embedder.dimensions + 1) * count // len(embeddings))
+        few[0] += f"; {enough} clips of this length would do"
     notes, infinity = list(few), None
     if extrapolate:
         try:
@@ -119,7 +123,7 @@ def measure_distance(
         except UserError as error:
             notes.append(str(error))
     interval = distance_interval(reference, embeddings, owner, distance, seed)
-    return Distance(distance, interval, len(owner.unique()), len(embeddings), few, notes, infinity)
+    return Distance(distance, interval, count, len(embeddings), few, notes, infinity)
 
 
 def distances_for_scale(

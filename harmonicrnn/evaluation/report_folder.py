@@ -9,7 +9,7 @@ from typing import Any
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.subjects import Subject
-from harmonicrnn.files import check_writable, replacing
+from harmonicrnn.files import check_writable, write_json
 
 SETTINGS, CLIPS, SHARDS = "settings.json", "clips", "shards"
 REPORT, PAGE = "report.json", "report.html"
@@ -58,8 +58,7 @@ def begin_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Non
             for name in (REPORT, PAGE, SETTINGS):
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / CLIPS, ignore_errors=True)
-        with replacing(folder / SETTINGS) as file:
-            file.write((json.dumps(settings, indent=2) + "\n").encode())
+        write_json(folder / SETTINGS, settings)
 
 
 def _settings_in(folder: Path) -> dict[str, Any] | None:
@@ -73,9 +72,3 @@ def _settings_in(folder: Path) -> dict[str, Any] | None:
 def clips_folder(out: Path, number: int, subject: Subject) -> Path:
     """Where the clips of the subject of this number lie."""
     return out / CLIPS / f"{number}_{re.sub(r'[^A-Za-z0-9.-]+', '_', subject.name)}"
-
-
-def save_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all; raises where a number is not finite."""
-    with writing(path), replacing(path) as file:
-        file.write((json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -9,7 +9,7 @@ from typing import Any
 from harmonicrnn.checkpoints import KEY, read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.provenance import sha256
-from harmonicrnn.runs import Run, any_runs, find_run
+from harmonicrnn.runs import CHECKPOINTS, Run, any_runs, find_run
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ def _find(path: Path) -> Subject:
 
 
 def _of_run(run: Run) -> Subject:
-    folder = run.folder.resolve()
-    own = run.checkpoint.resolve().parent.name == "checkpoints"
+    folder, own = run.folder, run.checkpoint.parent.name == CHECKPOINTS
     which = "" if own and run.checkpoint.stem == "best" else f" {run.checkpoint.stem}"
     return Subject(f"{folder.parent.name}/{folder.name}{which}" if own else run.checkpoint.name, run.checkpoint, run)

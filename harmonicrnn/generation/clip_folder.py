@@ -13,6 +13,7 @@ from torch import Tensor
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.errors import UserError
+from harmonicrnn.files import write_json
 from harmonicrnn.generation.clip_writer import Clip, ClipFiles, Settings, bytes_needed
 from harmonicrnn.provenance import provenance
 
@@ -52,10 +53,11 @@ class Generated:
             if made:
                 self.folder.rmdir()
             raise UserError(f"{self.folder}: {needed / 1e9:.3f} GB are needed there, {free / 1e9:.3f} GB are free")
+        self._write(complete=False)  # first, so that what is left of the clips of before is not taken for whole
         with writing(self.folder):
             for path in before:
-                path.unlink()
-        self._write(complete=False)
+                if path != self.manifest:
+                    path.unlink()
         heard = [] if prompts is None else list(prompts)
         for number, prompt in enumerate(heard):
             name = "prompt" if len(heard) == 1 else f"prompt_{number:04d}"
@@ -109,10 +111,8 @@ class Generated:
             "clips_with_findings": sum(bool(row["findings"]) for row in self.clips),
         }
         content = {"complete": complete, **self.about, **counts, "clips": self.clips}
-        part = self.manifest.with_suffix(".json.part")
         with writing(self.manifest):
-            part.write_text(json.dumps(content, indent=2) + "\n")
-            part.replace(self.manifest)
+            write_json(self.manifest, content)
 
 
 def free_folder(out: Path | None, run: Path, overwrite: bool) -> Path:

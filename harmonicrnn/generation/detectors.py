@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harmonicrnn.audio import Quantiser
-from harmonicrnn.files import replacing
+from harmonicrnn.files import write_json
 
 FRAME_SECONDS = 0.25
 LEAST_SECONDS = 1.5  # what is shorter is left to the music, or to a speaker who pauses
@@ -143,8 +143,8 @@ class Reference:
 
     def keep(self, folder: Path) -> None:
         """Writes it into a run's folder, unless that may only be read."""
-        with suppress(OSError), replacing(folder / KEPT) as file:
-            file.write((json.dumps(asdict(self), indent=2) + "\n").encode())
+        with suppress(OSError):
+            write_json(folder / KEPT, asdict(self))
 
 
 class Watch:

@@ -1,5 +1,6 @@
 """Audio as a user has it, as the classes that a model was trained on."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,14 +26,19 @@ def classes_of(
     `seconds`.
 
     Args:
-        audio: a file (with a rate of its own), or samples in [-1, 1], (T,) or (channels, T).
-        sample_rate: of samples, in Hz; None for the model's.
+        audio: a file (with a rate of its own), or floating-point samples in [-1, 1], (T,) or (channels, T).
+        sample_rate: of samples, in Hz; None for the model's, or a file's own.
         quantiser, rate, scaling: those the model was trained with; rate in Hz.
         seconds: length of the beginning; None for the whole.
 
     Raises:
-        UserError: the audio cannot be read, is empty, not finite, or shorter than `seconds`.
+        UserError: the audio cannot be read, is empty, not finite, not floating-point, or shorter than `seconds`; or a number is out of
+            range.
     """
+    if seconds is not None and not (0 < seconds < math.inf and round(seconds * rate) >= 1):
+        raise UserError(f"seconds must be above 0, a sample at {rate} Hz at least, and finite, got {seconds}")
+    if sample_rate is not None and isinstance(audio, Path | str):
+        raise UserError(f"the sample rate ({sample_rate}) is for samples: {audio} is a file with a rate of its own")
     pieces = _reader(audio, rate if sample_rate is None else sample_rate, rate)
     name = str(audio) if isinstance(audio, Path | str) else "the audio"
     span = None
@@ -64,12 +70,15 @@ def _reader(audio: Audio, own_rate: int, rate: int) -> Callable[[], Iterator[np.
     """What reads the audio from its beginning, as often as it is called: float32 (n,) at the model's rate."""
     if isinstance(audio, Path | str):
         return lambda: stream_mono(Path(audio), rate)
-    samples = np.atleast_2d(np.asarray(audio, dtype=np.float32))
+    samples = np.asarray(audio.detach().cpu().float() if isinstance(audio, Tensor) and audio.is_floating_point() else audio)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise UserError(f"the audio holds {samples.dtype} numbers: give floating-point samples in [-1, 1] (of int16, divided by 32768)")
+    samples = np.atleast_2d(samples.astype(np.float32, copy=False))
     if samples.ndim > 2 or len(samples) > MOST_CHANNELS:
         raise UserError(f"the audio has the shape {samples.shape}, not (T,) or (channels, T) with at most {MOST_CHANNELS} channels")
     samples = samples.mean(axis=0, dtype=np.float32)
-    if own_rate < 1:
-        raise UserError(f"the sample rate must be at least 1 Hz, got {own_rate}")
+    if not 1 <= own_rate < math.inf:
+        raise UserError(f"the sample rate must be at least 1 Hz and finite, got {own_rate}")
     if not samples.size:
         raise UserError("the audio holds no samples")
     if not np.isfinite(samples).all():

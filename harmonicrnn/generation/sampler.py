@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -59,6 +60,9 @@ def generate(
 
 def check_arguments(clips: int, seed: int, temperature: float, top_p: float, seconds: float = 1.0, option: str = "") -> None:
     """Raises UserError where one of them is out of range; `option` is what the user writes before their names."""
+    for name, number in (("clips", clips), ("seed", seed)):
+        if not isinstance(number, Integral):
+            raise UserError(f"{option}{name} must be a whole number, got {number}")
     for wrong, name, value, bounds in (
         (not 0 < seconds < math.inf, "seconds", seconds, "above 0"),
         (clips < 1, "clips", clips, "at least 1"),

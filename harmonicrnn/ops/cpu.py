@@ -2,16 +2,14 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-# "contract" allows fused multiply-adds and nothing else: NaN, infinity and the order of operations stay as written.
-_jit: Any = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
+from harmonicrnn.machine_code import kept
 
 
-@_jit
+@kept
 def _forward_kernel(a: Any, x: Any, h0: Any, h: Any) -> None:
     batch, time, units = x.shape
     for b in range(batch):
@@ -23,7 +21,7 @@ def _forward_kernel(a: Any, x: Any, h0: Any, h: Any) -> None:
                 h[b, t, n] = value
 
 
-@_jit
+@kept
 def _backward_kernel(a: Any, h: Any, h0: Any, grad_h: Any, grad_last: Any, grad_a: Any, grad_x: Any, grad_h0: Any) -> None:
     batch, time, units = a.shape
     for b in range(batch):
@@ -38,7 +36,7 @@ def _backward_kernel(a: Any, h: Any, h0: Any, grad_h: Any, grad_last: Any, grad_
         grad_h0[b] = carry
 
 
-@_jit
+@kept
 def _summary_kernel(a: Any, x: Any, product: Any, last: Any) -> None:
     batch, time, units = x.shape
     for b in range(batch):
@@ -48,7 +46,7 @@ def _summary_kernel(a: Any, x: Any, product: Any, last: Any) -> None:
                 last[b, n] = a[b, t, n] * last[b, n] + x[b, t, n]
 
 
-@_jit
+@kept
 def _adjoint_summary_kernel(a: Any, grad_h: Any, carry: Any) -> None:
     batch, time, units = a.shape
     for b in range(batch):

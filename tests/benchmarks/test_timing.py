@@ -35,6 +35,15 @@ def test_what_differs_is_refused(wrong):
         check("x", [torch.ones(2), torch.tensor([wrong])], [torch.ones(2), torch.ones(1)], (1.0, 1e-3))
 
 
+def test_a_number_that_is_too_large_is_told_in_a_line(capsys):
+    def fill(samples: int) -> None:
+        torch.empty(samples, 4)
+
+    for samples in (10**15, 10**22):
+        assert benchmark(fill, args=[str(samples)]) == 2
+        assert capsys.readouterr().err.startswith("error: a number is too large for this machine: ")
+
+
 def test_the_peak_is_of_the_task_alone():
     torch.ones(10_000_000)
     result, peak = peak_above(lambda numbers: torch.ones(numbers).sum().item(), 25_000_000)

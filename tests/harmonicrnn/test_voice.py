@@ -69,9 +69,53 @@ def test_new_audio_continues_what_was_heard(version):
 
 def test_numbers_out_of_range_are_errors(version):
     voice = load(version)
-    for changes, message in (({"seconds": -1}, "^seconds must be above 0, got -1"), ({"top_p": 0}, "^top_p must be above 0")):
+    for changes, message in (
+        ({"seconds": -1}, "^seconds must be above 0, got -1"),
+        ({"seconds": 1e-5}, "less than one sample at 16000 Hz"),
+        ({"top_p": 0}, "^top_p must be above 0"),
+        ({"temperature": float("nan")}, "^temperature must be 0 or more, got nan"),
+        ({"clips": 1.5}, "^clips must be a whole number, got 1.5"),
+        ({"seed": float("nan")}, "^seed must be a whole number, got nan"),
+        ({"clips": 4, "prompt": np.zeros((4, 300), np.float32)}, r"the shape \(4, 300\), which may be channels or prompts"),
+        ({"prompt": np.zeros(300, np.int16)}, "holds int16 numbers"),
+    ):
         with pytest.raises(UserError, match=message):
             voice.generate(**({"seconds": 0.001} | changes))
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0, -16_000])
+def test_rates_that_are_none(version, rate):
+    with pytest.raises(UserError, match="the sample rate must be at least 1 Hz and finite"):
+        load(version).nll(tone(100, 0), rate)
+
+
+def test_samples_that_are_no_floating_point_numbers(version):
+    voice = load(version)
+    for samples in (np.ones(100, np.int16), torch.ones(100, dtype=torch.int32), np.ones(100, bool), np.ones(100, complex)):
+        with pytest.raises(UserError, match=r"give floating-point samples in \[-1, 1\]"):
+            voice.nll(samples)
+    samples = torch.from_numpy(tone(100, 0)).float().requires_grad_()
+    assert voice.nll(samples) == voice.nll(samples.detach().numpy())
+    with pytest.raises(UserError, match=r"is for samples: a\.wav is a file"):
+        voice.nll("a.wav", 8000)
+    with pytest.raises(UserError, match="seconds must be above 0"):
+        voice.classes(samples, seconds=float("nan"))
+
+
+def test_words_that_are_no_choice(version):
+    with pytest.raises(UserError, match="scaling must be one of clip, file, none, got 'flie'"):
+        load(version, scaling="flie")
+    with pytest.raises(UserError, match="weights must be one of full, bfloat16, int8, got 'int4'"):
+        load(version).engine("int4")
+    with pytest.raises(UserError, match="device cuda:99: cannot be used"):
+        load(version, device="cuda:99")
+
+
+def test_a_likelihood_that_is_not_finite(version):
+    voice = load(version)
+    next(voice.net.parameters()).data.fill_(torch.nan)
+    with pytest.raises(UserError, match=r"best\.ckpt: its likelihood is not finite"):
+        voice.nll(tone(100, 0))
 
 
 def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
@@ -81,8 +125,10 @@ def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
         load(alone).nll(tone(100, 0))
     assert load(alone, scaling="clip").nll(tone(100, 0)) == load(version).nll(tone(100, 0))
     assert load(alone).generate(0.001).shape == (1, 16)
-    with pytest.raises(UserError, match="there is no such checkpoint"):
+    with pytest.raises(UserError, match=r"has no checkpoints/best or last\.ckpt"):
         load(tmp_path)
+    with pytest.raises(UserError, match="nowhere: there is no such checkpoint"):
+        load(tmp_path / "nowhere")
 
 
 def test_a_run_made_before_version_0_2():

@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 
 from harmonicrnn.generation.cpu.elementary import exp_expm1
-from harmonicrnn.generation.cpu.llvm import PANEL, greater, jit
+from harmonicrnn.generation.cpu.llvm import PANEL, greater
+from harmonicrnn.machine_code import jit
 
 
 @jit

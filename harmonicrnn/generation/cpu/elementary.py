@@ -10,7 +10,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from harmonicrnn.generation.cpu.llvm import jit, last_bits, power_of_two
+from harmonicrnn.generation.cpu.llvm import last_bits, power_of_two
+from harmonicrnn.machine_code import jit
 
 
 def _split(value: float, kind: Any) -> tuple[Any, Any, Any]:

@@ -19,12 +19,12 @@ from harmonicrnn.generation.cpu.llvm import (
     call_once_made,
     greater,
     group_size,
-    jit,
     load_vector,
     multiply_add,
     splat,
     view,
 )  # fmt: skip
+from harmonicrnn.machine_code import jit
 
 BYTE, HALF, FLOAT = ir.IntType(8), ir.IntType(16), ir.FloatType()
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from harmonicrnn.machine_code import jit
 
 PANEL = 16
 """Outputs computed together in one pass over the inputs; products are padded to a multiple of it."""
@@ -20,9 +22,6 @@ TOGETHER = 4
 
 AHEAD = 4096
 """Bytes before their use that weights in fewer bits are asked for: they lie in the order of use, also across products."""
-
-# "contract" allows fused multiply-adds and nothing else.
-jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
 LINE = 64  # bytes of a cache line
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from harmonicrnn.generation.cpu.class_choice import choose, nats
 from harmonicrnn.generation.cpu.layers import KINDS
-from harmonicrnn.generation.cpu.llvm import jit, view
+from harmonicrnn.generation.cpu.llvm import view
+from harmonicrnn.machine_code import jit, kept
 
 
 def _step_of_any_kind() -> Any:
@@ -33,10 +33,10 @@ def _sources() -> str:
 def _entry(sources: str) -> Any:
     """The loop, compiled once and kept: numba looks at this file alone for changes, so all of the code is named in the function itself."""
 
-    @njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
+    @kept
     def run(
         tag: Any, program: Any, worker: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any, classes: Any, likelihoods: Any,
-        forced: Any, kept: Any, weights: Any, order: Any,
+        forced: Any, all_logits: Any, weights: Any, order: Any,
     ) -> None:  # fmt: skip
         """Step through as many samples as `classes` has columns, as one worker.
 
@@ -48,7 +48,7 @@ def _entry(sources: str) -> Any:
             uniforms: (lanes, n) float64.
             classes: (lanes, n) int64; written, or read where `forced`.
             likelihoods: (lanes, n) float64, the nats; written.
-            kept: (lanes, n, q) for the logits, or with n = 0 where they are not kept.
+            all_logits: (lanes, n, q) for the logits, or with n = 0 where they are not kept.
             weights, order: (q,) float64 and int64, room for the choice.
         """
         me, _ = worker[0], sources
@@ -63,9 +63,9 @@ def _entry(sources: str) -> Any:
                 else:
                     classes[lane, t], likelihoods[lane, t] = choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
                 last[lane] = classes[lane, t]
-                if kept.shape[1]:
+                if all_logits.shape[1]:
                     for c in range(len(logits)):
-                        kept[lane, t, c] = logits[c]
+                        all_logits[lane, t, c] = logits[c]
 
     return run
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from harmonicrnn.generation.cpu.addresses import address, large_pages, layout, padded
 from harmonicrnn.generation.cpu.int8_products import int8_product, lay_out
-from harmonicrnn.generation.cpu.llvm import LINE, PANEL, TOGETHER, group_size, jit, panels, record, view
+from harmonicrnn.generation.cpu.llvm import LINE, PANEL, TOGETHER, group_size, panels, record, view
+from harmonicrnn.machine_code import jit
 
 Stored = Literal["full", "bfloat16", "int8"]
 """How the weights of products are kept: as the activations are, or in fewer bits; sums and states are as the activations in any case."""

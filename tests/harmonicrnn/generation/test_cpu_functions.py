@@ -4,8 +4,8 @@ import torch
 
 from harmonicrnn.generation.cpu.class_choice import choose
 from harmonicrnn.generation.cpu.elementary import exp_expm1, gelu, sigmoid, sine_cosine
-from harmonicrnn.generation.cpu.llvm import jit
 from harmonicrnn.generation.engine import choose as plain_choose
+from harmonicrnn.machine_code import jit
 
 
 @jit

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from harmonicrnn.generation.cpu.addresses import Place, Room, address, aligned, layout
-from harmonicrnn.generation.cpu.llvm import jit, record, view
+from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
+from harmonicrnn.machine_code import jit
 from harmonicrnn.models import ModelState
 from harmonicrnn.models.conv import CausalConv
 

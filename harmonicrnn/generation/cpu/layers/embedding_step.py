@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from harmonicrnn.generation.cpu.addresses import Place, address, layout
-from harmonicrnn.generation.cpu.llvm import jit, record, view
+from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
+from harmonicrnn.machine_code import jit
 from harmonicrnn.models import ModelState
 from harmonicrnn.models.embedding import ClassEmbedding
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from harmonicrnn.generation.cpu.addresses import Place, Room, layout, padded
 from harmonicrnn.generation.cpu.elementary import exp_expm1, like, sigmoid, sine_cosine
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
-from harmonicrnn.generation.cpu.llvm import PANEL, jit, record, view
+from harmonicrnn.generation.cpu.llvm import PANEL, record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.generation.cpu.worker_program import Level, Program
+from harmonicrnn.machine_code import jit
 from harmonicrnn.models import GatedRecurrence, ModelState
 from harmonicrnn.ops.cg_lru import C
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from harmonicrnn.generation.cpu.addresses import Place, layout
 from harmonicrnn.generation.cpu.elementary import gelu
-from harmonicrnn.generation.cpu.llvm import jit, record, view
+from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
+from harmonicrnn.machine_code import jit
 
 GATE = layout("gate", "gate_stride", "source", "source_stride", "width")
 

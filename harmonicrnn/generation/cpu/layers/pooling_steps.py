@@ -9,9 +9,10 @@ import torch
 from harmonicrnn.generation.cpu.addresses import Place, layout, padded
 from harmonicrnn.generation.cpu.elementary import like
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
-from harmonicrnn.generation.cpu.llvm import jit, record, view
+from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.generation.cpu.worker_program import Level, Program
+from harmonicrnn.machine_code import jit
 from harmonicrnn.models import DownPool, ModelState, SkipBlock, UpPool
 from harmonicrnn.models.skip_block import SkipState
 
