@@ -4,9 +4,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from jsonargparse import ArgumentParser, Namespace
+from omegaconf.errors import OmegaConfBaseException
 
 from cli.first_pass import add_training_options, keys_of
 from harmonicrnn.cli.program import Command, make_program, reporting
+from harmonicrnn.errors import UserError
 
 COMMANDS = {
     "fit": "Train a model, or go on with its training.",
@@ -37,7 +39,10 @@ def run(args: Sequence[str]) -> int:
     command, options = given.subcommand, given[given.subcommand]
     for path in options.config:
         keys_of(path, [])  # says which file is not YAML, which the parser does not
-    return work_of(command)(command, options, args[1:])
+    try:
+        return work_of(command)(command, options, args[1:])
+    except OmegaConfBaseException as error:
+        raise UserError(f"{getattr(error, 'full_key', None) or 'a setting'}: {str(error).splitlines()[0]}") from error
 
 
 def adding(command: str) -> Callable[[ArgumentParser], None]:

@@ -48,7 +48,7 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
     """Prepare and print a table of the splits."""
     data.fetch()
     entries = list(data.prepare(processes, verify).values())
-    console = Console()
+    console = Console(markup=False)
     if not entries:
         console.print(f"{type(data).__name__} reads no files: there is nothing to prepare")
         return
