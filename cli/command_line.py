@@ -42,7 +42,7 @@ def run(args: Sequence[str]) -> int:
     try:
         return work_of(command)(command, options, args[1:])
     except OmegaConfBaseException as error:
-        told = str(error).splitlines()[0]
+        told = f"{getattr(error, 'full_key', None) or 'a setting'}: {str(error).splitlines()[0]}"
         raise UserError(f"{told}: ${{...}} in a setting stands for another setting: reach a folder of such a name by a link") from error
 
 

@@ -1,4 +1,6 @@
-"""What the parser is told of the project: how references in configs count, and names of classes beside their paths of today."""
+"""What the parser is told of the project: how references in configs count, names of classes beside their paths of today, and which settings
+of a dataset are paths, which are no YAML.
+"""
 
 from typing import Any
 

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from cli.data_options import read_data
 from datamodules import AudioDataModule
-from datamodules.preparation import shard_path
+from datamodules.audio_folder import shard_cache
+from datamodules.preparation import home_of, remove_shards, shard_path
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import pasteable
 
@@ -30,7 +31,10 @@ def prepare(command: str, options: Namespace, args: Sequence[str]) -> int:
     data = read_data(command, DESCRIPTION, add_options, args)
     if options.processes is not None and options.processes < 1:
         raise UserError(f"--processes must be at least 1, got {options.processes}")
-    report(data, options.processes, options.verify)
+    if options.clean:
+        clean(data)
+    else:
+        report(data, options.processes, options.verify)
     return 0
 
 
@@ -38,6 +42,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Those beside the data's."""
     parser.add_argument("--processes", type=int | None, default=None, help="Processes that work together; null for one a processor.")
     parser.add_argument("--verify", type=bool, default=False, help="Compare what was prepared before with its checksums.")
+    parser.add_argument("--clean", action="store_true", help="Remove what was prepared, and in the cache what is of folders that are gone.")
 
 
 def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
@@ -48,11 +53,12 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
         print(f"{type(data).__name__} reads no files: there is nothing to prepare")
         return
     table = Table("split", "recordings", "skipped", "hours", "clipped samples")
-    for split in dict.fromkeys(entry.split for entry in entries):
-        good = [entry for entry in entries if entry.split == split and not entry.error]
-        skipped = sum(entry.split == split for entry in entries) - len(good)
-        hours = sum(entry.length for entry in good) / data.sample_rate / 3600
-        table.add_row(split, f"{len(good):,}", f"{skipped:,}", f"{hours:.4f}", f"{sum(entry.overshoots for entry in good):,}")
+    for split, parts in data.parts(entries).items():
+        skipped = sum(entry.split == split and bool(entry.error) for entry in entries)
+        hours = sum(part.stop - part.start for part in parts) / data.sample_rate / 3600
+        clipped = sum(part.entry.overshoots for part in parts)
+        if parts or skipped:
+            table.add_row(split, f"{len(parts):,}", f"{skipped:,}", f"{hours:.4f}", f"{clipped:,}")
     Console().print(table)
     listed = {shard_path(data.shards, entry.source) for entry in entries}
     # Not removed, as another training, or another dataset on the same folder, may be reading them.
@@ -63,3 +69,19 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
             "renamed ones, say; if nothing else uses them, they may be deleted"
         )
     print(f"Prepared in {pasteable(data.shards)}")
+
+
+def clean(data: AudioDataModule) -> None:
+    """Remove the shards of the data's recordings, and those in the cache whose recordings are gone, and say which.
+
+    Raises:
+        UserError: another process prepares them.
+    """
+    if (home := home_of(data.shards)) is not None and home.resolve() != data.root.resolve():
+        raise UserError(f"{data.shards}: holds the shards of the recordings in {home}, not of those in {data.root}; nothing is removed")
+    gone = [folder for folder in shard_cache().glob("*/shards_*") if (home := home_of(folder)) is not None and not home.exists()]
+    removed = [folder for folder in dict.fromkeys((data.shards, *gone)) if remove_shards(folder)]
+    for folder in removed:
+        print(f"Removed {pasteable(folder)}")
+    if not removed:
+        print(f"{data.shards}: nothing was prepared there")

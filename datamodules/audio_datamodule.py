@@ -3,8 +3,10 @@
 import hashlib
 import os
 from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -18,7 +20,7 @@ from datamodules.orders import Clips, Crops, Piece, Sequential, clip_table
 from datamodules.preparation import prepare_shards
 from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio import Quantiser, Scaling
-from harmonicrnn.audio.dataset import Batch, Split
+from harmonicrnn.audio.dataset import SPLITS, Batch, Split
 from harmonicrnn.audio.quantise import Law
 from harmonicrnn.errors import UserError
 
@@ -26,6 +28,14 @@ MAX_RATE = 768_000
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 """Bytes that this machine has."""
 BATCH_BYTES = 3  # a sample: its class, and whether it counts
+
+
+class Part(NamedTuple):
+    """Samples start .. stop of a prepared recording."""
+
+    entry: Entry
+    start: int
+    stop: int
 
 
 class AudioDataModule(L.LightningDataModule):
@@ -36,7 +46,8 @@ class AudioDataModule(L.LightningDataModule):
         sample_rate: Rate in Hz that recordings are resampled to.
         bits: Bits a sample; 2^bits classes.
         law: Spacing of the classes: mu-law or linear.
-        scaling: What samples are scaled by before quantising: the extremes of the clip, of the file, or nothing (the fixed range [-1, 1]).
+        scaling: What samples are scaled by before quantising: the extremes of the clip, or of the file; the file's peak, its largest
+            absolute sample, which keeps silence in the middle; or none, nothing (the fixed range [-1, 1]).
         clip_samples: Samples in a clip.
         batch_size: Clips in a batch, over all data ranks.
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
@@ -79,16 +90,21 @@ class AudioDataModule(L.LightningDataModule):
         self.root, self.sample_rate, self.clip_samples = Path(root), sample_rate, clip_samples
         self.bits, self.scaling, self.batch_size, self.num_workers, self.seed = bits, scaling, batch_size, num_workers, seed
         self.quantiser = Quantiser(bits, law)
-        self.shards = (self.root if shards is None else Path(shards)) / f"shards_{sample_rate}"
+        self.shards = (self.shard_home() if shards is None else Path(shards)) / f"shards_{sample_rate}"
         self.skip_bad = on_bad_file == "skip"
         self.order, self.eval_context = order, eval_context
         for key, carries in (("order", order == "sequential"), ("eval_context", eval_context == "file")):
             if carries and scaling == "clip":
                 raise UserError(
                     f"data.{key}: {getattr(self, key)} carries the state across clips, for which each being scaled by its own extremes "
-                    "(data.scaling: clip) makes no sense: use file or none"
+                    "(data.scaling: clip) makes no sense: use file, peak or none"
                 )
         self.datasets: dict[Split, ClipDataset] = {}
+        self._told: set[str] = set()
+
+    def shard_home(self) -> Path:
+        """Where shards lie unless that is set."""
+        return self.root
 
     @abstractmethod
     def files(self) -> dict[Split, list[Path]]:
@@ -126,7 +142,27 @@ class AudioDataModule(L.LightningDataModule):
         if not any(files.values()):
             raise UserError(f"{self.root}: holds no recordings of this dataset")
         processes = processes or os.cpu_count() or 1
-        return prepare_shards(self.root, files, self.shards, self.sample_rate, processes=processes, skip_bad=self.skip_bad, verify=verify)
+        entries = prepare_shards(
+            self.root, files, self.shards, self.sample_rate, processes=processes, skip_bad=self.skip_bad, verify=verify
+        )
+        for line in [*(entry.note for entry in entries.values() if entry.note), *_repeated(entries.values())]:
+            self.tell_once(rank_zero_warn, line)
+        return entries
+
+    def parts(self, entries: Collection[Entry]) -> dict[Split, list[Part]]:
+        """What each split has of the recordings, those left out that could not be read: each of them whole, in its split.
+
+        Raises:
+            UserError: there is too little for the splits.
+        """
+        good = [entry for entry in entries if not entry.error]
+        return {split: [Part(entry, 0, entry.length) for entry in good if entry.split == split] for split in SPLITS}
+
+    def tell_once(self, tell: Callable[[str], object], line: str) -> None:
+        """Each line once, for recordings are looked through again for each split."""
+        if line not in self._told:
+            self._told.add(line)
+            tell(line)
 
     def fetch(self) -> None:
         """Download the dataset where that was asked for and can be done."""
@@ -161,11 +197,13 @@ class AudioDataModule(L.LightningDataModule):
 
     def make_dataset(self, split: Split) -> ClipDataset:
         """The clips of a split."""
-        listed = [entry for entry in self.prepare().values() if entry.split == split]
-        entries = [entry for entry in listed if not entry.error]
-        if not entries:
+        listed = self.prepare().values()
+        skipped = sum(entry.split == split and bool(entry.error) for entry in listed)
+        parts = self.parts(listed)[split]
+        if not parts:
             raise UserError(f"{self.root}: no recordings for the {split} split")
-        recordings = Recordings(self.shards, entries)
+        entries = [part.entry for part in parts]
+        recordings = Recordings(self.shards, entries, [(part.start, part.stop) for part in parts])
         dataset = ClipDataset(recordings, self.clip_samples, self.quantiser, self.scaling)
         table = clip_table(recordings.lengths, self.clip_samples, self.keep_tails)
         if not table:
@@ -184,7 +222,7 @@ class AudioDataModule(L.LightningDataModule):
         rank_zero_info(
             f"{split}: {len(entries)} recordings, {len(table)} clips, {sum(recordings.lengths) / self.sample_rate:.0f} s, "
             f"of which {dropped / self.sample_rate:.0f} s in rests shorter than a clip; {short} of them are shorter than a clip "
-            f"({'padded' if self.keep_tails else 'dropped'}), {len(listed) - len(entries)} more could not be read (skipped)"
+            f"({'padded' if self.keep_tails else 'dropped'}), {skipped} more could not be read (skipped)"
         )
         return dataset
 
@@ -208,7 +246,9 @@ class AudioDataModule(L.LightningDataModule):
         """SHA-256 of the recordings of a split as they were prepared."""
         source = self.datasets[split].source
         assert isinstance(source, Recordings)
-        return hashlib.sha256("".join(entry.checksum for entry in source.entries).encode()).hexdigest()
+        parts = zip(source.entries, source.ranges, strict=True)
+        made_of = (entry.checksum + (f" {a}-{b} " if (a, b) != (0, entry.length) else "") for entry, (a, b) in parts)
+        return hashlib.sha256("".join(made_of).encode()).hexdigest()
 
     def order_of(self, split: Split) -> Clips | Crops | Sequential:
         """Which clip comes when."""
@@ -242,3 +282,18 @@ class AudioDataModule(L.LightningDataModule):
         self.check_ranks(ranks)
         loader = StreamLoader if split == "train" else EvaluationLoader
         return loader(dataset, RankBatches(self.order_of(split), rank, ranks), self.num_workers)
+
+
+def _repeated(entries: Collection[Entry]) -> Iterator[str]:
+    """A line where the same recording is in several splits, by its samples; silent ones are the same without being repeated."""
+    same: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if not entry.error and entry.low != entry.high:
+            same[entry.checksum].append(entry)
+    groups = [group for group in same.values() if len({entry.split for entry in group}) > 1]
+    if groups:
+        first = ", ".join(f"{entry.source} ({entry.split})" for entry in groups[0])
+        yield (
+            f"{len(groups)} recordings are in several splits, with the same samples, which makes a model look better than it is: {first}"
+            f"{', and more' if len(groups) > 1 else ''}; keep each in one"
+        )

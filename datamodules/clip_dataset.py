@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.orders import Piece
-from harmonicrnn.audio import Batch, Quantiser, Scaling, scale
+from harmonicrnn.audio import Batch, Quantiser, Scaling, scale, span_of
+from harmonicrnn.audio.quantise import OF_WHOLE_FILES, Span
 
 
 def collate(lanes: Sequence[Batch]) -> Batch:
@@ -70,9 +71,9 @@ class ClipDataset(Dataset[Batch]):
         batch = Batch(classes[lead:], valid, torch.tensor(clip), None if context is None else torch.tensor(context))
         return batch if self._slice is None else batch._replace(start=torch.tensor(offset), before=classes[0].long())
 
-    def _span(self, recording: int, start: int, stop: int) -> tuple[float, float] | None:
+    def _span(self, recording: int, start: int, stop: int) -> Span:
         if self.scaling == "none":
             return None
-        if self.scaling == "file":
+        if self.scaling in OF_WHOLE_FILES:
             start, stop = 0, self.source.lengths[recording]
-        return self.source.extremes(recording, start, stop)
+        return span_of(self.scaling, *self.source.extremes(recording, start, stop))

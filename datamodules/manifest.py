@@ -15,6 +15,7 @@ from typing import Any
 from harmonicrnn.errors import UserError
 
 FORMAT = 2
+MANIFEST = "manifest.jsonl"
 BLOCK = 16_384
 """Samples in a block of the extremes."""
 
@@ -37,6 +38,7 @@ class Entry:
         low: The lowest sample of each block of the shard.
         high: The highest.
         error: Why it could not be prepared; then the fields after `split` are empty.
+        note: What of it may be missing.
     """
 
     source: str
@@ -51,6 +53,7 @@ class Entry:
     low: tuple[int, ...] = ()
     high: tuple[int, ...] = ()
     error: str = ""
+    note: str = ""
 
 
 def read_manifest(path: Path, settings: dict[str, Any]) -> dict[str, Entry]:
@@ -63,7 +66,7 @@ def read_manifest(path: Path, settings: dict[str, Any]) -> dict[str, Entry]:
         return {}
     first, *lines = path.read_bytes().split(b"\n")
     if first != _text(settings).encode():
-        root, other = settings["root"], _root(first)
+        root, other = settings["root"], root_of(first)
         if other not in (None, root):
             here, there = (path.parent.joinpath(folder).resolve() for folder in (root, other))
             raise UserError(
@@ -85,11 +88,13 @@ def entry_line(entry: Entry) -> str:
     return _text(content | {"crc32": _crc32(content)}) + "\n"
 
 
-def _root(settings: bytes) -> str | None:
+def root_of(settings: bytes) -> str | None:
+    """The folder of the recordings, as a manifest's first line names it; None where it is damaged."""
     try:
-        return json.loads(settings)["root"]
-    except (ValueError, TypeError, LookupError):
+        root = json.loads(settings)["root"]
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
+    return root if isinstance(root, str) and "\0" not in root else None
 
 
 def _entry(line: bytes) -> Entry | None:
@@ -97,7 +102,7 @@ def _entry(line: bytes) -> Entry | None:
         content = json.loads(line)
         if content.pop("crc32") == _crc32(content):
             return Entry(**content | {"low": tuple(content["low"]), "high": tuple(content["high"])})
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         pass  # whatever it is, it is no entry
     return None
 

@@ -6,6 +6,7 @@ gets its name only when it is whole and on disk, and its line in the manifest on
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +24,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from rich.progress import track
 
-from datamodules.manifest import BLOCK, FORMAT, Entry, entry_line, manifest_lines, read_manifest
+from datamodules.manifest import BLOCK, FORMAT, MANIFEST, Entry, entry_line, manifest_lines, read_manifest, root_of
 from datamodules.process_lock import sole_process
 from harmonicrnn.audio import stream_mono
 from harmonicrnn.audio.reading import probe
@@ -32,6 +33,8 @@ from harmonicrnn.files import remove_parts, replacing
 from harmonicrnn.signals import leave_signals
 
 FULL_SCALE = 32768
+SHARD = ".pcm"
+LONGEST_NAME = 255  # bytes, on all usual file systems
 INLINE_BYTES = 32 << 20  # less than this is prepared before other processes would have started
 
 
@@ -47,8 +50,12 @@ def settings_of(root: Path, shards: Path, sample_rate: int) -> dict[str, Any]:
 
 
 def shard_path(shards: Path, source: str) -> Path:
-    """The shard of a recording: raw little-endian 16-bit samples, mono."""
-    return shards / f"{source}.pcm"
+    """The shard of a recording: raw little-endian 16-bit samples, mono. A name that would be too long is cut short."""
+    path = shards / f"{source}{SHARD}"
+    if len(os.fsencode(path.name)) <= LONGEST_NAME:
+        return path
+    name = os.fsencode(path.name)
+    return path.with_name(f"{os.fsdecode(name[:100])}-{hashlib.sha256(name).hexdigest()[:32]}{SHARD}")
 
 
 def prepare_shards(
@@ -80,8 +87,8 @@ def prepare_shards(
         UserError: a recording cannot be read, the shards cannot be written or are of other recordings, a process was killed.
     """
     settings = settings_of(root, shards, sample_rate)
-    wanted = [_describe(root, path, split) for split, paths in splits.items() for path in paths]
-    working, manifest = shards / "working", shards / "manifest.jsonl"
+    wanted = [_describe(root, path, split, skip_bad) for split, paths in splits.items() for path in paths]
+    working, manifest = shards / "working", shards / MANIFEST
     if not verify and not working.exists():
         current, stale, _ = _sort_out(wanted, read_manifest(manifest, settings), shards, skip_bad, verify=False)
         if not stale:
@@ -105,6 +112,38 @@ def prepare_shards(
             _write(manifest, manifest_lines(settings, current.values()))
         working.unlink()
     return {entry.source: current[entry.source] for entry in wanted}
+
+
+def home_of(shards: Path) -> Path | None:
+    """The folder of the recordings whose shards these are; None where nothing says it."""
+    try:
+        with (shards / MANIFEST).open("rb") as file:
+            root = root_of(file.readline())
+    except OSError:
+        return None
+    return None if root is None else shards / root
+
+
+def remove_shards(shards: Path) -> bool:
+    """Remove a folder of shards, and say whether there was one.
+
+    Raises:
+        UserError: another process prepares it, or it cannot be removed.
+    """
+    if not (shards / MANIFEST).is_file():
+        return False
+
+    def refuse() -> None:
+        raise UserError(f"{shards}: another process prepares recordings there; let it end")
+
+    try:
+        with sole_process(shards / "lock", taken=refuse):
+            shutil.rmtree(shards)
+        if not any(shards.parent.iterdir()):
+            shards.parent.rmdir()
+    except OSError as error:
+        raise UserError(f"{shards}: cannot be removed: {error.strerror or error}") from error
+    return True
 
 
 def _sort_out(
@@ -189,9 +228,10 @@ def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> En
         UserError: the shard cannot be written.
     """
     path, shard, overshoots = root / entry.source, shard_path(shards, entry.source), 0
+    notes: list[str] = []
     try:
         with replacing(shard) as file:
-            for piece in stream_mono(path, sample_rate):
+            for piece in stream_mono(path, sample_rate, notes.append):
                 levels = np.rint(piece * FULL_SCALE)
                 overshoots += int(np.count_nonzero(np.abs(levels) > FULL_SCALE))
                 file.write(np.clip(levels, -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes())
@@ -216,15 +256,19 @@ def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> En
         overshoots=overshoots,
         low=tuple(low),
         high=tuple(high),
+        note="; ".join(notes),
     )
 
 
-def _describe(root: Path, path: Path, split: str) -> Entry:
+def _describe(root: Path, path: Path, split: str, skip_bad: bool) -> Entry:
+    size, modified = 0, 0
     try:
         status = path.stat()
+        size, modified = status.st_size, status.st_mtime_ns
     except OSError as error:
-        raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
-    return Entry(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns, 0, 0, split)
+        if not skip_bad:  # else it is skipped when it is to be read
+            raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
+    return Entry(path.relative_to(root).as_posix(), size, modified, 0, 0, split)
 
 
 def _damage(entry: Entry, shards: Path, verify: bool) -> str:

@@ -22,20 +22,23 @@ class Recordings:
     Args:
         shards: their folder.
         entries: of the manifest.
+        ranges: samples start .. stop that count as the recording, of each; None for all.
     """
 
-    def __init__(self, shards: Path, entries: Sequence[Entry]) -> None:
+    def __init__(self, shards: Path, entries: Sequence[Entry], ranges: Sequence[tuple[int, int]] | None = None) -> None:
         self.shards, self.entries = shards, entries
+        self.ranges = [(0, entry.length) for entry in entries] if ranges is None else ranges
         self._map = lru_cache(OPEN_SHARDS)(self._map_shard)
 
     @property
     def lengths(self) -> list[int]:
         """Samples in each recording."""
-        return [entry.length for entry in self.entries]
+        return [stop - start for start, stop in self.ranges]
 
     def read(self, recording: int, start: int, stop: int) -> np.ndarray:
         """int16 (stop - start,)."""
-        shard = self._map(recording)
+        shard, first = self._map(recording), self.ranges[recording][0]
+        start, stop = first + start, first + stop
         page = 2 * start // mmap.PAGESIZE * mmap.PAGESIZE
         if stop > start:
             # From the disk in one go: page by page takes four times as long.
@@ -52,12 +55,13 @@ class Recordings:
         return low / FULL_SCALE, high / FULL_SCALE
 
     def _levels(self, recording: int, start: int, stop: int) -> tuple[int, int]:
-        entry = self.entries[recording]
-        first, last = -(-start // BLOCK), stop // BLOCK
+        entry, offset = self.entries[recording], self.ranges[recording][0]
+        first, last = -(-(offset + start) // BLOCK), (offset + stop) // BLOCK
         if first >= last:
             samples = self.read(recording, start, stop)
             return int(samples.min()), int(samples.max())
-        edges = np.concatenate([self.read(recording, start, first * BLOCK), self.read(recording, last * BLOCK, stop)])
+        begin, end = first * BLOCK - offset, last * BLOCK - offset
+        edges = np.concatenate([self.read(recording, start, begin), self.read(recording, end, stop)])
         low, high = min(entry.low[first:last]), max(entry.high[first:last])
         return int(edges.min(initial=low)), int(edges.max(initial=high))
 
@@ -76,7 +80,7 @@ class Recordings:
 
     def __getstate__(self) -> dict[str, object]:
         # Maps belong to the process that made them.
-        return {"shards": self.shards, "entries": self.entries}
+        return {"shards": self.shards, "entries": self.entries, "ranges": self.ranges}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(**state)  # type: ignore[misc]

@@ -10,6 +10,7 @@ from datamodules.clip_dataset import ClipDataset
 from datamodules.generated_audio import GeneratedDataModule
 from harmonicrnn.audio import Note, compose, render
 from harmonicrnn.audio.dataset import Split
+from harmonicrnn.audio.quantise import OF_WHOLE_FILES
 from harmonicrnn.errors import UserError
 
 MAX_CLIPS = 10_000_000
@@ -27,8 +28,8 @@ class Synthetic(GeneratedDataModule):
         super().__init__(**kwargs)
         if not 1 <= clips <= MAX_CLIPS:
             raise UserError(f"data.clips must be at least 1 and at most {MAX_CLIPS}, got {clips}")
-        if self.scaling == "file":
-            raise UserError("data.scaling: file does not apply to Synthetic, whose clips belong to no file; use clip or none")
+        if self.scaling in OF_WHOLE_FILES:
+            raise UserError(f"data.scaling: {self.scaling} does not apply to Synthetic, whose clips belong to no file; use clip or none")
         self.clips = clips
 
     def score(self, split: Split, index: int) -> list[Note]:

@@ -50,10 +50,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     record = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if record is None or "state_dict" not in checkpoint:
         raise UserError(f"{path}: is not a checkpoint of this project")
+    if not _has_form(checkpoint):
+        raise UserError(f"{path}: is damaged: not all of it is of its kind; take another checkpoint of the run")
     if record["format"] > FORMAT:
         raise UserError(f"{path}: has format {record['format']}, this version reads up to {FORMAT}; update the code")
     bring_up_to_date(checkpoint)
     return checkpoint
+
+
+def _has_form(checkpoint: dict[str, Any]) -> bool:
+    """Whether what all checkpoints of ours have is names, numbers and tensors where these are expected."""
+    weights = [checkpoint["state_dict"], checkpoint.get("current_model_state", {})]
+    settings = [checkpoint[KEY], checkpoint.get("hyper_parameters", {}), checkpoint.get(UNSEEN, {})]
+    if not all(isinstance(each, dict) and all(isinstance(name, str) for name in each) for each in (*weights, *settings)):
+        return False
+    tensors = [[isinstance(value, Tensor) for value in each.values()] for each in (*weights, *settings)]
+    return all(map(all, tensors[:2])) and not any(map(any, tensors[2:])) and isinstance(checkpoint[KEY].get("format"), int)
 
 
 def net_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -83,8 +95,8 @@ def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path, prefix
             raise UserError(f"{path}: {name} has shape {tuple(saved[name].shape)}, the model's {tuple(value.shape)}: {hint}")
     unseen: dict[str, Any] = getattr(module, "unseen_in_weights", {}) | (known or {})
     for key, value in unseen.items():
-        if checkpoint[UNSEEN].get(key) != value:
-            raise UserError(f"{path}: was trained with {key} {checkpoint[UNSEEN].get(key)}, configured is {value}: {hint}")
+        if checkpoint.get(UNSEEN, {}).get(key) != value:
+            raise UserError(f"{path}: was trained with {key} {checkpoint.get(UNSEEN, {}).get(key)}, configured is {value}: {hint}")
     for name in saved:
         if name not in own:
             raise UserError(f"{path}: has weights for {name}, which the model lacks: {hint}")

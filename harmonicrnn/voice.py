@@ -21,6 +21,7 @@ from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, sample
 from harmonicrnn.old_names import current
 from harmonicrnn.runs import CHECKPOINTS, run_at, run_of
 
+ROOM = 100  # times more weights than there are is no model of theirs, whatever is counted roughly
 CHUNK = 1 << 14  # samples of a recording in one pass
 HARMONIC = "lightning_modules.HarmonicModule"
 TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of a module that its model knows nothing of
@@ -155,7 +156,7 @@ def load(
     settings = checkpoint.get("hyper_parameters", {})
     if not {"sample_rate", "law"} <= settings.keys():
         raise UserError(f"{path}: is of {_class_of(settings)}, which is no autoregressive model")
-    net = _built(settings, path) if net is None else net
+    net = _built(settings, path, checkpoint["state_dict"]) if net is None else net
     quantiser, rate = Quantiser(net.bits, settings["law"]), settings["sample_rate"]
     check_fits(checkpoint, net, path, prefix=NET, known={"law": quantiser.law, "sample_rate": rate})
     net.load_state_dict(net_weights(checkpoint))
@@ -172,8 +173,8 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def _built(settings: dict[str, Any], path: Path) -> HarmonicRNN:
-    """The untrained model that a checkpoint's hyperparameters describe."""
+def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> HarmonicRNN:
+    """The untrained model that a checkpoint's hyperparameters describe, if the weights may be its own."""
     accepted = signature(HarmonicRNN).parameters
     strange = [key for key in settings if key not in {*accepted, *TRAINING} and not key.startswith("_")]
     if (kind := _class_of(settings)) != HARMONIC or strange:
@@ -183,8 +184,13 @@ def _built(settings: dict[str, Any], path: Path) -> HarmonicRNN:
     try:
         if "levels" in own:
             own["levels"] = [LevelSpec(**level) if isinstance(level, dict) else level for level in own["levels"]]
+        factors = [own.get(key) or 1 for key in ("expansion", "recurrence_expansion", "conv_width")]
+        most = ROOM * sum(weight.numel() for weight in weights.values())
+        for level in own.get("levels", ()):  # before any of it is made, which may take more than there is
+            if level.width**2 * max(level.depth, 1) * max(*factors, level.factor) > most:
+                raise ValueError(f"{level} would have many more weights than there are")
         return HarmonicRNN(**own)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever damaged settings make of it
         raise UserError(f"{path}: its hyperparameters describe no HarmonicRNN: {error}") from error
 
 

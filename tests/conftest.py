@@ -1,5 +1,6 @@
 """What no test leaves to those after it."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,3 +13,9 @@ def leave_group() -> Iterator[None]:
     yield
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests leave nothing in the user's cache, and find nothing there."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))

@@ -1,7 +1,7 @@
 """Reading, quantising, synthesising and writing audio. Samples are float32 in [-1, 1], mono, at one rate."""
 
 from harmonicrnn.audio.dataset import Batch, Dataset, Split
-from harmonicrnn.audio.quantise import Quantiser, Scaling, extremes, scale
+from harmonicrnn.audio.quantise import Quantiser, Scaling, extremes, scale, span_of
 from harmonicrnn.audio.reading import read_mono, stream_mono
 from harmonicrnn.audio.synthesis import Note, compose, render
 from harmonicrnn.audio.writing import write_wav
@@ -18,6 +18,7 @@ __all__ = [
     "read_mono",
     "render",
     "scale",
+    "span_of",
     "stream_mono",
     "write_wav",
 ]

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 Law = Literal["mu-law", "linear"]
-Scaling = Literal["clip", "file", "none"]
+Scaling = Literal["clip", "file", "peak", "none"]
+"""What is brought to the full range: the extremes of a clip or of its file, the file's largest absolute sample, or nothing."""
+OF_WHOLE_FILES: tuple[Scaling, ...] = ("file", "peak")
+Span = tuple[float, float] | float | None
 EPSILON = 1e-6
 
 
@@ -23,16 +26,23 @@ def extremes(samples: Tensor) -> tuple[float, float]:
     return low.item(), high.item()
 
 
-def scale(samples: Tensor, span: tuple[float, float] | None) -> Tensor:
+def span_of(scaling: Scaling, low: float, high: float) -> Span:
+    """What `scale` takes of a clip or file with these extremes."""
+    if scaling == "none":
+        return None
+    return max(-low, high) or 1.0 if scaling == "peak" else (low, high)
+
+
+def scale(samples: Tensor, span: Span) -> Tensor:
     """s in [0, 1] from samples (any shape, float32).
 
     Args:
         samples: audio.
-        span: the extremes (min, max) of the clip or file that s refers to: s = (x - min) / (max - min + 1e-6). None is the fixed range
-            [-1, 1], to which samples are clamped: s = (x + 1) / 2, so that silence stays silence.
+        span: the extremes (min, max) of the clip or file that s refers to: s = (x - min) / (max - min + 1e-6). Or the peak p, the end of
+            the fixed range [-p, p] to which samples are clamped: s = (x / p + 1) / 2, so that silence stays silence; None is a peak of 1.
     """
-    if span is None:
-        return (samples.clamp(-1, 1) + 1) / 2
+    if span is None or isinstance(span, float):
+        return ((samples / (span or 1.0)).clamp(-1, 1) + 1) / 2
     low, high = torch.tensor(span, dtype=samples.dtype)
     return (samples - low) / (high - low + EPSILON)
 

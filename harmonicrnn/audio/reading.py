@@ -1,61 +1,76 @@
-"""Recordings of any rate and channel count as mono at one rate, refused where they are not whole."""
+"""Recordings of any rate and channel count as mono at one rate, read to their true end, and refused or told of where they are not whole."""
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
+import stat
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from harmonicrnn.audio.containers import UNKNOWN_SIZES, content_of
 from harmonicrnn.errors import UserError
 
 MAX_CHANNELS = 32
 BLOCK_FRAMES = 1 << 18
-UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writes that streams a WAV, not knowing its length
-LARGEST_OGG_PAGE = 65_307
-SUFFIXES = (".wav", ".flac", ".ogg")
+FLAC_FRAMES = 4096  # what of a FLAC without a length may be lost where it was cut: a block
+UNKNOWN_FRAMES = 1 << 40  # and more: the file does not say how many there are
+LARGEST_FACTOR = 256
+LARGEST_SAMPLE = 16.0  # 24 dB above full scale: more is integers written as floats
+READ = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".oga", ".wave", ".bwf", ".rf64", ".w64", ".caf", ".au", ".mp2")
+UNREAD = (".m4a", ".aac", ".wma", ".wv", ".ape", ".amr", ".ac3", ".mka", ".spx", ".tta", ".dsf", ".dff", ".mpc")
+SUFFIXES = READ + UNREAD
+"""Names of recordings; the latter are refused with a word on what to do, instead of being left out without one."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A recording as its file describes it: rate in Hz, channels, frames."""
+    """A recording as its file describes it: rate in Hz, channels."""
 
     rate: int
     channels: int
-    frames: int
 
 
-def stream_mono(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+class Forward(soundfile.SoundFile):
+    """A file that is read from its beginning to its end: some codecs cannot seek, and soundfile seeks after each read where it may."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def stream_mono(path: Path, sample_rate: int, tell: Callable[[str], object] = warnings.warn) -> Iterator[np.ndarray]:
     """The recording in pieces of bounded size, channels averaged, resampled to `sample_rate` (Hz) as a whole: float32 (samples,).
 
+    Args:
+        path: the file.
+        sample_rate: of the pieces, in Hz.
+        tell: is given a line, naming the file, where something of it may be missing that nothing promised.
+
     Raises:
-        UserError: the file is missing, is not audio, is cut short, is empty, or holds NaN or infinite samples.
+        UserError: the file is missing, is not audio, is cut short, is empty, holds NaN or infinite samples or such as no scale explains, or
+            has a rate that cannot be right.
     """
-    with _opened(path) as file:
-        resampler = None
-        if file.samplerate != sample_rate:
-            resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
-        frames, made = 0, 0
-        for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
-            if not np.isfinite(block).all():
-                raise UserError(f"{path}: holds NaN or infinite samples, near sample {frames}; remove or repair the file")
-            frames += len(block)
-            mono = block.mean(axis=1, dtype=np.float32)
+    made = 0
+    for rate, blocks in groupby(_blocks(path, tell), key=lambda each: each[0]):
+        if max(rate, sample_rate) > LARGEST_FACTOR * min(rate, sample_rate):
+            raise UserError(f"{path}: claims a rate of {rate} Hz, over {LARGEST_FACTOR} times off from {sample_rate} Hz; repair the file")
+        resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        for _, mono in blocks:
             piece = mono if resampler is None else resampler.resample_chunk(mono)
             made += len(piece)
             yield piece
-        if frames < file.frames:
-            raise UserError(f"{path}: is cut short: its header promises {file.frames} frames, {frames} are there")
         if resampler is not None:
             piece = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             made += len(piece)
             yield piece
-        if not made:
-            raise UserError(f"{path}: its {frames} frames at {file.samplerate} Hz are less than one sample at {sample_rate} Hz")
+    if not made:
+        raise UserError(f"{path}: is less than one sample at {sample_rate} Hz")
 
 
 def read_mono(path: Path, sample_rate: int) -> np.ndarray:
@@ -65,54 +80,82 @@ def read_mono(path: Path, sample_rate: int) -> np.ndarray:
 
 def probe(path: Path) -> Source:
     """What the file's header says; raises as `stream_mono` does."""
-    with _opened(path) as file:
-        return Source(file.samplerate, file.channels, file.frames)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    sounds = _sounds(path, tell=lambda line: None)
+    sound = next(sounds)
     try:
-        # As bytes, for soundfile itself cannot encode names that are not UTF-8.
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            _check_header(path, file)
-            yield file
-    except soundfile.SoundFileError as error:
-        raise UserError(f"{path}: cannot be read as audio: {_reason(error)}") from error
+        return Source(sound.samplerate, sound.channels)
+    finally:
+        sounds.close()
+
+
+def _blocks(path: Path, tell: Callable[[str], object]) -> Iterator[tuple[int, np.ndarray]]:
+    """Rates in Hz and mono samples, to the true end."""
+    total = 0
+    for sound in _sounds(path, tell):
+        first, known = total, sound.frames < UNKNOWN_FRAMES
+        size = BLOCK_FRAMES if known or sound.format != "FLAC" else FLAC_FRAMES
+        try:
+            while len(block := sound.read(size, dtype="float32", always_2d=True)):
+                _check_samples(path, block, total)
+                total += len(block)
+                yield sound.samplerate, block.mean(axis=1, dtype=np.float32)
+        except soundfile.SoundFileError as error:
+            if known or total == first:
+                raise UserError(f"{path}: is cut short or damaged after {total} frames: {_reason(error)}") from error
+            tell(f"{path}: is cut short or damaged after {total} frames, which are read, as its header promises no more")
+        if known and total - first < sound.frames:
+            raise UserError(f"{path}: is cut short: its header promises {sound.frames} frames, {total - first} are there")
+    if not total:
+        raise UserError(f"{path}: holds no samples")
+
+
+def _check_samples(path: Path, block: np.ndarray, frame: int) -> None:
+    if not np.isfinite(block).all():
+        raise UserError(f"{path}: holds NaN or infinite samples, near sample {frame}; remove or repair the file")
+    if (peak := float(np.abs(block).max())) > LARGEST_SAMPLE:
+        raise UserError(
+            f"{path}: holds a sample of {peak:g} near sample {frame}, where full scale is 1: integers as floats; scale them, 16-bit ones "
+            f"by ffmpeg -i {shlex.quote(str(path))} -af volume=1/32768 SCALED.wav"
+        )
+
+
+def _sounds(path: Path, tell: Callable[[str], object]) -> Generator[Forward, None, None]:
+    """The file, opened; or, of a file that holds several, these one after another."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path}: cannot be read as audio: it is no file")
+        with path.open("rb") as file:
+            content = content_of(file, status.st_size)
+            if content.fault:
+                raise UserError(f"{path}: {content.fault}")
+            if content.note:
+                tell(f"{path}: {content.note}")
+            # As bytes, for soundfile itself cannot encode names that are not UTF-8.
+            files: Sequence[object] = content.windows or [os.fsencode(path)]
+            for each in files:
+                with _opened(path, each) as sound:
+                    yield sound
     except OSError as error:
         raise UserError(f"{path}: cannot be opened: {error.strerror or error}") from error
 
 
-def _check_header(path: Path, file: soundfile.SoundFile) -> None:
-    if not 1 <= file.channels <= MAX_CHANNELS:
-        raise UserError(f"{path}: has {file.channels} channels; 1 to {MAX_CHANNELS} can be read")
-    # libsndfile shortens a WAV whose header promises more than the file holds, and says so only in its log.
-    promised = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if promised and UNKNOWN_SIZE > int(promised[1]) > int(promised[2]):
-        raise UserError(_cut_short(path, int(promised[1]), int(promised[2])))
-    if file.format == "RF64":
-        # Nor does it compare the 64-bit size of an RF64 (EBU Tech 3306).
-        sizes = dict(re.findall(r"^  (Data size|Block Align) +: (\d+)$", file.extra_info, re.MULTILINE))
-        large, align = int(sizes.get("Data size", 0)), int(sizes.get("Block Align", 1))
-        if large - file.frames * align >= align:
-            raise UserError(_cut_short(path, large, file.frames * align))
-    if file.format == "OGG" and not _has_last_page(path):
-        raise UserError(f"{path}: is cut short: the last page of its stream is missing")
-    if file.frames == 0:
-        raise UserError(f"{path}: holds no samples")
-
-
-def _cut_short(path: Path, promised: int, there: int) -> str:
-    return f"{path}: is cut short: its header promises {promised} bytes of samples, {there} are there"
-
-
-def _has_last_page(path: Path) -> bool:
-    """Whether the file's last Ogg page is marked as the end of its stream (RFC 3533, section 6)."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LARGEST_OGG_PAGE))
-        tail = file.read()
-    last = tail.rfind(b"OggS")
-    return last >= 0 and len(tail) > last + 5 and bool(tail[last + 5] & 4)
+def _opened(path: Path, file: object) -> Forward:
+    try:
+        sound = Forward(file)
+    except (soundfile.SoundFileError, TypeError) as error:  # the latter of names that end with .raw
+        raise UserError(
+            f"{path}: cannot be read as audio: {_reason(error)}; where other programs play it: "
+            f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(path.stem + '.flac')}"
+        ) from error
+    if not 1 <= sound.channels <= MAX_CHANNELS:
+        raise UserError(f"{path}: has {sound.channels} channels; 1 to {MAX_CHANNELS} can be read")
+    # libsndfile shortens what promises more than the file holds, and says so only in its log.
+    for promised, there in re.findall(r": (\d+) \(should be (\d+)\)", sound.extra_info):
+        if sound.format not in ("WAV", "WAVEX", "RF64") and int(promised) > int(there) and int(promised) not in UNKNOWN_SIZES:
+            raise UserError(f"{path}: is cut short: its header promises {promised} bytes, {there} are there")
+    return sound
 
 
 def _reason(error: Exception) -> str:
-    return str(error).split(": ", 1)[-1]
+    return str(error).split(": ", 1)[-1].rstrip(".")

@@ -95,4 +95,4 @@ def _options_of_nll(parser: ArgumentParser) -> None:
 def _add_run(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="A run's folder, whose best checkpoint is taken, or a checkpoint.")
     scaled = "What samples are scaled by before they become classes; null for what the run's config.yaml says."
-    parser.add_argument("--scaling", type=Literal["clip", "file", "none"] | None, default=None, help=scaled)
+    parser.add_argument("--scaling", type=Literal["clip", "file", "peak", "none"] | None, default=None, help=scaled)

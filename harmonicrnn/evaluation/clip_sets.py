@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harmonicrnn.audio import extremes, read_mono, scale
+from harmonicrnn.audio import extremes, read_mono, scale, span_of
 from harmonicrnn.audio.dataset import Dataset, Split
-from harmonicrnn.audio.folders import find_recordings
+from harmonicrnn.audio.folders import NO_RECORDINGS, find_recordings
+from harmonicrnn.audio.quantise import OF_WHOLE_FILES
 from harmonicrnn.audio.reading import probe
 from harmonicrnn.errors import UserError
 from harmonicrnn.metrics import Embedder
@@ -71,7 +72,7 @@ class FolderClips:
     they are, without their prompts.
 
     Args:
-        folder: of WAV, FLAC or OGG files at any depth.
+        folder: of audio files at any depth.
         rate: in Hz; None for that of the first file.
         clip_samples: of a clip; None for whole recordings.
         like: data that each clip is scaled and quantised as, and decoded again; None for audio as it is.
@@ -86,7 +87,7 @@ class FolderClips:
         made = _generated(folder)
         self.files, like = (find_recordings(folder), like) if made is None else (made, None)
         if not self.files:
-            raise UserError(f"{folder}: no audio files (.wav, .flac, .ogg) in it or below it")
+            raise UserError(f"{folder}: {NO_RECORDINGS} in it or below it")
         sources = [probe(path) for path in self.files]
         self.folder, self.like, self.clip_samples = folder, like, clip_samples
         self.rate = sources[0].rate if rate is None else rate
@@ -104,10 +105,11 @@ class FolderClips:
     def __iter__(self) -> Iterator[Tensor]:
         for path in self.files:
             samples = torch.from_numpy(read_mono(path, self.rate))
-            if self.like is not None and self.like.scaling == "file":
+            whole = self.like is None or self.like.scaling in OF_WHOLE_FILES
+            if self.like is not None and whole:
                 samples = requantised(samples, self.like)
             for clip in _cut(samples, self.clip_samples):
-                yield clip if self.like is None or self.like.scaling == "file" else requantised(clip, self.like)
+                yield clip if self.like is None or whole else requantised(clip, self.like)
 
     def share(self, rank: int, ranks: int) -> Iterator[Tensor]:
         """A rank's clips."""
@@ -120,8 +122,7 @@ class FolderClips:
 
 def requantised(samples: Tensor, data: Dataset) -> Tensor:
     """Audio (T,) as data of this kind makes a clip of it, and decodes it again."""
-    span = None if data.scaling == "none" else extremes(samples)
-    return data.quantiser.decode_centre(data.quantiser.encode(scale(samples, span)))
+    return data.quantiser.decode_centre(data.quantiser.encode(scale(samples, span_of(data.scaling, *extremes(samples)))))
 
 
 def checksum(folder: Path, files: list[Path]) -> str:

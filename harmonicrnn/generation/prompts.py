@@ -9,7 +9,8 @@ import soxr
 import torch
 from torch import Tensor
 
-from harmonicrnn.audio import Quantiser, Scaling, scale, stream_mono
+from harmonicrnn.audio import Quantiser, Scaling, scale, span_of, stream_mono
+from harmonicrnn.audio.quantise import Span
 from harmonicrnn.audio.reading import probe
 from harmonicrnn.errors import UserError
 
@@ -41,10 +42,10 @@ def classes_of(
         raise UserError(f"the sample rate ({sample_rate}) is for samples: {audio} is a file with a rate of its own")
     pieces = _reader(audio, rate if sample_rate is None else sample_rate, rate)
     name = str(audio) if isinstance(audio, Path | str) else "the audio"
-    span = None
+    span: Span = None
     if scaling != "none":
         ends = [(piece.min(), piece.max()) for piece in pieces() if len(piece)]
-        span = (float(min(low for low, _ in ends)), float(max(high for _, high in ends)))
+        span = span_of(scaling, float(min(low for low, _ in ends)), float(max(high for _, high in ends)))
     wanted = None if seconds is None else round(seconds * rate)
     encoded, length = [torch.empty(0, dtype=torch.int16)], 0
     for piece in pieces():

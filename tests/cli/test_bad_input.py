@@ -77,7 +77,7 @@ def test_files(run, folder, capsys, make, message):
     ("arguments", "parts"),
     [
         ("--data.root missing", ["missing: there is no such folder"]),
-        ("--data AudioFolder --data.root empty", ["empty: no .wav, .flac, .ogg files"]),
+        ("--data AudioFolder --data.root empty", ["empty: no audio files (.wav, .flac, .ogg, .opus, .mp3 and others)"]),
         ("--data AudioFolder --data.root nowhere", ["nowhere: there is no such folder"]),
         ("--model.levels=[{'width':9,'depth':1}] --model.heads 1", ["even width", "9"]),
         ("--model.heads 3", ["heads (3)", "width (8)"]),

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import time
 
@@ -6,9 +7,9 @@ import pytest
 import soundfile
 
 from cli import main
-from datamodules import preparation
+from datamodules import AudioFolder, preparation
 from lightning_modules import HarmonicModule
-from tests.audio_files import tone
+from tests.audio_files import make_folder, tone
 from tests.forking import in_child, status_of
 
 
@@ -32,6 +33,23 @@ def test_training_makes_them_where_they_are_missing_and_then_takes_them(run, fol
     assert not (folder / "data/shards_16000").exists()
     monkeypatch.setattr("datamodules.preparation.prepare_file", lambda *_: pytest.fail("prepared again"))
     assert run("test --data.shards elsewhere") == 0
+
+
+@pytest.mark.parametrize("root", ["a: b", "[x]", "{a: 1}", "a #b", "2024", "1e3", "true", " 'a' "])
+def test_a_path_is_no_yaml(folder, capsys, root):
+    make_folder(folder / root, 10)
+    shards = f"{root}.shards"
+    assert main(["prepare", "--data", "AudioFolder", "--data.root", root, "--data.shards", shards]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Prepared in {shards}/shards_16000"
+    assert len(list((folder / shards / "shards_16000").glob("*.pcm"))) == 10
+
+
+def test_a_setting_that_refers_to_nothing(run, capsys):
+    assert run("prepare --data AudioFolder --data.root ${nothing}") == 2
+    assert (
+        capsys.readouterr().err
+        == "error: data.init_args.root: Interpolation key '.nothing' not found (resolved to 'data.init_args.nothing')\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["Synthetic", "Memory"])
@@ -95,13 +113,34 @@ def test_new_recordings_are_noticed(run, folder):
     assert (folder / "data/shards_16000/nine/new_nohash_0.wav.pcm").stat().st_size == 640
 
 
+def test_what_was_prepared_is_removed_when_asked(run, folder, capsys):
+    """Of a folder of one's own it lies in the cache, which is named."""
+    for name in ("mine", "gone"):
+        make_folder(folder / name, 20)
+        assert run(f"prepare --data AudioFolder --data.root {name}") == 0
+    mine, gone = (AudioFolder(folder / name).shards for name in ("mine", "gone"))
+    assert f"Prepared in {mine}\n" in capsys.readouterr().out
+    shutil.rmtree(folder / "gone")
+    assert run(f"prepare --data AudioFolder --data.root data --data.shards {mine.parent} --clean") == 2
+    assert f"{mine}: holds the shards of the recordings in {folder}/mine, not of those in data" in capsys.readouterr().err
+    assert run("prepare --data AudioFolder --data.root mine --clean") == 0
+    assert capsys.readouterr().out == f"Removed {mine}\nRemoved {gone}\n"
+    assert not mine.parent.exists()
+    assert run("prepare --data AudioFolder --data.root mine --clean") == 0
+    assert capsys.readouterr().out == f"{mine}: nothing was prepared there\n"
+    assert len(list((folder / "mine").iterdir())) == 20
+    assert run("prepare --config tiny.yaml") == 0
+    assert run("prepare --config tiny.yaml --clean") == 0
+    assert not (folder / "data/shards_16000").exists()
+
+
 @pytest.mark.parametrize(("name", "to_all"), [("SIGTERM", False), ("SIGTERM", True), ("SIGINT", True), ("SIGKILL", False)])
 def test_stopped_by_a_signal_its_processes_end_too_and_it_goes_on(folder, run, monkeypatch, name, to_all):
     """SIGINT is sent to all processes, as terminals do."""
     original = preparation.stream_mono
 
-    def slow(path, rate):
-        for piece in original(path, rate):
+    def slow(*given):
+        for piece in original(*given):
             time.sleep(0.5)
             yield piece
 

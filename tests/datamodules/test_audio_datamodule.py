@@ -76,7 +76,7 @@ def test_what_is_wrong_with_shards_in_use_is_told_by_workers_in_a_line(tmp_path)
     data = ready(AudioFolder(make_folder(tmp_path, 30), batch_size=2, clip_samples=500, num_workers=1), "fit")
     source = data.datasets["train"].source
     source.__init__(source.shards, source.entries)  # nothing is open
-    path = tmp_path / "shards_16000/take3.wav.pcm"
+    path = data.shards / "take3.wav.pcm"
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(UserError, match=rf"^{path}: was changed while it was in use[^\n]*$"):
         list(data.train_dataloader())

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -5,6 +8,7 @@ import torch
 
 from datamodules import AudioFolder, YouTubeMix
 from harmonicrnn.audio import Quantiser, extremes, read_mono, scale
+from harmonicrnn.audio.folders import find_recordings
 from harmonicrnn.errors import UserError
 from tests.audio_files import make_folder, tone
 from tests.datamodules.test_audio_datamodule import ready
@@ -35,8 +39,38 @@ def test_any_rate_format_and_channel_count(tmp_path):
 
 @pytest.mark.parametrize("files", [0, 1, 8])
 def test_too_few_files(tmp_path, files):
-    with pytest.raises(UserError, match=r"files in it or below it" if not files else f"{files} recordings are too few"):
+    with pytest.raises(UserError, match=r"and others\) in it or below it" if not files else f"{files} recordings of .* are too little"):
         AudioFolder(make_folder(tmp_path / "x", files)).setup("fit")
+
+
+@pytest.mark.parametrize("seconds", [[6.0], [100.0], [2, 3, 4, 0.5], [30, 0.01, 1, 0.9, 10, 2, 2.2, 7]])
+def test_few_recordings_are_cut_by_their_time(tmp_path, seconds):
+    """Each sample is in one split."""
+    rng = np.random.default_rng(0)
+    wholes = [rng.integers(-9000, 9000, round(length * 8000)).astype(np.int16) for length in seconds]
+    for i, whole in enumerate(wholes):
+        soundfile.write(tmp_path / f"take{i}.wav", whole, 8000)
+    data = AudioFolder(tmp_path, sample_rate=8000, clip_samples=1000, batch_size=1, num_workers=0, scaling="file")
+    ready(data)
+    told = np.concatenate([np.concatenate(recordings_of(data, split)) for split in ("train", "validation", "test")])
+    assert np.array_equal(told, np.concatenate(wholes))
+    lengths = [sum(data.datasets[split].source.lengths) / 8000 for split in ("train", "validation", "test")]
+    assert lengths[1:] == pytest.approx([max(2, 0.06 * sum(seconds))] * 2, abs=1e-3)
+    assert data.checksum("train") != data.checksum("test")
+    source = data.datasets["test"].source
+    part = recordings_of(data, "test")[0]
+    for start, stop in ((0, len(part)), (5, len(part) - 3), (7, 8)):
+        assert source.extremes(0, start, stop) == (part[start:stop].min() / 32768, part[start:stop].max() / 32768)
+
+
+def recordings_of(data, split):
+    source = data.datasets[split].source
+    return [source.read(i, 0, length) for i, length in enumerate(source.lengths)]
+
+
+def test_held_out_splits_of_less_than_two_seconds_are_told_of(tmp_path):
+    with pytest.warns(UserWarning, match=r"the test split is 0\.12 s, too little"):
+        ready(AudioFolder(make_folder(tmp_path, 20), batch_size=2), "fit")
 
 
 def test_hidden_files_are_left_out(tmp_path):
@@ -49,10 +83,111 @@ def test_hidden_files_are_left_out(tmp_path):
     assert not YouTubeMix.holds_data(tmp_path / "__MACOSX")
 
 
-def test_an_empty_split_folder(tmp_path):
-    make_folder(tmp_path / "train", 2)
-    with pytest.raises(UserError, match=r"validation: no \.wav"):
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("Train", "Validation", "Test"), ("train", "val", "test"), ("TRAIN", "Val", "TEST"), ("training", "valid", "testing")),
+        *(("train", "dev", "test"), ("train", "eval", "test"), ("Train", "dev", "Eval"), ("train", "validation", "evaluation")),
+    ],
+    ids="_".join,
+)
+def test_split_folders_in_other_spellings(tmp_path, names):
+    for i, name in enumerate(names):
+        make_folder(tmp_path / name, i + 2)
+    make_folder(tmp_path / "more", 1)
+    data = AudioFolder(tmp_path)
+    with pytest.warns(UserWarning, match=r"1 recordings lie outside the folders of the splits and are left out, .*more/take0\.wav"):
+        found = data.files()
+    assert [{path.parent.name for path in found[split]} for split in ("train", "validation", "test")] == [{name} for name in names]
+    assert [len(paths) for paths in found.values()] == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train",), r"none for the validation split: train/"),
+        (("Dev", "train"), r"none for the test split: train/, Dev/"),
+        (("train", "val", "dev", "test"), r"more than one folder for the validation split: dev/, val/"),
+        (("train", "Train", "val", "test"), r"more than one folder for the train split: Train/, train/"),
+    ],
+)
+def test_split_folders_that_are_not_clear(tmp_path, names, message):
+    for name in names:
+        make_folder(tmp_path / name, 2)
+    with pytest.raises(UserError, match=message):
         AudioFolder(tmp_path).setup("fit")
+
+
+def test_an_empty_split_folder(tmp_path):
+    for name in ("train", "val", "test"):
+        make_folder(tmp_path / name, 0 if name == "val" else 2)
+    with pytest.raises(UserError, match=r"/val: no audio files"):
+        AudioFolder(tmp_path).setup("fit")
+
+
+def test_links_to_folders_are_followed_and_each_is_used_once(tmp_path):
+    root, more = make_folder(tmp_path / "data", 10), make_folder(tmp_path / "more", 5)
+    (more / "deeper").mkdir()
+    for i, (link, target) in enumerate([("linked", more), ("linked_again", more), ("0_loop", root), ("sub/up", root), ("sub/deep", more)]):
+        (root / link).parent.mkdir(exist_ok=True)
+        (root / link).symlink_to(target, target_is_directory=True)
+        (more / "deeper" / f"back{i}").symlink_to(root)
+    names = [path.relative_to(root).as_posix() for path in find_recordings(root)]
+    assert names == [f"linked/take{i}.wav" for i in range(5)] + [f"take{i}.wav" for i in range(10)]
+    (tmp_path / "all").symlink_to(root)
+    assert len(find_recordings(tmp_path / "all")) == 15
+    assert len(AudioFolder(root).prepare()) == 15
+
+
+def test_links_that_lead_nowhere_are_missing_recordings(tmp_path):
+    make_folder(tmp_path, 20)
+    for name in ("take5b.wav", "folder", "notes.txt"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    (tmp_path / "take6b.wav").symlink_to("take6b.wav")
+    with pytest.raises(UserError, match=r"(take\db\.wav|folder): cannot be opened: "):
+        AudioFolder(tmp_path).prepare()
+    with pytest.warns(UserWarning, match=r"skipped: .*folder: cannot be opened: No such file"):
+        entries = AudioFolder(tmp_path, on_bad_file="skip").prepare()
+    assert sorted(entry.source for entry in entries.values() if entry.error) == ["folder", "take5b.wav", "take6b.wav"]
+
+
+def test_the_same_recording_in_two_splits_is_told_of(tmp_path):
+    make_folder(tmp_path, 19)
+    for i in (3, 4):  # silence, which is no repetition
+        soundfile.write(tmp_path / f"take{i}.wav", np.zeros(1000), 16_000)
+    soundfile.write(tmp_path / "z_silent.wav", np.zeros(1000), 16_000)
+    AudioFolder(tmp_path).prepare()
+    shutil.copy(tmp_path / "take0.wav", tmp_path / "z_copy.wav")
+    with pytest.warns(UserWarning, match=r"1 recordings are in several splits.*take0\.wav \(train\), z_copy\.wav \(test\); keep"):
+        AudioFolder(tmp_path).prepare()
+
+
+def test_what_of_a_recording_may_be_missing_is_told_each_time(tmp_path):
+    make_folder(tmp_path, 20)
+    with (tmp_path / "take3.wav").open("ab") as file:
+        file.write(b"\xff\xfe" * 600)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"take3\.wav: 1200 bytes follow the samples"):
+            AudioFolder(tmp_path).prepare()
+
+
+def test_recordings_that_cannot_be_read_are_not_left_out_without_a_word(tmp_path):
+    make_folder(tmp_path, 20)
+    (tmp_path / "song.M4A").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    with pytest.raises(UserError, match=r"song\.M4A: cannot be read as audio.*ffmpeg -i"):
+        AudioFolder(tmp_path).prepare()
+
+
+def test_shards_lie_in_the_cache_or_where_they_are_already(tmp_path):
+    root = make_folder(tmp_path / "[v 2] ü", 20)
+    data = AudioFolder(root)
+    data.prepare()
+    assert data.shards.is_relative_to(os.environ["XDG_CACHE_HOME"])
+    assert data.shards.parent != AudioFolder(make_folder(tmp_path / "other/[v 2] ü", 1)).shards.parent
+    assert {path.suffix for path in root.iterdir()} == {".wav"}
+    AudioFolder(root, shards=root).prepare()
+    assert AudioFolder(root).shards == root / "shards_16000"
+    assert AudioFolder(root, sample_rate=8000).shards.parent == data.shards.parent
 
 
 def test_a_bad_file_is_named(tmp_path):
@@ -66,7 +201,7 @@ def test_constant_files_are_legal_and_counted(tmp_path):
     make_folder(tmp_path, 20)
     for i, value in ((2, 0.0), (5, 0.25)):
         soundfile.write(tmp_path / f"take{i}.wav", np.full(1000, value), 16_000)
-    data = AudioFolder(tmp_path, clip_samples=1000, batch_size=2, num_workers=0)
+    data = AudioFolder(tmp_path, clip_samples=1000, batch_size=2, num_workers=0, scaling="clip")
     with pytest.warns(UserWarning, match="2 of 17 clips of the train split are constant"):
         data.setup("fit")
     assert (data.clip("train", 2).classes == 0).all()
@@ -79,11 +214,11 @@ def test_overshoots_are_clipped_and_counted(tmp_path):
         AudioFolder(tmp_path, batch_size=2).setup("fit")
 
 
-@pytest.mark.parametrize("scaling", ["clip", "file", "none"])
+@pytest.mark.parametrize("scaling", ["clip", "file", "peak", "none"])
 def test_scaling(tmp_path, scaling):
     make_folder(tmp_path, 20)
     data = ready(AudioFolder(tmp_path, clip_samples=400, scaling=scaling, num_workers=0), "fit")
     whole = torch.from_numpy(read_mono(tmp_path / "take0.wav", 16_000))
-    span = {"clip": extremes(whole[400:800]), "file": extremes(whole), "none": None}[scaling]
+    span = {"clip": extremes(whole[400:800]), "file": extremes(whole), "peak": whole.abs().max().item(), "none": None}[scaling]
     assert torch.equal(data.clip("train", 1).classes, Quantiser().encode(scale(whole[400:800], span)))
     assert f"scaling {scaling}" in data.protocol

@@ -151,6 +151,16 @@ def test_names_of_other_encodings_and_with_line_breaks(root):
     assert prepare(root) == prepare(root, verify=True)
 
 
+def test_names_as_long_as_the_file_system_takes(root):
+    for i, name in enumerate(["z" * 251 + ".wav", "ü" * 125 + "1.wav"]):
+        (root / f"take{i}.wav").rename(root / name)
+    entries = prepare(root)
+    assert prepare(root, verify=True) == entries
+    paths = [shard_path(root / "shards", source) for source in entries]
+    assert len({path.name for path in paths if path.is_file()}) == 5
+    assert all(path.stat().st_size == 2 * entry.length for path, entry in zip(paths, entries.values(), strict=True))
+
+
 def test_recordings_can_be_moved_with_the_shards_among_them(root, counted):
     entries = prepare(root)
     counted.clear()
@@ -242,8 +252,8 @@ def slowly(monkeypatch):
     """Each piece of a recording takes 20 ms; gives the way back."""
     original = preparation.stream_mono
 
-    def slow(path, rate):
-        for piece in original(path, rate):
+    def slow(*given):
+        for piece in original(*given):
             time.sleep(0.02)
             yield piece
 
@@ -312,10 +322,10 @@ def test_a_killed_process_is_told_and_the_others_end_with_it(root, monkeypatch):
     back = slowly(monkeypatch)
     original = preparation.stream_mono
 
-    def killed(path, rate):
+    def killed(path, *rest):
         if path.name == "take1.wav":
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(path, rate)
+        return original(path, *rest)
 
     monkeypatch.setattr(preparation, "stream_mono", killed)
     with pytest.raises(UserError, match=r"was killed.*what was prepared is kept.*--processes 1"):

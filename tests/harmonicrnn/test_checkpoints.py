@@ -80,7 +80,7 @@ def test_nothing_is_imported_because_a_checkpoint_says_so(place, tmp_path, monke
 
 def test_hyperparameters_that_describe_no_model(tmp_path):
     content = torch.load(RUN / "checkpoints/best.ckpt", weights_only=True)
-    for levels in ([{"width": 16, "depths": 1}], 3, []):
+    for levels in ([{"width": 16, "depths": 1}], 3, [], [{"width": 100_000, "depth": 1}], [{"width": 16, "depth": 10**9}]):
         content["hyper_parameters"]["levels"] = levels
         torch.save(content, tmp_path / "a.ckpt")
         with pytest.raises(UserError, match=r"a\.ckpt: its hyperparameters describe no HarmonicRNN: "):
@@ -89,6 +89,22 @@ def test_hyperparameters_that_describe_no_model(tmp_path):
     torch.save(content, tmp_path / "a.ckpt")
     with pytest.raises(UserError, match=r"a\.ckpt: is of lightning_modules\.HarmonicModule, which is no autoregressive model"):
         load(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, value) for key in ("hyper_parameters", "state_dict", KEY, UNSEEN) for value in (3, [], "x", {1: 2})),
+        *(("state_dict", {"net.w": value}) for value in (1, {})),
+        *((KEY, {"format": value}) for value in (None, "1", torch.zeros(0))),
+        *(("hyper_parameters", {"law": torch.zeros(2)}), (UNSEEN, {"law": torch.zeros(2)}), ("current_model_state", [1])),
+    ],
+)
+def test_what_is_not_of_its_kind(tmp_path, key, value):
+    content = torch.load(RUN / "checkpoints/best.ckpt", weights_only=True)
+    torch.save(content | {key: value}, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match=r"a\.ckpt: is damaged: not all of it is of its kind"):
+        read_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_weights_of_the_model_alone():

@@ -3,7 +3,7 @@ import pytest
 import soundfile
 import torch
 
-from harmonicrnn.audio import Quantiser, extremes, scale, write_wav
+from harmonicrnn.audio import Quantiser, extremes, scale, span_of, write_wav
 
 ALL_BITS = (4, 5, 8, 10, 12)
 
@@ -40,6 +40,19 @@ def test_equals_the_formulas(law, bits, span):
     assert (ours != theirs).mean() <= 1e-3
     assert ours.min() >= 0
     assert ours.max() <= 2**bits - 1
+
+
+@pytest.mark.parametrize("law", ["mu-law", "linear"])
+@pytest.mark.parametrize("bits", ALL_BITS)
+@pytest.mark.parametrize("peak", [1e-4, 0.3, 1.0])
+def test_the_peak_is_the_end_of_the_range_and_silence_its_middle(law, bits, peak):
+    quantiser = Quantiser(bits, law)
+    for low, high in ((-peak, peak / 3), (-peak / 7, peak)):
+        span = span_of("peak", low, high)
+        ends = quantiser.encode(scale(torch.tensor([low, 0.0, high]), span)).tolist()
+        assert ends[1] == quantiser.zero_level
+        assert ends[0] == 0 or ends[2] == quantiser.classes - 1
+    assert quantiser.encode(scale(torch.zeros(3), span_of("peak", 0.0, 0.0))).tolist() == [quantiser.zero_level] * 3
 
 
 @pytest.mark.parametrize("law", ["mu-law", "linear"])

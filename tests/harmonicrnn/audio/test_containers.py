@@ -1,0 +1,198 @@
+"""Headers that do not say where the samples end; what libsndfile makes of them alone is another length, or never comes."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from harmonicrnn.audio import read_mono, stream_mono
+from harmonicrnn.audio.containers import Window, content_of
+from harmonicrnn.audio.reading import SUFFIXES, probe
+from harmonicrnn.errors import UserError
+
+RATE, LENGTH = 8000, 20_000
+
+
+def noise(samples=LENGTH, seed=0):
+    return np.random.default_rng(seed).integers(-8000, 8000, samples).astype("<i2")
+
+
+def wav(data, size=None, riff=None, order="<", after=b""):
+    size = len(data) if size is None else size
+    form = struct.pack(f"{order}4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    head = struct.pack(f"{order}4sI4s", b"RIFX" if order == ">" else b"RIFF", 36 + size if riff is None else riff, b"WAVE")
+    return head + form + struct.pack(f"{order}4sI", b"data", size) + data + after
+
+
+def read(path, content=None):
+    """The samples, and what was told of them."""
+    if content is not None:
+        path.write_bytes(content)
+    told = []
+    return np.concatenate(list(stream_mono(path, RATE, told.append))), told
+
+
+@pytest.mark.parametrize(
+    ("size", "riff"),
+    [
+        *((size, size) for size in (0, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF)),
+        *((0, 8), (0, 36), (0x80000000, 0x80000024), (0x7FFFFFDB, 0x7FFFFFFF), (0xFFFFFFDB, 0xFFFFFFFF), (0x7FFFF000, 0x7FFFF024)),
+    ],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_streamed_wav_is_read_to_its_end(tmp_path, size, riff, order):
+    data = noise()
+    samples, told = read(tmp_path / "a.wav", wav(data.astype(f"{order}i2").tobytes(), size, riff, order))
+    assert np.array_equal(samples * 32768, data)
+    assert not told
+
+
+@pytest.mark.parametrize("after", [b"LIST\4\0\0\0INFO", b"LIST\3\0\0\0INF\0cue \0\0\0\0", bytes(600), b"\0" * 5, b"abc"])
+@pytest.mark.parametrize("samples", [0, 1, 777])
+def test_chunks_and_padding_after_the_samples_are_none(tmp_path, after, samples):
+    content = wav(noise(samples).tobytes(), riff=36 + 2 * samples + len(after), after=after)
+    if not samples:
+        with pytest.raises(UserError, match="holds no samples"):
+            read(tmp_path / "a.wav", content)
+    else:
+        assert [len(part) for part in read(tmp_path / "a.wav", content)] == [samples, 0]
+
+
+def test_what_follows_the_samples_and_is_no_chunk_is_told_of(tmp_path):
+    samples, told = read(tmp_path / "a.wav", wav(noise().tobytes(), size=2000))
+    assert len(samples) == 1000
+    assert len(told) == 1
+    assert told[0].startswith(f"{tmp_path / 'a.wav'}: {2 * LENGTH - 2000} bytes follow the samples")
+
+
+def test_a_size_that_wrapped_at_4_gib(tmp_path):
+    """A sparse file: what it holds is found, not read."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(b"", size=3000))
+    size = (1 << 32) + 3000
+    with path.open("r+b") as file:
+        file.truncate(44 + size)
+        content = content_of(file, 44 + size)
+        (window,) = content.windows
+        head = window.read(80)
+    assert head[:4] == b"RF64"
+    assert struct.unpack("<Q", head[28:36]) == (size,)
+    assert window.length == 80 + size
+    assert not content.fault
+    with path.open("rb") as file, soundfile.SoundFile(Window(file, 44, 44 + size, head)) as sound:
+        assert sound.frames == size // 2
+    assert probe(path).rate == RATE
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "IMA_ADPCM", "MS_ADPCM", "NMS_ADPCM_32", "ULAW", "PCM_24", "DOUBLE"])
+def test_every_codec_of_a_wav_is_read_whole_or_told_to_be_cut(tmp_path, subtype):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise() / 32768, RATE, subtype=subtype)
+    assert LENGTH <= len(read_mono(path, RATE)) < LENGTH + 1100  # padded to a block
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(UserError, match=r"a\.wav: is cut short"):
+        read_mono(path, RATE)
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "opus", "aiff", "au", "caf", "w64", "flac", "ogg"])
+def test_every_format_is_read_whole_or_told_to_be_cut(tmp_path, suffix):
+    assert f".{suffix}" in SUFFIXES
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise() / 32768, RATE, **({"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}))
+    assert len(read_mono(path, RATE)) == LENGTH
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=rf"a\.{suffix}: (is cut short|cannot be read as audio)"):
+        read_mono(path, RATE)
+
+
+def unknown_length(path):
+    """A FLAC as `GrowingFlac` leaves it where it is killed."""
+    soundfile.write(path, noise(), RATE)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:42] = bytes(20)
+    return bytes(content)
+
+
+def test_a_flac_of_unknown_length(tmp_path):
+    content = unknown_length(tmp_path / "a.flac")
+    samples, told = read(tmp_path / "a.flac", content)
+    assert np.array_equal(samples * 32768, noise())
+    assert not told
+    samples, told = read(tmp_path / "a.flac", content[: len(content) // 2])
+    assert np.array_equal(samples * 32768, noise()[: len(samples)])
+    assert LENGTH // 2 - 2 * 4096 < len(samples) <= LENGTH // 2
+    assert len(told) == 1
+    assert f"a.flac: is cut short or damaged after {len(samples)} frames" in told[0]
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_ogg_files_in_a_row(tmp_path, subtype):
+    """The second at another rate: each is resampled by itself."""
+    links = []
+    for rate, seed in ((RATE, 0), (2 * RATE, 1), (2 * RATE, 2)):
+        soundfile.write(tmp_path / "link.ogg", noise(2 * rate, seed) / 32768, rate, format="OGG", subtype=subtype)
+        links.append((tmp_path / "link.ogg").read_bytes())
+    (tmp_path / "a.ogg").write_bytes(b"".join(links))
+    assert len(read_mono(tmp_path / "a.ogg", RATE)) == 3 * 2 * RATE
+    (tmp_path / "a.ogg").write_bytes(b"".join(links) + b"TAG" + bytes(125))
+    assert len(read_mono(tmp_path / "a.ogg", RATE)) == 3 * 2 * RATE
+    (tmp_path / "a.ogg").write_bytes(b"".join(links)[:-100])
+    with pytest.raises(UserError, match="cut short"):
+        read_mono(tmp_path / "a.ogg", RATE)
+    (tmp_path / "a.ogg").write_bytes(links[0][:-100] + links[1])
+    with pytest.raises(UserError, match="cut short or damaged"):
+        read_mono(tmp_path / "a.ogg", RATE)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_mp3_without_a_count_of_frames(tmp_path, rate, channels):
+    """Of variable bit rate; as cut out of a stream, and two in a row."""
+    parts = np.stack([noise(3 * rate) / 32768] * channels, axis=1)
+    parts[rate : 2 * rate] = 0
+    with soundfile.SoundFile(tmp_path / "a.mp3", "w", rate, channels, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5) as file:
+        file.write(parts)
+    whole = (tmp_path / "a.mp3").read_bytes()
+    assert len(read_mono(tmp_path / "a.mp3", rate)) == 3 * rate
+    (tmp_path / "a.mp3").write_bytes(whole[whole.index(whole[:2], 4) :])
+    assert 3 * rate <= len(read_mono(tmp_path / "a.mp3", rate)) < 3 * rate + 4000
+    (tmp_path / "a.mp3").write_bytes(b"ID3\4\0\0\0\0\1\2" + bytes(130) + whole + whole * 2)
+    assert 9 * rate <= len(read_mono(tmp_path / "a.mp3", rate)) < 9 * rate + 12_000
+
+
+@pytest.mark.parametrize("scale", [128, 32768, 1 << 31])
+def test_floats_of_another_scale_are_refused(tmp_path, scale):
+    soundfile.write(tmp_path / "a.wav", noise() / 8000 * scale, RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match=r"a\.wav: holds a sample of .* near sample 0, where full scale is 1"):
+        read_mono(tmp_path / "a.wav", RATE)
+
+
+@pytest.mark.parametrize("rate", [1, 31, 3_000_000])
+def test_rates_that_cannot_be_right_are_refused(tmp_path, rate):
+    content = bytearray(wav(noise().tobytes()))
+    content[24:28] = struct.pack("<I", rate)
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.wav: claims a rate of {rate} Hz"):
+        read_mono(tmp_path / "a.wav", RATE)
+
+
+def test_what_is_no_audio_file(tmp_path):
+    for name, content in (("a.m4a", b"\0\0\0\x20ftypM4A " + bytes(100)), ("a.raw", bytes(100)), ("a b.wma", bytes(100))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=r"cannot be read as audio.*ffmpeg -i \S*a") as caught:
+            read_mono(tmp_path / name, RATE)
+        assert str(tmp_path / name) in str(caught.value)
+    with pytest.raises(UserError, match="is no file"):
+        read_mono(tmp_path, RATE)
+
+
+def test_a_window_is_a_file():
+    with io.BytesIO(bytes(range(100))) as file:
+        window = Window(file, 10, 20, b"head")
+        assert window.read() == b"head" + bytes(range(10, 20))
+        assert window.seek(-3, io.SEEK_END) == 11
+        assert window.read(10) == bytes(range(17, 20))
+        assert window.read(1) == b""
