@@ -1,7 +1,7 @@
 """Drawing samples one after the other: what every engine does, and the plain one over the model's own forward pass."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -58,24 +58,28 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
     return drawn.clamp(max=logits.shape[-1] - 1)
 
 
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""Of a step's logits (B, q) and classes (B,), what is told of it, (B, ...)."""
+
+
+def nats(logits: Tensor, classes: Tensor) -> Tensor:
+    """-ln p(class), (B,) float64."""
+    return -torch.log_softmax(logits.double(), dim=-1).gather(1, classes[:, None])[:, 0]
+
+
 def steps(
-    net: AutoregressiveNet, state: ModelState, uniforms: Tensor, temperature: float, top_p: float
+    net: AutoregressiveNet, state: ModelState, uniforms: Tensor, temperature: float, top_p: float, measure: Measure = nats
 ) -> tuple[ModelState, Tensor, Tensor]:
-    """As many samples as there are columns of uniforms (B, n), by the forward pass, one a call: the state after them, their classes (B, n)
-    and logits (B, n, q)."""
-    classes, all_logits, any_class = [], [], torch.zeros(len(uniforms), 1, dtype=torch.long, device=uniforms.device)
+    """As many samples as there are columns of uniforms (B, n), one at least, by the forward pass, one a call: the state after them, their
+    classes (B, n), and what is measured of them (B, n, ...)."""
+    classes, measured, any_class = [], [], torch.zeros(len(uniforms), 1, dtype=torch.long, device=uniforms.device)
     for uniform in uniforms.unbind(1):
         # The logits do not depend on the sample they are of, only the state after it does: any class serves, and is then put right.
         logits, after = net(any_class, state)
         classes.append(choose(logits[:, 0], uniform, temperature, top_p))
-        all_logits.append(logits[:, 0])
+        measured.append(measure(logits[:, 0], classes[-1]))
         state = replace(after, last=classes[-1])
-    return state, torch.stack(classes, dim=1), torch.stack(all_logits, dim=1)
-
-
-def nats(logits: Tensor, classes: Tensor) -> Tensor:
-    """-ln p(class) of classes (B, n) and logits (B, n, q), in float64."""
-    return -torch.log_softmax(logits.double(), dim=-1).gather(2, classes[..., None])[..., 0]
+    return state, torch.stack(classes, dim=1), torch.stack(measured, dim=1)
 
 
 class PlainEngine:
@@ -98,8 +102,8 @@ class PlainEngine:
             return torch.empty(uniforms.shape, dtype=torch.long), torch.empty(uniforms.shape, dtype=torch.float64)
         with undivided(self.net), _one_thread():
             uniforms = uniforms.to(self._state.last.device)
-            self._state, classes, logits = steps(self.net, self._state, uniforms, temperature, top_p)
-            return classes.cpu(), nats(logits, classes).cpu()
+            self._state, classes, found = steps(self.net, self._state, uniforms, temperature, top_p)
+            return classes.cpu(), found.cpu()
 
 
 def make_engine(net: AutoregressiveNet) -> Engine:

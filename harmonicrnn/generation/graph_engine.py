@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from harmonicrnn.generation.engine import NOT_STARTED, nats, steps
+from harmonicrnn.generation.engine import NOT_STARTED, Measure, nats, steps
 from harmonicrnn.generation.self_check import check, weights_of
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 from harmonicrnn.models.skip_block import SkipState
@@ -28,43 +28,50 @@ class GraphEngine:
     def start(self, state: ModelState) -> None:
         self._state = state
 
+    @torch.inference_mode()
     def draw(self, uniforms: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-        classes, logits = self._draw(uniforms, temperature, top_p)
-        return classes.cpu(), nats(logits, classes).cpu()
+        if not uniforms.shape[1]:
+            return torch.empty(uniforms.shape, dtype=torch.long), torch.empty(uniforms.shape, dtype=torch.float64)
+        classes, found = self._draw(uniforms, temperature, top_p, nats)
+        return classes.cpu(), found.cpu()
 
     def _draw_from(self, state: ModelState, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         self.start(state)
-        return self._draw(uniforms, temperature, 1.0)
+        return self._draw(uniforms, temperature, 1.0, _logits)
 
-    @torch.inference_mode()
-    def _draw(self, uniforms: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-        """Classes (B, n) and logits (B, n, q)."""
+    def _draw(self, uniforms: Tensor, temperature: float, top_p: float, measure: Measure) -> tuple[Tensor, Tensor]:
+        """Classes (B, n), and what is measured of them (B, n, ...)."""
         state = self._state
         if state is None:
             raise RuntimeError(NOT_STARTED)
+        how = temperature, top_p, measure
         uniforms = uniforms.to(state.last.device, torch.float64)
         whole = uniforms.shape[1] // self.period * self.period
-        drawn = [(uniforms.new_empty(len(uniforms), 0).long(), uniforms.new_empty(len(uniforms), 0, self.net.classes))]
+        drawn = []
         with undivided(self.net):
             if whole:
-                if self._graph is None or not self._graph.fits(state, temperature, top_p):
-                    self._graph = _Period(self.net, state, temperature, top_p)
+                if self._graph is None or not self._graph.fits(state, how):
+                    self._graph = _Period(self.net, state, how)
                 self._graph.load(state)
-                drawn += [self._graph.run(piece) for piece in uniforms[:, :whole].split(self.period, dim=1)]
+                drawn = [self._graph.run(piece) for piece in uniforms[:, :whole].split(self.period, dim=1)]
                 state = self._graph.state()
             if whole < uniforms.shape[1]:
-                state, *rest = steps(self.net, state, uniforms[:, whole:], temperature, top_p)
+                state, *rest = steps(self.net, state, uniforms[:, whole:], *how)
                 drawn.append((rest[0], rest[1]))
         self._state = state
-        classes, logits = (torch.cat(pieces, dim=1) for pieces in zip(*drawn, strict=True))
-        return classes, logits
+        classes, measured = (torch.cat(pieces, dim=1) for pieces in zip(*drawn, strict=True))
+        return classes, measured
+
+
+def _logits(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits
 
 
 class _Period:
     """A period of steps from and to a state in buffers of its own, at whatever phase of the pooling windows it begins."""
 
-    def __init__(self, net: AutoregressiveNet, state: ModelState, temperature: float, top_p: float) -> None:
-        self._state, self._how = state.map(torch.clone), (temperature, top_p)
+    def __init__(self, net: AutoregressiveNet, state: ModelState, how: tuple[float, float, Measure]) -> None:
+        self._state, self._how = state.map(torch.clone), how
         self._net = net
         self._uniforms = torch.zeros(len(state.last), net.pooling_product, dtype=torch.float64, device=state.last.device)
         self._drawn = self._uniforms.new_empty(0), self._uniforms.new_empty(0)
@@ -72,10 +79,10 @@ class _Period:
         if state.last.device.type == "cuda":
             self._capture()
 
-    def fits(self, state: ModelState, temperature: float, top_p: float) -> bool:
+    def fits(self, state: ModelState, how: tuple[float, float, Measure]) -> bool:
         """Whether it can go on from such a state, drawing so."""
         same = len(state.last) == len(self._state.last) and phases(state) == phases(self._state)
-        return same and (temperature, top_p) == self._how
+        return same and how == self._how
 
     def load(self, state: ModelState) -> None:
         _copy(state, self._state)
@@ -85,14 +92,14 @@ class _Period:
         return self._state.map(torch.clone)
 
     def run(self, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """The classes (B, period) and logits (B, period, q) of a period."""
+        """The classes of a period (B, period), and what is measured of them (B, period, ...)."""
         self._uniforms.copy_(uniforms)
         if self._graph is None:
             self._advance()
         else:
             self._graph.replay()
-        classes, logits = self._drawn
-        return classes.clone(), logits.clone()
+        classes, measured = self._drawn
+        return classes.clone(), measured.clone()
 
     def _advance(self) -> None:
         state, *drawn = steps(self._net, self._state, self._uniforms, *self._how)
