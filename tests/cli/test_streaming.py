@@ -185,7 +185,7 @@ def test_a_run_goes_on_from_a_checkpoint_that_does_not_know_its_samples(recordin
     ("extra", "parts"),
     [
         ("--data.clip_samples 161", ["161", "2", "multiple"]),
-        ("--data.scaling clip", ["scaling: clip", "file or none"]),
+        ("--data.scaling clip", ["scaling: clip", "file, peak or none"]),
     ],
 )
 def test_what_cannot_carry_state(recordings, capsys, extra, parts):

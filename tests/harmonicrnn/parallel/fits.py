@@ -105,7 +105,7 @@ def make_trainer(folder: Path, context_size: int | None, **options: Any) -> L.Tr
 
 
 def make_data(folder: Path, **options: Any) -> AudioFolder:
-    defaults = {"clip_samples": 40, "batch_size": 6, "num_workers": 0, "bits": 4}
+    defaults = {"clip_samples": 40, "batch_size": 6, "num_workers": 0, "bits": 4, "scaling": "clip"}
     return AudioFolder(folder / "music", shards=folder / "shards", **defaults | options)
 
 
