@@ -238,6 +238,7 @@ def kill_again_and_again(work: Work, wanted: int, rng: random.Random) -> Count:
             count.differ += work.result() != result
             remove(work)
             begun = False
+        print(f"so far {count}", file=sys.stderr, flush=True)
     return count
 
 
