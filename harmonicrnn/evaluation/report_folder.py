@@ -9,7 +9,7 @@ from typing import Any
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.subjects import Subject
-from harmonicrnn.files import check_writable, write_json
+from harmonicrnn.files import PART, check_writable, write_json
 
 SETTINGS, CLIPS, SHARDS = "settings.json", "clips", "shards"
 REPORT, PAGE = "report.json", "report.html"
@@ -39,7 +39,7 @@ def choose_folder(out: Path | None, run: Path | None, settings: dict[str, Any], 
         out = last if goes_on else run / f"evaluation_{number}"
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(path.suffix != PART for path in out.iterdir()):  # which a kill may leave before anything else
         if (before := _settings_in(out)) is None:
             raise UserError(f"--out {out}: holds files but no {SETTINGS} of an evaluation; nothing in it is overwritten")
         if before != settings and not overwrite:

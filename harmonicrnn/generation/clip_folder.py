@@ -13,11 +13,11 @@ from torch import Tensor
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.errors import UserError
-from harmonicrnn.files import write_json
+from harmonicrnn.files import PART, write_json
 from harmonicrnn.generation.clip_writer import Clip, ClipFiles, Settings, bytes_needed
 from harmonicrnn.provenance import provenance
 
-OURS = ("clip_*.wav", "clip_*.flac", "clip_*.npy", "prompt*.wav", "prompt*.flac", "prompt*.npy", "manifest.json")
+OURS = ("clip_*.wav", "clip_*.flac", "clip_*.npy", "prompt*.wav", "prompt*.flac", "prompt*.npy", "manifest.json", f".*{PART}")
 PIECE = 1 << 16
 
 
@@ -133,7 +133,7 @@ def free_folder(out: Path | None, run: Path, overwrite: bool) -> Path:
         return run / f"generated_{number}"
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(path.suffix != PART for path in out.iterdir()):  # which a kill may leave before anything else
         if not overwrite:
             raise UserError(f"--out {out}: is there and not empty; name another folder, or replace its clips with --overwrite")
         if not (out / "manifest.json").is_file():

@@ -1,6 +1,7 @@
 """Statistics of reference sets, computed once and kept with what they depend on and a checksum."""
 
 import hashlib
+import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -36,9 +37,11 @@ def statistics_path(cache: Path, key: dict[str, Any]) -> Path:
 
 def keep_statistics(path: Path, key: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Writes tensors with what they depend on and their checksum; a folder that cannot be written is only warned of."""
+    content = io.BytesIO()  # torch has errors of its own for a file that cannot be written
+    torch.save({"key": key, "checksum": _checksum(tensors), **tensors}, content)
     try:
         with replacing(path) as file:
-            torch.save({"key": key, "checksum": _checksum(tensors), **tensors}, file)
+            file.write(content.getbuffer())
     except OSError as error:
         warnings.warn(f"{path}: reference statistics cannot be kept there ({error.strerror}); they will be computed again", stacklevel=2)
 

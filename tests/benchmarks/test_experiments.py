@@ -1,6 +1,8 @@
 """Experiments on tiny models, each run a fork of this process."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -201,6 +203,15 @@ def test_a_run_that_fails_says_why(run, tmp_path, capsys):
     assert run(make_run(**{"data.distance": 33})) == 2
     assert "data.distance (33) must be a multiple of data.grid (16)" in capsys.readouterr().err
     assert not results(tmp_path)
+
+
+def test_a_reader_of_the_list_that_has_enough_ends_it():
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.experiments", "--list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    listing.stdout.close()
+    assert listing.communicate()[1] == b""
+    assert listing.returncode == 0
 
 
 def test_list_names_the_runs(capsys):

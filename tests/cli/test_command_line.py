@@ -1,5 +1,6 @@
 """What the command line as a whole promises: its help, its cost, that nothing is abbreviated, and one place that reads it."""
 
+import os
 import re
 import resource
 import subprocess
@@ -118,3 +119,23 @@ def test_paths_of_classes_as_they_were_before_are_understood(folder, capsys, arg
         main(f"fit {data} {arguments} --print_config".split())
     told = capsys.readouterr().out
     assert re.search(rf"^ *{key}:\n +class_path: {re.escape(path)}$", told, re.MULTILINE), told
+
+
+@pytest.mark.parametrize("program", ["runpy.run_path('train.py')", "from harmonicrnn.cli import main; main(['nll', 'nowhere', 'a.wav'])"])
+@pytest.mark.parametrize(("given", "then"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_the_processor_to_others_unless_the_user_says_otherwise(program, given, then):
+    """It counts only when torch is loaded after it is set."""
+    code = f"""if True:
+        import os, runpy, sys
+        class Watch:
+            def find_spec(self, name, *_):
+                if name == "torch":
+                    print("policy", os.environ.get("OMP_WAIT_POLICY"))
+        sys.meta_path.insert(0, Watch())
+        {program}
+        import torch"""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | (
+        {"OMP_WAIT_POLICY": given} if given else {}
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == f"policy {then}"

@@ -110,6 +110,7 @@ def test_distance_is_that_of_the_drawn_clips_from_the_split(folder, report):
     # Too few clips, which is said, and no extrapolation of it, which is said too.
     assert [note.split(" ")[0] for note in fad["notes"]] == ["its", "reference:", "FAD-infinity"]
     mark = report["subjects"][0]["values"]["FAD logmel"]["mark"]
+    assert "65 clips of this length would do" in mark  # one more than dimensions, at an embedding each
     assert "its clips" in mark
     assert "FAD-infinity" not in mark
     assert "tiny/version_0, FAD logmel: its clips: 3 embeddings of 64 dimensions" in " ".join(report["notes"])

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
 from cli import main
 from harmonicrnn.checkpoints import read_checkpoint
@@ -156,6 +157,7 @@ def start(work: Work, output: Path) -> list[int]:
             place = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": work.ranks, "LOCAL_WORLD_SIZE": work.ranks}
             place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "kills"}
             os.environ.update({key: str(value) for key, value in place.items()})
+            rank_zero_only.rank = rank  # which Lightning asks the environment for when it is imported
         return main(work.command.split())
 
     return [in_child(partial(as_rank, rank), output) for rank in range(work.ranks)]
@@ -238,6 +240,7 @@ def kill_again_and_again(work: Work, wanted: int, rng: random.Random) -> Count:
             count.differ += work.result() != result
             remove(work)
             begun = False
+        print(f"so far {count}", file=sys.stderr, flush=True)
     return count
 
 

@@ -1,0 +1,111 @@
+"""Fills the disk while work goes on: files may not grow beyond a size, which is tried from nothing to all that the work writes.
+
+    python -m tests.hardening.full_disk --sizes 12 --work fit prepare test generate evaluate
+
+Each start must end well, perhaps with warnings, or with status 2 and a line that names what could not be written; without a traceback, and
+with nothing half-written under its own name. After it, with room, the same command goes on and comes to what it would have come to.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from cli import main
+from tests.forking import in_child, status_of
+from tests.hardening.kills import RUN, WORKS, Found, Work, prepare_folder, remove
+
+LARGEST = 1 << 22  # bytes, above any file here
+
+
+def reports() -> Found:
+    """That which is measured, without the time and the command of its making."""
+    with suppress(FileNotFoundError):
+        report = json.loads(Path("report/report.json").read_text())
+        return {"values": str([subject["values"] for subject in report["subjects"]])}
+    return {}
+
+
+EVALUATE = f"evaluate {RUN} --clips 4 --examples 1 --out report --cache cache"
+ALL = {name: work for name, work in WORKS.items() if work.ranks == 1} | {"evaluate": Work(EVALUATE, ["report", "cache"], reports, reports)}
+ALL["fit"] = Work(
+    WORKS["fit"].command.replace("sample_seconds 0", "sample_seconds 0.01"), WORKS["fit"].made, WORKS["fit"].result, WORKS["fit"].whole
+)
+
+
+def limited(command: str, size: int) -> int:
+    """The status of a command whose files may have so many bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    return main(command.split())
+
+
+def start(command: str, size: int = LARGEST) -> tuple[int, str]:
+    """The status of a start, and what it told."""
+    told = Path("output.pipe")  # for which the limit does not hold
+    if not told.exists():
+        os.mkfifo(told)
+    child = in_child(partial(limited, command, size), told)
+    output = told.read_text()
+    return status_of(child), output
+
+
+def fill(work: Work, size: int) -> list[str]:
+    """What is wrong with a work whose files may have so many bytes."""
+    remove(work)
+    assert start(work.command)[0] == 0
+    result, whole = work.result(), work.whole()
+    remove(work)
+    status, told = start(work.command, size)
+    wrong = []
+    if status not in (0, 2) or "Traceback" in told:
+        wrong.append(f"status {status}: {told[-1500:]}")
+    if status == 2 and not any(line.startswith("error: ") and "written" in line for line in told.splitlines()):
+        wrong.append(f"no line names what could not be written: {told[-500:]}")
+    try:
+        wrong += [f"{name} is not what it would have been" for name, content in work.whole().items() if whole.get(name) != content]
+    except Exception as error:  # whatever a torn file makes its reader raise
+        wrong.append(f"torn: {error!r}")
+    # A training that ended well has nothing left to do; a likelihood that was told and not written is measured again.
+    if (status != 0 or not work.result()) and (again := start(work.command))[0] != 0:
+        wrong.append(f"with room it ends with {again[0]}: {again[1][-500:]}")
+    if work.result() != result:
+        wrong.append("comes to another result")
+    remove(work)
+    return wrong
+
+
+def fill_all(names: list[str], sizes: int) -> Iterator[tuple[str, int, list[str]]]:
+    """Each work with files of at most no bytes, and on to nearly as many as the largest has."""
+    for name in names:
+        shutil.rmtree("logs", ignore_errors=True)
+        if name not in ("fit", "prepare"):
+            shutil.copytree("a run", "logs")
+        for number in range(sizes):
+            size = round(1024 * (LARGEST / 1024) ** (number / sizes)) if number else 0
+            yield name, size, fill(ALL[name], size)
+
+
+def run() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--sizes", type=int, default=8, help="of the largest file, for each work")
+    parser.add_argument("--work", nargs="+", choices=ALL, default=list(ALL))
+    options = parser.parse_args()
+    faults = 0
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_folder(Path(folder))
+        for name, size, wrong in fill_all(options.work, options.sizes):
+            print(f"{name}, files of at most {size:,} bytes: {'; '.join(wrong) or 'as it must be'}", flush=True)
+            faults += len(wrong)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run())
