@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import cli.parser_settings  # noqa: F401 - holds for all parsers
 from callbacks import (
     EMA,
+    Agreement,
     AudioSamples,
     BestCheckpoint,
     FrechetAudioDistance,
@@ -259,7 +260,9 @@ class HarmonicCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks = [callback for callback in trainer.callbacks if self._applies(callback)]
+        # Before others write the run's files.
+        agreement = Agreement(vars(config.as_flat()), self.run.checkpoint if self.run else None)
+        trainer.callbacks = [agreement, *(callback for callback in trainer.callbacks if self._applies(callback))]
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 

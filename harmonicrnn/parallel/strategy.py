@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import AutoregressiveNet, set_slices
+from harmonicrnn.parallel.agreement import check_agreement
 from harmonicrnn.parallel.exchange import ContextGroup
 from harmonicrnn.parallel.faults import Faults, is_exchange_error
 from harmonicrnn.parallel.process_group import ProcessGroup
@@ -88,6 +89,8 @@ class ContextParallelStrategy(DDPStrategy):
         if size > 1:
             check_knows_slices(self._net)
         super().setup_environment()
+        # Without it the ranks would not even form the same groups.
+        check_agreement({"config": {"trainer.strategy.context_size": str(size), "trainer.strategy.timeout": str(self._timeout)}})
         first = self.global_rank // size * size
         neighbours = range(first, first + size)
         self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks, neighbours)
