@@ -47,6 +47,7 @@ from harmonicrnn.models import AutoregressiveNet, DiagonalRecurrence, GatedRecur
 from harmonicrnn.old_names import current_settings, of_old_block
 from harmonicrnn.ops import choose
 from harmonicrnn.parallel import context_size
+from harmonicrnn.parallel.faults import names_fault
 from harmonicrnn.runs import Run, any_runs, find_run
 from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
 from lightning_modules.optimizer import check_ends
@@ -82,6 +83,10 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
             if rank_zero_only.rank == 0:
                 print(goes_on(stopped, command, args), file=sys.stderr)
             return stopped.status
+        except RuntimeError as error:
+            if not names_fault(error):
+                raise
+            return 1  # which the strategy has told
     return 0
 
 
