@@ -1,5 +1,6 @@
 """What is reported, written and kept while a run goes on: one class per file."""
 
+from callbacks.agreement import Agreement
 from callbacks.audio_samples import AudioSamples
 from callbacks.checkpointing import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
 from callbacks.curves import Curves
@@ -16,6 +17,7 @@ from callbacks.throughput import Throughput
 
 __all__ = [
     "EMA",
+    "Agreement",
     "AudioSamples",
     "BestCheckpoint",
     "Curves",

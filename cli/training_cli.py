@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import cli.parser_settings  # noqa: F401 - holds for all parsers
 from callbacks import (
     EMA,
+    Agreement,
     AudioSamples,
     BestCheckpoint,
     Curves,
@@ -50,6 +51,7 @@ from harmonicrnn.models import AutoregressiveNet, DiagonalRecurrence, GatedRecur
 from harmonicrnn.old_names import current_settings, of_old_block
 from harmonicrnn.ops import choose
 from harmonicrnn.parallel import context_size
+from harmonicrnn.parallel.faults import names_fault
 from harmonicrnn.runs import Run, any_runs, find_run
 from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpoint
 from lightning_modules.optimizer import OptimizerConfig, check_ends
@@ -85,6 +87,10 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
             if rank_zero_only.rank == 0:
                 print(goes_on(stopped, command, args), file=sys.stderr)
             return stopped.status
+        except RuntimeError as error:
+            if not names_fault(error):
+                raise
+            return 1  # which the strategy has told
     return 0
 
 
@@ -271,7 +277,9 @@ class HarmonicCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks = [callback for callback in trainer.callbacks if self._applies(callback)]
+        # Before others write the run's files.
+        agreement = Agreement(vars(config.as_flat()), self.run.checkpoint if self.run else None)
+        trainer.callbacks = [agreement, *(callback for callback in trainer.callbacks if self._applies(callback))]
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if trainer.logger is not None:
             trainer.logger = Curves(**config.trainer.logger.init_args)

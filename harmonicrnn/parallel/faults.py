@@ -1,56 +1,150 @@
-"""Naming the rank that is at fault where one ends and leaves the others waiting."""
+"""Naming the rank that is at fault where one ends, or is stopped, and leaves the others waiting."""
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 
 import torch.distributed as dist
 
-GRACE_S = 1.0  # for the others to leave their notes; they notice at about the same time
+GRACE_S = 3.0  # for the others to answer; those that wait for the same rank notice at about the same time
+CALL, END = "?", ""  # any other word says whose fault it is
+FOREVER = timedelta(days=1000)
 
 
 class Faults:
-    """Notes that ranks leave, where they met, of why they end.
+    """Words that ranks leave one another, where they met, of why one ends.
+
+    A thread of each rank listens. One whose exchange failed calls all others: those that were killed or are stopped do not answer. What it
+    finds it tells them, as some may notice only once it has ended, and with it perhaps the store.
 
     Args:
-        store: where the ranks met.
+        store: where the ranks met; rank 0 holds it.
         rank: this one.
         ranks: of the run.
         neighbours: those that share a waveform with this one, which it waits for in nearly all of its exchanges.
     """
 
     def __init__(self, store: dist.Store, rank: int, ranks: int, neighbours: Sequence[int]) -> None:
-        self._store, self._rank, self._ranks, self._neighbours = store, rank, ranks, neighbours
+        self._store, self._rank, self._neighbours = store, rank, neighbours
+        self._others = [other for other in range(ranks) if other != rank]
+        self._called, self._fault, self._broken = False, "", False
+        self._heard = store.add(self._key("words", rank), 0)
+        self._listener = threading.Thread(target=self._listen, args=(store.clone(),), daemon=True)  # type: ignore[attr-defined]  # the stubs lack it
+        self._listener.start()
 
     def explain(self, error: BaseException) -> str | None:
-        """Leave a note of the error that ends this rank; where that is an exchange with other ranks, name those at fault."""
-        waited = is_exchange_error(error)
-        with suppress(RuntimeError):  # the store ends with the rank that holds it
-            self._store.set(self._key(self._rank), "" if waited else f"{type(error).__name__}: {error}")
-        if not waited:
+        """Tell the others of the error that ends this rank; where that is an exchange with other ranks, name those at fault."""
+        if not is_exchange_error(error):
+            self._briefly(lambda: self._tell(f"rank {self._rank} failed with {type(error).__name__}: {error}"))
             return None
-        notes: dict[int, str] = {self._rank: ""}
+        self._broken = True
+        if not self._fault:
+            self._briefly(self._inquire)
+        if not self._fault:  # the store does not answer
+            self._fault = self._this_one() if self._called else f"rank 0 was killed or is stopped: rank {self._rank} waited for it in vain"
+        return self._fault
+
+    def close(self) -> None:
+        """Stop listening; all ranks do so at the end, the one that holds the store last."""
+
+        def leave() -> None:
+            self._say(self._rank, END)
+            self._listener.join()
+            self._store.set(self._key("left", self._rank), "")
+            if self._rank == 0:
+                self._store.wait([self._key("left", other) for other in self._others], timedelta(seconds=GRACE_S))
+
+        if not self._broken:
+            self._briefly(leave)
+
+    def _inquire(self) -> None:
+        last = self._gave_up(1)
+        self._store.set(self._key("waits", self._rank), "")
+        if last:
+            self._fault = self._this_one()
+            return
+        for other in self._others:
+            self._say(other, CALL)
         until = time.monotonic() + GRACE_S
-        while len(notes) < self._ranks and not any(notes.values()) and time.monotonic() < until:
-            with suppress(RuntimeError):
-                for rank in range(self._ranks):
-                    if rank not in notes and self._store.check([self._key(rank)]):
-                        notes[rank] = self._store.get(self._key(rank)).decode()
+        waiting: list[int] = []
+        while len(waiting) < len(self._others) and not self._fault and time.monotonic() < until:
+            waiting = [other for other in self._others if self._has("waits", other)]
             time.sleep(0.05)
-        failed = [f"rank {rank} failed with {note}" for rank, note in sorted(notes.items()) if note]
-        silent = [rank for rank in range(self._ranks) if rank not in notes]
+        if self._fault:
+            return
+        silent = [other for other in self._others if other not in waiting and not self._has("answers", other)]
+        busy = [other for other in self._others if other not in waiting]
+        if silent and self._gave_up(0):  # and have ended since
+            self._fault = self._this_one()
+            return
         # Others may still be at work, or waiting in turn.
-        suspects = [rank for rank in silent if rank in self._neighbours] or silent
-        if not failed and suspects:
-            names = " or ".join(map(str, suspects))
-            failed = [f"rank {names} was killed or hangs: rank {self._rank} waited for it in vain, and it left no word"]
-        return "; ".join(failed) or "an exchange between the ranks failed: look at the network"
+        if suspects := silent or [other for other in self._neighbours if other in busy] or busy:
+            what = "was killed or is stopped" if silent else "hangs"
+            self._tell(f"rank {' or '.join(map(str, suspects))} {what}: rank {self._rank} waited for it in vain", silent)
+        else:
+            self._tell("an exchange between the ranks failed: look at the network")
+
+    def _gave_up(self, more: int) -> bool:
+        """Whether all ranks gave another one up, `more` of them now: the last is the one that the others waited for."""
+        return self._store.add(self._key("gave up"), more) > len(self._others)
+
+    def _this_one(self) -> str:
+        return f"rank {self._rank}, this one, was stopped or hung, or its network failed: the others gave it up"
+
+    def _tell(self, fault: str, silent: Sequence[int] = ()) -> None:
+        self._fault = fault
+        for other in self._others:
+            self._say(other, fault)
+        if self._rank == 0:  # with which the store ends
+            told = [self._key("knows", other) for other in self._others if other not in silent]
+            self._store.wait(told, timedelta(seconds=GRACE_S))
+
+    def _listen(self, store: dist.Store) -> None:
+        with suppress(RuntimeError):  # the store has ended
+            while True:
+                self._heard += 1
+                key = self._key("words", self._rank, self._heard)
+                store.wait([key], FOREVER)
+                self._called = True
+                word = store.get(key).decode()
+                if word == CALL:
+                    store.set(self._key("answers", self._rank), "")
+                    continue
+                if word != END:
+                    self._fault = self._fault or word
+                    store.set(self._key("knows", self._rank), "")
+                return
+
+    def _say(self, other: int, word: str) -> None:
+        self._store.set(self._key("words", other, self._store.add(self._key("words", other), 1)), word)
+
+    def _has(self, *key: object) -> bool:
+        return self._store.check([self._key(*key)])
 
     @staticmethod
-    def _key(rank: int) -> str:
-        return f"harmonicrnn/fault/{rank}"
+    def _key(*parts: object) -> str:
+        return "/".join(map(str, ("harmonicrnn/fault", *parts)))
+
+    @staticmethod
+    def _briefly(work: Callable[[], None]) -> None:
+        """Does what may take for ever where the rank that holds the store is stopped, and fails where that has ended."""
+
+        def safely() -> None:
+            with suppress(RuntimeError):
+                work()
+
+        thread = threading.Thread(target=safely, daemon=True)
+        thread.start()
+        thread.join(2 * GRACE_S + 1)
 
 
 def is_exchange_error(error: BaseException) -> bool:
     """Whether an error came out of torch.distributed because of another rank (gloo has no exception type of its own)."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+
+
+def names_fault(error: BaseException) -> bool:
+    """Whether an error came of another rank's fault, which a note of it names."""
+    return is_exchange_error(error) and bool(getattr(error, "__notes__", None))

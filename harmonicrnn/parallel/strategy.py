@@ -16,8 +16,9 @@ from typing_extensions import override
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import AutoregressiveNet, set_slices
+from harmonicrnn.parallel.agreement import check_agreement
 from harmonicrnn.parallel.exchange import ContextGroup
-from harmonicrnn.parallel.faults import Faults, is_exchange_error
+from harmonicrnn.parallel.faults import Faults
 from harmonicrnn.parallel.process_group import ProcessGroup
 from harmonicrnn.parallel.slice_check import check_knows_slices
 
@@ -88,9 +89,12 @@ class ContextParallelStrategy(DDPStrategy):
         if size > 1:
             check_knows_slices(self._net)
         super().setup_environment()
-        first = self.global_rank // size * size
-        neighbours = range(first, first + size)
-        self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks, neighbours)
+        if self._faults is None:
+            first = self.global_rank // size * size
+            neighbours = range(first, first + size)
+            self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks, neighbours)
+        # Without it the ranks would not even form the same groups.
+        check_agreement({"config": {"trainer.strategy.context_size": str(size), "trainer.strategy.timeout": str(self._timeout)}})
         if size > 1:
             subgroup, _ = dist.new_subgroups(size, timeout=self._timeout)
             self.group = ContextGroup(ProcessGroup(subgroup))
@@ -101,8 +105,7 @@ class ContextParallelStrategy(DDPStrategy):
         super().on_exception(exception)
         if self._faults is None:
             return
-        if is_exchange_error(exception):
-            _dismiss_observers()
+        _dismiss_observers()
         fault = self._faults.explain(exception)
         if fault is None:
             return
@@ -117,6 +120,9 @@ class ContextParallelStrategy(DDPStrategy):
     def teardown(self) -> None:
         if self.lightning_module is not None:
             set_slices(self.lightning_module, None)
+        if self._faults is not None:
+            self._faults.close()
+            self._faults = None
         super().teardown()
 
     def slice_of(self, clip_samples: int) -> tuple[int, int]:

@@ -56,15 +56,15 @@ class SignalAt(Callback):
 
 
 class FaultAt(Callback):
-    """Before step 2, the last rank is killed or hangs."""
+    """Before step 2, the last rank is killed, stopped or hangs."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == 2 and trainer.global_rank == trainer.world_size - 1:
-            if self.fault == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault != "hangs":
+                os.kill(os.getpid(), {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}[self.fault])
             time.sleep(1000)
 
 

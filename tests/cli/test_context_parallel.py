@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import REPOSITORY, as_program
+from tests.harmonicrnn.parallel.ranks import free_port
 from tests.helpers import relative_error
 
 SPLIT = "--trainer.strategy context_parallel --trainer.accelerator cpu"
@@ -25,18 +25,22 @@ def by_torchrun(folder, command):
     return [(done.returncode, done.stderr)]
 
 
-def by_slurm(folder, command):
-    """As SLURM starts one task on each of two nodes; how each ended and what it complained of."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+def by_slurm(folder, command, second=None, code=REPOSITORY):
+    """As SLURM starts one task on each of two nodes; how each ended and what it complained of.
+
+    `second` and `code` are the command and the program of the second.
+    """
     common = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train"}
-    common |= {"SLURM_NODELIST": "localhost,elsewhere", "SLURM_LOCALID": "0", "MASTER_PORT": str(port)}
-    arguments = [sys.executable, REPOSITORY / "train.py", *command.split(), "--trainer.devices", "1", "--trainer.num_nodes", "2"]
+    common |= {"SLURM_NODELIST": "localhost,elsewhere", "SLURM_LOCALID": "0", "MASTER_PORT": str(free_port())}
+    end = ["--trainer.devices", "1", "--trainer.num_nodes", "2"]
     settings = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     tasks = [
-        subprocess.Popen(arguments, env=os.environ | common | {"SLURM_PROCID": rank, "SLURM_NODEID": rank}, **settings)
-        for rank in ("0", "1")
+        subprocess.Popen(
+            [sys.executable, place / "train.py", *words.split(), *end],
+            env=os.environ | common | {"SLURM_PROCID": rank, "SLURM_NODEID": rank},
+            **settings,
+        )
+        for rank, place, words in (("0", REPOSITORY, command), ("1", code, second or command))
     ]
     told = [task.communicate(timeout=250)[1] for task in tasks]
     return [(task.returncode, lines) for task, lines in zip(tasks, told, strict=True)]
@@ -94,8 +98,39 @@ def test_bad_data_ends_all_tasks_of_a_job(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("second", "what"),
+    [
+        (f"{FIT} --data.seed 3", "config (data.seed: 3, not 0)"),
+        (f"{FIT} --data.root other", "data (train split)"),
+        (None, "code (datamodules/orders.py)"),
+    ],
+)
+def test_tasks_that_differ_end_with_one_line(folder, second, what):
+    """Each on its own standard error."""
+    code = REPOSITORY
+    if "root" in str(second):
+        shutil.copytree("data", "other")
+        changed = next(Path("other").glob("zero/*.wav"))
+        changed.write_bytes(changed.read_bytes()[:-2] + b"\0\1")
+    if second is None:
+        code = folder / "code"
+        for place in ("cli", "callbacks", "datamodules", "lightning_modules", "harmonicrnn", "configs"):
+            shutil.copytree(REPOSITORY / place, code / place)
+        shutil.copy(REPOSITORY / "train.py", code)
+        with (code / "datamodules/orders.py").open("a") as file:
+            file.write("\n")
+    for status, complaint in by_slurm(folder, FIT, second, code):
+        assert status == 2, complaint
+        told = [line for line in complaint.splitlines() if "rror" in line]
+        assert told == [f"error: rank 1 differs from rank 0 in {what}: start all ranks with the same code, config and data"], complaint
+        assert "Traceback" not in complaint
+    assert not [*Path("logs").rglob("*.ckpt")]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("fault", ["killed", "hangs"])
+@pytest.mark.parametrize("fault", ["killed", "hangs", "stopped"])
 def test_a_rank_at_fault_is_named_under_lightnings_own_launcher(folder, fault):
     """Which kills the others, within 5 s, once one has failed. Programs that import everything take their time, and so does the timeout,
     which their start has to keep too."""
@@ -104,7 +139,10 @@ def test_a_rank_at_fault_is_named_under_lightnings_own_launcher(folder, fault):
     plain = "--samples.sample_seconds 0 --trainer.val_check_interval 4 --trainer.num_sanity_val_steps 0 --trainer.max_steps 4"
     ended = as_program(folder, f"{FIT} {plain} --trainer.strategy.timeout 0:01:00 {at} --trainer.devices 2", timeout=300)
     assert ended.returncode != 0
-    assert "error: rank 1 was killed or hangs: rank 0 waited for it in vain" in ended.stderr
+    what = "hangs" if fault == "hangs" else "was killed or is stopped"
+    told = [line for line in ended.stderr.splitlines() if "rror" in line]
+    assert told == [f"error: rank 1 {what}: rank 0 waited for it in vain"], ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_what_cannot_be_split_is_said_before_training(folder, run, capsys):

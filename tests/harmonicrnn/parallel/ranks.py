@@ -2,20 +2,23 @@
 
 import multiprocessing
 import os
+import socket
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
+from multiprocessing.connection import wait
 from typing import Any
 
 TIMEOUT_S = 120
 
 
 class Ranks:
-    """Runs a function on several ranks of a gloo process group, which meet in a file."""
+    """Runs a function on several ranks of a gloo process group, which meet in a file; or over TCP, as those of a training do."""
 
-    def __init__(self) -> None:
+    def __init__(self, over_tcp: bool = False) -> None:
+        self._over_tcp = over_tcp
         self._workers: list[tuple[Any, Any]] = []
 
     def run(self, size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
@@ -39,9 +42,12 @@ class Ranks:
             self._start()
         with tempfile.TemporaryDirectory() as folder:
             workers = self._workers[:size]
+            meeting = f"tcp://localhost:{free_port()}" if self._over_tcp else f"file://{folder}/meet"
             for rank, (_, pipe) in enumerate(workers):
-                pipe.send((rank, size, str(Path(folder) / "meet"), function, args))
-            answers = [_answer(pipe, after if rank else TIMEOUT_S) for rank, (_, pipe) in enumerate(workers)]
+                pipe.send((rank, size, meeting, function, args))
+            wait([pipe for _, pipe in workers], TIMEOUT_S)
+            until = time.monotonic() + after
+            answers = [_answer(pipe, max(0, until - time.monotonic())) for _, pipe in workers]
         if any(kind != "returned" for kind, _ in answers):
             self.stop()
         return answers
@@ -64,6 +70,13 @@ class Ranks:
         self._workers.append((process, here))
 
 
+def free_port() -> int:
+    """Of this machine, free when it was asked for."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
+
+
 def _answer(pipe: Any, timeout: float) -> tuple[str, Any]:
     try:
         return pipe.recv() if pipe.poll(timeout) else ("hangs", "")
@@ -75,13 +88,14 @@ def _serve(pipe: Any) -> None:
     import torch
     import torch.distributed as dist
 
-    while True:
+    answer = ("returned", None)
+    while answer[0] == "returned":
         rank, size, meeting, function, args = pipe.recv()
         # As torchrun would set them, for what asks.
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size), GROUP_RANK="0")
         os.environ.update(MASTER_ADDR="localhost", MASTER_PORT="0", TORCHELASTIC_RUN_ID="test")
         try:
-            dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=timedelta(seconds=60))
+            dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(seconds=60))
             torch.manual_seed(0)
             answer = ("returned", function(*args))
         except BaseException:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from datetime import timedelta
 
@@ -15,47 +16,87 @@ from tests.harmonicrnn.parallel.fits import Recorded, make_data, make_trainer
 from tests.harmonicrnn.parallel.ranks import Ranks
 
 TIMEOUT_S = 5
+WHAT = {
+    "raises": "failed with ValueError: a string broke",
+    "killed": "was killed or is stopped: rank {} waited for it in vain",
+    "stopped": "was killed or is stopped: rank {} waited for it in vain",
+    "hangs": "hangs: rank {} waited for it in vain",
+}
 
 
 class Faulty(Recorded):
-    """Rank 1 comes to grief in its third step."""
+    """One rank comes to grief in its third step."""
 
-    def __init__(self, fault):
+    def __init__(self, fault, culprit):
         super().__init__(False, False)
-        self.fault = fault
+        self.fault, self.culprit = fault, culprit
 
     def training_step(self, batch):
-        if self.global_step == 2 and self.global_rank == 1:
+        if self.global_step == 2 and self.global_rank == self.culprit:
             if self.fault == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.fault == "hangs":
                 time.sleep(1000)
-            raise ValueError("a string broke")
+            if self.fault == "raises":
+                raise ValueError("a string broke")
+            if self.fault:
+                seconds = {"stopped": 3 * TIMEOUT_S, "stopped for a while": TIMEOUT_S / 2}[self.fault]
+                subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"])
+                os.kill(os.getpid(), signal.SIGSTOP)
         return super().training_step(batch)
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
         self.trainer.save_checkpoint(self.trainer.default_root_dir + "/last.ckpt")
 
 
-def fit_to_its_end(folder, fault):
+def fit_to_its_end(folder, size, fault, culprit):
     strategy = ContextParallelStrategy(timeout=timedelta(seconds=TIMEOUT_S))
-    trainer = make_trainer(folder, 2, strategy=strategy)
-    trainer.fit(Faulty(fault), datamodule=make_data(folder))
+    trainer = make_trainer(folder, size, strategy=strategy)
+    module = Faulty(fault, culprit)
+    trainer.fit(module, datamodule=make_data(folder))
+    return module.state_dict()
 
 
-@pytest.mark.parametrize("fault", ["raises", "killed", "hangs"])
-def test_the_run_ends_on_all_ranks(folder, tmp_path, fault):
-    ranks = Ranks()
+@pytest.fixture
+def place(folder, tmp_path):
+    """A folder with the same recordings, and no checkpoint."""
     (tmp_path / "music").symlink_to(folder / "music")
-    (kind, trace), second = ranks.run_to_the_end(2, fit_to_its_end, tmp_path, fault, after=2)
-    assert kind == "raised", trace
-    if fault == "raises":
-        assert second[0] == "raised"
-        assert "rank 1 failed with ValueError: a string broke" in trace
-    else:
-        assert second[0] == {"killed": "died", "hangs": "hangs"}[fault]
-        assert "rank 1 was killed or hangs: rank 0 waited for it in vain" in trace
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+    return tmp_path
+
+
+@pytest.fixture
+def over_tcp():
+    """Ranks that meet as those of a training do."""
+    started = Ranks(over_tcp=True)
+    yield started
+    started.stop()
+
+
+FAST = [(2, "raises", 1), (2, "killed", 1), (2, "killed", 0), (2, "hangs", 1), (2, "stopped", 0)]
+SLOW = [(2, "raises", 0), (2, "stopped", 1), *((4, fault, culprit) for fault in WHAT for culprit in (0, 1, 3))]
+
+
+@pytest.mark.parametrize(("size", "fault", "culprit"), FAST + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW])
+def test_the_run_ends_on_all_ranks(over_tcp, place, size, fault, culprit):
+    """With the one at fault named by each, itself if it wakes again, and the time-out kept."""
+    ends = over_tcp.run_to_the_end(size, fit_to_its_end, place, size, fault, culprit, after=3 * TIMEOUT_S)
+    for rank, (kind, trace) in enumerate(ends):
+        if rank == culprit:
+            assert kind == {"killed": "died", "hangs": "hangs"}.get(fault, "raised"), trace
+            if fault == "stopped":
+                assert f"rank {culprit}, this one, was stopped or hung" in trace, trace
+        else:
+            assert kind == "raised", trace
+            told = [line for line in trace.splitlines() if line.startswith("rank ")]
+            assert told in [[f"rank {culprit} {WHAT[fault].format(other)}"] for other in range(size) if other != culprit], trace
+    assert torch.load(place / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_a_rank_that_is_stopped_for_less_than_the_timeout(over_tcp, place):
+    """All go on, and to the same weights."""
+    stopped, unharmed = (over_tcp.run(2, fit_to_its_end, place, 2, fault, 1) for fault in ("stopped for a while", ""))
+    for weights in stopped:
+        assert all(torch.equal(weights[name], weight) for name, weight in unharmed[0].items())
 
 
 def impossible(folder, context_size, data):

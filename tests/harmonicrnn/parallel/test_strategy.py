@@ -121,13 +121,14 @@ def measure_on_a_rank(folder, context, data):
 
 @pytest.mark.parametrize(("case", "sgd"), [("sequential", True), ("paper, sequential", True), ("complex", True), ("sequential", False)])
 def test_a_run_goes_on_on_any_mesh(ranks, folder, tmp_path, case, sgd):
-    """From a checkpoint of one mesh on others, states that lanes carry included, as one process, and as one that never stopped."""
+    """From a checkpoint of one mesh on others, of 1 rank on 2, of 2 on 4, of 4 on 2 and 1, as one process, and as one that never stopped;
+    with the states that lanes carry and, of the paper's block, with dropout."""
     options = FLOAT64[case] | {"max_steps": 2 * STEPS, "sgd": sgd}
     (whole,) = ranks.run(1, fit_on_a_rank, folder, None, options)
     whole = {"losses": whole["losses"][STEPS:], "gradients": whole["gradients"][STEPS:], "weights": whole["weights"]}
-    for began, others in ((None, [(4, 2)]), (2, [(4, 4), (2, 2)])):
+    for (began, context), others in (((1, None), [(2, 2)]), ((2, 2), [(4, 2)]), ((4, 2), [(4, 4), (2, 2)])):
         checkpoint = tmp_path / f"{began}.ckpt"
-        ranks.run(4 if began else 1, fit_on_a_rank, folder, began, options | {"save": checkpoint, "stop": STEPS})
+        ranks.run(began, fit_on_a_rank, folder, context, options | {"save": checkpoint, "stop": STEPS})
         (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options | {"go_on": checkpoint})
         # AdamW blows up the rounding of the steps on another mesh where a gradient is next to nothing: one checkpoint then starts both.
         if sgd:
