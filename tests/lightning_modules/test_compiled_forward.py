@@ -15,7 +15,7 @@ from lightning_modules.compiled_forward import CompiledForward
 from tests.helpers import relative_error
 from tests.lightning_modules.test_harmonic import make_module
 
-LEVELS = (LevelSpec(8, 1, 2), LevelSpec(12, 1))
+LEVELS, ONE_BLOCK = (LevelSpec(8, 1, 2), LevelSpec(12, 1)), (LevelSpec(8, 1),)
 COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
 
@@ -33,7 +33,7 @@ def no_warnings():
         yield
 
 
-def make_net(preset="paper", recompute=False, levels=LEVELS):
+def make_net(preset="paper", recompute=False, levels=ONE_BLOCK):
     torch.manual_seed(0)
     levels = [replace(level, recompute=recompute) for level in levels]
     return HarmonicRNN(levels, preset=preset, bits=5, heads=2, groups=4, dropout=0.3).double()
@@ -56,13 +56,14 @@ def check_equal(net, classes, state=None, limit=1e-12):
     assert not compiled._failed
 
 
-CASES = [("paper", False, False), ("paper", True, True), ("griffin", True, False), ("griffin", False, True)]
+CASES = [("paper", True, True), ("griffin", False, False)]
+CASES += [pytest.param(*case, marks=pytest.mark.slow) for case in (("paper", False, False), ("griffin", True, True))]
 
 
 @pytest.mark.parametrize(("preset", "recompute", "carried"), CASES)
 def test_logits_and_gradients_are_those_of_the_plain_model(preset, recompute, carried, no_warnings):
     """As one graph, with dropout."""
-    net, classes = make_net(preset, recompute), torch.randint(32, (2, 24))
+    net, classes = make_net(preset, recompute, LEVELS), torch.randint(32, (2, 24))
     state = net.eval()(classes)[1].detach() if carried else None
     begin(net.train())
     check_equal(net, classes, state)
@@ -72,7 +73,7 @@ def test_logits_and_gradients_are_those_of_the_plain_model(preset, recompute, ca
 @pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler, which torch.compile needs on a CPU")
 def test_by_the_compiler_of_the_cpu(monkeypatch, no_warnings):
     monkeypatch.setattr(compiled_forward, "BACKEND", "inductor")
-    net = make_net(levels=(LevelSpec(8, 1),))
+    net = make_net()
     begin(net)
     check_equal(net, torch.randint(32, (2, 24)), limit=1e-9)
 
