@@ -143,7 +143,7 @@ def limited(device: torch.device, gigabytes: int | None) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
-STREAMS = {1: "16,000 samples/s", 4096: "10,000,000 samples/s"}
+STREAMS = {1: "none: the CPU is for one stream", 4096: "10,000,000 samples/s"}
 """Clips that are drawn together, and the goal for all of them."""
 
 CHECKED = 8

@@ -1,11 +1,15 @@
 """Step by step on the CPU, in float64; on a GPU the same steps are one graph (`benchmarks.gpu` checks them there)."""
 
+import sys
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from harmonicrnn.generation.engine import PlainEngine
+from harmonicrnn.generation.engine import PlainEngine, steps
 from harmonicrnn.generation.graph_engine import GraphEngine
-from harmonicrnn.models import LevelSpec
+from harmonicrnn.models import HarmonicRNN, LevelSpec
+from harmonicrnn.ops import Choice
 from tests.harmonicrnn.generation.test_cpu_engine import LAYOUTS, name
 from tests.harmonicrnn.models.test_harmonic_rnn import make_classes, make_model
 from tests.helpers import F64, relative_error
@@ -80,3 +84,30 @@ def test_a_period_is_kept_for_all_that_it_fits():
 def test_draws_only_after_a_start():
     with pytest.raises(RuntimeError, match="given a state"):
         GraphEngine(make_model()).draw(torch.zeros(1, 1, dtype=torch.float64), 1.0, 1.0)
+
+
+class Operations(TorchDispatchMode):
+    """Counts those that compute something."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        results = result if isinstance(result, tuple | list) else (result,)
+        made = any(each.numel() for each in results if isinstance(each, torch.Tensor))
+        self.count += made and not function.is_view and "empty" not in function.name() and function.name() != "aten::detach"
+        return result
+
+
+def test_operations_of_a_sample_on_a_gpu(monkeypatch):
+    """What docs/speed.md says of one stream: the recurrence is one operation there, and its gates are three more than here."""
+    monkeypatch.setattr(sys.modules["harmonicrnn.ops.cg_lru"], "choose", lambda *_: Choice("triton", ""))
+    monkeypatch.setattr("harmonicrnn.ops.fused.cg_lru", lambda x, gates, rates, phases, h0, *_: (x.clone(), h0))
+    net = HarmonicRNN().eval()
+    with torch.inference_mode():
+        state = net(torch.zeros(1, 0, dtype=torch.long))[1]
+        with Operations() as operations:
+            steps(net, state, uniforms(1, net.pooling_product), 1.0, 1.0)
+    # Of levels of 8 blocks, each stepped every 1, 2, 8 and 32 samples, and 4 every 160.
+    blocks = 8 * (1 + 1 / 2 + 1 / 8 + 1 / 32) + 4 / 160
+    assert operations.count / net.pooling_product + 3 * blocks == pytest.approx(423, abs=5)
