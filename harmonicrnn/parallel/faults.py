@@ -1,5 +1,6 @@
 """Naming the rank that is at fault where one ends, or is stopped, and leaves the others waiting."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ class Faults:
         self._store, self._rank, self._neighbours = store, rank, neighbours
         self._others = [other for other in range(ranks) if other != rank]
         self._called, self._fault, self._broken = False, "", False
-        self._heard = store.add(self._key("words", rank), 0)
+        self._round = store.add(f"harmonicrnn/faults/{rank}", 1)  # of those that used the store one after another
         self._listener = threading.Thread(target=self._listen, args=(store.clone(),), daemon=True)  # type: ignore[attr-defined]  # the stubs lack it
         self._listener.start()
 
@@ -52,9 +53,7 @@ class Faults:
         def leave() -> None:
             self._say(self._rank, END)
             self._listener.join()
-            self._store.set(self._key("left", self._rank), "")
-            if self._rank == 0:
-                self._store.wait([self._key("left", other) for other in self._others], timedelta(seconds=GRACE_S))
+            self._hold(self._others)
 
         if not self._broken:
             self._briefly(leave)
@@ -97,15 +96,17 @@ class Faults:
         self._fault = fault
         for other in self._others:
             self._say(other, fault)
-        if self._rank == 0:  # with which the store ends
-            told = [self._key("knows", other) for other in self._others if other not in silent]
-            self._store.wait(told, timedelta(seconds=GRACE_S))
+        self._hold([other for other in self._others if other not in silent])
+
+    def _hold(self, others: Sequence[int]) -> None:
+        """Keep the store, which ends with rank 0, until others listen no more."""
+        if self._rank == 0 and others:
+            self._store.wait([self._key("done", other) for other in others], timedelta(seconds=GRACE_S))
 
     def _listen(self, store: dist.Store) -> None:
         with suppress(RuntimeError):  # the store has ended
-            while True:
-                self._heard += 1
-                key = self._key("words", self._rank, self._heard)
+            for i in itertools.count(1):
+                key = self._key("words", self._rank, i)
                 store.wait([key], FOREVER)
                 self._called = True
                 word = store.get(key).decode()
@@ -114,7 +115,7 @@ class Faults:
                     continue
                 if word != END:
                     self._fault = self._fault or word
-                    store.set(self._key("knows", self._rank), "")
+                store.set(self._key("done", self._rank), "")
                 return
 
     def _say(self, other: int, word: str) -> None:
@@ -123,9 +124,8 @@ class Faults:
     def _has(self, *key: object) -> bool:
         return self._store.check([self._key(*key)])
 
-    @staticmethod
-    def _key(*parts: object) -> str:
-        return "/".join(map(str, ("harmonicrnn/fault", *parts)))
+    def _key(self, *parts: object) -> str:
+        return "/".join(map(str, ("harmonicrnn/faults", self._round, *parts)))
 
     @staticmethod
     def _briefly(work: Callable[[], None]) -> None:
