@@ -16,7 +16,26 @@ from cli.parser_settings import PATHS
 from harmonicrnn.runs import find_run
 from tests.audio_files import make_folder
 
-ODD = ["a: b", "a #b", "[a]", "{a}", "{a: b}", "- a", "&a", "*a", "2024", "0x10", "ü b", "'a'", ":smile:", "[red]x[/red]", "~", " a "]
+ODD = [
+    "a: b",
+    "a #b",
+    "[a]",
+    "{a}",
+    "{a: b}",
+    "- a",
+    "&a",
+    "*a",
+    "2024",
+    "1e3",
+    "true",
+    "0x10",
+    "ü b",
+    "'a'",
+    ":smile:",
+    "[red]x[/red]",
+    "~",
+    " a ",
+]
 QUICK = "--samples.sample_seconds 0 --trainer.limit_val_batches 1"
 
 
@@ -26,16 +45,18 @@ def step(run):
 
 @pytest.mark.parametrize("name", ODD)
 def test_recordings_lie_in_a_folder_of_any_name(folder, capsys, name):
-    root = make_folder(folder / name, 10)
-    assert main(["prepare", "--data", "AudioFolder", "--data.root", name]) == 0
+    make_folder(folder / name, 10)
+    assert main(["prepare", "--data", "AudioFolder", "--data.root", name, "--data.shards", f"{name}.shards"]) == 0
     printed = capsys.readouterr().out.splitlines()[-1].removeprefix("Prepared in ")
-    assert shlex.split(printed) == [f"{name}/shards_16000"]  # as it can be pasted into a shell
-    assert (root / "shards_16000/manifest.jsonl").is_file()
+    assert shlex.split(printed) == [f"{name}.shards/shards_16000"]  # as it can be pasted into a shell
+    assert len(list((folder / f"{name}.shards/shards_16000").glob("*.pcm"))) == 10
 
 
 def test_a_name_with_a_reference_in_it_is_refused_in_words_that_say_so(folder, capsys):
     assert main(["prepare", "--data", "AudioFolder", "--data.root", "${a}"]) == 2
-    assert "stands for another setting" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.startswith("error: data.init_args.root: ")
+    assert "stands for another setting" in told
 
 
 def test_all_settings_that_are_paths_are_known_as_such():

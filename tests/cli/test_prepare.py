@@ -35,23 +35,6 @@ def test_training_makes_them_where_they_are_missing_and_then_takes_them(run, fol
     assert run("test --data.shards elsewhere") == 0
 
 
-@pytest.mark.parametrize("root", ["a: b", "[x]", "{a: 1}", "a #b", "2024", "1e3", "true", " 'a' "])
-def test_a_path_is_no_yaml(folder, capsys, root):
-    make_folder(folder / root, 10)
-    shards = f"{root}.shards"
-    assert main(["prepare", "--data", "AudioFolder", "--data.root", root, "--data.shards", shards]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"Prepared in {shards}/shards_16000"
-    assert len(list((folder / shards / "shards_16000").glob("*.pcm"))) == 10
-
-
-def test_a_setting_that_refers_to_nothing(run, capsys):
-    assert run("prepare --data AudioFolder --data.root ${nothing}") == 2
-    assert (
-        capsys.readouterr().err
-        == "error: data.init_args.root: Interpolation key '.nothing' not found (resolved to 'data.init_args.nothing')\n"
-    )
-
-
 @pytest.mark.parametrize("name", ["Synthetic", "Memory"])
 def test_what_is_made_up_has_nothing_to_prepare(run, folder, capsys, name):
     before = set(folder.rglob("*"))

@@ -170,7 +170,7 @@ resident = []
 watch = lambda samples: resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"))
 writer = ClipWriter(CPUEngine(net, threads=1), lambda numbers: state, Quantiser(), 1000, Reference(), watch)
 peaks = []
-for seconds in (10, 100):
+for seconds in (10, 200):
     with tempfile.TemporaryDirectory() as folder:
         (clip,) = writer.write(Path(folder), Settings(seconds=seconds))
         assert clip.samples == 1000 * seconds
@@ -180,11 +180,11 @@ print((peaks[1] - peaks[0]) // 1024)
 
 
 def test_memory_does_not_grow_with_the_length():
-    """A process of its own, so that nothing else takes or frees memory; what is resident, as compiling set the peak. 90,000 samples more,
+    """A process of its own, so that nothing else takes or frees memory; what is resident, as compiling set the peak. 190,000 samples more,
     of which each class that were kept would take 8 bytes."""
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", MEMORY], cwd=root, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 512  # KiB
+    assert int(done.stdout) < 1024  # KiB
 
 
 def test_what_a_kill_left_of_the_first_manifest_is_in_no_ones_way(tmp_path):
