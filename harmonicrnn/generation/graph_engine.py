@@ -23,7 +23,7 @@ class GraphEngine:
         highest = torch.get_float32_matmul_precision() == "highest"
         exact = weight.dtype == torch.float64 or (weight.dtype == torch.float32 and highest)
         check(net, "graph engine", weights_of(net), self._draw_from, 1e-5 if exact else 3e-2)
-        self._state = None
+        self._state = self._graph = None
 
     def start(self, state: ModelState) -> None:
         self._state = state

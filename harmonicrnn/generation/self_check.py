@@ -1,6 +1,7 @@
 """Whether an engine steps a model as the model's own forward pass does: tried on a few samples before it is used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,7 +13,7 @@ LANES = 2
 LEAST_STEPS = 32
 HOT = 1e9  # a temperature at which all classes are equally likely
 
-Weights = tuple[tuple[int, int], ...]
+Weights = tuple[object, ...]
 Draw = Callable[[ModelState, Tensor, float], tuple[Tensor, Tensor]]
 """From a state, uniform numbers (B, T) and a temperature, the classes (B, T) that an engine draws and the logits (B, T, q) that it has."""
 
@@ -25,8 +26,9 @@ _passed: WeakKeyDictionary[AutoregressiveNet, dict[str, Weights]] = WeakKeyDicti
 
 
 def weights_of(net: AutoregressiveNet) -> Weights:
-    """What tells a model's weights from those that it has after they change."""
-    return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in (*net.parameters(), *net.buffers()))
+    """What tells a model from what it is after its weights or its layers change."""
+    weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in (*net.parameters(), *net.buffers()))
+    return weights + tuple((type(module), vars(module).get("forward")) for module in net.modules())
 
 
 def check(net: AutoregressiveNet, name: str, weights: Weights, draw: Draw, limit: float) -> None:
@@ -57,7 +59,7 @@ def difference(net: AutoregressiveNet, draw: Draw) -> float:
     steps = max(LEAST_STEPS, net.pooling_product + net.pooling_product // 4 + 1)
     uniforms = torch.rand(LANES, 2 * steps, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     errors = []
-    with undivided(net):
+    with undivided(net), evaluating(net):
         _, state = net(torch.zeros(LANES, 0, dtype=torch.long, device=next(net.parameters()).device))
         for part in uniforms.split(steps, dim=1):
             classes, logits = draw(state, part, HOT)
@@ -66,3 +68,15 @@ def difference(net: AutoregressiveNet, draw: Draw) -> float:
                 return 0.0  # whoever draws from it says so
             errors.append((logits.double().cpu() - expected.double().cpu()).abs().max() / expected.abs().max().cpu())
     return torch.stack(errors).max().item()
+
+
+@contextmanager
+def evaluating(net: AutoregressiveNet) -> Iterator[None]:
+    """The model is in evaluation mode meanwhile."""
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harmonicrnn.generation.cpu.addresses import aligned
 from harmonicrnn.generation.cpu.layers import LAYERS
-from harmonicrnn.generation.cpu.llvm import LINE
 from harmonicrnn.generation.cpu.operation import Share, Team
 from harmonicrnn.generation.cpu.products import Products, Stored
 from harmonicrnn.generation.cpu.worker import Worker
@@ -43,8 +41,8 @@ class CPUEngine:
         threads: how many to use; None for as many as torch uses, at most MAX_THREADS.
 
     Raises:
-        EngineError: a model with a layer that there is no code for, that is not on the CPU or in another type; float64 with weights in
-            fewer bits; or logits that differ from the forward pass's.
+        EngineError: fewer than one thread; a model with a layer that there is no code for, that is not on the CPU or in another type;
+            float64 with weights in fewer bits; or logits that differ from the forward pass's.
     """
 
     period = 1
@@ -55,6 +53,8 @@ class CPUEngine:
             raise EngineError(f"the CPU engine steps models in float32 or float64 on the CPU, not in {weight.dtype} on {weight.device}")
         if stored != "full" and weight.dtype != torch.float32:
             raise EngineError(f"weights are stored as {stored} only for models in float32, not in {weight.dtype}")
+        if threads is not None and threads < 1:
+            raise EngineError(f"threads must be at least 1, got {threads}")
         available, dtype = len(os.sched_getaffinity(0)), _DTYPES[weight.dtype]
         self.threads = min(torch.get_num_threads(), available, MAX_THREADS) if threads is None else threads
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))
@@ -73,10 +73,9 @@ class CPUEngine:
     def start(self, state: ModelState) -> None:
         lanes = len(state.last)
         if self._template is None or lanes != len(self._template.last):
-            flags = aligned(self.threads * LINE // 8, np.dtype(np.int64))
             self._team.begin(lanes)
             for worker in self._workers:
-                worker.begin(lanes, flags, self._classes)
+                worker.begin(lanes, self._classes)
         self._template = state.detach()
         for worker in self._workers:
             worker.load(self._template)

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from harmonicrnn.generation.cpu.addresses import Place, Room, address, aligned, layout
+from harmonicrnn.generation.cpu.llvm import LINE
 from harmonicrnn.generation.cpu.products import Products
 from harmonicrnn.models import ModelState
 
@@ -26,8 +27,10 @@ class Team:
         self.ranks, self.logits = ranks, Room(dtype, classes)
         # A part is written again only after a meeting that follows its last reading: a block meets at least twice.
         self.parts = {name: [Room(dtype) for _ in range(ranks)] for name in ("projection", "mixer", "mlp")}
+        self.flags = np.zeros(0)  # by which workers wait for one another, a cache line each
 
     def begin(self, lanes: int) -> None:
+        self.flags = aligned(self.ranks * LINE // 8, np.dtype(np.int64))
         for room in (self.logits, *(room for rooms in self.parts.values() for room in rooms)):
             room.begin(lanes)
 

@@ -20,14 +20,8 @@ class Worker:
     def __init__(self, program: Program) -> None:
         self.program, self.share = program, program.share
 
-    def begin(self, lanes: int, flags: np.ndarray, classes: int) -> None:
-        """Make its states and rooms for so many lanes; those of the team are there.
-
-        Args:
-            lanes: how many.
-            flags: by which the team's workers wait for one another, a cache line each.
-            classes: q.
-        """
+    def begin(self, lanes: int, classes: int) -> None:
+        """Make its states and rooms for so many lanes and classes; those of the team are there."""
         share = self.share
         for room in share.rooms:
             room.begin(lanes)
@@ -40,7 +34,7 @@ class Worker:
         self._last = next(o.last for o in self.program.operations if isinstance(o, EmbeddingStep))
         self._me = np.zeros(1, WORKER)
         self._me[0] = (
-            lanes, share.rank, share.team.ranks, 0, address(flags), address(self._whole), widest + 4, address(self._scales),
+            lanes, share.rank, share.team.ranks, 0, address(share.team.flags), address(self._whole), widest + 4, address(self._scales),
             logits[0].address, logits.width, classes,
         )  # fmt: skip
         self._table = np.array([(KINDS.index(type(o)), address(o.record)) for o in self.program.operations], dtype=np.int64)
@@ -64,7 +58,6 @@ class Worker:
 
     def store(self, state: ModelState) -> None:
         """Write this worker's part of its state into the tensors of `state`, all but the phases, which are as they will be."""
-        state.fresh[:] = state.levels.fresh  # type: ignore[attr-defined]
         for operation in self.program.operations:
             operation.store(state)
         state.fresh[:] = state.levels.fresh  # type: ignore[attr-defined]

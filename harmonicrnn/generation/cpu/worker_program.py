@@ -37,7 +37,8 @@ class Program:
     """
 
     def __init__(self, net: AutoregressiveNet, share: Share, known: Mapping[type[nn.Module], Callable[..., Any]]) -> None:
-        self.share, self.operations, self._known = share, list[Operation](), known
+        self.share, self.operations, self._known, self._net = share, list[Operation](), known, net
+        self._seen: set[int] = set()
         self._names = {id(module): name for name, module in net.named_modules()}
         # What operations hand on to one another: the normed input, its products, and what a layer makes of them.
         self.normed, self.products, self.mixed, self.gates = (share.room() for _ in range(4))
@@ -51,9 +52,20 @@ class Program:
         self.operations += operations
 
     def compile(self, module: nn.Module, level: Level, find: Find) -> Any:
-        """Add the operations of a module in a level, the state of which is where `find` says."""
-        for kind in type(module).__mro__:
-            if kind in self._known:
-                return self._known[kind](self, module, level, find)
+        """Add the operations of a module in a level, the state of which is where `find` says. A model may be of a class derived from one
+        that is known, a layer may not: what its class changes is not known."""
+        kind = next((kind for kind in self._known if module is self._net and isinstance(module, kind)), type(module))
+        if kind not in self._known:
+            raise self._unknown(module)
+        return self._known[kind](self, module, level, find)
+
+    def expect(self, kinds: tuple[type[nn.Module], ...], *modules: nn.Module | None) -> None:
+        """Refuse modules, parts of one that is compiled, that are of other kinds, lack a bias or were seen before; None is let through."""
+        for module in filter(None, modules):
+            if type(module) not in kinds or id(module) in self._seen or getattr(module, "bias", 0) is None:
+                raise self._unknown(module)
+            self._seen.add(id(module))
+
+    def _unknown(self, module: nn.Module) -> UnknownLayerError:
         type_name, name = type(module).__name__, self._names.get(id(module))
-        raise UnknownLayerError(f"there is no compiled code for {f'{name} ({type_name})' if name else type_name}")
+        return UnknownLayerError(f"there is no compiled code for {f'{name} ({type_name})' if name else type_name}")

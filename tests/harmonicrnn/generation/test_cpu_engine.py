@@ -126,6 +126,17 @@ def test_a_lane_is_the_same_to_the_bit_whatever_the_others(stored):
         assert torch.equal(together[own], engine.follow(classes[own])[0])
 
 
+def test_what_workers_know_by_its_address_lives_as_long_as_they_do():
+    net = make_model()
+    engine = CPUEngine(net, threads=2)
+    for lanes in (2, 3):
+        with torch.inference_mode():
+            engine.start(net(make_classes(lanes, 7))[1])
+        for worker in engine._workers:
+            assert worker._me["flags"] == engine._team.flags.ctypes.data
+            assert worker._me["logits"] == engine._team.logits.array.ctypes.data
+
+
 def test_lanes_that_are_reset_begin_anew():
     net = make_model()
     engine, classes = CPUEngine(net, threads=1), make_classes(2, 30)
@@ -163,5 +174,7 @@ def test_refuses_what_it_cannot_step():
         CPUEngine(make_model().to("meta"))
     with pytest.raises(ValueError, match=r"int8 only for models in float32, not in torch\.float64"):
         CPUEngine(make_model(), "int8")
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        CPUEngine(make_model(), threads=0)
     with pytest.raises(RuntimeError, match="given a state"):
         CPUEngine(make_model()).draw(torch.zeros(1, 1, dtype=torch.float64), 1.0, 1.0)

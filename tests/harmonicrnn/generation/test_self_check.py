@@ -1,5 +1,6 @@
 """Engines are tried before they are used: what they do not know, or have wrong, is refused, and the plain engine takes over."""
 
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -11,7 +12,7 @@ from harmonicrnn.generation import PlainEngine, generate, make_engine, self_chec
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.graph_engine import GraphEngine
 from harmonicrnn.generation.self_check import EngineError
-from harmonicrnn.models import GatedRecurrence, LevelSpec
+from harmonicrnn.models import GatedRecurrence, HarmonicRNN, LevelSpec
 from harmonicrnn.models.block import ResidualBranch
 from harmonicrnn.models.wavenet import WaveNet
 from tests.harmonicrnn.models.test_harmonic_rnn import PAPER, make_classes, make_model
@@ -40,28 +41,103 @@ class Negated(nn.Linear):
         return -super().forward(x)
 
 
-def edited(kind, other):
-    """A model whose last layer of a kind is another, with the same weights."""
+def make(edit=lambda net: None):
     net = make_model(levels=LEVELS, dtype=torch.float32, **PAPER | {"heads": 8})
-    [*_, layer] = [layer for layer in net.modules() if type(layer) is kind]
-    layer.__class__ = other
+    edit(net)
     return net
 
 
-@pytest.mark.parametrize(("kind", "other"), [(ResidualBranch, OtherActivation), (GatedRecurrence, OtherGate), (nn.Linear, Negated)])
-def test_an_edited_layer_is_noticed_and_the_plain_engine_draws(kind, other):
-    net = edited(kind, other)
-    with pytest.warns(UserWarning, match="differ from the forward pass's"):
+def of_class(kind, other):
+    """Makes the last layer of a kind another, with the same weights."""
+
+    def edit(net):
+        [*_, layer] = [layer for layer in net.modules() if type(layer) is kind]
+        layer.__class__ = other
+
+    return edit
+
+
+def in_place(net):
+    layer = net.levels.post.blocks[0].mlp
+    layer.forward = partial(OtherActivation.forward, layer)
+
+
+EDITS = [
+    (of_class(ResidualBranch, OtherActivation), r"no compiled code for levels\.post\.blocks\.0\.mlp \(OtherActivation\)"),
+    (of_class(GatedRecurrence, OtherGate), r"no compiled code for levels\.post\.blocks\.0\.mixer\.layer\.recurrence \(OtherGate\)"),
+    (of_class(nn.Linear, Negated), r"no compiled code for head \(Negated\)"),
+    (in_place, "differ from the forward pass's"),
+]
+
+
+@pytest.mark.parametrize(("edit", "message"), EDITS)
+def test_an_edited_layer_is_noticed_and_the_plain_engine_draws(edit, message):
+    net = make(edit)
+    with pytest.warns(UserWarning, match=message):
         engine = make_engine(net)
     assert isinstance(engine, PlainEngine)
     classes = generate(net, 20, clips=2, engine=engine)
-    assert not torch.equal(classes, generate(edited(kind, kind), 20, clips=2))
+    assert not torch.equal(classes, generate(make(), 20, clips=2))
     state = net(classes[:, :0])[1]
     engine.start(state)
     drawn, nats = engine.draw(torch.rand(2, 20, dtype=torch.float64), 1.0, 1.0)
     with torch.no_grad():
         expected = F.cross_entropy(net(drawn)[0].double().transpose(1, 2), drawn, reduction="none")
     assert relative_error(nats, expected) < 1e-5
+
+
+def without_norm(net):
+    net.levels.pre.blocks[0].mlp.norm = nn.Identity()
+
+
+def without_bias(net):
+    net.levels.pre.blocks[0].mixer.gate.bias = None
+
+
+def of_several_layers(net):
+    net.levels.pre.blocks[0].mixer.gate = nn.Sequential(net.levels.pre.blocks[0].mixer.gate)
+
+
+def with_a_shared_norm(net):
+    net.levels.pre.blocks[0].mlp.norm = net.levels.pre.blocks[0].mixer.norm
+
+
+def with_a_head_of_several_layers(net):
+    net.head = nn.Sequential(net.head)
+
+
+PARTS = [
+    (without_norm, r"levels\.pre\.blocks\.0\.mlp\.norm \(Identity\)"),
+    (without_bias, r"levels\.pre\.blocks\.0\.mixer\.gate \(Linear\)"),
+    (of_several_layers, r"levels\.pre\.blocks\.0\.mixer\.gate \(Sequential\)"),
+    (with_a_shared_norm, r"levels\.pre\.blocks\.0\.mixer\.norm \((Layer|RMS)Norm\)"),
+    (with_a_head_of_several_layers, r"head \(Sequential\)"),
+]
+
+
+@pytest.mark.parametrize("stored", ["full", "int8"])
+@pytest.mark.parametrize(("edit", "name"), PARTS)
+def test_parts_of_a_layer_are_known_or_named_too(edit, name, stored):
+    with pytest.raises(EngineError, match=f"no compiled code for {name}"):
+        CPUEngine(make(edit), stored)
+
+
+def test_a_layer_that_is_edited_after_an_engine_was_made_is_tried_again():
+    net = make()
+    make_engine(net)
+    in_place(net)
+    with pytest.raises(EngineError, match="differ from the forward pass's"):
+        CPUEngine(net)
+
+
+def test_a_model_of_a_derived_class_and_in_training_is_stepped_as_it_evaluates(recwarn):
+    class Own(HarmonicRNN):
+        pass
+
+    net = Own(LEVELS, heads=8, dropout=0.5).train()
+    assert isinstance(make_engine(net), CPUEngine)
+    assert not recwarn.list
+    assert all(module.training for module in net.modules())
 
 
 @pytest.mark.parametrize("recurrence", ["lti", "gru"])

@@ -114,6 +114,7 @@ class OwnUnits:
     """
 
     def __init__(self, program: Program, layer: GatedRecurrence, level: Level, find: Find) -> None:
+        program.expect((GatedRecurrence,), layer)
         share = program.share
         self.layer, self.parts = layer, 1 if layer.phase is None else 2
         self._program, self._fresh, self._find = program, level.fresh, find

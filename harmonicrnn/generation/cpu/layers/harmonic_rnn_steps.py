@@ -1,5 +1,7 @@
 """The whole model: embedding, levels and head."""
 
+from torch import nn
+
 from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix
 from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
@@ -9,9 +11,14 @@ from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.operation import Find
 from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.models import HarmonicRNN
+from harmonicrnn.models.block import LayerNorm, RMSNorm
+from harmonicrnn.models.embedding import ClassEmbedding
 
 
 def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Find) -> None:
+    program.expect((LayerNorm, RMSNorm), net.head_norm)
+    program.expect((nn.Linear,), net.head)
+    program.expect((ClassEmbedding,), net.embedding)
     share, level = program.share, program.level(net.head.in_features)
     program.add(EmbeddingStep(share, net.embedding, net.classes, level.x[0]))
     program.compile(net.levels, level, find)

@@ -212,6 +212,8 @@ class LevelEnd(Operation):
 
 def compile_skip_block(program: Program, block: SkipBlock, level: Level, find: Find) -> None:
     """post(x + shift(up(inner(down(x))))) with x = pre(x)."""
+    program.expect((DownPool,), block.down)
+    program.expect((UpPool,), block.up)
     share, inner = program.share, program.level(len(block.down.bias))
     program.compile(block.pre, level, lambda state: find(state).pre)
     enter = EnterStep(share, block, level, find)

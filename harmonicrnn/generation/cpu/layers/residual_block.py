@@ -16,7 +16,8 @@ from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.operation import Find
 from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.models import ModelState, ResidualBlock
-from harmonicrnn.models.block import ResidualBranch, Stack, TemporalMixer
+from harmonicrnn.models.block import LayerNorm, ResidualBranch, RMSNorm, Stack, TemporalMixer
+from harmonicrnn.models.conv import CausalConv
 
 
 class BranchLayer(NamedTuple):
@@ -50,6 +51,8 @@ def compile_residual_block(program: Program, block: ResidualBlock, level: Level,
 
 def compile_residual_branch(program: Program, branch: ResidualBranch[Any], level: Level, find: Find) -> None:
     """x + W_out (layer(norm(x)) * GELU(W_gate norm(x)))."""
+    program.expect((LayerNorm, RMSNorm), branch.norm)
+    program.expect((nn.Linear,), branch.gate, branch.output)
     share, layer = program.share, program.compile(branch.layer, level, find)
     program.add(NormStep(share, branch.norm, level.width, level.x[0], program.normed[0]))
     fold(branch.norm, layer.entry, branch.gate)
@@ -64,12 +67,15 @@ def compile_residual_branch(program: Program, branch: ResidualBranch[Any], level
 
 
 def compile_linear(program: Program, layer: nn.Linear, level: Level, find: Find) -> BranchLayer:
+    program.expect((nn.Linear,), layer)
     own = as_index(program.share.part(layer.out_features, PANEL))
     return BranchLayer(layer, own, own, lambda rows: rows)
 
 
 def compile_temporal_mixer(program: Program, mixer: TemporalMixer, level: Level, find: Find) -> BranchLayer:
     """P recurrence(conv(W u))."""
+    program.expect((nn.Linear,), mixer.input, mixer.projection)
+    program.expect((CausalConv,), mixer.conv)
     share, channels = program.share, as_index(program.share.part(mixer.input.out_features, PANEL))
     units = mixer.recurrence and program.compile(mixer.recurrence, level, lambda state: find(state).recurrence)
     rows, outputs = (units.inputs, units.outputs) if units else (channels, channels)
