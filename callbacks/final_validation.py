@@ -6,8 +6,7 @@ from typing_extensions import override
 
 
 class FinalValidation(Callback):
-    """Validates after the last step of a training too, where that is none of those that `trainer.val_check_interval` names: the weights
-    that a run ends with are among those that the best are chosen of."""
+    """Validates after the last step of a training, whatever `trainer.val_check_interval` says: the best checkpoint may be the last."""
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

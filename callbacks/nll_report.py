@@ -4,6 +4,7 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,10 @@ def _is_whole(trainer: L.Trainer, split: str) -> bool:
 
 
 def keep_apart(path: Path, report: dict[str, Any]) -> None:
-    """Gives what is there under this name another one, where it is of another checkpoint than a report that is to be written."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    """Gives what is there under this name another one, where it is of another checkpoint or protocol than the report to be written."""
+    with suppress(OSError, ValueError, AttributeError, TypeError):
         before = json.loads(path.read_text())
-        if before.get("sha256") != report["sha256"] and report["batches"] == "all":
-            path.replace(path.with_stem(f"{path.stem}_{Path(before['checkpoint']).stem}_{before.get('step', 'old')}"))
+        if report["batches"] == "all" and any(before.get(key) != report[key] for key in ("sha256", "protocol")):
+            name = f"{path.stem}_{Path(before.get('checkpoint', 'old')).stem}_{before.get('step', 'old')}"
+            names = (path.with_stem(f"{name}_{number}" if number else name) for number in count())
+            path.replace(next(free for free in names if not free.exists()))

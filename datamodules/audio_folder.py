@@ -60,7 +60,7 @@ def split_inside(root: Path, entries: Sequence[Entry], sample_rate: int) -> dict
     held_out = max(fewest, round((1 - TRAIN_SHARE) / 2 * total))
     if total < 3 * held_out:
         raise UserError(
-            f"{root}: {len(entries)} recordings of {total / sample_rate:.3g} s together are too little for three splits: "
+            f"{root}: {len(entries)} recordings of {total / sample_rate:.3g} s together are too short for three splits: "
             f"{3 * HELD_OUT_SECONDS:g} s are enough, or {FEWEST} recordings, or some in each of train/, validation/ and test/"
         )
     bounds = {"train": (0, total - 2 * held_out), "validation": (total - 2 * held_out, total - held_out), "test": (total - held_out, total)}

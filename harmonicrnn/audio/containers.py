@@ -15,6 +15,8 @@ UNKNOWN_SIZES = {0, *UNKNOWN, *(size - 36 for size in UNKNOWN), *(size + 36 for 
 """What programs write as the size of a chunk before they know it, some of them less or more the 36 bytes of headers in it."""
 WRAPS = 1 << 32
 MOST_CHUNKS = 100_000
+ID3_BYTES = 128
+LARGEST_PADDING = 1 << 12
 LARGEST_TAG = 1 << 20  # that other programs put behind the end
 KBITS = {True: 320, False: 160}
 """The highest bit rate of layer III, of MPEG-1 or of its half and quarter rates."""
@@ -74,6 +76,8 @@ def content_of(file: BinaryIO, size: int) -> Content:
         return _wav(file, size)
     if first[:4] == b"OggS":
         return _ogg(file, size)
+    if first[:4] == b"fLaC":
+        return _flac(file, size)
     if first[:3] == b"ID3" or (first[:1] == b"\xff" and len(first) > 1 and first[1] >= 0xE0):
         return _mp3(file, size)
     return Content()
@@ -81,7 +85,6 @@ def content_of(file: BinaryIO, size: int) -> Content:
 
 def _wav(file: BinaryIO, size: int) -> Content:
     order = ">" if file.read(4) == b"RIFX" else "<"
-    (riff,) = struct.unpack(f"{order}I", file.read(4))
     at, data, large, ahead = 12, None, None, b""
     for _ in range(MOST_CHUNKS):
         file.seek(at)
@@ -99,7 +102,7 @@ def _wav(file: BinaryIO, size: int) -> Content:
         at += 8 + length + length % 2
     if data is None:
         return Content()
-    start, unknown = at + 8, data in UNKNOWN_SIZES and (data or riff in UNKNOWN_SIZES or riff <= at)
+    start, unknown = at + 8, data in UNKNOWN_SIZES
     there = size - start
     if large is not None and data == 0xFFFFFFFF:
         data, unknown = large, not large or large == (1 << 64) - 1
@@ -135,8 +138,10 @@ def _chunks_follow(file: BinaryIO, at: int, size: int, order: str) -> bool:
     for _ in range(MOST_CHUNKS):
         file.seek(at)
         head = file.read(8)
-        if len(head) < 8 or not any(head):
+        if len(head) < 8:
             return True
+        if not any(head):  # silence, unless it is short and all that follows
+            return size - at <= LARGEST_PADDING and not any(file.read())
         name, length = struct.unpack(f"{order}4sI", head)
         if not all(32 <= letter < 127 for letter in name) or at + 8 + length > size:
             return False
@@ -165,6 +170,12 @@ def _ogg(file: BinaryIO, size: int) -> Content:
     if len(starts) == 1:
         return Content()
     return Content([Window(file, start, stop) for start, stop in zip(starts, [*starts[1:], at], strict=True)])
+
+
+def _flac(file: BinaryIO, size: int) -> Content:
+    """Without the tag of an MP3 (ID3v1) behind it, at which libsndfile fails."""
+    file.seek(max(0, size - ID3_BYTES))
+    return Content([Window(file, 0, size - ID3_BYTES)]) if file.read(3) == b"TAG" else Content()
 
 
 def _mp3(file: BinaryIO, size: int) -> Content:

@@ -24,7 +24,7 @@ UNKNOWN_FRAMES = 1 << 40  # and more: the file does not say how many there are
 LARGEST_FACTOR = 256
 LARGEST_SAMPLE = 16.0  # 24 dB above full scale: more is integers written as floats
 READ = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".oga", ".wave", ".bwf", ".rf64", ".w64", ".caf", ".au", ".mp2")
-UNREAD = (".m4a", ".aac", ".wma", ".wv", ".ape", ".amr", ".ac3", ".mka", ".spx", ".tta", ".dsf", ".dff", ".mpc")
+UNREAD = (".m4a", ".aac", ".wma", ".wv", ".ape", ".amr", ".ac3", ".mka", ".spx", ".tta", ".dsf", ".dff", ".mpc", ".mp4", ".m4b", ".webm")
 SUFFIXES = READ + UNREAD
 """Names of recordings; the latter are refused with a word on what to do, instead of being left out without one."""
 
@@ -130,7 +130,7 @@ def _sounds(path: Path, tell: Callable[[str], object]) -> Generator[Forward, Non
             if content.fault:
                 raise UserError(f"{path}: {content.fault}")
             if content.note:
-                tell(f"{path}: {content.note}")
+                tell(f"{path}: {content.note}".replace("FILE", shlex.quote(str(path))))
             # As bytes, for soundfile itself cannot encode names that are not UTF-8.
             files: Sequence[object] = content.windows or [os.fsencode(path)]
             for each in files:

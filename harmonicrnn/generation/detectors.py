@@ -8,8 +8,7 @@ more than 40 % of its power (Hz; 0 for none). What is usual comes from frames of
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harmonicrnn.audio import Quantiser
-from harmonicrnn.files import write_json
+from harmonicrnn.files import side_product, write_json
 
 FRAME_SECONDS = 0.25
 LEAST_SECONDS = 1.5  # what is shorter is left to the music, or to a speaker who pauses
@@ -136,14 +135,16 @@ class Reference:
         """What `keep` put into a run's folder; None where it is not there or not whole."""
         try:
             values = json.loads((folder / KEPT).read_text())
+            if values.keys() != {field.name for field in fields(cls)}:
+                return None  # of before a measure was added
             made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
             return cls(**made)
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def keep(self, folder: Path) -> None:
-        """Writes it into a run's folder, unless that may only be read."""
-        with suppress(OSError):
+        """Writes it into a run's folder; warns where it cannot."""
+        with side_product(folder / KEPT):
             write_json(folder / KEPT, asdict(self))
 
 
@@ -163,7 +164,7 @@ class Watch:
 
     @property
     def frames(self) -> np.ndarray:
-        """Level, flatness and entropy of each full frame so far, (F, 3)."""
+        """The measures of each full frame so far, (F, 4)."""
         return np.array(self._frames).reshape(-1, 4)
 
     def feed(self, classes: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 
 LANES = 2
-LEAST_STEPS = 32
+LEAST_STEPS = 48  # some periods of a small model
 HOT = 1e9  # a temperature at which all classes are equally likely
 
 Weights = tuple[object, ...]
@@ -54,14 +54,16 @@ def check(net: AutoregressiveNet, name: str, weights: Weights, draw: Draw, limit
 
 @torch.inference_mode()
 def difference(net: AutoregressiveNet, draw: Draw) -> float:
-    """By how much logits differ, relative to the largest: for random classes over somewhat more than a pooling period, from the beginning
-    and from the middle of a window. 0 where the model's are not finite. The global random state is not touched."""
-    steps = max(LEAST_STEPS, net.pooling_product + net.pooling_product // 4 + 1)
-    uniforms = torch.rand(LANES, 2 * steps, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    """By how much logits differ, relative to the largest: for random classes, a quarter of a pooling period from the beginning, and from
+    there, in the middle of a window, over one more than a period. 0 where the model's are not finite. The global random state is not
+    touched."""
+    period = max(LEAST_STEPS, net.pooling_product)
+    parts = [period // 4 + 1, period + period // 4]
+    uniforms = torch.rand(LANES, sum(parts), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     errors = []
     with undivided(net), evaluating(net):
         _, state = net(torch.zeros(LANES, 0, dtype=torch.long, device=next(net.parameters()).device))
-        for part in uniforms.split(steps, dim=1):
+        for part in uniforms.split(parts, dim=1):
             classes, logits = draw(state, part, HOT)
             expected, state = net(classes.to(state.last.device), state)
             if not expected.isfinite().all():

@@ -155,3 +155,13 @@ def test_the_setting_of_the_module(compiles, on, tmp_path, no_warnings):
     assert "compile" not in module.hparams
     module.setup("test")
     assert isinstance(module, HarmonicModule)
+
+
+def test_is_off_with_a_line_where_ranks_share_a_waveform(tmp_path, monkeypatch):
+    told, module = [], make_module(compile=True)
+    monkeypatch.setattr("lightning_modules.autoregressive_module.context_size", lambda trainer: 2)
+    monkeypatch.setattr("lightning_modules.autoregressive_module.rank_zero_info", told.append)
+    module.trainer = L.Trainer(logger=False, enable_checkpointing=False, max_steps=1, accelerator="cpu", default_root_dir=tmp_path)
+    module.setup("fit")
+    assert module._compiled is None
+    assert told == ["torch.compile: off, as ranks share a waveform and their exchanges cannot be compiled"]

@@ -60,6 +60,31 @@ def test_chunks_and_padding_after_the_samples_are_none(tmp_path, after, samples)
         assert [len(part) for part in read(tmp_path / "a.wav", content)] == [samples, 0]
 
 
+@pytest.mark.parametrize(("size", "riff"), [(0, 0), (0, None), (0x7FFFFFFF, 0x7FFFFFFF)])
+def test_silence_at_the_beginning_is_no_padding(tmp_path, size, riff):
+    data = np.concatenate([np.zeros(3000, "<i2"), noise()])
+    samples, told = read(tmp_path / "a.wav", wav(data.tobytes(), size, 36 + 2 * len(data) if riff is None else riff))
+    assert np.array_equal(samples * 32768, data)
+    assert not told
+
+
+def test_silence_behind_the_samples_that_are_counted_is_told_of_with_a_line_to_paste(tmp_path):
+    data = np.concatenate([noise(), np.zeros(10, "<i2"), noise()])
+    samples, told = read(tmp_path / "a b.wav", wav(data.tobytes(), 2 * LENGTH))
+    assert len(samples) == LENGTH
+    assert f"{2 * LENGTH + 20} bytes follow the samples" in told[0]
+    assert f"-i '{tmp_path}/a b.wav'" in told[0]
+
+
+def test_a_flac_with_a_tag_behind_it(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(), RATE)
+    with (tmp_path / "a.flac").open("ab") as file:
+        file.write(b"TAG" + bytes(125))
+    samples, told = read(tmp_path / "a.flac")
+    assert np.array_equal(samples * 32768, noise())
+    assert not told
+
+
 def test_what_follows_the_samples_and_is_no_chunk_is_told_of(tmp_path):
     samples, told = read(tmp_path / "a.wav", wav(noise().tobytes(), size=2000))
     assert len(samples) == 1000

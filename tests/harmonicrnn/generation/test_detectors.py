@@ -1,3 +1,4 @@
+import json
 from functools import cache
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from scipy import signal
 
 from harmonicrnn.audio import Quantiser, compose, extremes, render, scale
-from harmonicrnn.generation.detectors import FRAME_SECONDS, Reference, Watch
+from harmonicrnn.generation.detectors import FRAME_SECONDS, KEPT, Reference, Watch
 
 RATE, QUANTISER = 8000, Quantiser()
 CLIPS, SECONDS, BREAK = 20, 5, 2
@@ -174,3 +175,11 @@ def test_training_clips_too_short_for_a_frame_leave_the_defaults():
     quantiser = Quantiser(4)
     assert Reference.of([torch.zeros(100)], quantiser, RATE, "short") == Reference.defaults(quantiser)
     assert Reference.defaults(quantiser).entropy[2] < 4
+
+
+def test_what_was_kept_before_a_measure_was_added_is_measured_again(tmp_path):
+    Reference("music").keep(tmp_path)
+    assert Reference.read(tmp_path) == Reference("music")
+    kept = tmp_path / KEPT
+    kept.write_text(json.dumps({key: value for key, value in json.loads(kept.read_text()).items() if key != "smooth_flatness"}))
+    assert Reference.read(tmp_path) is None
