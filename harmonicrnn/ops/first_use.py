@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -60,7 +61,7 @@ def difference(values: Sequence[Tensor], references: Sequence[Tensor], limits: S
 
 def _try_kernels(device: torch.device) -> str | None:
     try:
-        for case in (_plain_scan, _gated_scan):
+        for case in (_plain_scan, _gated_scan, partial(_gated_scan, real=True), _gated_summaries):
             found, expected = case(device)
             if why := difference(found, expected, [OUTPUT_LIMIT] * 2 + [GRADIENT_LIMIT] * (len(found) - 2)):
                 return why
@@ -84,20 +85,42 @@ def _plain_scan(device: torch.device) -> tuple[Outcome, Outcome]:
     return _outcome(lambda *given: scan(*given, "triton"), a, x, h0), _outcome(lambda *given: scan(*given, "reference"), a, x, h0)
 
 
-def _gated_scan(device: torch.device) -> tuple[Outcome, Outcome]:
+def _gated_inputs(device: torch.device, parts: int) -> tuple[Tensor, ...]:
+    """x, gates, h0, rates, phases and fresh lanes, of units of one or two real parts."""
+    g = torch.Generator().manual_seed(0)
+    shapes = ((1, STEPS, parts * UNITS), (1, STEPS, 2 * UNITS), (1, parts * UNITS), (UNITS,), (UNITS,))
+    x, gates, h0, rates, phases = (torch.randn(*shape, generator=g).to(device) for shape in shapes)
+    return x, gates, h0, -rates.abs(), phases, torch.ones(1, dtype=torch.bool, device=device)
+
+
+def _gated_scan(device: torch.device, real: bool = False) -> tuple[Outcome, Outcome]:
     from harmonicrnn.ops.cg_lru import MAX_ROOT_SLOPE, plain
     from harmonicrnn.ops.fused import cg_lru
 
-    g = torch.Generator().manual_seed(0)
-    shapes = ((1, STEPS, 2 * UNITS), (1, STEPS, 2 * UNITS), (UNITS,), (UNITS,), (1, 2 * UNITS))
-    x, gates, rates, phases, h0 = (torch.randn(*shape, generator=g).to(device) for shape in shapes)
-    given, fresh = (x, gates, -rates.abs(), phases, h0), torch.ones(1, dtype=torch.bool, device=device)
+    *given, phases, fresh = _gated_inputs(device, 1 if real else 2)
+    given += [] if real else [phases]
 
-    def equations(*given: Tensor) -> tuple[Tensor, Tensor]:
-        x, gates, rates, phases, h0 = given
-        return plain(x, gates, rates, phases, h0, fresh)
+    def by(function: Callable[..., tuple[Tensor, Tensor]]) -> Outcome:
+        return _outcome(lambda x, gates, h0, rates, phases=None: function(x, gates, rates, phases, h0, fresh, MAX_ROOT_SLOPE), *given)
 
-    return _outcome(lambda *given: cg_lru(*given, fresh, MAX_ROOT_SLOPE), *given), _outcome(equations, *given)
+    return by(cg_lru), by(plain)
+
+
+def _gated_summaries(device: torch.device) -> tuple[Outcome, Outcome]:
+    """What ranks exchange: the product of a and the last state, and the gradient that comes back to h0."""
+    from harmonicrnn.ops.cg_lru import plain
+    from harmonicrnn.ops.fused import as_halves, cg_lru_adjoint_summary, cg_lru_summary
+
+    x, gates, h0, rates, phases, fresh = _gated_inputs(device, 2)
+    one = torch.cat([torch.ones_like(h0[:, :UNITS]), torch.zeros_like(h0[:, :UNITS])], dim=1)
+    h0.requires_grad_()
+    y, last = plain(x, gates, rates, phases, h0, fresh)
+    (carry,) = torch.autograd.grad((y, last), h0, (y.detach(), last.detach()))
+    with torch.no_grad():
+        product = plain(torch.zeros_like(x), gates, rates, phases, one, fresh)[1]
+        found_product, found_last, _ = cg_lru_summary(x, gates, rates, phases, h0, fresh)
+        found_carry, _ = cg_lru_adjoint_summary(x, gates, rates, phases, fresh, y, last)
+    return [as_halves(t) for t in (found_product, found_last, found_carry)], [product, last, carry]
 
 
 def _outcome(function: Callable[..., tuple[Tensor, Tensor]], *inputs: Tensor) -> Outcome:

@@ -46,7 +46,14 @@ def test_kernels_that_are_right_are_used():
 
 @pytest.mark.parametrize(
     ("module", "name", "which"),
-    [(fused_cg_lru, "forward", 0), (fused_cg_lru, "backward", 3), (plain_scan, "forward", 1), (plain_scan, "backward", 2)],
+    [
+        (fused_cg_lru, "forward", 0),
+        (fused_cg_lru, "backward", 3),
+        (fused_cg_lru, "summary", 1),
+        (fused_cg_lru, "adjoint_summary", 0),
+        (plain_scan, "forward", 1),
+        (plain_scan, "backward", 2),
+    ],
 )
 def test_wrong_results(module, name, which, monkeypatch):
     spoil(monkeypatch, module, name, which)
