@@ -13,9 +13,9 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar, Timer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import cli.parser_settings  # noqa: F401 - holds for all parsers
@@ -206,11 +206,6 @@ class HarmonicCLI(LightningCLI):
 
     def before_fit(self) -> None:
         check_ends(self.trainer)
-        if any(isinstance(callback, Timer) for callback in self.trainer.callbacks):
-            rank_zero_warn(
-                "trainer.max_time may end training before the learning rate comes to the end of its schedule, which is that of "
-                "trainer.max_steps or max_epochs: set these to what fits into the time"
-            )
         self._read_data("fit")
 
     def before_validate(self) -> None:

@@ -26,7 +26,7 @@ from harmonicrnn.old_names import bring_up_to_date
 from harmonicrnn.parallel import context_size
 from lightning_modules.compiled_forward import Compile, CompiledForward
 from lightning_modules.non_finite import first_non_finite
-from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer
+from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer, time_used
 
 CARRIED = "carried_states"
 SKIPPED = "skipped_steps"
@@ -108,7 +108,9 @@ class AutoregressiveModule(L.LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         check_ends(self.trainer)
-        optimizer, schedule = make_optimizer(self.net, self.optimizer, int(self.trainer.estimated_stepping_batches))
+        optimizer, schedule = make_optimizer(
+            self.net, self.optimizer, int(self.trainer.estimated_stepping_batches), time_used(self.trainer)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:

@@ -17,7 +17,7 @@ from harmonicrnn.audio.quantise import Law
 from harmonicrnn.checkpoints import DIGIT_ACCURACY, UNSEEN
 from harmonicrnn.errors import UserError
 from harmonicrnn.models.digit_net import CLASSES, RATE, DigitNet
-from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer
+from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer, time_used
 
 SHIFT = 0.1  # of a second, at most, in training
 SPEED = 0.15  # faster or slower, at most
@@ -91,7 +91,9 @@ class DigitModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         check_ends(self.trainer)
-        optimizer, schedule = make_optimizer(self.net, self.optimizer, int(self.trainer.estimated_stepping_batches))
+        optimizer, schedule = make_optimizer(
+            self.net, self.optimizer, int(self.trainer.estimated_stepping_batches), time_used(self.trainer)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:

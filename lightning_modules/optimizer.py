@@ -1,6 +1,7 @@
 """AdamW, and how its rate runs: by default as the nearest peers have it (Mamba on SC09, arXiv 2312.00752), or as the paper's authors do."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,8 +57,11 @@ class OptimizerConfig:
             )
 
 
-def make_optimizer(net: nn.Module, config: OptimizerConfig, total_steps: int) -> tuple[Optimizer, LambdaLR]:
-    """The optimiser and its schedule, to be stepped after each of `total_steps` steps."""
+def make_optimizer(
+    net: nn.Module, config: OptimizerConfig, total_steps: int, time_used: Callable[[], float] | None = None
+) -> tuple[Optimizer, LambdaLR]:
+    """The optimiser and its schedule, to be stepped after each of `total_steps` steps; where time is limited, the schedule comes to its end
+    with the steps or with the time, whichever is first, but for `warmup_steps`, which are steps in any case."""
     parameters = [p for p in net.parameters() if p.requires_grad]
     if config.decayed == "all":
         groups = [{"params": parameters, "weight_decay": config.weight_decay}]
@@ -69,7 +73,25 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig, total_steps: int) ->
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     warmup = config.warmup * total_steps if config.warmup_steps is None else float(config.warmup_steps)
     optimizer = AdamW(groups, lr=config.lr, betas=config.betas)
-    return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, total_steps, warmup, config.schedule))
+
+    def factor(step: int) -> float:
+        by_steps = time_used is None or (config.warmup_steps is not None and step + 1 <= warmup)
+        return rate_factor(step if by_steps else max(step, time_used() * total_steps), total_steps, warmup, config.schedule)  # type: ignore[misc]
+
+    return optimizer, LambdaLR(optimizer, factor)
+
+
+def time_used(trainer: L.Trainer) -> Callable[[], float] | None:
+    """Gives the share of `trainer.max_time` that is over, as the first rank's clock has it; None where time is not limited."""
+    timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
+    if timer is None or timer.time_remaining() is None:
+        return None
+
+    def share() -> float:
+        elapsed = timer.time_elapsed()
+        return float(trainer.strategy.broadcast(min(1.0, elapsed / max(1e-9, elapsed + timer.time_remaining()))))
+
+    return share
 
 
 def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimizerConfig) -> None:
@@ -98,7 +120,7 @@ def check_ends(trainer: L.Trainer) -> None:
         raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
 
 
-def rate_factor(step: int, total_steps: int, warmup_steps: float, schedule: Literal["cosine", "constant"] = "cosine") -> float:
+def rate_factor(step: float, total_steps: int, warmup_steps: float, schedule: Literal["cosine", "constant"] = "cosine") -> float:
     """The share of the peak rate at a step: rises over the warm-up, 1 at its end; then it stays, or is 0 after the last step."""
     if step + 1 <= warmup_steps:
         return (step + 1) / warmup_steps

@@ -97,9 +97,14 @@ def test_without_validation_there_is_none_at_the_end(run, folder):
     assert not (folder / "logs/tiny/version_0/checkpoints/best.ckpt").exists()
 
 
-def test_a_limit_of_time_is_no_end_of_the_schedule(run, folder):
-    with pytest.warns(UserWarning, match=r"trainer\.max_time may end training before the learning rate"):
-        assert run(f"{FIT} --trainer.max_time 00:01:00:00") == 0
+def test_the_schedule_comes_to_its_end_with_the_time(run, folder):
+    """Of a million steps a few are made, of which the last is at a rate of nearly zero, and validated."""
+    assert run(f"{FIT} --trainer.max_steps 1000000 --trainer.max_time 00:00:00:03 --trainer.val_check_interval 1000000") == 0
+    step = last(folder)["global_step"]
+    assert 1 < step < 1_000_000
+    assert validated_after(folder) == [step]
+    (group, *_) = last(folder)["optimizer_states"][0]["param_groups"]
+    assert group["lr"] < 0.1 * group["initial_lr"]
 
 
 def test_less_memory_than_training_takes_is_warned_of(run, monkeypatch):
