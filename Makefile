@@ -1,4 +1,4 @@
-.PHONY: demo test test-all lint environment browser
+.PHONY: demo test test-all harden lint environment browser
 SHELL := /bin/bash
 
 environment:
@@ -18,6 +18,12 @@ test: environment
 
 test-all: environment
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m ""
+
+# About two hours: work that is killed at random moments, broken inputs, a disk that fills up.
+harden: environment
+	.venv/bin/python -m tests.hardening.kills --kills 100
+	.venv/bin/python -m tests.hardening.mutations
+	.venv/bin/python -m tests.hardening.full_disk
 
 # Debian's Chromium, in which a test opens the page of a report.
 browser:
