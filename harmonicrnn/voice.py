@@ -182,11 +182,11 @@ def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> 
         raise UserError(f"{path}: is of {what}, which is not known here: build its model, and hand it over with load(path, net=...)")
     own = {key: value for key, value in settings.items() if key in accepted}
     try:
-        if "levels" in own:
+        if own.get("levels"):
             own["levels"] = [LevelSpec(**level) if isinstance(level, dict) else level for level in own["levels"]]
         factors = [own.get(key) or 1 for key in ("expansion", "recurrence_expansion", "conv_width")]
         most = ROOM * sum(weight.numel() for weight in weights.values())
-        for level in own.get("levels", ()):  # before any of it is made, which may take more than there is
+        for level in own.get("levels") or ():  # before any of it is made, which may take more than there is
             if level.width**2 * max(level.depth, 1) * max(*factors, level.factor) > most:
                 raise ValueError(f"{level} would have many more weights than there are")
         return HarmonicRNN(**own)

@@ -24,7 +24,7 @@ class HarmonicRNN(AutoregressiveNet):
     """p(x_t | x_<t) for quantised audio, as a deep linear RNN with pooling.
 
     Args:
-        levels: Width, depth and pooling factor of each level, outermost first.
+        levels: Width, depth and pooling factor of each level, outermost first; null for the paper's five.
         bits: Bits a sample, 4 to 12; q = 2^bits classes.
         preset: What holds for the arguments that are null: "paper" (as its authors train it) or "griffin" (the block of Griffin).
         embedding: How a class becomes a vector: "sinusoidal" (fixed), "projected" (a linear map of it) or "learned".
@@ -53,7 +53,7 @@ class HarmonicRNN(AutoregressiveNet):
 
     def __init__(
         self,
-        levels: Sequence[LevelSpec] = DEFAULT_LEVELS,
+        levels: Sequence[LevelSpec] | None = None,
         bits: int = 8,
         preset: Preset = "paper",
         embedding: Embedding | None = None,
@@ -77,6 +77,7 @@ class HarmonicRNN(AutoregressiveNet):
     ) -> None:
         given = {key: value for key, value in locals().items() if key in PRESETS["paper"].__dict__ and value is not None}
         super().__init__(bits)
+        levels = DEFAULT_LEVELS if levels is None else levels
         check_levels(levels)
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset}")

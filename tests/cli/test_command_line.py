@@ -139,3 +139,11 @@ def test_threads_that_wait_leave_the_processor_to_others_unless_the_user_says_ot
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] == f"policy {then}"
+
+
+def test_the_default_levels_are_written_as_null(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config", "--data", "Synthetic"])
+    told = capsys.readouterr().out
+    assert "levels: null" in told
+    assert "Unable to serialize" not in told

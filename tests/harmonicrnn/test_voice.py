@@ -103,7 +103,7 @@ def test_samples_that_are_no_floating_point_numbers(version):
 
 
 def test_words_that_are_no_choice(version):
-    with pytest.raises(UserError, match="scaling must be one of clip, file, none, got 'flie'"):
+    with pytest.raises(UserError, match="scaling must be one of clip, file, peak, none, got 'flie'"):
         load(version, scaling="flie")
     with pytest.raises(UserError, match="weights must be one of full, bfloat16, int8, got 'int4'"):
         load(version).engine("int4")
