@@ -51,13 +51,14 @@ class NLLReport(Callback):
             self._tell(trainer, split, measured)
 
     def _tell(self, trainer: L.Trainer, split: str, measured: Likelihood) -> None:
-        checkpoint, whole = Path(str(trainer.ckpt_path)), _is_whole(trainer, split)
+        checkpoint, whole = Path(trainer.ckpt_path) if trainer.ckpt_path else None, _is_whole(trainer, split)
         report = {"split": split, **asdict(measured)} | {
             "protocol": trainer.datamodule.protocol,  # type: ignore[attr-defined]
             "mean": COMPARED,
-            "checkpoint": str(checkpoint),
-            "sha256": sha256(checkpoint),
-            "step": read_checkpoint(checkpoint)["global_step"],
+            # A module that is measured by hand has none.
+            "checkpoint": checkpoint and str(checkpoint),
+            "sha256": checkpoint and sha256(checkpoint),
+            "step": checkpoint and read_checkpoint(checkpoint)["global_step"],
             "batches": "all" if whole else "limited by trainer.limit_*_batches",
         }
         table = Table("split", "bits/sample", "samples", "clips")
@@ -104,6 +105,6 @@ def keep_apart(path: Path, report: dict[str, Any]) -> None:
     with suppress(OSError, ValueError, AttributeError, TypeError):
         before = json.loads(path.read_text())
         if report["batches"] == "all" and any(before.get(key) != report[key] for key in ("sha256", "protocol")):
-            name = f"{path.stem}_{Path(before.get('checkpoint', 'old')).stem}_{before.get('step', 'old')}"
+            name = f"{path.stem}_{Path(before.get('checkpoint') or 'old').stem}_{before.get('step', 'old')}"
             names = (path.with_stem(f"{name}_{number}" if number else name) for number in count())
             path.replace(next(free for free in names if not free.exists()))

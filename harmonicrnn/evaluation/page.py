@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from harmonicrnn.audio.writing import writing
 from harmonicrnn.evaluation.examples import AudioExample, ExampleGroup
 from harmonicrnn.evaluation.figures import histogram_figure, mel_figure, png, position_figure, svg, wav
 from harmonicrnn.evaluation.published import Published
@@ -39,7 +40,7 @@ def write_page(path: Path, report: Report, examples: Sequence[ExampleGroup]) -> 
         reasons=_reasons(report.published),
         examples=[{"title": example.title, "clips": [_shown(clip) for clip in example.clips]} for example in examples],
     )
-    with replacing(path) as file:
+    with writing(path), replacing(path) as file:
         file.write(page.encode())
 
 

@@ -9,7 +9,7 @@ from callbacks import Curves
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.clip_sets import FolderClips
 from harmonicrnn.files import side_product, write_json
-from harmonicrnn.generation.cpu import loop
+from harmonicrnn.machine_code import kept
 from tests.cli.test_bad_input import expect_error
 
 FIT = "fit --config tiny.yaml"
@@ -111,10 +111,10 @@ def test_compiled_code_that_can_be_kept_nowhere_is_compiled_all_the_same(tmp_pat
     monkeypatch.setattr("numba.core.caching.FunctionCache.save_overload", nowhere)
     monkeypatch.setattr("numba.core.caching.FunctionCache.load_overload", nowhere)
     with pytest.warns(UserWarning, match="compiled code: left out: no locator available"):
-        assert loop._kept(add)(1, 2) == 3
+        assert kept(add)(1, 2) == 3
     monkeypatch.setattr("numba.core.caching.FunctionCache.__init__", nowhere)
     with pytest.warns(UserWarning, match="each start compiles anew"):
-        assert loop._kept(add)(1, 2) == 3
+        assert kept(add)(1, 2) == 3
 
 
 def test_a_folder_whose_clips_are_not_all_there_is_not_measured(run, folder):

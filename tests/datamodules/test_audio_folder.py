@@ -39,7 +39,7 @@ def test_any_rate_format_and_channel_count(tmp_path):
 
 @pytest.mark.parametrize("files", [0, 1, 8])
 def test_too_few_files(tmp_path, files):
-    with pytest.raises(UserError, match=r"and others\) in it or below it" if not files else f"{files} recordings of .* are too little"):
+    with pytest.raises(UserError, match=r"and others\) in it or below it" if not files else f"{files} recordings of .* are too short"):
         AudioFolder(make_folder(tmp_path / "x", files)).setup("fit")
 
 
