@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from harmonicrnn.errors import UserError
-from harmonicrnn.models import LevelSpec
+from harmonicrnn.models import LevelSpec, Prediction
 from harmonicrnn.old_names import bring_up_to_date
+from harmonicrnn.ops.prediction import Predictor
 
 FORMAT = 1
 """Raised when a checkpoint of before can no longer be read."""
@@ -28,7 +29,7 @@ class _OptimizerRecord:
 
 
 # What modules built by hand keep among their hyperparameters, by the names that these records have or had; whoever loads them.
-torch.serialization.add_safe_globals([LevelSpec, (LevelSpec, "models.skip_block.LevelSpec")])
+torch.serialization.add_safe_globals([LevelSpec, (LevelSpec, "models.skip_block.LevelSpec"), Prediction, Predictor])
 OPTIMIZER: tuple[Callable[..., Any], str] = (_OptimizerRecord, "lightning_modules.optimizer.OptimizerConfig")
 
 

@@ -63,6 +63,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.save_hyperparameters(ignore=["net", "init_from", "compile"])
         self.net, self.optimizer, self.sample_rate = net, optimizer, sample_rate
         self.quantiser = Quantiser(net.bits, law)
+        net.set_cells(*self.quantiser.cells())
         self.compiles = compile
         self._compiled: CompiledForward | None = None
         self.carried = CarriedStates()
@@ -89,6 +90,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
         wanted = self.compiles is True or (self.compiles == "auto" and self.trainer.strategy.root_device.type == "cuda")
         if wanted and context_size(self.trainer) > 1:
             rank_zero_info("torch.compile: off, as ranks share a waveform and their exchanges cannot be compiled")
+        elif wanted and not self.net.compiles:
+            rank_zero_info("torch.compile: off, as linear prediction has kernels of its own that cannot be compiled")
         elif wanted and stage in ("fit", "validate"):
             self._compiled = CompiledForward(self.net)
 

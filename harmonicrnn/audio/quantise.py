@@ -86,6 +86,13 @@ class Quantiser:
         (mu-law up to 8 bits, linear up to 12)."""
         return self._expand((classes.float() + 0.5) / (self.classes / 2) - 1)
 
+    def cells(self) -> tuple[Tensor, Tensor]:
+        """Samples in [-1, 1], float64: the centres of the classes' cells (q,), as `decode_centre` gives them, and the limits between
+        neighbouring cells (q - 1,), as `encode` has them."""
+        q = torch.arange(self.classes, dtype=torch.float64)
+        limits = 2 * (q[1:] - 0.005) / (self.classes - 0.01) - 1
+        return self._expand((q + 0.5) / (self.classes / 2) - 1), self._expand(limits)
+
     def _expand(self, y: Tensor) -> Tensor:
         if self.law == "linear":
             return y

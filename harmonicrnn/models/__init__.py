@@ -16,6 +16,7 @@ from harmonicrnn.models.dropout import DropoutPlace, set_dropout_place
 from harmonicrnn.models.harmonic_rnn import HarmonicRNN
 from harmonicrnn.models.mixing import MixesTime, set_slices, undivided
 from harmonicrnn.models.pooling import DownPool, UpPool
+from harmonicrnn.models.prediction import LinearPrediction, Prediction
 from harmonicrnn.models.recurrence import GatedRecurrence
 from harmonicrnn.models.sample_likelihood import sample_nats
 from harmonicrnn.models.skip_block import LevelSpec, SkipBlock
@@ -33,8 +34,10 @@ __all__ = [
     "GatedRecurrence",
     "HarmonicRNN",
     "LevelSpec",
+    "LinearPrediction",
     "MixesTime",
     "ModelState",
+    "Prediction",
     "ResidualBlock",
     "SkipBlock",
     "State",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from harmonicrnn.models.mixing import MixesTime
+from harmonicrnn.models.prediction import LinearPrediction
 from harmonicrnn.models.state import State, after
 from harmonicrnn.ops import Implementation
 
@@ -41,6 +42,9 @@ class AutoregressiveNet(MixesTime, ABC):
     scan: Implementation = "auto"
     """How its linear recurrences, if it has any, are computed."""
 
+    compiles = True
+    """Whether torch.compile takes it as a whole."""
+
     def __init__(self, bits: int) -> None:
         super().__init__()
         if not MIN_BITS <= bits <= MAX_BITS:
@@ -51,6 +55,12 @@ class AutoregressiveNet(MixesTime, ABC):
     def unseen_in_weights(self) -> dict[str, str | int]:
         """Settings that its weights depend on and do not show."""
         return {}
+
+    def set_cells(self, centres: Tensor, edges: Tensor) -> None:
+        """Say which samples the classes stand for, to models that know of samples; see `LinearPrediction.set_cells`."""
+        for module in self.modules():
+            if isinstance(module, LinearPrediction):
+                module.set_cells(centres, edges)
 
     @abstractmethod
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:

@@ -2,22 +2,59 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from harmonicrnn.models.autoregressive_net import AutoregressiveNet
 from harmonicrnn.models.block import ResidualBlock, make_norm
 from harmonicrnn.models.dropout import any_place, at_place, number_dropouts
 from harmonicrnn.models.embedding import ClassEmbedding
 from harmonicrnn.models.initialisation import linear
-from harmonicrnn.models.presets import PRESETS, Embedding, Init, Norm, Preset, Recurrence
+from harmonicrnn.models.prediction import LinearPrediction, Prediction, PredictionState
+from harmonicrnn.models.presets import PRESETS, Architecture, Embedding, Init, Norm, Preset, Recurrence
 from harmonicrnn.models.skip_block import LevelSpec, Pooling, Shift, build_levels, check_levels
 from harmonicrnn.models.state import State
 from harmonicrnn.ops import Implementation
 
 DEFAULT_LEVELS = (LevelSpec(128, 4, 2), LevelSpec(128, 4, 4), LevelSpec(128, 4, 4), LevelSpec(128, 4, 5), LevelSpec(128, 4))
+
+
+@dataclass(frozen=True)
+class PredictedState(State):
+    """The state of the predictors, and that of the levels."""
+
+    prediction: PredictionState
+    levels: State
+
+    @property
+    def fresh(self) -> Tensor:
+        return self.prediction.fresh
+
+
+class PredictionFeatures(nn.Module):
+    """What the predictors say of a sample as a vector: a table's row for the class that each predicts, and log s times a vector.
+
+    Args:
+        classes: q.
+        width: D.
+        predictors: P.
+        parts: the tables are of the kind of the embedding, behind a linear map, and begin as it does.
+    """
+
+    def __init__(self, classes: int, width: int, predictors: int, parts: Architecture) -> None:
+        super().__init__()
+        kind: Embedding = "learned" if parts.embedding == "learned" else "projected"
+        self.tables = nn.ModuleList([ClassEmbedding(classes, width, kind) for _ in range(predictors)])
+        self.scales = linear(predictors, width, parts.init)
+
+    def forward(self, classes: Tensor, s: Tensor) -> Tensor:
+        """(B, T, D) from the predicted classes and the running errors, (B, T, P) each."""
+        total: Tensor = self.scales(s.log().to(self.scales.weight.dtype))
+        for i, table in enumerate(self.tables):
+            total = total + table(classes[..., i])
+        return total
 
 
 class HarmonicRNN(AutoregressiveNet):
@@ -44,6 +81,7 @@ class HarmonicRNN(AutoregressiveNet):
         dropout: Share of numbers at the end of each residual branch that training drops.
         init: Initial weights: "paper" or "griffin".
         shift: Delay of up-pooling: "tight" (p - 1 steps, the least that is causal) or "frame" (p steps).
+        prediction: Linear predictors in front of the network, see `harmonicrnn.models.Prediction`; null for none, as in the paper.
         scan: How the recurrence is computed: "auto" (the fastest for the device), "reference" (ordinary tensor operations, on any device),
             "cpu" (compiled by numba) or "triton" (kernels for CUDA).
 
@@ -73,6 +111,7 @@ class HarmonicRNN(AutoregressiveNet):
         dropout: float | None = None,
         init: Init | None = None,
         shift: Shift = "tight",
+        prediction: Prediction | None = None,
         scan: Implementation = "auto",
     ) -> None:
         given = {key: value for key, value in locals().items() if key in PRESETS["paper"].__dict__ and value is not None}
@@ -91,6 +130,14 @@ class HarmonicRNN(AutoregressiveNet):
         self.levels = build_levels(levels, partial(ResidualBlock, parts=self.parts, scan=scan), pooling)
         self.head_norm = make_norm(self.parts.norm, width)
         self.head = linear(width, self.classes, self.parts.init)
+        self.prediction = None if prediction is None else LinearPrediction(prediction, self.classes)
+        self.compiles = prediction is None
+        self.features = None
+        if self.prediction is not None and self.prediction.settings.input:
+            self.features = PredictionFeatures(self.classes, width, len(self.prediction.predictors), self.parts)
+        if prediction is not None and prediction.logits:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         number_dropouts(self)
 
     @property
@@ -98,6 +145,19 @@ class HarmonicRNN(AutoregressiveNet):
         return {"shift": self.shift, "unit_first_step": self.parts.unit_first_step}
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
-        with at_place(self, any_place(self, delayed)):
-            y, levels = self.levels(self.embedding(delayed), state)
+        if self.prediction is None:
+            return self._logits(self.embedding(delayed), state)
+        assert state is None or isinstance(state, PredictedState)
+        predicted, prediction_state = self.prediction(delayed, state.prediction if state else None)
+        x = self.embedding(delayed)
+        if self.features is not None:
+            x = x + self.features(self.prediction.predicted_classes(predicted), predicted.s)
+        logits, levels = self._logits(x, state.levels if state else None)
+        if self.prediction.settings.logits:
+            logits = logits + self.prediction.log_probabilities(predicted)
+        return logits, PredictedState(prediction_state, levels)
+
+    def _logits(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        with at_place(self, any_place(self, x)):
+            y, levels = self.levels(x, state)
         return self.head(self.head_norm(y)), levels

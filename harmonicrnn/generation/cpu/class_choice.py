@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from harmonicrnn.generation.cpu.elementary import exp_expm1
 from harmonicrnn.generation.cpu.llvm import PANEL, greater
 from harmonicrnn.machine_code import jit
+from harmonicrnn.ops.elementary import exp_expm1
 
 
 @jit

@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from harmonicrnn.machine_code import jit
+from harmonicrnn.ops.elementary import INT32, number_type
 
 PANEL = 16
 """Outputs computed together in one pass over the inputs; products are padded to a multiple of it."""
@@ -26,13 +27,6 @@ AHEAD = 4096
 LINE = 64  # bytes of a cache line
 
 INT64 = ir.IntType(64)
-INT32 = ir.IntType(32)
-
-
-def _number(kind: Any) -> ir.Type:
-    if isinstance(kind, types.Integer):
-        return ir.IntType(kind.bitwidth)
-    return ir.DoubleType() if kind == types.float64 else ir.FloatType()
 
 
 def vector(element: ir.Type) -> ir.VectorType:
@@ -109,7 +103,7 @@ def panels(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def body(inside: Any, *addresses: Any) -> None:
-            _generate_panels(inside, lanes.literal_value, count.literal_value, _number(tag), kind, *addresses)
+            _generate_panels(inside, lanes.literal_value, count.literal_value, number_type(tag), kind, *addresses)
 
         call_once_made(builder, f"panels_{lanes.literal_value}_{count.literal_value}_{tag}_{kind}", body, arguments[4:])
         return context.get_dummy_value()
@@ -158,7 +152,7 @@ def _generate_panels(
 @intrinsic
 def _pointer(typing: Any, address: Any, start: Any, tag: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return at(builder, arguments[0], _number(tag), arguments[1])
+        return at(builder, arguments[0], number_type(tag), arguments[1])
 
     return types.CPointer(tag)(types.int64, types.int64, tag), generate
 
@@ -188,38 +182,12 @@ def greater(typing: Any, a: Any, b: Any) -> Any:
     """The greater of two numbers, neither of them NaN: without care for NaN the greatest of many is taken in vectors."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = _number(a)
+        number = number_type(a)
         name = f"llvm.maxnum.{'f64' if a == types.float64 else 'f32'}"
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(number, [number, number]), name)
         return builder.call(function, arguments, fastmath=("nnan", "nsz"))
 
     return a(a, a), generate
-
-
-@intrinsic
-def power_of_two(typing: Any, shifted: Any) -> Any:
-    """2^n of the whole number n in `shifted` = n + 1.5 * 2^m, m the bits of the mantissa: n is then in its last bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = _number(shifted)
-        wide = shifted == types.float64
-        bits = ir.IntType(64 if wide else 32)
-        moved = builder.shl(builder.bitcast(arguments[0], bits), bits(52 if wide else 23))
-        return builder.bitcast(builder.add(moved, bits(1023 << 52 if wide else 127 << 23)), number)
-
-    return shifted(shifted), generate
-
-
-@intrinsic
-def last_bits(typing: Any, shifted: Any) -> Any:
-    """The whole number n in `shifted` (see `power_of_two`), modulo 4."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = ir.IntType(64 if shifted == types.float64 else 32)
-        kept = builder.and_(builder.bitcast(arguments[0], bits), bits(3))
-        return kept if bits.width == 32 else builder.trunc(kept, INT32)
-
-    return types.int32(shifted), generate
 
 
 @intrinsic

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harmonicrnn.generation.cpu.addresses import Place, Room, layout, padded
-from harmonicrnn.generation.cpu.elementary import exp_expm1, like, sigmoid, sine_cosine
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.llvm import PANEL, record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
@@ -16,6 +15,7 @@ from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.machine_code import jit
 from harmonicrnn.models import GatedRecurrence, ModelState
 from harmonicrnn.ops.cg_lru import C
+from harmonicrnn.ops.elementary import exp_expm1, like, sigmoid, sine_cosine
 
 RECURRENCE = layout(
     "source", "source_stride", "gates", "gates_stride", "h", "h_stride", "room", "room_stride", "fresh", "fresh_stride",

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from harmonicrnn.generation.cpu.addresses import Place, layout
-from harmonicrnn.generation.cpu.elementary import gelu
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
 from harmonicrnn.machine_code import jit
+from harmonicrnn.ops.elementary import gelu
 
 GATE = layout("gate", "gate_stride", "source", "source_stride", "width")
 

@@ -8,11 +8,11 @@ from numba import njit
 from torch import Tensor, nn
 
 from harmonicrnn.generation.cpu.addresses import Place, layout
-from harmonicrnn.generation.cpu.elementary import like
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
 from harmonicrnn.machine_code import jit
 from harmonicrnn.models.block import LayerNorm, RMSNorm
+from harmonicrnn.ops.elementary import like
 
 NORM = layout("source", "source_stride", "target", "target_stride", "width", "centred", epsilon="f8")
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from harmonicrnn.generation.cpu.addresses import Place, layout, padded
-from harmonicrnn.generation.cpu.elementary import like
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
@@ -15,6 +14,7 @@ from harmonicrnn.generation.cpu.worker_program import Level, Program
 from harmonicrnn.machine_code import jit
 from harmonicrnn.models import DownPool, ModelState, SkipBlock, UpPool
 from harmonicrnn.models.skip_block import SkipState
+from harmonicrnn.ops.elementary import like
 
 WINDOW = layout(
     "x", "x_stride", "window", "window_stride", "raised", "raised_stride", "factor", "frame", "phase", "groups", "group_width",

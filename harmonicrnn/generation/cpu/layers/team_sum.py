@@ -7,10 +7,10 @@ import torch
 from numba import types
 
 from harmonicrnn.generation.cpu.addresses import Place, Room, layout
-from harmonicrnn.generation.cpu.elementary import like
 from harmonicrnn.generation.cpu.llvm import LINE, observe, publish, record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
 from harmonicrnn.machine_code import jit
+from harmonicrnn.ops.elementary import like
 
 PATIENCE = 2000
 """Looks at another worker's flag before the processor is offered to other threads: the missing one may be waiting for it."""

@@ -7,11 +7,46 @@ from math import factorial, floor, log, log2, pi, sqrt
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
-from harmonicrnn.generation.cpu.llvm import last_bits, power_of_two
 from harmonicrnn.machine_code import jit
+
+INT32 = ir.IntType(32)
+
+
+def number_type(kind: Any) -> ir.Type:
+    """That of LLVM for a number of numba's."""
+    if isinstance(kind, types.Integer):
+        return ir.IntType(kind.bitwidth)
+    return ir.DoubleType() if kind == types.float64 else ir.FloatType()
+
+
+@intrinsic
+def power_of_two(typing: Any, shifted: Any) -> Any:
+    """2^n of the whole number n in `shifted` = n + 1.5 * 2^m, m the bits of the mantissa: n is then in its last bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = number_type(shifted)
+        wide = shifted == types.float64
+        bits = ir.IntType(64 if wide else 32)
+        moved = builder.shl(builder.bitcast(arguments[0], bits), bits(52 if wide else 23))
+        return builder.bitcast(builder.add(moved, bits(1023 << 52 if wide else 127 << 23)), number)
+
+    return shifted(shifted), generate
+
+
+@intrinsic
+def last_bits(typing: Any, shifted: Any) -> Any:
+    """The whole number n in `shifted` (see `power_of_two`), modulo 4."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = ir.IntType(64 if shifted == types.float64 else 32)
+        kept = builder.and_(builder.bitcast(arguments[0], bits), bits(3))
+        return kept if bits.width == 32 else builder.trunc(kept, INT32)
+
+    return types.int32(shifted), generate
 
 
 def _split(value: float, kind: Any) -> tuple[Any, Any, Any]:

@@ -1,0 +1,220 @@
+"""Linear prediction as a layer: predictors that adapt to the clip as it goes, and their mixture as a distribution over classes.
+
+Three stages of linear recurrences with constant coefficients, a solution of linear equations and a softmax; nothing is trained but the
+widths and the initial weights of the mixture. See docs/prediction.md.
+
+    p_i(t)       what predictor i says of x_t, from x_<t                       (`harmonicrnn.ops.prediction.predictor`)
+    s_i(t + 1) = b s_i(t) + (1 - b) |x_t - p_i(t)| + 1e-7                      the running error of predictor i
+    P_k(x)       a discretised logistic around p_i of the scale m_k s_i        (`harmonicrnn.ops.prediction.mixture`)
+    l_k(t + 1) = g l_k(t) + log P_k(x_t)                                       log weight of component k
+    P(x_t)     = sum_k softmax_k(g l(t)) P_k(x_t)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harmonicrnn.models.mixing import MixesTime
+from harmonicrnn.models.state import State, after
+from harmonicrnn.ops import linear_scan
+from harmonicrnn.ops.prediction import (
+    FAR,
+    Predictor,
+    PredictorState,
+    component_log_probabilities,
+    mixture_log_probabilities,
+    predict,
+)
+
+FIRST_SAMPLES, FIRST_DECAY = 20, 0.8
+"""For so many samples of a lane b is smaller: its scale has to be found first."""
+
+LEAST_GAIN = 1e-7  # keeps s above 0
+
+DEFAULT_PREDICTORS = (Predictor(16, 0.98, 16), Predictor(32, 0.995, 16), Predictor(256, 0.999, 80))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Linear prediction in context, as an option of a model.
+
+    Args:
+        predictors: Order, decay of the window, samples between solutions, white noise and floor of each; null for those of orders 16, 32
+            and 256.
+        input: Whether what they predict enters the embedding.
+        logits: Whether the mixture's log-probabilities are added to the logits, whose head then starts at zero.
+        widths: Of the components of each predictor: scales of the logistic as multiples of its running error; learned from there.
+        first_scale: Running error of a lane that begins, in samples of [-1, 1].
+        scale_decay: b, of the running error.
+        weight_decay: g, of the mixture's log weights.
+        share: Of the uniform distribution in each component; above 0.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    predictors: Sequence[Predictor] | None = None
+    input: bool = True
+    logits: bool = True
+    widths: tuple[float, ...] = (0.35, 0.7, 1.4, 2.8)
+    first_scale: float = 0.05
+    scale_decay: float = 0.98
+    weight_decay: float = 0.98
+    share: float = 0.002
+
+    def __post_init__(self) -> None:
+        for wrong, what in (
+            (self.predictors is not None and not self.predictors, "needs at least one predictor"),
+            (not self.widths or min(self.widths) <= 0, f"needs widths above 0, got {self.widths}"),
+            (self.first_scale <= 0, f"needs a first_scale above 0, got {self.first_scale}"),
+            (not 0 < self.scale_decay < 1, f"needs a scale_decay above 0 and below 1, got {self.scale_decay}"),
+            (not 0 <= self.weight_decay < 1, f"needs a weight_decay of at least 0 and below 1, got {self.weight_decay}"),
+            (not 0 < self.share < 1, f"needs a share above 0 and below 1, got {self.share}"),
+            (not (self.input or self.logits), "enters neither the input nor the logits: set one of them, or leave it out (null)"),
+        ):
+            if wrong:
+                raise ValueError(f"prediction {what}")
+
+
+@dataclass(frozen=True)
+class PredictionState(State):
+    """What predictors and mixture know of B lanes; float64, but for the log weights, which have the dtype of the layer.
+
+    history: (B, N), the last samples, newest first; N is the highest order.
+    heard: (B,) int64, samples heard.
+    sums, filters, failed: of each predictor, see `harmonicrnn.ops.prediction.PredictorState`.
+    scale: (B, P), running errors.
+    log_weights: (B, K), l.
+    """
+
+    history: Tensor
+    heard: Tensor
+    sums: tuple[Tensor, ...]
+    filters: tuple[Tensor, ...]
+    failed: tuple[Tensor, ...]
+    scale: Tensor
+    log_weights: Tensor
+    fresh: Tensor
+
+
+class Predicted(NamedTuple):
+    """What is known of each sample before it is heard: p and s (B, T, P) float64, and the mixture's log weights (B, T, K)."""
+
+    p: Tensor
+    s: Tensor
+    log_weights: Tensor
+
+
+class LinearPrediction(MixesTime):
+    """The equations above, for classes that stand for samples.
+
+    Until `set_cells` says otherwise, or a checkpoint does, the cells of the classes are equally wide.
+
+    Args:
+        prediction: its settings.
+        classes: q.
+    """
+
+    def __init__(self, prediction: Prediction, classes: int) -> None:
+        super().__init__()
+        self.settings, self.classes = prediction, classes
+        self.predictors = DEFAULT_PREDICTORS if prediction.predictors is None else tuple(prediction.predictors)
+        self.reach = max(predictor.order for predictor in self.predictors)
+        widths = torch.tensor(prediction.widths).log().repeat(len(self.predictors), 1)
+        self.log_width = nn.Parameter(widths)
+        self.first_log_weights = nn.Parameter(torch.zeros(widths.numel()))
+        self.centres: Tensor
+        self.limits: Tensor
+        self.register_buffer("centres", torch.empty(classes, dtype=torch.float64))
+        self.register_buffer("limits", torch.empty(classes + 1, dtype=torch.float64))
+        grid = torch.arange(1, 2 * classes, dtype=torch.float64) / classes - 1
+        self.set_cells(grid[::2], grid[1::2])
+
+    def set_cells(self, centres: Tensor, edges: Tensor) -> None:
+        """Say which samples the classes stand for.
+
+        Args:
+            centres: (q,), rising, samples of the classes in [-1, 1].
+            edges: (q - 1,), rising, the limits between neighbouring cells.
+        """
+        zero = centres[self.classes // 2].double()  # what silence is decoded to
+        self.centres.copy_(centres - zero)
+        self.limits.copy_(F.pad(F.pad(edges - zero, (1, 0), value=-FAR), (0, 1), value=FAR))
+
+    def _begun(self, state: PredictionState | None, fresh: Tensor) -> PredictionState:
+        """The state with that of a lane which has heard nothing in fresh lanes; -1 as `heard`, as what comes next is no sample."""
+        if state is None:
+            start = [PredictorState.start(predictor, len(fresh), fresh.device) for predictor in self.predictors]
+            sums, filters, failed = zip(*start, strict=True)
+            history, heard = sums[0].new_zeros(len(fresh), self.reach), torch.zeros_like(failed[0])
+            scale, log_weights = history.new_zeros(len(fresh), len(start)), self.first_log_weights.expand(len(fresh), -1)
+            state = PredictionState(history, heard, sums, filters, failed, scale, log_weights, fresh)
+        state = state.reset(fresh)
+        return replace(
+            state,
+            heard=torch.where(fresh, -1, state.heard),
+            scale=torch.where(fresh[:, None], self.settings.first_scale, state.scale),
+            log_weights=torch.where(fresh[:, None], self.first_log_weights, state.log_weights),
+        )
+
+    def _scales(self, errors: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """s before and after each sample, (B, T, P), from what each predictor missed it by; `count` (B, T) numbers samples from 1."""
+        decay = torch.where(count <= FIRST_SAMPLES, FIRST_DECAY, self.settings.scale_decay).to(errors.dtype)[..., None]
+        heard = (count > 0)[..., None]
+        a = torch.where(heard, decay, 1.0).expand_as(errors).contiguous()
+        s, _ = linear_scan(a, torch.where(heard, (1 - decay) * errors + LEAST_GAIN, 0.0), before, self.slices)
+        first = before[:, None] if self.slices is None else self.slices.halo(s, before[:, None])
+        return torch.cat([first, s], dim=1)[:, : s.shape[1]], s
+
+    def _log_weights(self, classes: Tensor, p: Tensor, s: Tensor, count: Tensor, before: Tensor) -> Tensor:
+        """l after each sample, (B, T, K), from the predictions of it."""
+        likelihoods = component_log_probabilities(classes, p, s, self.log_width, self.limits, self.settings.share)
+        heard = (count > 0)[..., None]
+        decay = torch.where(heard, self.settings.weight_decay, 1.0).to(likelihoods.dtype).expand_as(likelihoods).contiguous()
+        found, _ = linear_scan(decay, torch.where(heard, likelihoods, 0.0), before.to(likelihoods.dtype), self.slices)
+        return found
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        # Samples stay in float64 whatever the weights are brought to.
+        kept = self.centres, self.limits
+        super()._apply(fn, recurse)
+        self.centres, self.limits = (cells.to(self.centres.device) for cells in kept)
+        return self
+
+    def forward(self, delayed: Tensor, state: PredictionState | None = None) -> tuple[Predicted, PredictionState]:
+        """What is known of each sample, given the class before it, `delayed` (B, T), and those before that. The class that a fresh lane
+        begins with is no sample."""
+        settings, time = self.settings, delayed.shape[1]
+        fresh = self.fresh_lanes(delayed, state)
+        state = self._begun(state, fresh)
+        x, heard, history = self.centres[delayed], state.heard, state.history
+        if self.slices is not None:
+            heard = self.slices.gather(heard)[0] + self.slices.rank * time
+            history = self.slices.halo(x[..., None], history.flip(1)[..., None])[..., 0].flip(1)
+        predictions, states = [], []
+        for predictor, *before in zip(self.predictors, state.sums, state.filters, state.failed, strict=True):
+            p, predictor_state = predict(predictor, x, history, heard, PredictorState(*before), self.slices)
+            predictions.append(p)
+            states.append(predictor_state)
+        p = torch.stack(predictions, dim=2)
+        count = heard[:, None] + torch.arange(1, time + 1, device=x.device)
+        s_before, s = self._scales((x[..., None] - p[:, :-1]).abs(), count, state.scale)
+        log_weights = self._log_weights(delayed, p[:, :-1], s_before, count, state.log_weights)
+        told = Predicted(p[:, 1:], s, F.log_softmax(settings.weight_decay * log_weights, dim=-1))
+        if not time:
+            return told, state
+        sums, filters, failed = zip(*states, strict=True)
+        history = torch.cat([x.flip(1), history], dim=1)[:, : self.reach]
+        return told, PredictionState(history, heard + time, sums, filters, failed, s[:, -1], log_weights[:, -1], after(fresh, x))
+
+    def log_probabilities(self, predicted: Predicted) -> Tensor:
+        """log P(x_t) of each class, (B, T, q)."""
+        return mixture_log_probabilities(predicted.p, predicted.s, self.log_width, predicted.log_weights, self.limits, self.settings.share)
+
+    def predicted_classes(self, predicted: Predicted) -> Tensor:
+        """The classes of p, (B, T, P)."""
+        return torch.bucketize(predicted.p.contiguous(), self.limits[1:-1])

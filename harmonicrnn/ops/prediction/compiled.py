@@ -1,0 +1,170 @@
+"""Linear prediction on the CPU, compiled by numba: sample by sample, as the definition is written."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from harmonicrnn.machine_code import jit, kept
+from harmonicrnn.ops.prediction.predictor import EARLY, Predictor, PredictorState
+
+_EARLY = np.array(EARLY)
+
+
+# The order of a sum may change, so that it can be taken in vectors.
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def dot(a: Any, b: Any) -> Any:
+    total = 0.0
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@jit
+def hear(s1: Any, s2: Any, s3: Any, past: Any, q: Any) -> None:
+    """Add a sample to the sums, each (n + 1,); `past` holds it and those before it, newest first."""
+    x = past[0]
+    for k in range(len(s1)):
+        first = q * s1[k] + x * past[k]
+        second = q * s2[k] + first
+        s1[k] = first
+        s2[k] = second
+        s3[k] = q * s3[k] + second
+
+
+@jit
+def is_due(heard: Any, every: Any) -> Any:
+    """As `Predictor.is_due`."""
+    if heard <= 0:
+        return False
+    if heard % every == 0:
+        return True
+    if heard < every:
+        for early in _EARLY:
+            if heard == early:
+                return True
+    return False
+
+
+@jit
+def solve(s2: Any, s3: Any, decay: Any, white: Any, floor: Any, room: Any, found: Any) -> Any:
+    """The filter (n,) by Levinson-Durbin's recursion, in place of the one before in `found`; False, and that one stays, where it fails.
+
+    `room` is (5 n,) to work in. Both directions of each filter are kept, so that every loop runs over rising indices.
+    """
+    n = len(found)
+    falling, ahead, behind, ahead_next, behind_next = room[:n], room[n : 2 * n], room[2 * n : 3 * n], room[3 * n : 4 * n], room[4 * n :]
+    power = decay
+    for k in range(1, n + 1):
+        falling[n - k] = power * ((2.0 * s3[k] - s2[k]) + k * s2[k])  # r_k, the last lag first
+        power *= decay
+    error = (2.0 * s3[0] - s2[0]) * (1.0 + white) + floor
+    # ahead[j - 1] and behind[n - j] are weight j of the filter of the order so far.
+    for order in range(n):
+        reflection = falling[n - order - 1]
+        if order:
+            reflection -= dot(ahead[:order], falling[n - order : n])
+        if not error > 0.0:
+            return False
+        reflection /= error
+        if not abs(reflection) < 1.0:
+            return False
+        mirror, source = behind[n - order : n], ahead[:order]
+        target, target_mirror = ahead_next[:order], behind_next[n - order : n]
+        for j in range(order):
+            target[j] = source[j] - reflection * mirror[j]
+        for j in range(order):
+            target_mirror[j] = mirror[j] - reflection * source[j]
+        ahead_next[order] = reflection
+        behind_next[n - order - 1] = reflection
+        ahead, ahead_next = ahead_next, ahead
+        behind, behind_next = behind_next, behind
+        error *= 1.0 - reflection * reflection
+    for j in range(n):
+        found[j] = ahead[j]
+    return True
+
+
+@jit
+def prediction(weights: Any, past: Any) -> Any:
+    """Of the next sample, clamped to [-1, 1]; `past` holds n samples, newest first."""
+    return min(max(dot(weights, past), -1.0), 1.0)
+
+
+@kept
+def _run(
+    x: Any, history: Any, heard: Any, sums: Any, filters: Any, failed: Any, p: Any, decay: Any, every: Any, white: Any, floor: Any
+) -> None:
+    time, n = x.shape[1], filters.shape[1]
+    past, room = np.empty(time + n + 1), np.empty(5 * n)
+    for lane in range(x.shape[0]):
+        for t in range(time):
+            past[time - 1 - t] = x[lane, t]
+        past[time : time + n] = history[lane, :n]
+        past[time + n] = 0.0
+        s1, s2, s3, weights, count = sums[lane, 0], sums[lane, 1], sums[lane, 2], filters[lane], heard[lane]
+        p[lane, 0] = prediction(weights, past[time : time + n])
+        for t in range(time):
+            newest = time - 1 - t
+            if count >= 0:
+                hear(s1, s2, s3, past[newest : newest + n + 1], decay * decay)
+            count += 1
+            if is_due(count, every) and not solve(s2, s3, decay, white, floor, room, weights):
+                failed[lane] += 1
+            p[lane, t + 1] = prediction(weights, past[newest : newest + n])
+
+
+def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+    """As `predictor.predict` of a whole sequence; lanes go over torch's threads."""
+    lanes, time = x.shape
+    state = PredictorState(*(t.clone(memory_format=torch.contiguous_format) for t in state))
+    p = x.new_empty(lanes, time + 1)
+    arrays: list[Any] = [t.contiguous().numpy() for t in (x, history, heard)] + [t.numpy() for t in (*state, p)]
+    settings = predictor.decay, predictor.every, predictor.white, predictor.floor
+    threads = min(lanes, torch.get_num_threads())
+    if threads < 2 or time < 1000:
+        _run(*arrays, *settings)
+        return p, state
+    parts = [slice(lanes * i // threads, lanes * (i + 1) // threads) for i in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(_run, *(array[part] for array in arrays), *settings) for part in parts]:
+            done.result()
+    return p, state
+
+
+@kept
+def _accumulate(x: Any, history: Any, steps: Any, sums: Any, decay: Any) -> None:
+    n = sums.shape[2] - 1
+    past = np.empty(x.shape[1] + n)
+    for lane in range(x.shape[0]):
+        time = steps[lane]
+        for t in range(time):
+            past[time - 1 - t] = x[lane, t]
+        past[time : time + n] = history[lane, :n]
+        for t in range(time):
+            newest = time - 1 - t
+            hear(sums[lane, 0], sums[lane, 1], sums[lane, 2], past[newest : newest + n + 1], decay * decay)
+
+
+def accumulate(predictor: Predictor, x: Tensor, history: Tensor, steps: Tensor) -> Tensor:
+    """What the first steps (B,) of x (B, T) add to the sums: (B, 3, n + 1)."""
+    sums = x.new_zeros(len(x), 3, predictor.order + 1)
+    _accumulate(x.contiguous().numpy(), history.contiguous().numpy(), steps.contiguous().numpy(), sums.numpy(), predictor.decay)
+    return sums
+
+
+@kept
+def _solve(sums: Any, filters: Any, solved: Any, decay: Any, white: Any, floor: Any) -> None:
+    room = np.empty(5 * filters.shape[1])
+    for lane in range(len(sums)):
+        solved[lane] = solve(sums[lane, 1], sums[lane, 2], decay, white, floor, room, filters[lane])
+
+
+def solve_all(predictor: Predictor, sums: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """The filters (B, n) of sums (B, 3, n + 1), those of `before` where none can be solved for; and which are new (B,)."""
+    filters, solved = before.clone(memory_format=torch.contiguous_format), torch.zeros(len(sums), dtype=torch.bool)
+    _solve(sums.contiguous().numpy(), filters.numpy(), solved.numpy(), predictor.decay, predictor.white, predictor.floor)
+    return filters, solved

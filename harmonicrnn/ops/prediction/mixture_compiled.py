@@ -1,0 +1,160 @@
+"""The mixture's distribution on the CPU, compiled by numba: one exponential for each component and edge, in vectors."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from harmonicrnn.machine_code import jit, kept
+from harmonicrnn.ops.elementary import exp_expm1, like
+
+LEAST_SCALE = 1e-5  # as in mixture.py
+
+
+# The order of a sum may change, so that it can be taken in vectors.
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def dot(a: Any, b: Any) -> Any:
+    total = a.dtype.type(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+# One loop for each step: LLVM takes each in vectors, but not all in one.
+@jit
+def tails(limits: Any, p: Any, scale: Any, away: Any, tail: Any) -> Any:
+    """|z| and sigmoid(-|z|) with z = (e - p) / scale at each limit e (n + 1,); the index of the first one at or above p.
+
+    Differences of tails on one side of p are those of sigmoids, without cancellation.
+    """
+    over, one = 1.0 / scale, like(1, tail[0])
+    for e in range(len(away)):
+        away[e] = abs(like((limits[e] - p) * over, one))
+    for e in range(len(tail)):
+        tail[e] = exp_expm1(-away[e])[0]
+    for e in range(len(tail)):
+        tail[e] = tail[e] / (one + tail[e])
+    return np.searchsorted(limits, p)
+
+
+@jit
+def _add_differences(of: Any, less: Any, weight: Any, found: Any) -> None:
+    for j in range(len(found)):
+        found[j] += weight * (of[j] - less[j])
+
+
+@jit
+def add_cells(tail: Any, middle: Any, weight: Any, found: Any) -> None:
+    """Add the probabilities of the cells (n,) between limits (n + 1,), times a weight; `middle` is what `tails` gave."""
+    n = len(found)
+    rising = min(max(middle - 1, 0), n)
+    _add_differences(tail[1 : rising + 1], tail[:rising], weight, found[:rising])
+    if 0 < middle <= n:
+        found[middle - 1] += weight * ((like(1, weight) - tail[middle - 1]) - tail[middle])
+    _add_differences(tail[middle:n], tail[middle + 1 :], weight, found[middle:])
+
+
+@jit
+def component_log_probability(lower: Any, upper: Any, scale: Any, share: Any, classes: Any) -> Any:
+    """As `mixture.component_log_probabilities`, of one sample in float64; the limits of its cell are counted from p."""
+    over = 1.0 / max(scale, LEAST_SCALE)
+    b, minus_a = 1.0 / (1.0 + np.exp(-upper * over)), 1.0 / (1.0 + np.exp(lower * over))
+    return np.log((1.0 - share) * (b * minus_a * -np.expm1((lower - upper) * over)) + share / classes)
+
+
+@jit
+def mix(p: Any, s: Any, widths: Any, weights: Any, limits: Any, share: Any, classes: Any, away: Any, tail: Any, found: Any) -> None:
+    """P(j) of the classes between limits (n + 1,) into found (n,); p, s (P,), widths and weights (K,), pi, are float64, away and tail
+    (n + 1,) room to work in, of the type of `found`."""
+    found[:] = 0
+    for k in range(len(widths)):
+        i = k * len(p) // len(widths)
+        middle = tails(limits, p[i], max(widths[k] * s[i], LEAST_SCALE), away, tail)
+        add_cells(tail, middle, like(weights[k], tail[0]), found)
+    most, each = like(1.0 - share, tail[0]), like(share / classes, tail[0])
+    for j in range(len(found)):
+        found[j] = most * found[j] + each
+
+
+@kept
+def _forward(p: Any, s: Any, widths: Any, weights: Any, limits: Any, share: Any, found: Any) -> None:
+    room, classes = np.empty((2, len(limits)), found.dtype), found.shape[1]
+    for row in range(len(p)):
+        mix(p[row], s[row], widths, weights[row], limits, share, classes, room[0], room[1], found[row])
+
+
+@kept
+def _backward(
+    p: Any, s: Any, widths: Any, weights: Any, limits: Any, share: Any, found: Any, grad: Any, grad_width: Any, grad_weights: Any
+) -> None:
+    q = found.shape[1]
+    room = np.empty((4, q + 1), found.dtype)
+    away, tail, ratio, fall = room[0], room[1], room[2, :q], room[3]
+    one = like(1, found[0, 0])
+    for row in range(len(p)):
+        for j in range(q):
+            ratio[j] = exp_expm1(-found[row, j])[0]
+        total = dot(ratio, grad[row])
+        for j in range(q):
+            ratio[j] *= grad[row, j]
+        fall[0], fall[q] = -ratio[0], ratio[q - 1]
+        for e in range(1, q):
+            fall[e] = ratio[e - 1] - ratio[e]
+        for k in range(len(widths)):
+            i = k * p.shape[1] // len(widths)
+            scale = widths[k] * s[row, i]
+            m = tails(limits, p[row, i], max(scale, LEAST_SCALE), away, tail)
+            # The sum of ratio times the cells, and then of ratio times their derivatives, both by parts.
+            held = ratio[m - 1] + dot(tail[:m], fall[:m]) - dot(tail[m:], fall[m:])
+            grad_weights[row, k] = like(weights[row, k], one) * (like(1.0 - share, one) * held + like(share / q, one) * total)
+            if scale < LEAST_SCALE:
+                continue
+            # d sigmoid(z) / d log m = -z sigmoid(z) sigmoid(-z), the sign of which is that of -z.
+            for e in range(q + 1):
+                away[e] = away[e] * (tail[e] * (one - tail[e]))
+            grad_width[k] += (1.0 - share) * weights[row, k] * (dot(away[:m], fall[:m]) - dot(away[m:], fall[m:]))
+
+
+def _over_threads(work: Callable[[slice, int], None], rows: int) -> None:
+    threads = min(torch.get_num_threads(), max(1, rows // 256))
+    if threads == 1:
+        work(slice(0, rows), 0)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, slice(rows * i // threads, rows * (i + 1) // threads), i) for i in range(threads)]:
+            done.result()
+
+
+def _rows(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    per_row = [t.detach().flatten(0, -2).contiguous().numpy() for t in (p, s, log_weights.double().exp())]
+    return per_row, log_width.detach().double().exp().flatten().numpy(), limits.contiguous().numpy()
+
+
+def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor) -> None:
+    """log P(j) into found (B, T, q); arguments as for `mixture.mixture_log_probabilities`."""
+    (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
+    rows = found.view(-1, found.shape[-1]).numpy()
+    _over_threads(lambda part, _: _forward(p_rows[part], s_rows[part], widths, weights[part], cells, share, rows[part]), len(rows))
+    found.log_()
+
+
+def backward(
+    p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor,
+    grad_width: Tensor, grad_weights: Tensor,
+) -> None:  # fmt: skip
+    """The gradients of log_width (P, W) and log_weights (B, T, K) into the last two, from that of `found` (B, T, q)."""
+    (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
+    found_rows, grads = (t.flatten(0, -2).contiguous().numpy() for t in (found, grad))
+    into = grad_weights.view(-1, grad_weights.shape[-1]).numpy()
+    sums = np.zeros((torch.get_num_threads(), log_width.numel()))
+
+    def work(part: slice, thread: int) -> None:
+        arrays = p_rows[part], s_rows[part], widths, weights[part], cells, share, found_rows[part], grads[part], sums[thread], into[part]
+        _backward(*arrays)
+
+    _over_threads(work, len(found_rows))
+    grad_width += torch.from_numpy(sums.sum(axis=0)).view_as(grad_width).to(grad_width.dtype)
