@@ -82,7 +82,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictionState(State):
-    """What predictors and mixture know of B lanes; float64, but for the log weights, which have the dtype of the layer.
+    """What predictors and mixture know of B lanes, in float64.
 
     history: (B, N), the last samples, newest first; N is the highest order.
     heard: (B,) int64, samples heard.
@@ -102,7 +102,7 @@ class PredictionState(State):
 
 
 class Predicted(NamedTuple):
-    """What is known of each sample before it is heard: p and s (B, T, P) float64, and the mixture's log weights (B, T, K)."""
+    """What is known of each sample before it is heard: p and s (B, T, P), and the mixture's log weights (B, T, K), float64."""
 
     p: Tensor
     s: Tensor
@@ -145,28 +145,28 @@ class LinearPrediction(MixesTime):
         self.centres.copy_(centres - zero)
         self.limits.copy_(F.pad(F.pad(edges - zero, (1, 0), value=-FAR), (0, 1), value=FAR))
 
-    def _begun(self, state: PredictionState | None, fresh: Tensor) -> PredictionState:
+    def begun(self, state: PredictionState | None, fresh: Tensor) -> PredictionState:
         """The state with that of a lane which has heard nothing in fresh lanes; -1 as `heard`, as what comes next is no sample."""
         if state is None:
             start = [PredictorState.start(predictor, len(fresh), fresh.device) for predictor in self.predictors]
             sums, filters, failed = zip(*start, strict=True)
             history, heard = sums[0].new_zeros(len(fresh), self.reach), torch.zeros_like(failed[0])
-            scale, log_weights = history.new_zeros(len(fresh), len(start)), self.first_log_weights.expand(len(fresh), -1)
+            scale, log_weights = history.new_zeros(len(fresh), len(start)), self.first_log_weights.double().expand(len(fresh), -1)
             state = PredictionState(history, heard, sums, filters, failed, scale, log_weights, fresh)
         state = state.reset(fresh)
         return replace(
             state,
             heard=torch.where(fresh, -1, state.heard),
             scale=torch.where(fresh[:, None], self.settings.first_scale, state.scale),
-            log_weights=torch.where(fresh[:, None], self.first_log_weights, state.log_weights),
+            log_weights=torch.where(fresh[:, None], self.first_log_weights.double(), state.log_weights),
         )
 
     def _scales(self, errors: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """s before and after each sample, (B, T, P), from what each predictor missed it by; `count` (B, T) numbers samples from 1."""
-        decay = torch.where(count <= FIRST_SAMPLES, FIRST_DECAY, self.settings.scale_decay).to(errors.dtype)[..., None]
-        heard = (count > 0)[..., None]
-        a = torch.where(heard, decay, 1.0).expand_as(errors).contiguous()
-        s, _ = linear_scan(a, torch.where(heard, (1 - decay) * errors + LEAST_GAIN, 0.0), before, self.slices)
+        heard, early = (count > 0)[..., None], (count <= FIRST_SAMPLES)[..., None]
+        decay = torch.full_like(errors, self.settings.scale_decay).masked_fill(early, FIRST_DECAY)
+        gained = ((1 - decay) * errors + LEAST_GAIN).masked_fill(~heard, 0)
+        s, _ = linear_scan(decay.masked_fill(~heard, 1), gained, before, self.slices)
         first = before[:, None] if self.slices is None else self.slices.halo(s, before[:, None])
         return torch.cat([first, s], dim=1)[:, : s.shape[1]], s
 
@@ -174,8 +174,8 @@ class LinearPrediction(MixesTime):
         """l after each sample, (B, T, K), from the predictions of it."""
         likelihoods = component_log_probabilities(classes, p, s, self.log_width, self.limits, self.settings.share)
         heard = (count > 0)[..., None]
-        decay = torch.where(heard, self.settings.weight_decay, 1.0).to(likelihoods.dtype).expand_as(likelihoods).contiguous()
-        found, _ = linear_scan(decay, torch.where(heard, likelihoods, 0.0), before.to(likelihoods.dtype), self.slices)
+        decay = torch.full_like(likelihoods, self.settings.weight_decay).masked_fill(~heard, 1)
+        found, _ = linear_scan(decay, likelihoods.masked_fill(~heard, 0), before, self.slices)
         return found
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
@@ -190,7 +190,7 @@ class LinearPrediction(MixesTime):
         begins with is no sample."""
         settings, time = self.settings, delayed.shape[1]
         fresh = self.fresh_lanes(delayed, state)
-        state = self._begun(state, fresh)
+        state = self.begun(state, fresh)
         x, heard, history = self.centres[delayed], state.heard, state.history
         if self.slices is not None:
             heard = self.slices.gather(heard)[0] + self.slices.rank * time

@@ -18,6 +18,7 @@ from harmonicrnn.generation.cpu.worker_program import Program
 from harmonicrnn.generation.engine import NOT_STARTED
 from harmonicrnn.generation.self_check import EngineError, check, weights_of
 from harmonicrnn.models import AutoregressiveNet, ModelState, State
+from harmonicrnn.models.harmonic_rnn import PredictedState
 from harmonicrnn.models.skip_block import SkipState
 
 MAX_THREADS = 4
@@ -121,6 +122,8 @@ class CPUEngine:
 
 
 def _with_phases(state: State, phases: list[int]) -> State:
+    if isinstance(state, PredictedState):
+        return replace(state, levels=_with_phases(state.levels, phases))
     if not isinstance(state, SkipState):
         return state
     return replace(state, phase=phases[0], inner=_with_phases(state.inner, phases[1:]))

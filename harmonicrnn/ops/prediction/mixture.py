@@ -34,11 +34,10 @@ def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width
         share: u, above 0.
 
     Returns:
-        (B, T, K) in the dtype of log_width.
+        (B, T, K) float64.
     """
-    dtype = log_width.dtype
-    lower, upper = ((limits[classes + i][..., None] - p).to(dtype)[..., None] for i in (0, 1))
-    scale = (s.to(dtype)[..., None] * log_width.exp()).clamp(min=LEAST_SCALE)
+    lower, upper = ((limits[classes + i][..., None] - p)[..., None] for i in (0, 1))
+    scale = (s[..., None] * log_width.double().exp()).clamp(min=LEAST_SCALE)
     a, b = lower / scale, upper / scale
     # sigmoid(b) - sigmoid(a) without cancellation.
     inside = torch.sigmoid(b) * torch.sigmoid(-a) * -torch.expm1((lower - upper) / scale)
@@ -50,14 +49,15 @@ class _MixtureLogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-        found = torch.zeros(*p.shape[:-1], len(limits) - 1, dtype=log_weights.dtype, device=p.device)
+        dtype = torch.promote_types(log_width.dtype, torch.float32)
+        found = torch.zeros(*p.shape[:-1], len(limits) - 1, dtype=dtype, device=p.device)
         if p.device.type == "cpu":
             from harmonicrnn.ops.prediction import mixture_compiled
 
             mixture_compiled.forward(p, s, log_width, log_weights, limits, share, found)
         else:
             for k, (z, _) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
-                found += log_weights[..., k, None].exp() * _cells(z.sigmoid(), (-z).sigmoid())
+                found += log_weights[..., k, None].exp().to(dtype) * _cells(z.sigmoid(), (-z).sigmoid())
             found = torch.log((1 - share) * found + share / found.shape[-1])
         ctx.save_for_backward(p, s, log_width, log_weights, limits, found)
         ctx.share = share
@@ -75,7 +75,7 @@ class _MixtureLogProbabilities(torch.autograd.Function):
             return None, None, grad_width, grad_weights, None, None
         q, ratio = found.shape[-1], grad * (-found).exp()
         for k, (z, fixed) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
-            below, above, weight = z.sigmoid(), (-z).sigmoid(), log_weights[..., k].exp()
+            below, above, weight = z.sigmoid(), (-z).sigmoid(), log_weights[..., k].exp().to(found.dtype)
             inside = (1 - ctx.share) * _cells(below, above) + ctx.share / q
             grad_weights[..., k] = weight * (ratio * inside).sum(dim=-1)
             slope = torch.where(fixed, 0, -z * below * above).diff(dim=-1)
@@ -103,12 +103,12 @@ def mixture_log_probabilities(p: Tensor, s: Tensor, log_width: Tensor, log_weigh
     Args:
         p, s: (B, T, P) float64; without gradients.
         log_width: (P, W), log m; receives gradients.
-        log_weights: (B, T, K), log pi, which sum to 1; receive gradients. Of the dtype of log_width.
+        log_weights: (B, T, K), log pi, float64, which sum to 1; receive gradients.
         limits: (q + 1,), e.
         share: u, above 0.
 
     Returns:
-        (B, T, q) in the dtype of log_weights.
+        (B, T, q) in the dtype of log_width, float32 at least.
     """
     found: Tensor = _MixtureLogProbabilities.apply(p, s, log_width, log_weights, limits, share)
     return found

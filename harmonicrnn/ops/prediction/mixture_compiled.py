@@ -110,7 +110,7 @@ def _backward(
             m = tails(limits, p[row, i], max(scale, LEAST_SCALE), away, tail)
             # The sum of ratio times the cells, and then of ratio times their derivatives, both by parts.
             held = ratio[m - 1] + dot(tail[:m], fall[:m]) - dot(tail[m:], fall[m:])
-            grad_weights[row, k] = like(weights[row, k], one) * (like(1.0 - share, one) * held + like(share / q, one) * total)
+            grad_weights[row, k] = weights[row, k] * ((1.0 - share) * held + share / q * total)
             if scale < LEAST_SCALE:
                 continue
             # d sigmoid(z) / d log m = -z sigmoid(z) sigmoid(-z), the sign of which is that of -z.
@@ -130,7 +130,7 @@ def _over_threads(work: Callable[[slice, int], None], rows: int) -> None:
 
 
 def _rows(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    per_row = [t.detach().flatten(0, -2).contiguous().numpy() for t in (p, s, log_weights.double().exp())]
+    per_row = [t.detach().flatten(0, -2).contiguous().numpy() for t in (p, s, log_weights.exp())]
     return per_row, log_width.detach().double().exp().flatten().numpy(), limits.contiguous().numpy()
 
 

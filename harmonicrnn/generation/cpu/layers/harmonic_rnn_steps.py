@@ -6,26 +6,39 @@ from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix
 from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
 from harmonicrnn.generation.cpu.layers.pooling_steps import LevelEnd
+from harmonicrnn.generation.cpu.layers.prediction_steps import FeatureStep, MixtureStep, PredictionStep
 from harmonicrnn.generation.cpu.layers.team_sum import LogitsStep
 from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.operation import Find
 from harmonicrnn.generation.cpu.worker_program import Level, Program
-from harmonicrnn.models import HarmonicRNN
+from harmonicrnn.models import HarmonicRNN, LinearPrediction
 from harmonicrnn.models.block import LayerNorm, RMSNorm
 from harmonicrnn.models.embedding import ClassEmbedding
+from harmonicrnn.models.harmonic_rnn import PredictionFeatures
 
 
 def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Find) -> None:
     program.expect((LayerNorm, RMSNorm), net.head_norm)
     program.expect((nn.Linear,), net.head)
     program.expect((ClassEmbedding,), net.embedding)
-    share, level = program.share, program.level(net.head.in_features)
-    program.add(EmbeddingStep(share, net.embedding, net.classes, level.x[0]))
-    program.compile(net.levels, level, find)
-    program.add(LevelEnd(share, level, find))
+    program.expect((LinearPrediction,), net.prediction)
+    program.expect((PredictionFeatures,), net.features)
+    share, level, levels = program.share, program.level(net.head.in_features), find
+    embedding = EmbeddingStep(share, net.embedding, net.classes, level.x[0])
+    program.add(embedding)
+    if net.prediction is not None:
+        levels = lambda state: find(state).levels  # noqa: E731
+        prediction = PredictionStep(share, net.prediction, embedding, lambda state: find(state).prediction)
+        program.add(prediction)
+        if net.features is not None:
+            program.add(FeatureStep(share, net.features, prediction, level.x[0]))
+    program.compile(net.levels, level, levels)
+    program.add(LevelEnd(share, level, levels))
     own = share.part(net.classes, PANEL)
     program.add(NormStep(share, net.head_norm, level.width, level.x[0], program.normed[0]))
     fold(net.head_norm, net.head)
     weights, bias = matrix(share, net.head)[..., own.start : own.stop], net.head.bias[None, own.start : own.stop]
     program.add(ProductStep(share, weights, bias, program.normed[0], program.products[0]))
+    if net.prediction is not None and net.prediction.settings.logits:
+        program.add(MixtureStep(share, prediction, own, program.products[0]))
     program.add(LogitsStep(share, program.products[0], own))

@@ -1,0 +1,243 @@
+"""Linear prediction: what the predictors hear and say, its place in the embedding, and the mixture's share of the logits."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from harmonicrnn.generation.cpu.addresses import Place, address, aligned, layout
+from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
+from harmonicrnn.generation.cpu.llvm import record, view
+from harmonicrnn.generation.cpu.operation import Find, Operation, Share
+from harmonicrnn.machine_code import jit
+from harmonicrnn.models import LinearPrediction, ModelState
+from harmonicrnn.models.harmonic_rnn import PredictionFeatures
+from harmonicrnn.models.prediction import FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN
+from harmonicrnn.ops.elementary import like
+from harmonicrnn.ops.prediction.compiled import hear, is_due, prediction, solve
+from harmonicrnn.ops.prediction.mixture_compiled import component_log_probability, mix
+
+WIDE = np.float64(0)  # the type of all that predictors know
+
+PREDICTION = layout(
+    "last", "heard", "past", "reach", "scale", "p", "log_weights", "weights", "predictors", "components", "centres", "limits", "widths",
+    "table", "room", "classes", scale_decay="f8", weight_decay="f8", uniform="f8",
+)  # fmt: skip
+"""Of each lane `heard`, `past` (reach + 1), newest first, `scale` and `p` (predictors), `log_weights` and `weights` (components), pi; of
+each predictor a row of `table`, a PREDICTOR."""
+
+PREDICTOR = layout("order", "every", "sums", "filters", "failed", decay="f8", white="f8", floor="f8")
+PREDICTOR_BYTES = PREDICTOR.itemsize
+
+FEATURES = layout("p", "scale", "limits", "classes", "predictors", "tables", "weights", "target", "target_stride", "width")
+"""`tables` (predictors, classes, width) and `weights` (predictors, width), of the type of the activations."""
+
+MIXTURE = layout(
+    "p", "scale", "weights", "predictors", "components", "widths", "limits", "first", "size", "classes", "room", "target",
+    "target_stride", uniform="f8",
+)  # fmt: skip
+"""For the classes from `first` on, as many as `size`; `room` (3, size + 1) of the type of the activations."""
+
+
+@jit
+def _predict(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, PREDICTION)
+    whole = np.int64(0)
+    last, heard = view(o.last, 0, me.lanes, whole), view(o.heard, 0, me.lanes, whole)
+    centres, limits, widths = (
+        view(o.centres, 0, o.classes, WIDE),
+        view(o.limits, 0, o.classes + 1, WIDE),
+        view(o.widths, 0, o.components, WIDE),
+    )
+    each = o.components // o.predictors
+    for lane in range(me.lanes):
+        past = view(o.past, lane * (o.reach + 1), o.reach + 1, WIDE)
+        scale, p = view(o.scale, lane * o.predictors, o.predictors, WIDE), view(o.p, lane * o.predictors, o.predictors, WIDE)
+        log_weights = view(o.log_weights, lane * o.components, o.components, WIDE)
+        weights = view(o.weights, lane * o.components, o.components, WIDE)
+        cell = last[lane]
+        x = centres[cell]
+        if heard[lane] >= 0:
+            _weigh(limits[cell], limits[cell + 1], p, scale, widths, each, log_weights, o.weight_decay, o.uniform, o.classes)
+            decay = FIRST_DECAY if heard[lane] < FIRST_SAMPLES else o.scale_decay
+            for i in range(len(scale)):
+                scale[i] = decay * scale[i] + ((1 - decay) * abs(x - p[i]) + LEAST_GAIN)
+        for k in range(o.reach, 0, -1):
+            past[k] = past[k - 1]
+        past[0] = x
+        for i in range(o.predictors):
+            one = record(o.table + i * PREDICTOR_BYTES, PREDICTOR)
+            lags = one.order + 1
+            s1, s2, s3 = (
+                view(one.sums, (3 * lane) * lags, lags, WIDE),
+                view(one.sums, (3 * lane + 1) * lags, lags, WIDE),
+                view(one.sums, (3 * lane + 2) * lags, lags, WIDE),
+            )
+            filter = view(one.filters, lane * one.order, one.order, WIDE)
+            if heard[lane] >= 0:
+                hear(s1, s2, s3, past[:lags], one.decay * one.decay)
+            room = view(o.room, 0, 5 * one.order, WIDE)
+            if is_due(heard[lane] + 1, one.every) and not solve(s2, s3, one.decay, one.white, one.floor, room, filter):
+                view(one.failed, lane, 1, whole)[0] += 1
+            p[i] = prediction(filter, past[: one.order])
+        heard[lane] += 1
+        _softmax(log_weights, o.weight_decay, weights)
+    return np.int64(0)
+
+
+@jit
+def _weigh(
+    lower: Any, upper: Any, p: Any, scale: Any, widths: Any, each: Any, log_weights: Any, decay: Any, share: Any, classes: Any
+) -> None:
+    """Move the log weights on by how likely each component found a sample."""
+    for k in range(len(log_weights)):
+        i = k // each
+        found = component_log_probability(lower - p[i], upper - p[i], widths[k] * scale[i], share, classes)
+        log_weights[k] = decay * log_weights[k] + found
+
+
+@jit
+def _softmax(numbers: Any, factor: Any, found: Any) -> None:
+    top = numbers.max()
+    for k in range(len(numbers)):
+        found[k] = np.exp(factor * (numbers[k] - top))
+    found /= found.sum()
+
+
+class PredictionStep(Operation):
+    """The predictors hear each lane's last class, and say what they know of the next. Each worker does so for itself: it is less work than
+    to wait."""
+
+    layout, step = PREDICTION, staticmethod(_predict)
+
+    def __init__(self, share: Share, layer: LinearPrediction, last: EmbeddingStep, find: Find) -> None:
+        settings, self._layer, self._last, self._find = layer.settings, layer, last, find
+        components = layer.log_width.numel()
+        super().__init__(
+            share, reach=layer.reach, predictors=len(layer.predictors), components=components, classes=layer.classes,
+            scale_decay=settings.scale_decay, weight_decay=settings.weight_decay, uniform=settings.share,
+        )  # fmt: skip
+        fixed = layer.centres, layer.limits, layer.log_width.detach().double().exp().flatten(), torch.zeros(5 * layer.reach)
+        self._fixed = [np.ascontiguousarray(t.double().numpy()) for t in fixed]
+        for name, array in zip(("centres", "limits", "widths", "room"), self._fixed, strict=True):
+            self.record[name] = address(array)
+        self._table = np.zeros(len(layer.predictors), PREDICTOR)
+        for row, predictor in zip(self._table, layer.predictors, strict=True):
+            for name in ("order", "every", "decay", "white", "floor"):
+                row[name] = getattr(predictor, name)
+        self.record["table"] = address(self._table)
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        self.record["last"] = address(self._last.last)
+        wide, whole, layer = np.dtype(np.float64), np.dtype(np.int64), self._layer
+        predictors, components = len(layer.predictors), layer.log_width.numel()
+        self._heard, self._past = aligned(lanes, whole), aligned((lanes, layer.reach + 1), wide)
+        self.scale, self.p = aligned((lanes, predictors), wide), aligned((lanes, predictors), wide)
+        self._log_weights, self.weights = aligned((lanes, components), wide), aligned((lanes, components), wide)
+        arrays = self._heard, self._past, self.scale, self.p, self._log_weights, self.weights
+        for name, array in zip(("heard", "past", "scale", "p", "log_weights", "weights"), arrays, strict=True):
+            self.record[name] = address(array)
+        self._sums = [aligned((lanes, 3, p.order + 1), wide) for p in layer.predictors]
+        self._filters = [aligned((lanes, p.order), wide) for p in layer.predictors]
+        self._failed = [aligned(lanes, whole) for _ in layer.predictors]
+        for name, kept in (("sums", self._sums), ("filters", self._filters), ("failed", self._failed)):
+            self._table[name] = [address(array) for array in kept]
+
+    def load(self, state: ModelState) -> None:
+        given = self._find(state)
+        begun = self._layer.begun(given, given.fresh)
+        self._heard[:], self._past[:, :-1] = begun.heard.numpy(), begun.history.numpy()
+        self.scale[:], self._log_weights[:] = begun.scale.numpy(), begun.log_weights.detach().double().numpy()
+        for targets, values in ((self._sums, begun.sums), (self._filters, begun.filters), (self._failed, begun.failed)):
+            for target, value in zip(targets, values, strict=True):
+                target[...] = value.numpy()
+        for i, predictor in enumerate(self._layer.predictors):  # of the class that is heard next
+            self.p[:, i] = np.clip((self._filters[i] * self._past[:, : predictor.order]).sum(axis=1), -1, 1)
+
+    def store(self, state: ModelState) -> None:
+        given = self._find(state)
+        given.fresh[:] = torch.from_numpy(self._heard < 0)
+        given.heard[:], given.history[:] = torch.from_numpy(self._heard), torch.from_numpy(self._past[:, :-1])
+        given.scale[:], given.log_weights[:] = torch.from_numpy(self.scale), torch.from_numpy(self._log_weights)
+        for sources, targets in ((self._sums, given.sums), (self._filters, given.filters), (self._failed, given.failed)):
+            for source, target in zip(sources, targets, strict=True):
+                target[...] = torch.from_numpy(source)
+
+
+@jit
+def _add_features(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, FEATURES)
+    limits = view(o.limits, 1, o.classes - 1, WIDE)
+    for lane in range(me.lanes):
+        x = view(o.target, lane * o.target_stride, o.width, tag)
+        p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
+        for i in range(o.predictors):
+            row = view(o.tables, (i * o.classes + np.searchsorted(limits, p[i])) * o.width, o.width, tag)
+            weight, level = view(o.weights, i * o.width, o.width, tag), like(np.log(scale[i]), tag)
+            for j in range(len(x)):
+                x[j] += row[j] + level * weight[j]
+    return np.int64(0)
+
+
+class _AfterPrediction(Operation):
+    """An operation that reads what the predictors say."""
+
+    _prediction: PredictionStep
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        for name in ("p", "scale", "weights"):
+            if name in self._reads:
+                self.record[name] = address(getattr(self._prediction, name))
+
+    _reads: tuple[str, ...] = ("p", "scale", "weights")
+
+
+class FeatureStep(_AfterPrediction):
+    """target += the vector of what the predictors say."""
+
+    layout, step, _reads = FEATURES, staticmethod(_add_features), ("p", "scale")
+
+    def __init__(self, share: Share, layer: PredictionFeatures, prediction: PredictionStep, target: Place) -> None:
+        classes = int(prediction.record["classes"][0])
+        tables = torch.stack([table(torch.arange(classes)) for table in layer.tables])
+        tables[0] += layer.scales.bias
+        super().__init__(
+            share,
+            classes=classes,
+            predictors=len(tables),
+            tables=tables,
+            weights=layer.scales.weight.T,
+            target=target,
+            width=tables.shape[2],
+        )
+        self._prediction = prediction
+        self.record["limits"] = prediction.record["limits"]
+
+
+@jit
+def _add_mixture(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, MIXTURE)
+    limits, widths = view(o.limits, o.first, o.size + 1, WIDE), view(o.widths, 0, o.components, WIDE)
+    away, tail = view(o.room, 0, o.size + 1, tag), view(o.room, o.size + 1, o.size + 1, tag)
+    found = view(o.room, 2 * (o.size + 1), o.size, tag)
+    for lane in range(me.lanes):
+        p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
+        mix(p, scale, widths, view(o.weights, lane * o.components, o.components, WIDE), limits, o.uniform, o.classes, away, tail, found)
+        target = view(o.target, lane * o.target_stride, o.size, tag)
+        for j in range(len(target)):
+            target[j] += like(np.log(found[j]), tag)
+    return np.int64(0)
+
+
+class MixtureStep(_AfterPrediction):
+    """target += the mixture's log-probabilities of a worker's own classes."""
+
+    layout, step = MIXTURE, staticmethod(_add_mixture)
+
+    def __init__(self, share: Share, prediction: PredictionStep, own: range, target: Place) -> None:
+        same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes", "uniform")}
+        super().__init__(share, first=own.start, size=len(own), target=target, **same)
+        self._prediction = prediction
+        self.record["room"] = self.array((3, len(own) + 1))
