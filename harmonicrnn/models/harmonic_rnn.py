@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from harmonicrnn.models.autoregressive_net import AutoregressiveNet
@@ -12,7 +13,7 @@ from harmonicrnn.models.block import ResidualBlock, make_norm
 from harmonicrnn.models.dropout import any_place, at_place, number_dropouts
 from harmonicrnn.models.embedding import ClassEmbedding
 from harmonicrnn.models.initialisation import linear
-from harmonicrnn.models.prediction import LinearPrediction, Prediction, PredictionState
+from harmonicrnn.models.prediction import LinearPrediction, Predicted, Prediction, PredictionState
 from harmonicrnn.models.presets import PRESETS, Architecture, Embedding, Init, Norm, Preset, Recurrence
 from harmonicrnn.models.skip_block import LevelSpec, Pooling, Shift, build_levels, check_levels
 from harmonicrnn.models.state import State
@@ -34,24 +35,26 @@ class PredictedState(State):
 
 
 class PredictionFeatures(nn.Module):
-    """What the predictors say of a sample as a vector: a table's row for the class that each predicts, and log s times a vector.
+    """What the predictors say of a sample as a vector: a table's row for the class that each predicts, and a linear map of numbers: log s,
+    asinh of the error of the sample before in s, and the mixture's log weights.
 
     Args:
-        classes: q.
         width: D.
-        predictors: P.
+        prediction: the predictors.
         parts: the tables are of the kind of the embedding, behind a linear map, and begin as it does.
     """
 
-    def __init__(self, classes: int, width: int, predictors: int, parts: Architecture) -> None:
+    def __init__(self, width: int, prediction: LinearPrediction, parts: Architecture) -> None:
         super().__init__()
         kind: Embedding = "learned" if parts.embedding == "learned" else "projected"
-        self.tables = nn.ModuleList([ClassEmbedding(classes, width, kind) for _ in range(predictors)])
-        self.scales = linear(predictors, width, parts.init)
+        predictors = len(prediction.predictors)
+        self.tables = nn.ModuleList([ClassEmbedding(prediction.classes, width, kind) for _ in range(predictors)])
+        self.numbers = linear(2 * predictors + prediction.log_width.numel(), width, parts.init)
 
-    def forward(self, classes: Tensor, s: Tensor) -> Tensor:
-        """(B, T, D) from the predicted classes and the running errors, (B, T, P) each."""
-        total: Tensor = self.scales(s.log().to(self.scales.weight.dtype))
+    def forward(self, predicted: Predicted, classes: Tensor) -> Tensor:
+        """(B, T, D); `classes` (B, T, P) are those of p."""
+        numbers = torch.cat([predicted.s.log(), predicted.missed.asinh(), predicted.log_weights], dim=-1)
+        total: Tensor = self.numbers(numbers.to(self.numbers.weight.dtype))
         for i, table in enumerate(self.tables):
             total = total + table(classes[..., i])
         return total
@@ -134,10 +137,13 @@ class HarmonicRNN(AutoregressiveNet):
         self.compiles = prediction is None
         self.features = None
         if self.prediction is not None and self.prediction.settings.input:
-            self.features = PredictionFeatures(self.classes, width, len(self.prediction.predictors), self.parts)
-        if prediction is not None and prediction.logits:
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+            self.features = PredictionFeatures(width, self.prediction, self.parts)
+        self.steering = None
+        if self.prediction is not None and self.prediction.settings.logits:
+            self.steering = nn.Linear(width, self.prediction.log_width.numel() + 2 * len(self.prediction.predictors))
+            for layer in (self.head, self.steering):  # an untrained model is the predictors' mixture
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
         number_dropouts(self)
 
     @property
@@ -146,18 +152,21 @@ class HarmonicRNN(AutoregressiveNet):
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
         if self.prediction is None:
-            return self._logits(self.embedding(delayed), state)
+            y, levels = self._levels(self.embedding(delayed), state)
+            return self.head(y), levels
         assert state is None or isinstance(state, PredictedState)
         predicted, prediction_state = self.prediction(delayed, state.prediction if state else None)
         x = self.embedding(delayed)
         if self.features is not None:
-            x = x + self.features(self.prediction.predicted_classes(predicted), predicted.s)
-        logits, levels = self._logits(x, state.levels if state else None)
-        if self.prediction.settings.logits:
-            logits = logits + self.prediction.log_probabilities(predicted)
+            x = x + self.features(predicted, self.prediction.predicted_classes(predicted))
+        y, levels = self._levels(x, state.levels if state else None)
+        logits = self.head(y)
+        if self.steering is not None:
+            logits = logits + self.prediction.log_probabilities(self.prediction.steered(predicted, self.steering(y)))
         return logits, PredictedState(prediction_state, levels)
 
-    def _logits(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def _levels(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """What the head reads, and the state of the levels."""
         with at_place(self, any_place(self, x)):
             y, levels = self.levels(x, state)
-        return self.head(self.head_norm(y)), levels
+        return self.head_norm(y), levels

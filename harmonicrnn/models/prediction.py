@@ -35,6 +35,9 @@ FIRST_SAMPLES, FIRST_DECAY = 20, 0.8
 
 LEAST_GAIN = 1e-7  # keeps s above 0
 
+MOST = 4.0
+"""Bounds the logarithm of what a network multiplies s by."""
+
 DEFAULT_PREDICTORS = (Predictor(16, 0.98, 16), Predictor(32, 0.995, 16), Predictor(256, 0.999, 80))
 
 
@@ -102,11 +105,13 @@ class PredictionState(State):
 
 
 class Predicted(NamedTuple):
-    """What is known of each sample before it is heard: p and s (B, T, P), and the mixture's log weights (B, T, K), float64."""
+    """What is known of each sample before it is heard, in float64: p and s (B, T, P), the mixture's log weights (B, T, K), and by how many
+    s each predictor missed the sample before (B, T, P), 0 at the first."""
 
     p: Tensor
     s: Tensor
     log_weights: Tensor
+    missed: Tensor
 
 
 class LinearPrediction(MixesTime):
@@ -202,9 +207,10 @@ class LinearPrediction(MixesTime):
             states.append(predictor_state)
         p = torch.stack(predictions, dim=2)
         count = heard[:, None] + torch.arange(1, time + 1, device=x.device)
-        s_before, s = self._scales((x[..., None] - p[:, :-1]).abs(), count, state.scale)
+        errors = (x[..., None] - p[:, :-1]).masked_fill((count == 0)[..., None], 0)
+        s_before, s = self._scales(errors.abs(), count, state.scale)
         log_weights = self._log_weights(delayed, p[:, :-1], s_before, count, state.log_weights)
-        told = Predicted(p[:, 1:], s, F.log_softmax(settings.weight_decay * log_weights, dim=-1))
+        told = Predicted(p[:, 1:], s, F.log_softmax(settings.weight_decay * log_weights, dim=-1), errors / s_before)
         if not time:
             return told, state
         sums, filters, failed = zip(*states, strict=True)
@@ -214,6 +220,20 @@ class LinearPrediction(MixesTime):
     def log_probabilities(self, predicted: Predicted) -> Tensor:
         """log P(x_t) of each class, (B, T, q)."""
         return mixture_log_probabilities(predicted.p, predicted.s, self.log_width, predicted.log_weights, self.limits, self.settings.share)
+
+    def steered(self, predicted: Predicted, steering: Tensor) -> Predicted:
+        """What is predicted, moved by numbers (B, T, K + 2 P) that a network sets; zeros move nothing.
+
+        The first K are added to the components' log weights. Of each predictor follow the logarithm of a factor of its s, bounded by
+        `MOST` through a tanh, and how many s are added to its p.
+        """
+        predictors = len(self.predictors)
+        weights, scales, centres = steering.double().split([self.log_width.numel(), predictors, predictors], dim=-1)
+        return predicted._replace(
+            p=predicted.p + predicted.s * centres,
+            s=predicted.s * (MOST * torch.tanh(scales / MOST)).exp(),
+            log_weights=F.log_softmax(predicted.log_weights + weights, dim=-1),
+        )
 
     def predicted_classes(self, predicted: Predicted) -> Tensor:
         """The classes of p, (B, T, P)."""

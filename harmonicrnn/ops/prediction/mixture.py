@@ -1,4 +1,4 @@
-"""The distribution of a sample under a mixture of discretised logistics, whose centres and scales are known and whose widths are learned.
+"""The distribution of a sample under a mixture of discretised logistics around what predictors say of it.
 
 Component k of a sample is a logistic around the prediction p of its predictor, of the scale max(m s, 1e-5): s is the predictor's running
 error, m the component's width. It is integrated over the cells of the quantiser, the outer two of which are open:
@@ -67,20 +67,25 @@ class _MixtureLogProbabilities(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p, s, log_width, log_weights, limits, found = ctx.saved_tensors
-        grad_width, grad_weights = torch.zeros_like(log_width), torch.zeros_like(log_weights)
+        grads = grad_p, grad_s, grad_width, grad_weights = tuple(torch.zeros_like(t) for t in (p, s, log_width, log_weights))
         if p.device.type == "cpu":
             from harmonicrnn.ops.prediction import mixture_compiled
 
-            mixture_compiled.backward(p, s, log_width, log_weights, limits, ctx.share, found, grad, grad_width, grad_weights)
-            return None, None, grad_width, grad_weights, None, None
+            mixture_compiled.backward(p, s, log_width, log_weights, limits, ctx.share, found, grad, *grads)
+            return *grads, None, None
         q, ratio = found.shape[-1], grad * (-found).exp()
         for k, (z, fixed) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
+            i = k * p.shape[-1] // log_width.numel()
             below, above, weight = z.sigmoid(), (-z).sigmoid(), log_weights[..., k].exp().to(found.dtype)
             inside = (1 - ctx.share) * _cells(below, above) + ctx.share / q
             grad_weights[..., k] = weight * (ratio * inside).sum(dim=-1)
-            slope = torch.where(fixed, 0, -z * below * above).diff(dim=-1)
-            grad_width.view(-1)[k] = ((1 - ctx.share) * weight[..., None] * ratio * slope).sum()
-        return None, None, grad_width, grad_weights, None, None
+            steepness, weight = below * above, (1 - ctx.share) * weight
+            wider = torch.where(fixed[..., 0], 0, weight * (ratio * (-z * steepness).diff(dim=-1)).sum(dim=-1))
+            grad_width.view(-1)[k] = wider.sum()
+            grad_s[..., i] += wider / s[..., i]
+            scale = (s[..., i] * log_width.view(-1)[k].double().exp()).clamp(min=LEAST_SCALE)
+            grad_p[..., i] -= weight * (ratio * steepness.diff(dim=-1)).sum(dim=-1) / scale
+        return *grads, None, None
 
 
 def _standardised(p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
@@ -101,9 +106,9 @@ def mixture_log_probabilities(p: Tensor, s: Tensor, log_width: Tensor, log_weigh
     """log P(j) of each class j.
 
     Args:
-        p, s: (B, T, P) float64; without gradients.
-        log_width: (P, W), log m; receives gradients.
-        log_weights: (B, T, K), log pi, float64, which sum to 1; receive gradients.
+        p, s: (B, T, P) float64.
+        log_width: (P, W), log m.
+        log_weights: (B, T, K), log pi, float64; the pi sum to 1. These four receive gradients.
         limits: (q + 1,), e.
         share: u, above 0.
 

@@ -89,7 +89,18 @@ def _forward(p: Any, s: Any, widths: Any, weights: Any, limits: Any, share: Any,
 
 @kept
 def _backward(
-    p: Any, s: Any, widths: Any, weights: Any, limits: Any, share: Any, found: Any, grad: Any, grad_width: Any, grad_weights: Any
+    p: Any,
+    s: Any,
+    widths: Any,
+    weights: Any,
+    limits: Any,
+    share: Any,
+    found: Any,
+    grad: Any,
+    grad_p: Any,
+    grad_s: Any,
+    grad_width: Any,
+    grad_weights: Any,
 ) -> None:
     q = found.shape[1]
     room = np.empty((4, q + 1), found.dtype)
@@ -111,12 +122,17 @@ def _backward(
             # The sum of ratio times the cells, and then of ratio times their derivatives, both by parts.
             held = ratio[m - 1] + dot(tail[:m], fall[:m]) - dot(tail[m:], fall[m:])
             grad_weights[row, k] = weights[row, k] * ((1.0 - share) * held + share / q * total)
-            if scale < LEAST_SCALE:
-                continue
-            # d sigmoid(z) / d log m = -z sigmoid(z) sigmoid(-z), the sign of which is that of -z.
+            # d sigmoid(z) / dz, of z = (e - p) / (m s); the derivative by log m has the factor -z, the sign of which is that of -z.
             for e in range(q + 1):
-                away[e] = away[e] * (tail[e] * (one - tail[e]))
-            grad_width[k] += (1.0 - share) * weights[row, k] * (dot(away[:m], fall[:m]) - dot(away[m:], fall[m:]))
+                tail[e] = tail[e] * (one - tail[e])
+            weight = (1.0 - share) * weights[row, k]
+            grad_p[row, i] -= weight * dot(tail, fall) / max(scale, LEAST_SCALE)
+            if scale >= LEAST_SCALE:
+                for e in range(q + 1):
+                    away[e] *= tail[e]
+                wider = weight * (dot(away[:m], fall[:m]) - dot(away[m:], fall[m:]))
+                grad_width[k] += wider
+                grad_s[row, i] += wider / s[row, i]
 
 
 def _over_threads(work: Callable[[slice, int], None], rows: int) -> None:
@@ -144,17 +160,18 @@ def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits
 
 def backward(
     p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor,
-    grad_width: Tensor, grad_weights: Tensor,
+    grad_p: Tensor, grad_s: Tensor, grad_width: Tensor, grad_weights: Tensor,
 ) -> None:  # fmt: skip
-    """The gradients of log_width (P, W) and log_weights (B, T, K) into the last two, from that of `found` (B, T, q)."""
+    """Add the gradients of p, s, log_width and log_weights to the last four, from that of `found` (B, T, q)."""
     (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
     found_rows, grads = (t.flatten(0, -2).contiguous().numpy() for t in (found, grad))
-    into = grad_weights.view(-1, grad_weights.shape[-1]).numpy()
+    into = [t.view(-1, t.shape[-1]).numpy() for t in (grad_p, grad_s, grad_weights)]
     sums = np.zeros((torch.get_num_threads(), log_width.numel()))
 
     def work(part: slice, thread: int) -> None:
-        arrays = p_rows[part], s_rows[part], widths, weights[part], cells, share, found_rows[part], grads[part], sums[thread], into[part]
-        _backward(*arrays)
+        to_p, to_s, to_weights = (array[part] for array in into)
+        given = p_rows[part], s_rows[part], widths, weights[part], cells, share, found_rows[part], grads[part]
+        _backward(*given, to_p, to_s, sums[thread], to_weights)
 
     _over_threads(work, len(found_rows))
     grad_width += torch.from_numpy(sums.sum(axis=0)).view_as(grad_width).to(grad_width.dtype)

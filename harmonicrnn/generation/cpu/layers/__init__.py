@@ -13,7 +13,7 @@ from harmonicrnn.generation.cpu.layers.harmonic_rnn_steps import compile_harmoni
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.layers.norm import NormStep
 from harmonicrnn.generation.cpu.layers.pooling_steps import DownStep, EnterStep, LevelEnd, MergeStep, UpStep, compile_skip_block
-from harmonicrnn.generation.cpu.layers.prediction_steps import FeatureStep, MixtureStep, PredictionStep
+from harmonicrnn.generation.cpu.layers.prediction_steps import FeatureStep, MixtureStep, PredictionStep, SteeringStep
 from harmonicrnn.generation.cpu.layers.residual_block import (
     compile_linear,
     compile_residual_block,
@@ -40,6 +40,6 @@ LAYERS: dict[type[nn.Module], Callable[..., Any]] = {
 
 KINDS: tuple[type[Operation], ...] = (
     ProductStep, NormStep, GateStep, SumStep, RecurrenceStep, ConvStep, EnterStep, MergeStep, DownStep, UpStep, LevelEnd, EmbeddingStep,
-    LogitsStep, PredictionStep, FeatureStep, MixtureStep,
+    LogitsStep, PredictionStep, FeatureStep, SteeringStep, MixtureStep,
 )  # fmt: skip
 """All operations; those that programs have most of first."""

@@ -1,13 +1,14 @@
 """The whole model: embedding, levels and head."""
 
+import torch
 from torch import nn
 
 from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
-from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix
+from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix, side_by_side
 from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
 from harmonicrnn.generation.cpu.layers.pooling_steps import LevelEnd
-from harmonicrnn.generation.cpu.layers.prediction_steps import FeatureStep, MixtureStep, PredictionStep
-from harmonicrnn.generation.cpu.layers.team_sum import LogitsStep
+from harmonicrnn.generation.cpu.layers.prediction_steps import FeatureStep, MixtureStep, PredictionStep, SteeringStep
+from harmonicrnn.generation.cpu.layers.team_sum import LogitsStep, as_index
 from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.operation import Find
 from harmonicrnn.generation.cpu.worker_program import Level, Program
@@ -19,7 +20,7 @@ from harmonicrnn.models.harmonic_rnn import PredictionFeatures
 
 def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Find) -> None:
     program.expect((LayerNorm, RMSNorm), net.head_norm)
-    program.expect((nn.Linear,), net.head)
+    program.expect((nn.Linear,), net.head, net.steering)
     program.expect((ClassEmbedding,), net.embedding)
     program.expect((LinearPrediction,), net.prediction)
     program.expect((PredictionFeatures,), net.features)
@@ -36,9 +37,15 @@ def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Fin
     program.add(LevelEnd(share, level, levels))
     own = share.part(net.classes, PANEL)
     program.add(NormStep(share, net.head_norm, level.width, level.x[0], program.normed[0]))
-    fold(net.head_norm, net.head)
-    weights, bias = matrix(share, net.head)[..., own.start : own.stop], net.head.bias[None, own.start : own.stop]
-    program.add(ProductStep(share, weights, bias, program.normed[0], program.products[0]))
-    if net.prediction is not None and net.prediction.settings.logits:
-        program.add(MixtureStep(share, prediction, own, program.products[0]))
-    program.add(LogitsStep(share, program.products[0], own))
+    logits = program.products
+    if net.steering is None:
+        fold(net.head_norm, net.head)
+        weights, bias = matrix(share, net.head)[..., own.start : own.stop], net.head.bias[None, own.start : own.stop]
+        program.add(ProductStep(share, weights, bias, program.normed[0], logits[0]))
+    else:
+        fold(net.head_norm, net.head, net.steering)
+        weights, bias, start = side_by_side(net.head, as_index(own), net.steering, torch.arange(net.steering.out_features), share)
+        steering = SteeringStep(share, prediction, logits[start])
+        program.add(ProductStep(share, weights, bias, program.normed[0], logits[0]), steering)
+        program.add(MixtureStep(share, prediction, steering, own, logits[0]))
+    program.add(LogitsStep(share, logits[0], own))

@@ -12,7 +12,7 @@ from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.machine_code import jit
 from harmonicrnn.models import LinearPrediction, ModelState
 from harmonicrnn.models.harmonic_rnn import PredictionFeatures
-from harmonicrnn.models.prediction import FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN
+from harmonicrnn.models.prediction import FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN, MOST
 from harmonicrnn.ops.elementary import like
 from harmonicrnn.ops.prediction.compiled import hear, is_due, prediction, solve
 from harmonicrnn.ops.prediction.mixture_compiled import component_log_probability, mix
@@ -20,17 +20,24 @@ from harmonicrnn.ops.prediction.mixture_compiled import component_log_probabilit
 WIDE = np.float64(0)  # the type of all that predictors know
 
 PREDICTION = layout(
-    "last", "heard", "past", "reach", "scale", "p", "log_weights", "weights", "predictors", "components", "centres", "limits", "widths",
-    "table", "room", "classes", scale_decay="f8", weight_decay="f8", uniform="f8",
+    "last", "heard", "past", "reach", "scale", "p", "log_weights", "weights", "missed", "predictors", "components", "centres", "limits",
+    "widths", "table", "room", "classes", scale_decay="f8", weight_decay="f8", uniform="f8",
 )  # fmt: skip
-"""Of each lane `heard`, `past` (reach + 1), newest first, `scale` and `p` (predictors), `log_weights` and `weights` (components), pi; of
-each predictor a row of `table`, a PREDICTOR."""
+"""Of each lane `heard`, `past` (reach + 1), newest first, `scale`, `p` and `missed` (predictors), `log_weights` and `weights` (components),
+pi; of each predictor a row of `table`, a PREDICTOR."""
 
 PREDICTOR = layout("order", "every", "sums", "filters", "failed", decay="f8", white="f8", floor="f8")
 PREDICTOR_BYTES = PREDICTOR.itemsize
 
-FEATURES = layout("p", "scale", "limits", "classes", "predictors", "tables", "weights", "target", "target_stride", "width")
-"""`tables` (predictors, classes, width) and `weights` (predictors, width), of the type of the activations."""
+FEATURES = layout(
+    "p", "scale", "missed", "weights", "limits", "classes", "predictors", "components", "tables", "map", "target", "target_stride", "width"
+)
+"""`tables` (predictors, classes, width) and `map` (2 predictors + components, width), of the type of the activations."""
+
+STEERING = layout(
+    "p", "scale", "weights", "steered_p", "steered_scale", "steered_weights", "predictors", "components", "source", "source_stride"
+)  # fmt: skip
+"""`source` holds of each lane the numbers that steer, of the type of the activations."""
 
 MIXTURE = layout(
     "p", "scale", "weights", "predictors", "components", "widths", "limits", "first", "size", "classes", "room", "target",
@@ -55,12 +62,14 @@ def _predict(tag: Any, at: Any, me: Any) -> Any:
         scale, p = view(o.scale, lane * o.predictors, o.predictors, WIDE), view(o.p, lane * o.predictors, o.predictors, WIDE)
         log_weights = view(o.log_weights, lane * o.components, o.components, WIDE)
         weights = view(o.weights, lane * o.components, o.components, WIDE)
+        missed = view(o.missed, lane * o.predictors, o.predictors, WIDE)
         cell = last[lane]
         x = centres[cell]
         if heard[lane] >= 0:
             _weigh(limits[cell], limits[cell + 1], p, scale, widths, each, log_weights, o.weight_decay, o.uniform, o.classes)
             decay = FIRST_DECAY if heard[lane] < FIRST_SAMPLES else o.scale_decay
             for i in range(len(scale)):
+                missed[i] = (x - p[i]) / scale[i]
                 scale[i] = decay * scale[i] + ((1 - decay) * abs(x - p[i]) + LEAST_GAIN)
         for k in range(o.reach, 0, -1):
             past[k] = past[k - 1]
@@ -133,10 +142,10 @@ class PredictionStep(Operation):
         wide, whole, layer = np.dtype(np.float64), np.dtype(np.int64), self._layer
         predictors, components = len(layer.predictors), layer.log_width.numel()
         self._heard, self._past = aligned(lanes, whole), aligned((lanes, layer.reach + 1), wide)
-        self.scale, self.p = aligned((lanes, predictors), wide), aligned((lanes, predictors), wide)
+        self.scale, self.p, self.missed = (aligned((lanes, predictors), wide) for _ in range(3))
         self._log_weights, self.weights = aligned((lanes, components), wide), aligned((lanes, components), wide)
-        arrays = self._heard, self._past, self.scale, self.p, self._log_weights, self.weights
-        for name, array in zip(("heard", "past", "scale", "p", "log_weights", "weights"), arrays, strict=True):
+        arrays = self._heard, self._past, self.scale, self.p, self.missed, self._log_weights, self.weights
+        for name, array in zip(("heard", "past", "scale", "p", "missed", "log_weights", "weights"), arrays, strict=True):
             self.record[name] = address(array)
         self._sums = [aligned((lanes, 3, p.order + 1), wide) for p in layer.predictors]
         self._filters = [aligned((lanes, p.order), wide) for p in layer.predictors]
@@ -147,6 +156,7 @@ class PredictionStep(Operation):
     def load(self, state: ModelState) -> None:
         given = self._find(state)
         begun = self._layer.begun(given, given.fresh)
+        self.missed[:] = 0
         self._heard[:], self._past[:, :-1] = begun.heard.numpy(), begun.history.numpy()
         self.scale[:], self._log_weights[:] = begun.scale.numpy(), begun.log_weights.detach().double().numpy()
         for targets, values in ((self._sums, begun.sums), (self._filters, begun.filters), (self._failed, begun.failed)):
@@ -166,54 +176,87 @@ class PredictionStep(Operation):
 
 
 @jit
+def _add_row(x: Any, row: Any, factor: Any) -> None:
+    for j in range(len(x)):
+        x[j] += factor * row[j]
+
+
+@jit
 def _add_features(tag: Any, at: Any, me: Any) -> Any:
     o = record(at, FEATURES)
     limits = view(o.limits, 1, o.classes - 1, WIDE)
     for lane in range(me.lanes):
         x = view(o.target, lane * o.target_stride, o.width, tag)
         p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
+        missed, weights = view(o.missed, lane * o.predictors, o.predictors, WIDE), view(o.weights, lane * o.components, o.components, WIDE)
         for i in range(o.predictors):
             row = view(o.tables, (i * o.classes + np.searchsorted(limits, p[i])) * o.width, o.width, tag)
-            weight, level = view(o.weights, i * o.width, o.width, tag), like(np.log(scale[i]), tag)
             for j in range(len(x)):
-                x[j] += row[j] + level * weight[j]
+                x[j] += row[j]
+            _add_row(x, view(o.map, i * o.width, o.width, tag), like(np.log(scale[i]), tag))
+            _add_row(x, view(o.map, (o.predictors + i) * o.width, o.width, tag), like(np.arcsinh(missed[i]), tag))
+        for k in range(o.components):
+            _add_row(x, view(o.map, (2 * o.predictors + k) * o.width, o.width, tag), like(np.log(weights[k]), tag))
     return np.int64(0)
 
 
-class _AfterPrediction(Operation):
-    """An operation that reads what the predictors say."""
-
-    _prediction: PredictionStep
-
-    def begin(self, lanes: int) -> None:
-        super().begin(lanes)
-        for name in ("p", "scale", "weights"):
-            if name in self._reads:
-                self.record[name] = address(getattr(self._prediction, name))
-
-    _reads: tuple[str, ...] = ("p", "scale", "weights")
-
-
-class FeatureStep(_AfterPrediction):
+class FeatureStep(Operation):
     """target += the vector of what the predictors say."""
 
-    layout, step, _reads = FEATURES, staticmethod(_add_features), ("p", "scale")
+    layout, step = FEATURES, staticmethod(_add_features)
 
     def __init__(self, share: Share, layer: PredictionFeatures, prediction: PredictionStep, target: Place) -> None:
         classes = int(prediction.record["classes"][0])
         tables = torch.stack([table(torch.arange(classes)) for table in layer.tables])
-        tables[0] += layer.scales.bias
+        tables[0] += layer.numbers.bias
+        components, width = int(prediction.record["components"][0]), tables.shape[2]
         super().__init__(
-            share,
-            classes=classes,
-            predictors=len(tables),
-            tables=tables,
-            weights=layer.scales.weight.T,
-            target=target,
-            width=tables.shape[2],
-        )
+            share, classes=classes, predictors=len(tables), components=components, tables=tables, map=layer.numbers.weight.T,
+            target=target, width=width,
+        )  # fmt: skip
         self._prediction = prediction
         self.record["limits"] = prediction.record["limits"]
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        for name in ("p", "scale", "missed", "weights"):
+            self.record[name] = address(getattr(self._prediction, name))
+
+
+@jit
+def _steer(tag: Any, at: Any, me: Any) -> Any:
+    o = record(at, STEERING)
+    for lane in range(me.lanes):
+        by = view(o.source, lane * o.source_stride, o.components + 2 * o.predictors, tag)
+        first, second = lane * o.predictors, lane * o.components
+        p, scale = view(o.p, first, o.predictors, WIDE), view(o.scale, first, o.predictors, WIDE)
+        steered_p, steered_scale = view(o.steered_p, first, o.predictors, WIDE), view(o.steered_scale, first, o.predictors, WIDE)
+        weights, steered = view(o.weights, second, o.components, WIDE), view(o.steered_weights, second, o.components, WIDE)
+        for i in range(len(p)):
+            steered_p[i] = p[i] + scale[i] * np.float64(by[o.components + o.predictors + i])
+            steered_scale[i] = scale[i] * np.exp(MOST * np.tanh(np.float64(by[o.components + i]) / MOST))
+        for k in range(len(weights)):
+            steered[k] = np.log(weights[k]) + np.float64(by[k])
+        _softmax(steered, 1.0, steered)
+    return np.int64(0)
+
+
+class SteeringStep(Operation):
+    """What the network makes of the predictions, in rooms of its own: `LinearPrediction.steered`."""
+
+    layout, step = STEERING, staticmethod(_steer)
+
+    def __init__(self, share: Share, prediction: PredictionStep, source: Place) -> None:
+        self._prediction = prediction
+        same = {name: int(prediction.record[name][0]) for name in ("predictors", "components")}
+        super().__init__(share, source=source, **same)
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        given = self._prediction
+        self.p, self.scale, self.weights = (np.zeros_like(array) for array in (given.p, given.scale, given.weights))
+        for name in ("p", "scale", "weights"):
+            self.record[name], self.record[f"steered_{name}"] = address(getattr(given, name)), address(getattr(self, name))
 
 
 @jit
@@ -231,13 +274,18 @@ def _add_mixture(tag: Any, at: Any, me: Any) -> Any:
     return np.int64(0)
 
 
-class MixtureStep(_AfterPrediction):
+class MixtureStep(Operation):
     """target += the mixture's log-probabilities of a worker's own classes."""
 
     layout, step = MIXTURE, staticmethod(_add_mixture)
 
-    def __init__(self, share: Share, prediction: PredictionStep, own: range, target: Place) -> None:
+    def __init__(self, share: Share, prediction: PredictionStep, steering: SteeringStep, own: range, target: Place) -> None:
         same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes", "uniform")}
         super().__init__(share, first=own.start, size=len(own), target=target, **same)
-        self._prediction = prediction
+        self._steering = steering
         self.record["room"] = self.array((3, len(own) + 1))
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        for name in ("p", "scale", "weights"):
+            self.record[name] = address(getattr(self._steering, name))
