@@ -170,7 +170,7 @@ def readme(corpus: Corpus, seconds: dict[str, float]) -> str:
     rows = "".join(f"| {split} | {len(each)} | {sum(each) / 60:.1f} |\n" for split, each in lengths.items())
     files = "".join(f"- `{place}`: {pieces[place].credit}\n" for place in sorted(seconds))
     return f"""{heading(corpus)}
-WAV, mono, 16 kHz, 16 bits. Made by `python -m benchmarks.recordings {corpus.name}`; `sha256sum -c {SUMS}` checks the files.
+WAV, mono, 16 kHz, 16 bits. Made by `python -m benchmarks.recordings {corpus.name} --out FOLDER`; `sha256sum -c {SUMS}` checks the files.
 
 | split | files | minutes |
 |---|---|---|

@@ -62,9 +62,9 @@ The sound font Fluid R3 GM is under the MIT licence: Copyright 2000-2002, 2008 F
 FREE = re.compile(r"public domain|\bCC0\b|\bCC[- ]BY\b(?![- ]N)", re.IGNORECASE)
 RIGHTS = re.compile(r"copyright|©|licen[sc]e|rights|public domain|CC0", re.IGNORECASE)
 PRINTED_PAGE = re.compile(r"PDF ?© ?\d* Margaret Greentree")
-LARGEST = 3_000_000  # bytes of MusicXML: music21 takes gigabytes for more
+LARGEST = 3_000_000  # bytes of MusicXML: above are mostly whole quartets in one file, of which minutes would be used
 BEATS = {"bach": 76.0}
-"""Quarters a minute where a folder's scores have no marks that can be trusted; elsewhere the first mark, or `USUAL`."""
+"""Quarters a minute of a folder's scores; of others the first mark, or `USUAL` without one."""
 USUAL = 96.0
 
 

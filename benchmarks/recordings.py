@@ -13,6 +13,7 @@ import subprocess
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -57,11 +58,11 @@ def music(out: Path = Path("data/music"), minutes: PositiveFloat | None = None) 
         out: Folder to make.
         minutes: About as much of it; null for all.
     """
-    package, number, files = debian("music", *MUSIC)
-    tracks = sorted(path for path in files if path.suffix == ".ogg")
+    (package,) = need("music", next(filter(find, MUSIC), MUSIC[0]))
+    tracks = sorted(path for path in package.files if path.suffix == ".ogg")
     pieces = [Piece(path.stem, tags(path), partial(resampled, path)) for path in tracks]
-    versions = {package: number, **libraries("soundfile", "soxr")}
-    make(Corpus("music", ABOUT_MUSIC.format(package=package), versions, pieces, every=10, held_out=4), out, minutes)
+    versions = {package.name: package.version, **libraries("soundfile", "soxr")}
+    make(Corpus("music", ABOUT_MUSIC.format(package=package.name), versions, pieces, every=10, held_out=4), out, minutes)
 
 
 def speech(out: Path = Path("data/speech"), minutes: PositiveFloat | None = None) -> None:
@@ -71,14 +72,13 @@ def speech(out: Path = Path("data/speech"), minutes: PositiveFloat | None = None
         out: Folder to make.
         minutes: About as much of it; null for all.
     """
-    package, number, files = debian("speech", SPEECH)
-    _, decoder, _ = debian("speech", DECODER)
-    prompts = sorted(path for path in files if path.suffix == ".g722")
+    package, decoder = need("speech", SPEECH, DECODER)
+    prompts = sorted(path for path in package.files if path.suffix == ".g722")
     top = os.path.commonpath(prompts)
     names = ["-".join(path.relative_to(top).with_suffix("").parts) for path in prompts]
     pieces = [Piece(name, "Allison Smith", partial(decoded, path)) for name, path in zip(names, prompts, strict=True)]
-    versions = {package: number, DECODER: decoder, **libraries("soundfile")}
-    make(Corpus("speech", ABOUT_SPEECH.format(package=package), versions, pieces, every=10, held_out=4), out, minutes)
+    versions = {package.name: package.version, decoder.name: decoder.version, **libraries("soundfile")}
+    make(Corpus("speech", ABOUT_SPEECH.format(package=package.name), versions, pieces, every=10, held_out=4), out, minutes)
 
 
 def piano(out: Path = Path("data/piano"), minutes: PositiveFloat | None = 180) -> None:
@@ -88,33 +88,45 @@ def piano(out: Path = Path("data/piano"), minutes: PositiveFloat | None = 180) -
         out: Folder to make.
         minutes: About as much of it; null for all.
     """
-    _, synthesizer, _ = debian("piano", SYNTHESIZER)
-    _, font_number, files = debian("piano", SOUND_FONT)
-    font = next(path for path in files if path.suffix == ".sf2")
+    synthesizer, sounds = need("piano", SYNTHESIZER, SOUND_FONT)
+    font = next(path for path in sounds.files if path.suffix == ".sf2")
     pieces = [Piece(score.name, score.credit, partial(piano_playing.render, score, font, RATE)) for score in piano_scores.scores()]
-    versions = {SYNTHESIZER: synthesizer, SOUND_FONT: font_number, **libraries("music21", "numpy", "soundfile", "soxr")}
+    versions = {package.name: package.version for package in (synthesizer, sounds)} | libraries("music21", "numpy", "soundfile", "soxr")
     make(Corpus("piano", piano_scores.ABOUT, versions, pieces, every=8, held_out=3, left_out=piano_scores.COPIES), out, minutes)
 
 
-def debian(what: str, *packages: str) -> tuple[str, str, list[Path]]:
-    """The first of some Debian packages that is installed, its version, and its files.
+class Package(NamedTuple):
+    """An installed package: its name, version and files."""
 
-    Args:
-        what: needs one of them, for the error.
-        packages: their names.
+    name: str
+    version: str
+    files: list[Path]
+
+
+def need(what: str, *names: str) -> list[Package]:
+    """Debian packages by their names.
 
     Raises:
-        UserError: none is installed, or this is no Debian.
+        UserError: some are not installed: which of them `what` needs; or this is no Debian.
     """
     if shutil.which("dpkg-query") is None:
-        raise UserError(f"{what} is made from Debian's package {packages[0]}, and this system has no dpkg-query: use Debian or its kin")
-    for package in packages:
-        found = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package], capture_output=True, text=True)
-        status, _, number = found.stdout.partition(" ")
-        if found.returncode == 0 and status == "installed":
-            listed = subprocess.run(["dpkg-query", "-L", package], capture_output=True, text=True, check=True).stdout
-            return package, number, [Path(line) for line in listed.splitlines()]
-    raise UserError(f"{what} needs the Debian package {' or '.join(packages)}: apt install {packages[0]}")
+        raise UserError(f"{what} is made from Debian's {' and '.join(names)}, and this system has no dpkg-query: use Debian or its kin")
+    packages = {name: find(name) for name in names}
+    if missing := [name for name, package in packages.items() if package is None]:
+        raise UserError(f"{what} needs packages of Debian that are not installed: apt install {' '.join(missing)}")
+    return [package for package in packages.values() if package is not None]
+
+
+def find(name: str) -> Package | None:
+    """A Debian package; None where it is not installed."""
+    if shutil.which("dpkg-query") is None:
+        return None
+    found = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name], capture_output=True, text=True)
+    status, _, number = found.stdout.partition(" ")
+    if found.returncode or status != "installed":
+        return None
+    listed = subprocess.run(["dpkg-query", "-L", name], capture_output=True, text=True, check=True).stdout
+    return Package(name, number, [Path(line) for line in listed.splitlines()])
 
 
 def libraries(*names: str) -> dict[str, str]:
