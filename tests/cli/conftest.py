@@ -5,13 +5,17 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cli import main
 from tests.audio_files import make_sc09
+from tests.forking import in_child, status_of
+from tests.harmonicrnn.parallel.ranks import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = """
@@ -35,14 +39,42 @@ trainer:
 """
 
 
+def without_pictures(patch):
+    """Pictures take most of the time of a tiny training; tests/callbacks/test_tensorboard.py looks at them."""
+    patch.setattr("torch.utils.tensorboard.writer.figure_to_image", lambda *_: np.zeros((3, 1, 1), np.uint8))
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The working directory: `data/` in the layout of SC09, and `tiny.yaml`."""
     monkeypatch.chdir(tmp_path)
+    without_pictures(monkeypatch)
     make_sc09(tmp_path / "data")
     (tmp_path / "tiny.yaml").write_text(textwrap.dedent(CONFIG.format(root=tmp_path / "data")))
     torch.set_num_threads(1)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder like `folder`, with the run of a plain training in it."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_sc09(folder / "data")
+    (folder / "tiny.yaml").write_text(textwrap.dedent(CONFIG.format(root=folder / "data")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        without_pictures(patch)
+        assert main(["fit", "--config", "tiny.yaml"]) == 0
+    return folder
+
+
+@pytest.fixture
+def ready(folder, trained):
+    """`logs/tiny/version_0` of the working directory, as `fit --config tiny.yaml` leaves it there."""
+    shutil.copytree(trained / "logs", folder / "logs")
+    version = folder / "logs/tiny/version_0"
+    (version / "config.yaml").write_text((version / "config.yaml").read_text().replace(str(trained), str(folder)))
+    return version
 
 
 @pytest.fixture
@@ -63,3 +95,17 @@ def as_program(folder, command, timeout=200):
     # Callbacks of the tests are found from the repository.
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, start_new_session=True)
+
+
+def as_two_ranks(folder, command):
+    """Exit statuses of two forked processes that run a command line as torchrun would have them, and what they printed."""
+    port = free_port()
+
+    def work(rank):
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0")
+        os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test")
+        return main(f"{command} --trainer.devices 2 --trainer.accelerator cpu --trainer.strategy ddp".split())
+
+    outputs = [folder / f"rank_{rank}.txt" for rank in range(2)]
+    children = [in_child(partial(work, rank), output) for rank, output in enumerate(outputs)]
+    return [status_of(child) for child in children], "".join(output.read_text() for output in outputs)

@@ -1,13 +1,15 @@
 """What a user gets who gives something wrong: a line or two naming it, exit status 2, and nothing half-written."""
 
 import pickle
-import struct
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from jsonargparse import Namespace
 
+from cli.training_cli import check_trainer
+from harmonicrnn.errors import UserError
 from tests.audio_files import tone
 
 FIT = "fit --config tiny.yaml"
@@ -35,22 +37,10 @@ def replace_clip(folder, make):
     return path
 
 
-def damaged_header(offset, value, layout):
-    def make(path):
-        content = bytearray(path.read_bytes())
-        content[offset : offset + struct.calcsize(layout)] = struct.pack(layout, value)
-        path.write_bytes(content)
-
-    return make
-
-
-def with_sample(value):
-    def make(path):
-        samples = tone(320, 0)
-        samples[7] = value
-        soundfile.write(path, samples, 16_000, subtype="FLOAT")
-
-    return make
+def with_nan(path):
+    samples = tone(320, 0)
+    samples[7] = np.nan
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
 
 
 @pytest.mark.parametrize(
@@ -58,16 +48,12 @@ def with_sample(value):
     [
         (lambda path: path.write_text("not audio"), "cannot be read as audio"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "cut short"),
-        (lambda path: path.write_bytes(b""), "cannot be read as audio"),
-        (lambda path: soundfile.write(path, np.zeros(0), 16_000), "holds no samples"),
-        (damaged_header(24, 0, "<I"), "cannot be read as audio"),
-        (damaged_header(22, 0, "<H"), "cannot be read as audio"),
-        (with_sample(np.nan), "NaN or infinite samples"),
-        (with_sample(np.inf), "NaN or infinite samples"),
+        (with_nan, "NaN or infinite samples"),
     ],
-    ids=["text", "truncated", "no_bytes", "no_samples", "rate_zero", "no_channels", "nan", "inf"],
+    ids=["text", "truncated", "nan"],
 )
 def test_files(run, folder, capsys, make, message):
+    """What else is wrong with a file is in tests/harmonicrnn/audio/test_reading.py."""
     path = replace_clip(folder, make)
     expect_error(run, capsys, FIT, str(path), message)
     assert not (folder / "logs/tiny").exists()
@@ -109,16 +95,7 @@ def test_files(run, folder, capsys, make, message):
         ("--trainer.logger false", ["trainer.logger must be a TensorBoardLogger"]),
         ("--trainer.logger CSVLogger", ["trainer.logger must be a TensorBoardLogger"]),
         ("--trainer.accelerator gpu", ["gpu"]),
-        ("--trainer.val_check_interval 0", ["trainer.val_check_interval must be above 0"]),
-        ("--trainer.check_val_every_n_epoch 0", ["trainer.check_val_every_n_epoch must be at least 1"]),
-        ("--trainer.log_every_n_steps -1", ["trainer.log_every_n_steps must be at least 1, or 0"]),
-        ("--trainer.accumulate_grad_batches 0", ["trainer.accumulate_grad_batches must be at least 1"]),
         ("--trainer.gradient_clip_val -1", ["trainer.gradient_clip_val must be 0 or more"]),
-        ("--trainer.overfit_batches 1", ["trainer.overfit_batches is not followed"]),
-        ("--trainer.fast_dev_run true", ["trainer.fast_dev_run is not followed", "trainer.max_steps"]),
-        ("--trainer.barebones true", ["trainer.barebones is not followed"]),
-        ("--trainer.use_distributed_sampler true", ["trainer.use_distributed_sampler must be false"]),
-        ("--trainer.reload_dataloaders_every_n_epochs 1", ["trainer.reload_dataloaders_every_n_epochs must be 0"]),
         ("--trainer.max_time 00:00:01:00 --trainer.max_steps -1", ["needs an end", "max_steps"]),
         ("--trainer.max_st 3", ["--trainer.max_st"]),
         ("--config broken.yaml --ckpt_path last", ["broken.yaml", "is not YAML"]),
@@ -137,9 +114,46 @@ def test_settings(run, folder, capsys, arguments, parts):
     assert not list(folder.glob("logs/**/*.tfevents*"))
 
 
-def test_a_step_that_does_not_fit_into_memory(run, folder, capsys):
-    long = f"{FIT} --data.clip_samples 200000000"
-    expect_error(run, capsys, long, "data.clip_samples (200000000)", "a step takes more than", "recompute")
+TRAINER = {  # of a configuration that is followed
+    "overfit_batches": 0.0,
+    "fast_dev_run": False,
+    "barebones": False,
+    "use_distributed_sampler": False,
+    "reload_dataloaders_every_n_epochs": 0,
+    "log_every_n_steps": None,
+    "val_check_interval": None,
+    "check_val_every_n_epoch": None,
+    "accumulate_grad_batches": 1,
+    "gradient_clip_val": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("val_check_interval", 0, "must be above 0"),
+        ("check_val_every_n_epoch", 0, "must be at least 1"),
+        ("log_every_n_steps", -1, "must be at least 1, or 0"),
+        ("accumulate_grad_batches", 0, "must be at least 1"),
+        ("gradient_clip_val", -1, "must be 0 or more"),
+        ("gradient_clip_val", float("nan"), "must be 0 or more"),
+        ("overfit_batches", 1, "is not followed"),
+        ("fast_dev_run", True, "is not followed: set trainer.max_steps"),
+        ("barebones", True, "is not followed"),
+        ("use_distributed_sampler", True, "must be false"),
+        ("reload_dataloaders_every_n_epochs", 1, "must be 0"),
+    ],
+)
+def test_settings_of_the_trainer(key, value, message):
+    """One of them is given on the command line above."""
+    check_trainer(Namespace(TRAINER))
+    with pytest.raises(UserError, match=rf"trainer\.{key} {message}.*, got {value}"):
+        check_trainer(Namespace(TRAINER | {key: value}))
+
+
+def test_a_step_that_does_not_fit_into_memory(run, folder, capsys, monkeypatch):
+    monkeypatch.setattr("callbacks.run_summary.MEMORY", 2**20)
+    expect_error(run, capsys, FIT, "data.clip_samples (320)", "a step takes more than", "recompute")
     assert not list(folder.glob("logs/**/*.ckpt"))
 
 
@@ -152,9 +166,8 @@ def test_no_run_to_test(run, capsys):
 
 
 @pytest.fixture
-def checkpoint(run, folder):
-    assert run(FIT) == 0
-    return folder / "logs/tiny/version_0/checkpoints/best.ckpt"
+def checkpoint(ready):
+    return ready / "checkpoints/best.ckpt"
 
 
 class Code:
@@ -177,8 +190,14 @@ class Code:
 )
 def test_checkpoints(run, folder, capsys, checkpoint, damage, message):
     damage(checkpoint)
-    for command in ("test", f"{FIT} --ckpt_path {checkpoint}", f"{FIT} --model.init_from {checkpoint}"):
-        expect_error(run, capsys, command, "best.ckpt", message)
+    expect_error(run, capsys, "test", "best.ckpt", message)
+    assert not (folder / "carried_code_was_run").exists()
+
+
+def test_a_checkpoint_that_training_begins_with_or_goes_on_from(run, folder, capsys, checkpoint):
+    torch.save({"state_dict": Code()}, checkpoint)
+    for option in ("--ckpt_path", "--model.init_from"):
+        expect_error(run, capsys, f"{FIT} {option} {checkpoint}", "best.ckpt", "more than numbers and names")
     assert not (folder / "carried_code_was_run").exists()
 
 
@@ -195,16 +214,17 @@ def test_checkpoints(run, folder, capsys, checkpoint, damage, message):
 )
 def test_a_checkpoint_of_another_architecture(run, capsys, checkpoint, arguments, part):
     expect_error(run, capsys, f"test {arguments}", "best.ckpt", part, "architecture differs")
-    expect_error(run, capsys, f"{FIT} --ckpt_path best {arguments}", "architecture differs")
+    if "recurrence" in arguments:
+        expect_error(run, capsys, f"{FIT} --ckpt_path best {arguments}", "architecture differs")
 
 
 def test_a_run_that_cannot_be_continued(run, capsys, checkpoint):
     longer = f"{FIT} --ckpt_path last --trainer.max_steps 6"
     expect_error(run, capsys, f"{FIT} --ckpt_path last", "is at step 4 of trainer.max_steps (4)")
     expect_error(run, capsys, f"{longer} --ema.decay 0.9", "trained with no averaged weights", "ema.decay")
-    assert run(f"{FIT} --ema.decay 0.9") == 0
+    assert run(f"{FIT} --ema.decay 0.9 --trainer.max_steps 2 --samples.sample_seconds 0") == 0
     expect_error(run, capsys, longer, "trained with averaged weights", "ema.decay")
-    assert run(f"{longer} --ema.decay 0.9") == 0
+    assert run(f"{longer} --ema.decay 0.9 --trainer.max_steps 3 --samples.sample_seconds 0") == 0
 
 
 def test_a_download_that_fails(run, folder, capsys, monkeypatch):
@@ -241,5 +261,5 @@ def test_constant_recordings_are_legal(run, folder):
     for path in sorted((folder / "data").glob("*/*.wav"))[:10]:
         soundfile.write(path, np.zeros(320), 16_000)
     with pytest.warns(UserWarning, match="clips of the train split are constant"):
-        assert run(FIT) == 0
+        assert run(f"{FIT} --trainer.max_steps 2 --samples.sample_seconds 0") == 0
     assert run("test") == 0

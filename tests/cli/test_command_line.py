@@ -68,14 +68,10 @@ def test_each_command_has_help_of_its_own(command, capsys):
     ("arguments", "option"),
     [
         ("test --ckpt X", "--ckpt"),
-        ("validate --ckpt_pat X", "--ckpt_pat"),
         ("fit --conf tiny.yaml", "--conf"),
         ("fit --config tiny.yaml --trainer.max_step 3", "--trainer.max_step"),
-        ("fit --config tiny.yaml --model.recurr real", "--model.recurr"),
-        ("fit --config tiny.yaml --samples.sample_sec 1", "--samples.sample_sec"),
         ("fit --config tiny.yaml --data.clip_sample 320", "clip_sample"),
         ("prepare --config tiny.yaml --process 2", "--process"),
-        ("prepare --config tiny.yaml --data.clip_sample 320", "clip_sample"),
         ("generate --second 1", "--second"),
         ("evaluate --clip 3", "--clip"),
     ],
@@ -130,7 +126,8 @@ def test_threads_that_wait_leave_the_processor_to_others_unless_the_user_says_ot
         class Watch:
             def find_spec(self, name, *_):
                 if name == "torch":
-                    print("policy", os.environ.get("OMP_WAIT_POLICY"))
+                    print("policy", os.environ.get("OMP_WAIT_POLICY"), flush=True)
+                    os._exit(0)
         sys.meta_path.insert(0, Watch())
         {program}
         import torch"""
@@ -138,7 +135,7 @@ def test_threads_that_wait_leave_the_processor_to_others_unless_the_user_says_ot
         {"OMP_WAIT_POLICY": given} if given else {}
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[0] == f"policy {then}"
+    assert done.stdout == f"policy {then}\n"
 
 
 def test_the_default_levels_are_written_as_null(capsys):

@@ -53,38 +53,31 @@ def test_curves_end_where_they_cannot_be_written(tmp_path, monkeypatch):
     curves.finalize("success")
 
 
-def test_a_number_that_is_measured_is_told_where_it_cannot_be_written(run, folder, capsys):
-    assert run(FIT) == 0
-    version = folder / "logs/tiny/version_0"
-    (version / "nll_test.json/x").mkdir(parents=True)
+def test_a_number_that_is_measured_is_told_where_it_cannot_be_written(run, ready, capsys):
+    (ready / "nll_test.json/x").mkdir(parents=True)
     capsys.readouterr()
     with pytest.warns(UserWarning, match=r"nll_test\.json: left out: Is a directory"):
         assert run("test") == 0
     assert "bits/sample" in capsys.readouterr().out
 
 
-def test_results_of_other_checkpoints_and_of_a_part_do_not_take_the_place_of_one(run, folder):
-    assert run(f"{FIT} --trainer.limit_val_batches 1") == 0
-    version = folder / "logs/tiny/version_0"
-
+def test_results_of_other_checkpoints_and_of_a_part_do_not_take_the_place_of_one(run, ready):
     def found():
-        return {path.name: json.loads(path.read_text()) for path in version.glob("nll_test*.json")}
+        return {path.name: json.loads(path.read_text()) for path in ready.glob("nll_test*.json")}
 
     assert run("test --ckpt_path last") == 0
     assert run("test --ckpt_path last --data.batch_size 1 --trainer.limit_test_batches 1") == 0
     assert {name: report["clips"] for name, report in found().items()} == {"nll_test.json": 2, "nll_test_partial.json": 1}
-    content = torch.load(version / "checkpoints/best.ckpt", weights_only=True)
+    content = torch.load(ready / "checkpoints/best.ckpt", weights_only=True)
     content["global_step"] = 3  # another one
-    torch.save(content, version / "checkpoints/best.ckpt")
+    torch.save(content, ready / "checkpoints/best.ckpt")
     assert run("test") == 0
     steps = {name: report["step"] for name, report in found().items()}
     assert steps == {"nll_test.json": 3, "nll_test_partial.json": 4, "nll_test_last_4.json": 4}
 
 
-def test_weights_that_are_not_finite_give_an_error_and_no_file(run, folder, capsys):
-    assert run(f"{FIT} --samples.sample_seconds 0") == 0
-    version = folder / "logs/tiny/version_0"
-    for path in (version / "checkpoints").iterdir():
+def test_weights_that_are_not_finite_give_an_error_and_no_file(run, ready, capsys):
+    for path in (ready / "checkpoints").iterdir():
         content = torch.load(path, weights_only=True)
         for value in content["state_dict"].values():
             value.fill_(torch.nan)
@@ -92,7 +85,7 @@ def test_weights_that_are_not_finite_give_an_error_and_no_file(run, folder, caps
     for command in ("test", "validate --ckpt_path last"):
         expect_error(run, capsys, command, ".ckpt: its likelihoods are not finite")
     expect_error(run, capsys, "generate --seconds 0.001", "not finite")
-    assert not list(version.glob("nll_*"))
+    assert not list(ready.glob("nll_*"))
 
 
 def test_numbers_that_json_does_not_know_are_not_written(tmp_path):
@@ -117,8 +110,7 @@ def test_compiled_code_that_can_be_kept_nowhere_is_compiled_all_the_same(tmp_pat
         assert kept(add)(1, 2) == 3
 
 
-def test_a_folder_whose_clips_are_not_all_there_is_not_measured(run, folder):
-    assert run(f"{FIT} --samples.sample_seconds 0") == 0
+def test_a_folder_whose_clips_are_not_all_there_is_not_measured(run, folder, ready):
     assert run("generate --seconds 0.01 --clips 3 --out clips") == 0
     assert len(FolderClips(folder / "clips").files) == 3
     manifest = folder / "clips/manifest.json"
