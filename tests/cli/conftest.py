@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from cli import main
 from tests.audio_files import make_sc09
@@ -104,6 +105,7 @@ def as_two_ranks(folder, command):
     def work(rank):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0")
         os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test")
+        rank_zero_only.rank = rank  # which Lightning looks up when it is imported
         return main(f"{command} --trainer.devices 2 --trainer.accelerator cpu --trainer.strategy ddp".split())
 
     outputs = [folder / f"rank_{rank}.txt" for rank in range(2)]

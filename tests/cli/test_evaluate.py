@@ -30,7 +30,7 @@ from harmonicrnn.metrics import (
 )
 from harmonicrnn.models import sample_nats
 from tests.audio_files import make_folder, make_sc09, tone
-from tests.cli.conftest import CONFIG
+from tests.cli.conftest import CONFIG, without_pictures
 from tests.cli.test_bad_input import expect_error
 from tests.harmonicrnn.evaluation.test_digit_evaluation import Loudness
 
@@ -50,6 +50,7 @@ def trained(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr("sys.argv", ["train.py"])
         torch.set_num_threads(1)
+        without_pictures(patch)
         assert main(["fit", "--config", "tiny.yaml", "--trainer.max_steps", "2"]) == 0
         assert main(f"evaluate logs/tiny takes logs/tiny/version_0/checkpoints/last.ckpt {FEW} --extrapolate --out report".split()) == 0
     return folder

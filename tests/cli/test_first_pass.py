@@ -9,9 +9,8 @@ def test_the_base_comes_first_and_names_are_no_patterns(tmp_path):
     assert BASE.is_file()
 
 
-def test_a_runs_own_config_is_over_the_base(run, folder, monkeypatch):
+def test_a_runs_own_config_is_over_the_base(run, folder, ready, monkeypatch):
     """It is complete, so that the base may change after it."""
-    assert run("fit --config tiny.yaml --trainer.max_steps 1 --samples.sample_seconds 0") == 0
     base = folder / "base.yaml"
     base.write_text(
         BASE.read_text().replace("prompt_seconds: 0.5", "prompt_seconds: 7").replace("precision: 32-true", "precision: 64-true")

@@ -21,8 +21,9 @@ from harmonicrnn import load
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.models import sample_nats
 from tests.audio_files import make_sc09, tone
-from tests.cli.conftest import CONFIG, REPOSITORY
+from tests.cli.conftest import CONFIG, REPOSITORY, without_pictures
 from tests.cli.test_bad_input import expect_error
+from tests.forking import in_child, status_of
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def trained(tmp_path_factory):
     (folder / "tiny.yaml").write_text(CONFIG.format(root=folder / "data"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        without_pictures(patch)
         assert main(["fit", "--config", "tiny.yaml", "--data.scaling", "none", "--trainer.max_steps", "2"]) == 0
     return folder
 
@@ -163,15 +165,15 @@ def test_standard_output_to_a_full_disk_is_an_error(run, capsys, monkeypatch, tm
         expect_error(run, capsys, "generate --seconds 0.001 --stdout", "standard output: cannot be written: No space left on device")
 
 
-def test_killed_half_way_it_leaves_audio(folder, out):
-    command = [sys.executable, REPOSITORY / "train.py", "generate", "--seconds", "1000", "--clips", "2", "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not (out / "clip_0001.wav").exists() or (out / "clip_0001.wav").stat().st_size < 44 + 2 * 512:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
+def test_killed_half_way_it_leaves_audio(folder, out, tmp_path):
+    pid = in_child(lambda: main(["generate", "--seconds", "1000", "--clips", "2", "--out", str(out)]), tmp_path / "output.txt")
+    deadline = time.monotonic() + 120
+    while not (out / "clip_0001.wav").exists() or (out / "clip_0001.wav").stat().st_size < 44 + 2 * 512:
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    assert status_of(pid) == -signal.SIGKILL
     assert not manifest(out)["complete"]
     for number in range(2):
         samples, rate = soundfile.read(out / f"clip_{number:04d}.wav", dtype="float32")

@@ -46,7 +46,7 @@ def run(old_run, monkeypatch):
 
 
 def test_it_draws_the_same_samples(run, old_run):
-    assert run("generate --seconds 0.003 --seed 3 --out clips") == 0
+    assert run("generate --seconds 0.003 --seed 3 --data.clips 8 --out clips") == 0
     assert np.load(old_run.parents[2] / "clips/clip_0000.npy").tolist() == CLASSES
     assert json.loads((old_run.parents[2] / "clips/manifest.json").read_text())["reference"]["source"].startswith("Synthetic")
     assert (old_run / "detector_reference.json").is_file()

@@ -28,7 +28,7 @@ def test_makes_the_shards_of_a_config_and_no_model(run, folder, capsys, monkeypa
 
 
 def test_training_makes_them_where_they_are_missing_and_then_takes_them(run, folder, monkeypatch):
-    assert run("fit --config tiny.yaml --data.shards elsewhere") == 0
+    assert run("fit --config tiny.yaml --samples.sample_seconds 0 --trainer.max_steps 1 --data.shards elsewhere") == 0
     assert (folder / "elsewhere/shards_16000/manifest.jsonl").is_file()
     assert not (folder / "data/shards_16000").exists()
     monkeypatch.setattr("datamodules.preparation.prepare_file", lambda *_: pytest.fail("prepared again"))
@@ -52,7 +52,7 @@ def test_what_is_skipped_is_counted(run, folder, capsys):
         assert run("prepare --config tiny.yaml --data.on_bad_file skip") == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "train" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")][:3] == ["train", "19", "1"]
-    assert run("fit --config tiny.yaml --data.on_bad_file skip") == 0
+    assert run("fit --config tiny.yaml --samples.sample_seconds 0 --trainer.max_steps 1 --data.on_bad_file skip") == 0
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,8 @@ def test_bad_arguments(run, folder, capsys, arguments, part):
 def test_one_preparation_serves_every_bit_depth_and_scaling(run, folder, monkeypatch):
     assert run("prepare --config tiny.yaml") == 0
     monkeypatch.setattr("datamodules.preparation.prepare_file", lambda *_: pytest.fail("prepared again"))
-    assert run("fit --config tiny.yaml --data.bits 5 --data.law linear --data.scaling file --data.clip_samples 150") == 0
+    quick = "--samples.sample_seconds 0 --trainer.max_steps 1"
+    assert run(f"fit --config tiny.yaml {quick} --data.bits 5 --data.law linear --data.scaling file --data.clip_samples 150") == 0
 
 
 def test_a_flipped_byte_is_found_when_asked_to_verify(run, folder):

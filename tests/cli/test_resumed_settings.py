@@ -68,8 +68,7 @@ def test_other_recordings_of_the_same_names_and_lengths_are_refused(run, begun, 
     assert run(f"{FIT} --ckpt_path last") == 0
 
 
-def test_a_finished_run_goes_on_with_the_rate_of_its_whole_length_and_ends_with_a_validation(run, folder, caplog):
-    assert run(FIT) == 0
+def test_a_finished_run_goes_on_with_the_rate_of_its_whole_length_and_ends_with_a_validation(run, folder, ready, caplog):
     with caplog.at_level("INFO"):
         assert run(f"{FIT} --ckpt_path last --trainer.max_steps 7") == 0
     assert f"The learning rate goes on at {0.002 * rate_factor(4, 7, 0.7):.3g}, and was 0" in caplog.text

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from harmonicrnn.metrics import NegativeLogLikelihood
 from harmonicrnn.models import sample_nats
 from lightning_modules import HarmonicModule, read_checkpoint
-from tests.cli.conftest import as_program
+from tests.cli.conftest import as_program, as_two_ranks
 
 FIT = "fit --config tiny.yaml"
 
@@ -68,8 +68,7 @@ def datamodule(folder, stage):
     return data
 
 
-def test_test_takes_the_newest_run_with_a_checkpoint_its_config_and_what_overrides_it(run, folder, capsys):
-    assert run(FIT) == 0
+def test_test_takes_the_newest_run_with_a_checkpoint_its_config_and_what_overrides_it(run, folder, ready, capsys):
     assert run(f"{FIT} --model.recurrence real --data.bits 5 --trainer.logger.init_args.name other") == 0
     (folder / "logs/other/version_1/checkpoints").mkdir(parents=True)  # made, but never got to a checkpoint
     assert run("test") == 0
@@ -84,7 +83,7 @@ def test_test_takes_the_newest_run_with_a_checkpoint_its_config_and_what_overrid
 
 
 def test_a_continued_run_stays_in_its_folder_and_ends_as_if_it_had_not_stopped(run, folder):
-    settings = "--ema.decay 0.9"
+    settings = "--ema.decay 0.9 --samples.sample_seconds 0"
     assert run(f"{FIT} {settings}") == 0
     whole = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
     assert run(f"{FIT} {settings} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
@@ -102,17 +101,17 @@ def test_a_continued_run_stays_in_its_folder_and_ends_as_if_it_had_not_stopped(r
 @pytest.mark.parametrize("spelling", ["last", "{folder}/logs/tiny/version_0/checkpoints/last.ckpt"])
 def test_the_best_of_a_continued_run_is_the_best_of_all_of_it(run, folder, monkeypatch, spelling):
     """The second half gets a rate that ruins the weights: best.ckpt stays that of the first."""
-    assert run(f"{FIT} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
+    fit = f"{FIT} --samples.sample_seconds 0"
+    assert run(f"{fit} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
     best = folder / "logs/tiny/version_0/checkpoints/best.ckpt"
     monkeypatch.setattr("lightning_modules.optimizer.rate_factor", lambda *_: 1e3)
-    assert run(f"{FIT} --ckpt_path {spelling.format(folder=folder)}") == 0
+    assert run(f"{fit} --ckpt_path {spelling.format(folder=folder)}") == 0
     assert torch.load(best, weights_only=True)["global_step"] == 2
     assert torch.load(best.with_name("last.ckpt"), weights_only=True)["global_step"] == 4
 
 
-def test_killed_between_its_first_two_checkpoints_a_run_goes_on_from_the_one(run, folder):
-    assert run(FIT) == 0
-    whole = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
+def test_killed_between_its_first_two_checkpoints_a_run_goes_on_from_the_one(run, folder, ready):
+    whole = ready / "checkpoints/last.ckpt"
     assert run(f"{FIT} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
     half = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
     half.unlink()
@@ -122,9 +121,8 @@ def test_killed_between_its_first_two_checkpoints_a_run_goes_on_from_the_one(run
     assert same(weights(half), weights(whole))
 
 
-def test_init_from_takes_the_weights_alone(run, folder):
-    assert run(FIT) == 0
-    first = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
+def test_init_from_takes_the_weights_alone(run, folder, ready):
+    first = ready / "checkpoints/last.ckpt"
     assert run(f"{FIT} --model.init_from {first} --model.optimizer.lr 1e-12 --seed_everything 9") == 0
     second = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
     assert all(torch.allclose(weights(second)[name], value, atol=1e-6) for name, value in weights(first).items())
@@ -136,7 +134,7 @@ def test_init_from_takes_the_weights_alone(run, folder):
 
 
 def test_the_average_is_what_is_evaluated_and_kept(run, folder):
-    assert run(f"{FIT} --ema.decay 0.9") == 0
+    assert run(f"{FIT} --ema.decay 0.9 --samples.sample_seconds 0") == 0
     checkpoint = torch.load(folder / "logs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
     assert not same(checkpoint["state_dict"], checkpoint["current_model_state"])
     assert run("validate --ckpt_path last") == 0
@@ -150,27 +148,27 @@ WAYS = {  # and the steps that they take
     "--trainer.precision bf16-mixed": 4,
     "--trainer.accumulate_grad_batches 2": 4,
     "--trainer.max_steps -1 --trainer.max_epochs 1": 5,
-    "--data.clip_samples 1": 4,
+    "--data.clip_samples 1 --trainer.limit_val_batches 2": 4,
 }
 
 
-def test_other_ways_to_train(run, folder):
+def test_other_ways_to_train(run, folder, ready):
     """Each leads elsewhere than the plain way, and none astray."""
-    assert run(FIT) == 0
-    plain = weights(folder / "logs/tiny/version_0/checkpoints/last.ckpt")
+    plain = weights(ready / "checkpoints/last.ckpt")
     for version, (extra, steps) in enumerate(WAYS.items(), start=1):
-        assert run(f"{FIT} {extra}") == 0, extra
+        assert run(f"{FIT} --samples.sample_seconds 0 {extra}") == 0, extra
         checkpoint = torch.load(folder / f"logs/tiny/version_{version}/checkpoints/last.ckpt", weights_only=True)
         assert checkpoint["global_step"] == steps, extra
         assert all(value.isfinite().all() for value in checkpoint["state_dict"].values()), extra
         assert not same(checkpoint["state_dict"], plain), extra
 
 
-@pytest.mark.parametrize("command", ["fit --config tiny.yaml", *(pytest.param(c, marks=pytest.mark.slow) for c in ("validate", "test"))])
-def test_as_a_program(folder, run, command):
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["fit --config tiny.yaml", "validate", "test"])
+def test_as_a_program(folder, request, command):
     """Each subcommand as a user starts it, which takes the time of importing everything in a process of its own."""
     if not command.startswith("fit"):
-        assert run(FIT) == 0
+        request.getfixturevalue("ready")
     process = as_program(folder, command)
     assert process.returncode == 0, process.stderr
     if not command.startswith("fit"):
@@ -178,12 +176,12 @@ def test_as_a_program(folder, run, command):
 
 
 def test_two_ranks_train_and_measure_what_one_does(run, folder):
-    """Starts two processes that import everything, twice."""
+    """Training is started as a program, whose two processes import everything."""
     ranks = "--trainer.devices 2 --trainer.accelerator cpu --trainer.strategy ddp"
-    process = as_program(folder, f"{FIT} {ranks} --data.batch_size 2")
+    process = as_program(folder, f"{FIT} {ranks} --data.batch_size 2 --samples.sample_seconds 0")
     assert process.returncode == 0, process.stderr
     two = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
-    assert run(f"{FIT} --data.batch_size 2 --trainer.logger.init_args.name alone") == 0
+    assert run(f"{FIT} --data.batch_size 2 --samples.sample_seconds 0 --trainer.logger.init_args.name alone") == 0
     one = folder / "logs/alone/version_0/checkpoints/last.ckpt"
     # Equally long clips: the mean of the ranks' means is the mean over all.
     assert all(torch.allclose(weights(two)[name], value, rtol=1e-4, atol=1e-6) for name, value in weights(one).items())
@@ -191,8 +189,8 @@ def test_two_ranks_train_and_measure_what_one_does(run, folder):
     assert run(f"test --ckpt_path {two} --trainer.devices 1 --trainer.strategy auto") == 0
     path = folder / "logs/tiny/version_0/nll_test.json"
     alone = json.loads(path.read_text())
-    process = as_program(folder, f"test --ckpt_path {two} {ranks}")
-    assert process.returncode == 0, process.stderr
+    ends, told = as_two_ranks(folder, f"test --ckpt_path {two}")
+    assert ends == [0, 0], told
     together = json.loads(path.read_text())
     assert together["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-6)
     assert (together["samples"], together["clips"]) == (alone["samples"], alone["clips"])
@@ -200,7 +198,7 @@ def test_two_ranks_train_and_measure_what_one_does(run, folder):
 
 def test_a_config_without_a_logger_section(run, folder):
     (folder / "plain.yaml").write_text((folder / "tiny.yaml").read_text().replace("  logger: {init_args: {name: tiny}}\n", ""))
-    assert run("fit --config plain.yaml") == 0
+    assert run("fit --config plain.yaml --samples.sample_seconds 0") == 0
     assert run("test --config plain.yaml") == 0
     assert (folder / "logs/run/version_0/nll_test.json").is_file()
 
@@ -217,7 +215,7 @@ def test_gradients_are_clipped_by_default(run, folder, monkeypatch):
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watch)
     monkeypatch.setattr("lightning_modules.autoregressive_module.sample_nats", lambda *args: 100 * sample_nats(*args))
-    assert run(FIT) == 0
+    assert run(f"{FIT} --samples.sample_seconds 0") == 0
     assert norms == pytest.approx([1.0] * 4, rel=1e-3)
 
 
@@ -227,7 +225,7 @@ def test_keys_can_refer_to_one_another(run, folder, extra, steps):
     text = (folder / "tiny.yaml").read_text().replace("batch_size: 4", "batch_size: 2")
     text = text.replace("val_check_interval: 2", "val_check_interval: ${data.init_args.batch_size}")
     (folder / "refers.yaml").write_text(text)
-    assert run(f"fit --config refers.yaml {extra}") == 0
+    assert run(f"fit --config refers.yaml --samples.sample_seconds 0 {extra}") == 0
     events = EventAccumulator(str(folder / "logs/tiny/version_0"))
     events.Reload()
     assert [event.step for event in events.Scalars("val/bits")] == steps

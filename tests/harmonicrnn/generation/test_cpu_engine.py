@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.rounded_weights import as_stored
+from benchmarks.generate import as_stored
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.cpu.addresses import large_pages
 from harmonicrnn.generation.engine import PlainEngine

@@ -41,12 +41,32 @@ def compare(results, alone, gradients, weights):
             assert relative_error(result["weights"][name], weight) < weights, (rank, name)
 
 
-@pytest.mark.parametrize("case", FLOAT64)
-def test_three_steps_in_float64(ranks, folder, case):
-    """Loss, gradients on every rank and weights after AdamW, on all meshes; clips of 40 do not divide, and shorter ones are masked."""
-    (alone,) = ranks.run(1, fit_on_a_rank, folder, None, FLOAT64[case])
-    for world, context in MESHES:
-        compare(ranks.run(world, fit_on_a_rank, folder, context, FLOAT64[case]), alone, F64, F64)
+@pytest.fixture(scope="module")
+def alone(ranks, folder):
+    """What one process makes of each case, made once."""
+    made = {}
+
+    def make(case):
+        if case not in made:
+            (made[case],) = ranks.run(1, fit_on_a_rank, folder, None, FLOAT64[case])
+        return made[case]
+
+    return make
+
+
+# The plain cases on all meshes, the others on the one of several ranks both ways; on the rest too in the long suite.
+ON_MESHES = [
+    pytest.param(case, mesh, marks=[] if mesh == (4, 2) or case in ("complex", "paper") else [pytest.mark.slow])
+    for case in FLOAT64
+    for mesh in MESHES
+]
+
+
+@pytest.mark.parametrize(("case", "mesh"), ON_MESHES, ids=str)
+def test_three_steps_in_float64(ranks, folder, alone, case, mesh):
+    """Loss, gradients on every rank and weights after AdamW; clips of 40 do not divide, and shorter ones are masked."""
+    world, context = mesh
+    compare(ranks.run(world, fit_on_a_rank, folder, context, FLOAT64[case]), alone(case), F64, F64)
 
 
 def fit_on_a_rank(folder, context, options):
