@@ -69,6 +69,12 @@ def run(folder):
 
 
 @pytest.fixture
+def no_page(folder, monkeypatch):
+    """The page, whose pictures take half of the time, is looked at in the report of `trained`."""
+    monkeypatch.setattr("cli.evaluate_command.write_page", lambda path, *_: path.touch())
+
+
+@pytest.fixture
 def report(folder):
     return json.loads((folder / "report/report.json").read_text())
 
@@ -232,6 +238,7 @@ def test_a_call_that_was_cut_short_is_continued(run, folder, request, monkeypatc
             run(command)
         patch.undo()
     monkeypatch.undo()
+    request.getfixturevalue("no_page")
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", ["train.py"])
     out = folder / "logs/tiny/version_0/evaluation_0"
@@ -254,6 +261,7 @@ def test_a_call_that_was_cut_short_is_continued(run, folder, request, monkeypatc
     assert len(list(clips.glob("*.npy"))) == 4
 
 
+@pytest.mark.usefixtures("no_page")
 def test_folders_against_a_folder(run, folder, tmp_path, capsys, monkeypatch):
     """Of names that rich would take for markup."""
     monkeypatch.setattr("lightning_modules.HarmonicModule.__init__", lambda *_, **__: pytest.fail("a model was built"))
@@ -310,6 +318,7 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
     assert "tiny/version_0, FID: its clips: 2 embeddings" in " ".join(report["notes"])
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(run, folder, tmp_path, monkeypatch):
     """Also where clips are compared with the validation split."""
     monkeypatch.setattr("cli.evaluation_inputs.load_digit_classifier", lambda path, device: Loudness())
@@ -324,6 +333,7 @@ def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(run, fold
     assert report["classifier"]["accuracy_as_trained"] == 0.5
 
 
+@pytest.mark.usefixtures("no_page")
 def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatch):
     filled = []
 
@@ -341,6 +351,7 @@ def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatc
     assert all(completed == total > 0 for _, completed, total in filled), filled
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_model_against_a_folder(run, folder, tmp_path):
     assert run(f"evaluate logs/tiny --against takes --out {tmp_path / 'out'} {FEW}") == 0
     report = json.loads((tmp_path / "out/report.json").read_text())

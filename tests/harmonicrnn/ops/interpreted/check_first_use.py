@@ -21,8 +21,8 @@ by_triton = partial(cg_lru, implementation="triton")
 def first(monkeypatch, trusted_kernels):
     """Few steps, and nothing known yet."""
     monkeypatch.setattr(first_use, "_verdicts", {})
-    monkeypatch.setattr(first_use, "STEPS", 6)
-    monkeypatch.setattr(chunks, "CHUNK", 4)
+    monkeypatch.setattr(first_use, "STEPS", 3)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
 
 
 def right_results(function=by_triton):

@@ -14,7 +14,7 @@ from tests.harmonicrnn.ops.test_scan import NARROW_LIMITS, check_operators, equa
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
 CHUNK = 4
-LENGTHS = [1, 2, 3 * CHUNK + 1, 63]
+LENGTHS = [1, 2, 3 * CHUNK + 1]
 triton_scan = partial(linear_scan, implementation="triton")
 
 
@@ -26,13 +26,12 @@ def chunk(monkeypatch):
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "time"), [(d, t) for d in DTYPES for t in LENGTHS if t < 63 or d.is_complex or d == torch.float64], ids=str
-)
+@pytest.mark.parametrize(("dtype", "time"), [*((d, t) for d in DTYPES for t in LENGTHS), (torch.complex64, 47)], ids=str)
 def test_equals_the_float64_reference(dtype, time, monkeypatch):
-    if time == 63:
+    """Of many steps with moduli near one, where single precision loses most."""
+    if time == 47:
         monkeypatch.setattr(chunks, "CHUNK", 16)
-    inputs = make_inputs(1 if time == 63 else 2, time, 2, dtype, (0.99, 1.0) if time == 63 else (0.0, 0.9999))
+    inputs = make_inputs(1 if time == 47 else 2, time, 2, dtype, (0.99, 1.0) if time == 47 else (0.0, 0.9999))
     outputs, gradients = run(triton_scan, inputs, dtype)
     wide = inputs[0].dtype
     expected, expected_gradients = run(linear_scan_reference, inputs, wide)
@@ -68,8 +67,9 @@ def short_chunks(monkeypatch):
         monkeypatch.setattr(chunks, name, value)
 
 
-@pytest.mark.parametrize("time", [3, 4, 17, 63])
+@pytest.mark.parametrize("time", [3, 4, 27])
 def test_chosen_chunks(short_chunks, time):
+    """Of 27 steps seven chunks, which are joined to four, and these to two."""
     inputs = make_inputs(1, time, 2, torch.complex128, (0.5, 1.0))
     outputs, gradients = run(triton_scan, inputs, torch.complex128)
     expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
