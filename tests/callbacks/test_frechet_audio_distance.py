@@ -17,11 +17,12 @@ from harmonicrnn.metrics import Gaussian, LogMel, frechet_distance
 from harmonicrnn.models import LevelSpec
 from lightning_modules import HarmonicModule
 from tests.audio_files import make_sc09
-from tests.cli.conftest import CONFIG
+from tests.cli.conftest import CONFIG, without_pictures
 from tests.harmonicrnn.parallel.ranks import Ranks
 from tests.helpers import F64, relative_error
 
 FIT = "fit --config tiny.yaml --fad.clips 5 --fad.batch_size 2 --fad.every 3 --fad.cache kept --ema.decay 0.5"
+FIT += " --samples.sample_seconds 0"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("sys.argv", ["train.py"])
+        without_pictures(patch)
         assert main(FIT.split()) == 0
         assert not (folder / "logs/tiny/version_0/fad").exists()
         assert main([*FIT.split(), "--ckpt_path", "last", "--trainer.max_steps", "6"]) == 0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cli.conftest import without_pictures
 from tests.hardening import full_disk
 from tests.hardening.kills import prepare_folder
 
@@ -11,6 +12,7 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("full")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        without_pictures(patch)
         prepare_folder(folder)
         yield folder
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import without_pictures
 from tests.hardening import kills
 
 
@@ -13,6 +14,7 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kills")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        without_pictures(patch)
         kills.prepare_folder(folder)
         yield folder
 

@@ -16,7 +16,7 @@ from harmonicrnn.generation import generate
 from harmonicrnn.models import HarmonicRNN, LevelSpec, WaveNet, sample_nats
 from lightning_modules import AutoregressiveModule, HarmonicModule, OptimizerConfig, WaveNetModule
 from tests.audio_files import make_sc09, tone
-from tests.cli.conftest import CONFIG
+from tests.cli.conftest import CONFIG, without_pictures
 from tests.harmonicrnn.test_checkpoints import RUN, save
 
 README = Path(__file__).parents[2] / "README.md"
@@ -31,6 +31,7 @@ def version(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("sys.argv", ["train.py"])
+        without_pictures(patch)
         assert main(["fit", "--config", "tiny.yaml", "--ema.decay", "0.5", "--trainer.logger.init_args.name", "demo"]) == 0
     return folder / "logs/demo/version_0"
 
