@@ -155,7 +155,8 @@ class PredictionStep(Operation):
 
     def load(self, state: ModelState) -> None:
         given = self._find(state)
-        begun = self._layer.begun(given, given.fresh)
+        with torch.no_grad():
+            begun = self._layer.begun(given, given.fresh)
         self.missed[:] = 0
         self._heard[:], self._past[:, :-1] = begun.heard.numpy(), begun.history.numpy()
         self.scale[:], self._log_weights[:] = begun.scale.numpy(), begun.log_weights.detach().double().numpy()
