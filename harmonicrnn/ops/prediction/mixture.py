@@ -9,12 +9,13 @@ with e_0 = -inf, e_q = inf, and u the uniform's share. There are P predictors wi
 predictor one after another. The limits e (q + 1,) are float64, with FAR for infinity.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from harmonicrnn.ops.implementation import installed
 
 LEAST_SCALE = 1e-5
 """Of a logistic, in samples of [-1, 1]: below it cells near zero would be told apart by rounding errors."""
@@ -45,20 +46,35 @@ def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width
     return torch.log((1 - share) * inside + share / (len(limits) - 1)).flatten(2)
 
 
+class MixtureKernels(Protocol):
+    """One way to compute it: a module with these functions, whose arguments are those of `mixture_log_probabilities`."""
+
+    def forward(self, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
+        """log P(j), (B, T, q)."""
+
+    def backward(
+        self, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of log_width and of log_weights, from that of what was found."""
+
+
+def mixture_kernels(device: torch.device) -> MixtureKernels:
+    """Compiled by numba on the CPU, where it is installed, batched tensor operations elsewhere."""
+    if device.type == "cpu" and installed("numba"):
+        from harmonicrnn.ops.prediction import mixture_compiled  # here, so that numba is loaded only where it computes
+
+        return mixture_compiled
+    from harmonicrnn.ops.prediction import mixture_batched
+
+    return mixture_batched
+
+
 class _MixtureLogProbabilities(torch.autograd.Function):
     """Kept for the backward pass are the result and what it was made of; components are computed again."""
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-        found = torch.zeros(*p.shape[:-1], len(limits) - 1, dtype=log_weights.dtype, device=p.device)
-        if p.device.type == "cpu":
-            from harmonicrnn.ops.prediction import mixture_compiled
-
-            mixture_compiled.forward(p, s, log_width, log_weights, limits, share, found)
-        else:
-            for k, (z, _) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
-                found += log_weights[..., k, None].exp() * _cells(z.sigmoid(), (-z).sigmoid())
-            found = torch.log((1 - share) * found + share / found.shape[-1])
+        found = mixture_kernels(p.device).forward(p, s, log_width, log_weights, limits, share)
         ctx.save_for_backward(p, s, log_width, log_weights, limits, found)
         ctx.share = share
         return found
@@ -67,34 +83,8 @@ class _MixtureLogProbabilities(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p, s, log_width, log_weights, limits, found = ctx.saved_tensors
-        grad_width, grad_weights = torch.zeros_like(log_width), torch.zeros_like(log_weights)
-        if p.device.type == "cpu":
-            from harmonicrnn.ops.prediction import mixture_compiled
-
-            mixture_compiled.backward(p, s, log_width, log_weights, limits, ctx.share, found, grad, grad_width, grad_weights)
-            return None, None, grad_width, grad_weights, None, None
-        q, ratio = found.shape[-1], grad * (-found).exp()
-        for k, (z, fixed) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
-            below, above, weight = z.sigmoid(), (-z).sigmoid(), log_weights[..., k].exp()
-            inside = (1 - ctx.share) * _cells(below, above) + ctx.share / q
-            grad_weights[..., k] = weight * (ratio * inside).sum(dim=-1)
-            slope = torch.where(fixed, 0, -z * below * above).diff(dim=-1)
-            grad_width.view(-1)[k] = ((1 - ctx.share) * weight[..., None] * ratio * slope).sum()
-        return None, None, grad_width, grad_weights, None, None
-
-
-def _standardised(p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each component (e - p) / (m s), (B, T, q + 1), and where m s is the least scale, (B, T, 1)."""
-    for predictor, widths in enumerate(log_width):
-        away = (limits - p[..., predictor, None]).to(dtype)
-        for width in widths:
-            scale = s[..., predictor, None].to(dtype) * width.exp()
-            yield away / scale.clamp(min=LEAST_SCALE), scale < LEAST_SCALE
-
-
-def _cells(below: Tensor, above: Tensor) -> Tensor:
-    """The probabilities of cells (..., q) from those to be below and above their limits (..., q + 1), without cancellation."""
-    return torch.where(below[..., 1:] < 0.5, below.diff(dim=-1), -above.diff(dim=-1))
+        grads = mixture_kernels(p.device).backward(p, s, log_width, log_weights, limits, ctx.share, found, grad)
+        return None, None, *grads, None, None
 
 
 def mixture_log_probabilities(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:

@@ -134,21 +134,22 @@ def _rows(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: 
     return per_row, log_width.detach().double().exp().flatten().numpy(), limits.contiguous().numpy()
 
 
-def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor) -> None:
-    """log P(j) into found (B, T, q); arguments as for `mixture.mixture_log_probabilities`."""
+def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
+    """log P(j) (B, T, q); arguments as for `mixture.mixture_log_probabilities`. Rows go over torch's threads."""
     (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
+    found = log_weights.new_empty(*p.shape[:-1], len(limits) - 1)
     rows = found.view(-1, found.shape[-1]).numpy()
     _over_threads(lambda part, _: _forward(p_rows[part], s_rows[part], widths, weights[part], cells, share, rows[part]), len(rows))
-    found.log_()
+    return found.log_()
 
 
 def backward(
-    p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor,
-    grad_width: Tensor, grad_weights: Tensor,
-) -> None:  # fmt: skip
-    """The gradients of log_width (P, W) and log_weights (B, T, K) into the last two, from that of `found` (B, T, q)."""
+    p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of log_width (P, W) and log_weights (B, T, K) from that of `found` (B, T, q)."""
     (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
     found_rows, grads = (t.flatten(0, -2).contiguous().numpy() for t in (found, grad))
+    grad_weights = torch.empty_like(log_weights, memory_format=torch.contiguous_format)
     into = grad_weights.view(-1, grad_weights.shape[-1]).numpy()
     sums = np.zeros((torch.get_num_threads(), log_width.numel()))
 
@@ -157,4 +158,4 @@ def backward(
         _backward(*arrays)
 
     _over_threads(work, len(found_rows))
-    grad_width += torch.from_numpy(sums.sum(axis=0)).view_as(grad_width).to(grad_width.dtype)
+    return torch.from_numpy(sums.sum(axis=0)).view_as(log_width).to(log_width.dtype), grad_weights

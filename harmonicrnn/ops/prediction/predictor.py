@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from harmonicrnn.ops.implementation import installed
 from harmonicrnn.ops.slices import Slices
 
 EARLY = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
@@ -120,8 +121,8 @@ class PredictionKernels(Protocol):
 
 
 def kernels_for(device: torch.device) -> PredictionKernels:
-    """Compiled by numba on the CPU, batched tensor operations elsewhere."""
-    if device.type == "cpu":
+    """Compiled by numba on the CPU, where it is installed, batched tensor operations elsewhere."""
+    if device.type == "cpu" and installed("numba"):
         from harmonicrnn.ops.prediction import compiled  # here, so that numba is loaded only where it computes
 
         return compiled
