@@ -20,8 +20,8 @@ from harmonicrnn.ops.implementation import installed
 LEAST_SCALE = 1e-5
 """Of a logistic, in samples of [-1, 1]: below it cells near zero would be told apart by rounding errors."""
 
-FAR = 1e3
-"""Stands for infinity as the limit of an outer cell: differences and products with it are finite."""
+FAR = 1e6
+"""Stands for infinity as the limit of an outer cell, for scales up to 1e4: differences and products with it are finite."""
 
 
 def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor, share: float) -> Tensor:
@@ -38,11 +38,13 @@ def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width
         (B, T, K) in the dtype of log_width.
     """
     dtype = log_width.dtype
-    lower, upper = ((limits[classes + i][..., None] - p).to(dtype)[..., None] for i in (0, 1))
+    ends = limits[classes], limits[classes + 1]
+    lower, upper = ((end[..., None] - p).to(dtype)[..., None] for end in ends)
+    width = (ends[1] - ends[0]).to(dtype)[..., None, None]  # of the cell, which may be less than the rounding of its limits
     scale = (s.to(dtype)[..., None] * log_width.exp()).clamp(min=LEAST_SCALE)
     a, b = lower / scale, upper / scale
     # sigmoid(b) - sigmoid(a) without cancellation.
-    inside = torch.sigmoid(b) * torch.sigmoid(-a) * -torch.expm1((lower - upper) / scale)
+    inside = torch.sigmoid(b) * torch.sigmoid(-a) * -torch.expm1(-width / scale)
     return torch.log((1 - share) * inside + share / (len(limits) - 1)).flatten(2)
 
 

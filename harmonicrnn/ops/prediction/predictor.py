@@ -13,6 +13,7 @@ The matrix is positive definite and Toeplitz, so that all poles of the filter 1 
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, Protocol
 
 import torch
@@ -51,8 +52,8 @@ class Predictor:
             (self.order < 1, "order", "at least 1"),
             (not 0 < self.decay < 1, "decay", "above 0 and below 1"),
             (self.every < 1, "every", "at least 1"),
-            (self.white < 0, "white", "0 or more"),
-            (self.floor < 0, "floor", "0 or more"),
+            (not 0 <= self.white < inf, "white", "0 or more and finite"),
+            (not 0 <= self.floor < inf, "floor", "0 or more and finite"),
         ):
             if wrong:
                 raise ValueError(f"{name} of a predictor must be {bounds}, got {getattr(self, name)}")
