@@ -199,7 +199,7 @@ def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> 
 
 def _prediction(predictors: Sequence[Predictor | dict[str, Any]] | None = None, **settings: Any) -> Prediction:
     """That of hyperparameters, as the command line writes them."""
-    records = [Predictor(**each) if isinstance(each, dict) else each for each in predictors or ()]
+    records = tuple(Predictor(**each) if isinstance(each, dict) else each for each in predictors or ())
     return Prediction(None if predictors is None else records, **settings)
 
 
