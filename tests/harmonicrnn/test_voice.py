@@ -179,11 +179,11 @@ def test_prediction_that_is_damaged(tmp_path):
 def test_prediction_of_a_run_of_the_command_line(version):
     """From yaml to the checkpoint and back, in the settings and in what the model says."""
     predictors = "[{order: 5, decay: 0.9, every: 4}, {order: 9, decay: 0.95, every: 8}]"
-    command = "fit --config tiny.yaml --trainer.max_steps 2 --trainer.logger.init_args.name predicted --model.prediction.share 0.01"
+    command = "fit --config tiny.yaml --samples.sample_seconds 0 --trainer.max_steps 2 --trainer.logger.init_args.name predicted"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(version.parents[2])
         patch.setattr("sys.argv", ["train.py"])
-        assert main([*command.split(), "--model.prediction.predictors", predictors]) == 0
+        assert main([*command.split(), "--model.prediction.share", "0.01", "--model.prediction.predictors", predictors]) == 0
     run = version.parents[1] / "predicted/version_0"
     voice, module = load(run), load_module(run / "checkpoints/best.ckpt")
     for prediction in (voice.net.prediction, module.net.prediction):
