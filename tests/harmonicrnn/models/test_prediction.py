@@ -17,7 +17,7 @@ from tests.harmonicrnn.models.test_harmonic_rnn import forward_in_pieces
 from tests.harmonicrnn.parallel.test_slices import simulate, weights_like
 from tests.helpers import F64, relative_error
 
-SPLITS = {"single": [1] * 25, "uneven": [5, 0, 1, 7, 0, 12], "none first": [0, 25, 0]}
+SPLITS = {"single": [1] * 14, "uneven": [5, 0, 1, 6, 0, 2], "none first": [0, 14, 0]}
 PREDICTORS = (Predictor(3, 0.9, 4), Predictor(20, 0.97, 7))
 SETTINGS = Prediction(PREDICTORS, widths=(0.5, 1.5), share=0.01)
 CELLS = pytest.mark.parametrize(("bits", "law"), [(4, "linear"), (4, "mu-law"), (8, "mu-law"), (12, "linear"), (12, "mu-law")])
@@ -141,7 +141,7 @@ def test_causal(settings):
 @pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)
 @pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, logits=False)], ids=["both", "input"])
 def test_any_split_equals_one_pass(settings, sizes):
-    net, classes = with_a_head(make_net(settings)), make_classes(time=25)
+    net, classes = with_a_head(make_net(settings)), make_classes(time=14)
     weight = weights_like(net(classes)[0])[0]
     parameters = [p for p in net.parameters() if p.requires_grad]
     whole, end = net(classes)

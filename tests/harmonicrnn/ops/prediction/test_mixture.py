@@ -18,6 +18,7 @@ from tests.helpers import relative_error
 FORMS = pytest.mark.parametrize("form", [mixture_compiled, mixture_batched], ids=["compiled", "batched"])
 CELLS = pytest.mark.parametrize(("bits", "law"), [(bits, law) for bits in (4, 8, 12) for law in ("linear", "mu-law")])
 SHARE = 0.002
+TIME = 20
 
 
 def limits_of(bits, law):
@@ -25,7 +26,7 @@ def limits_of(bits, law):
     return F.pad(F.pad(edges, (1, 0), value=-FAR), (0, 1), value=FAR)
 
 
-def make_inputs(limits, lanes=2, time=40):
+def make_inputs(limits, lanes=2, time=TIME):
     """Predictions at limits, in the middle, at the ends of the range and beyond; scales from below the least one to the whole range."""
     g = torch.Generator().manual_seed(0)
     p = 2 * torch.rand(lanes, time, 3, generator=g, dtype=torch.float64) - 1
@@ -123,9 +124,9 @@ def test_components_are_those_of_the_mixture(form, bits, law):
     p, s, log_width, _ = make_inputs(limits)
     classes = torch.randint(2**bits, p.shape[:2], generator=torch.Generator().manual_seed(3))
     found = component_log_probabilities(classes, p, s, log_width, limits, SHARE)
-    assert found.shape == (2, 40, 12)
+    assert found.shape == (2, TIME, 12)
     for k in (0, 5, 11):
-        alone = torch.full((2, 40, 12), -torch.inf, dtype=torch.float64)
+        alone = torch.full((2, TIME, 12), -torch.inf, dtype=torch.float64)
         alone[..., k] = 0
         whole = form.forward(p, s, log_width, alone, limits, SHARE)
         assert (found[..., k] - whole.gather(2, classes[..., None])[..., 0]).abs().max() < 1e-9
@@ -137,9 +138,9 @@ def test_components_are_those_of_the_mixture(form, bits, law):
 def test_one_component_of_one_sample_in_compiled_code():
     limits = limits_of(8, "mu-law")
     p, s, log_width, _ = make_inputs(limits)
-    classes = torch.arange(80).view(2, 40) * 3
-    found = component_log_probabilities(classes, p, s, log_width, limits, SHARE).view(2, 40, 3, 4)
-    for lane, t, i, j in ((0, 0, 0, 0), (0, 3, 1, 2), (1, 0, 2, 3), (1, 39, 0, 1)):
+    classes = 6 * torch.arange(2 * TIME).view(2, TIME)
+    found = component_log_probabilities(classes, p, s, log_width, limits, SHARE).view(2, TIME, 3, 4)
+    for lane, t, i, j in ((0, 0, 0, 0), (0, 3, 1, 2), (1, 0, 2, 3), (1, TIME - 1, 0, 1)):
         lower, upper = (limits[classes[lane, t] + end] - p[lane, t, i] for end in (0, 1))
         scale = s[lane, t, i] * log_width[i, j].exp()
         alone = mixture_compiled.component_log_probability(lower.item(), upper.item(), scale.item(), SHARE, 256)
@@ -151,7 +152,7 @@ def test_gradients_by_differences(form, monkeypatch):
     """Through a softmax, as weights that do not sum to 1 are none."""
     monkeypatch.setattr(mixture, "mixture_kernels", lambda device: form)
     limits = limits_of(4, "mu-law")
-    p, s, log_width, log_weights = (t[:1, 8:12] if t.shape[1] == 40 else t for t in make_inputs(limits))
+    p, s, log_width, log_weights = (t[:1, 8:12] if t.shape[1] == TIME else t for t in make_inputs(limits))
     s = s.clamp(min=1e-3)
     leaves = [t.clone().requires_grad_() for t in (log_width, log_weights)]
     assert torch.autograd.gradcheck(lambda w, v: mixture_log_probabilities(p, s, w, v.log_softmax(dim=-1), limits, SHARE), leaves)

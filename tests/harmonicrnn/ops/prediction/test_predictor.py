@@ -17,7 +17,7 @@ FORMS = pytest.mark.parametrize("form", [compiled, batched], ids=["compiled", "b
 DEFAULTS = [Predictor(16, 0.98, 16), Predictor(32, 0.995, 16), Predictor(256, 0.999, 80)]
 SMALL = Predictor(5, 0.9, 7)
 BY_ORDER = {"ids": lambda predictor: f"order {predictor.order}"}
-TIME = 400
+TIME = 330
 
 
 def noise(time, seed=0):
@@ -222,7 +222,7 @@ def filters_along(form, predictor, x, ends):
 def test_every_filter_is_stable(form, predictor):
     x = torch.stack(list(clips().values()))
     filters = filters_along(form, predictor, x, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, *range(64, TIME, 16)])
-    assert filters.any(dim=2).sum() > 150
+    assert filters.any(dim=2).sum() > 120
     assert (largest_reflection(filters.flatten(0, 1)) < 1).all()
     # The roots themselves, which take longer.
     for lane in filters[:, [9, -1]].flatten(0, 1) if predictor.order < 100 else filters[[0, 5], -1]:
