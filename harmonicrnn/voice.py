@@ -17,8 +17,9 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.generation import Engine, generate, make_engine
 from harmonicrnn.generation.prompts import Audio, classes_of
 from harmonicrnn.generation.sampler import check_arguments
-from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, sample_nats, undivided
+from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, Prediction, sample_nats, undivided
 from harmonicrnn.old_names import current
+from harmonicrnn.ops.prediction import Predictor
 from harmonicrnn.runs import CHECKPOINTS, run_at, run_of
 
 ROOM = 100  # times more weights than there are is no model of theirs, whatever is counted roughly
@@ -184,6 +185,8 @@ def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> 
     try:
         if own.get("levels"):
             own["levels"] = [LevelSpec(**level) if isinstance(level, dict) else level for level in own["levels"]]
+        if isinstance(own.get("prediction"), dict):
+            own["prediction"] = _prediction(**own["prediction"])
         factors = [own.get(key) or 1 for key in ("expansion", "recurrence_expansion", "conv_width")]
         most = ROOM * sum(weight.numel() for weight in weights.values())
         for level in own.get("levels") or ():  # before any of it is made, which may take more than there is
@@ -192,6 +195,12 @@ def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> 
         return HarmonicRNN(**own)
     except Exception as error:  # whatever damaged settings make of it
         raise UserError(f"{path}: its hyperparameters describe no HarmonicRNN: {error}") from error
+
+
+def _prediction(predictors: Sequence[Predictor | dict[str, Any]] | None = None, **settings: Any) -> Prediction:
+    """That of hyperparameters, as the command line writes them."""
+    records = tuple(Predictor(**each) if isinstance(each, dict) else each for each in predictors or ())
+    return Prediction(None if predictors is None else records, **settings)
 
 
 def _class_of(settings: dict[str, Any]) -> str:

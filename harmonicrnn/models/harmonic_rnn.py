@@ -148,7 +148,10 @@ class HarmonicRNN(AutoregressiveNet):
 
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:
-        return {"shift": self.shift, "unit_first_step": self.parts.unit_first_step}
+        settings: dict[str, str | int] = {"shift": self.shift, "unit_first_step": self.parts.unit_first_step}
+        if self.prediction is not None:
+            settings["prediction"] = self.prediction.unseen_in_weights
+        return settings
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
         if self.prediction is None:

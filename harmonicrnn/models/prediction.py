@@ -12,6 +12,7 @@ widths and the initial weights of the mixture. See docs/prediction.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harmonicrnn.models.mixing import MixesTime
-from harmonicrnn.models.state import State, after
+from harmonicrnn.models.state import State, after, state_dtype
 from harmonicrnn.ops import linear_scan
 from harmonicrnn.ops.prediction import (
     FAR,
@@ -72,8 +73,8 @@ class Prediction:
     def __post_init__(self) -> None:
         for wrong, what in (
             (self.predictors is not None and not self.predictors, "needs at least one predictor"),
-            (not self.widths or min(self.widths) <= 0, f"needs widths above 0, got {self.widths}"),
-            (self.first_scale <= 0, f"needs a first_scale above 0, got {self.first_scale}"),
+            (not self.widths or not all(0 < w < inf for w in self.widths), f"needs finite widths above 0, got {self.widths}"),
+            (not 0 < self.first_scale < inf, f"needs a finite first_scale above 0, got {self.first_scale}"),
             (not 0 < self.scale_decay < 1, f"needs a scale_decay above 0 and below 1, got {self.scale_decay}"),
             (not 0 <= self.weight_decay < 1, f"needs a weight_decay of at least 0 and below 1, got {self.weight_decay}"),
             (not 0 < self.share < 1, f"needs a share above 0 and below 1, got {self.share}"),
@@ -130,14 +131,22 @@ class LinearPrediction(MixesTime):
         self.predictors = DEFAULT_PREDICTORS if prediction.predictors is None else tuple(prediction.predictors)
         self.reach = max(predictor.order for predictor in self.predictors)
         widths = torch.tensor(prediction.widths).log().repeat(len(self.predictors), 1)
-        self.log_width = nn.Parameter(widths)
-        self.first_log_weights = nn.Parameter(torch.zeros(widths.numel()))
+        # Without a distribution they would have no gradients, for which other ranks would wait.
+        self.log_width = nn.Parameter(widths, prediction.logits)
+        self.first_log_weights = nn.Parameter(torch.zeros(widths.numel()), prediction.logits)
         self.centres: Tensor
         self.limits: Tensor
         self.register_buffer("centres", torch.empty(classes, dtype=torch.float64))
         self.register_buffer("limits", torch.empty(classes + 1, dtype=torch.float64))
         grid = torch.arange(1, 2 * classes, dtype=torch.float64) / classes - 1
         self.set_cells(grid[::2], grid[1::2])
+
+    @property
+    def unseen_in_weights(self) -> str:
+        """The settings that no weight shows."""
+        names = ("input", "logits", "first_scale", "scale_decay", "weight_decay", "share")
+        own = ", ".join(f"{name} {getattr(self.settings, name)}" for name in names)
+        return f"{own}, {', '.join(map(str, self.predictors))}"
 
     def set_cells(self, centres: Tensor, edges: Tensor) -> None:
         """Say which samples the classes stand for.
@@ -183,6 +192,10 @@ class LinearPrediction(MixesTime):
         found, _ = linear_scan(decay, likelihoods.masked_fill(~heard, 0), before, self.slices)
         return found
 
+    def _computed(self, parameter: Tensor) -> Tensor:
+        """In the dtype that the mixture is computed in: 16 bits would be too few for sums of log-probabilities."""
+        return parameter.to(state_dtype(parameter))
+
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
         # Samples stay in float64 whatever the weights are brought to.
         kept = self.centres, self.limits
@@ -219,7 +232,8 @@ class LinearPrediction(MixesTime):
 
     def log_probabilities(self, predicted: Predicted) -> Tensor:
         """log P(x_t) of each class, (B, T, q)."""
-        return mixture_log_probabilities(predicted.p, predicted.s, self.log_width, predicted.log_weights, self.limits, self.settings.share)
+        log_width = self._computed(self.log_width)
+        return mixture_log_probabilities(predicted.p, predicted.s, log_width, predicted.log_weights, self.limits, self.settings.share)
 
     def steered(self, predicted: Predicted, steering: Tensor) -> Predicted:
         """What is predicted, moved by numbers (B, T, K + 2 P) that a network sets; zeros move nothing.

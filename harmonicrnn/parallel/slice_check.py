@@ -55,7 +55,9 @@ def first_difference(net: AutoregressiveNet) -> str | None:
 
     def watch(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-            outputs[name].append(output[0] if isinstance(output, tuple) else output)
+            while isinstance(output, tuple):
+                output = output[0]
+            outputs[name].append(output)
 
         return hook
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from harmonicrnn import Voice, load
 from harmonicrnn.audio import Quantiser, extremes, read_mono, scale
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import generate
-from harmonicrnn.models import HarmonicRNN, LevelSpec, WaveNet, sample_nats
-from lightning_modules import AutoregressiveModule, HarmonicModule, OptimizerConfig, WaveNetModule
+from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction, WaveNet, sample_nats
+from harmonicrnn.ops.prediction import Predictor
+from lightning_modules import AutoregressiveModule, HarmonicModule, OptimizerConfig, WaveNetModule, load_module
 from tests.audio_files import make_sc09, tone
 from tests.cli.conftest import CONFIG, without_pictures
 from tests.harmonicrnn.test_checkpoints import RUN, save
@@ -140,6 +142,59 @@ def test_a_run_made_before_version_0_2():
     assert voice.nll(audio.astype(np.float32)) == pytest.approx(8.160971672976899, abs=1e-5)
     drawn = [85, 32, 24, 43, 62, 22, 30, 23, 113, 180, 243, 13, 149, 231, 107, 48, 22, 147, 38, 204, 233, 218, 16, 130]
     assert generate(voice.net, 24, seed=3).tolist() == [drawn]
+
+
+PREDICTION = Prediction((Predictor(5, 0.9, 4), Predictor(9, 0.95, 8, white=1e-3)), widths=(0.5, 2.0), share=0.01)
+
+
+@pytest.mark.parametrize("form", ["records", "dicts"])
+def test_prediction_is_built_again(form, tmp_path):
+    """As modules built by hand keep it, and as the command line writes it."""
+    module = HarmonicModule(levels=[LevelSpec(8, 1)], preset="griffin", heads=2, bits=5, prediction=PREDICTION, sample_rate=8000)
+    torch.nn.init.normal_(module.net.head.weight)
+    path = save(tmp_path / "a.ckpt", module, **({} if form == "records" else {"prediction": asdict(PREDICTION)}))
+    voice = load(path, "none")
+    assert voice.net.prediction.settings == PREDICTION
+    assert torch.equal(voice.net.prediction.limits, module.net.prediction.limits)
+    audio = tone(300, 1, 8000)
+    assert voice.nll(audio) == Voice(module.net.eval(), module.quantiser, 8000, "none", path).nll(audio)
+    if form == "records":
+        assert torch.equal(load_module(path).net.prediction.centres, module.net.prediction.centres)
+
+
+def test_prediction_that_is_damaged(tmp_path):
+    module = HarmonicModule(levels=[LevelSpec(8, 1)], preset="griffin", heads=2, bits=5, prediction=PREDICTION)
+    for changes, message in (
+        ({"share": 2}, "prediction needs a share above 0"),
+        ({"depth": 3}, "unexpected keyword argument 'depth'"),
+        ({"predictors": [{"order": 0, "decay": 0.9, "every": 4}]}, "order of a predictor must be at least 1"),
+    ):
+        path = save(tmp_path / "a.ckpt", module, prediction=asdict(PREDICTION) | changes)
+        with pytest.raises(UserError, match=f"its hyperparameters describe no HarmonicRNN: .*{message}"):
+            load(path)
+    path = save(tmp_path / "a.ckpt", module, prediction=asdict(replace(PREDICTION, weight_decay=0.5)))
+    with pytest.raises(UserError, match=r"was trained with prediction .*weight_decay 0\.98.* configured is .*weight_decay 0\.5"):
+        load(path)
+
+
+def test_prediction_of_a_run_of_the_command_line(version):
+    """From yaml to the checkpoint and back, in the settings and in what the model says."""
+    predictors = "[{order: 5, decay: 0.9, every: 4}, {order: 9, decay: 0.95, every: 8}]"
+    command = "fit --config tiny.yaml --samples.sample_seconds 0 --trainer.max_steps 2 --trainer.logger.init_args.name predicted"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(version.parents[2])
+        patch.setattr("sys.argv", ["train.py"])
+        assert main([*command.split(), "--model.prediction.share", "0.01", "--model.prediction.predictors", predictors]) == 0
+    run = version.parents[1] / "predicted/version_0"
+    voice, module = load(run), load_module(run / "checkpoints/best.ckpt")
+    for prediction in (voice.net.prediction, module.net.prediction):
+        assert prediction.predictors == (Predictor(5, 0.9, 4), Predictor(9, 0.95, 8))
+        assert prediction.settings.share == 0.01
+        centres, limits = Quantiser().cells()
+        assert torch.equal(prediction.limits[1:-1], limits - centres[128])
+    samples = tone(300, 2)
+    alone = Voice(module.net.eval(), module.quantiser, 16_000, voice.scaling, voice.checkpoint)
+    assert voice.nll(samples) == alone.nll(samples)
 
 
 class OwnModule(AutoregressiveModule):

@@ -72,8 +72,9 @@ def _predict(predictor: Predictor, x: Tensor, history: Tensor, heard: int, state
     for count in EARLY:  # and the first that is a multiple of `every`
         if heard + position < count < every and count <= heard + time:
             blocks(count - heard - position, 1)
-    to_multiple = -(heard + position) % every
-    if 0 < to_multiple <= time - position and heard + position + to_multiple > 0:
+    now = heard + position
+    to_multiple = -now % every if now >= 0 else every - now  # 0 is none at which a filter is solved for
+    if 0 < to_multiple <= time - position:
         blocks(to_multiple, 1)
     if (heard + position) % every == 0 and heard + position >= 0:
         at_once = max(1, ROOM // (lanes * every * (predictor.order + 1)))

@@ -9,18 +9,19 @@ with e_0 = -inf, e_q = inf, and u the uniform's share. There are P predictors wi
 predictor one after another. The limits e (q + 1,) are float64, with FAR for infinity.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from harmonicrnn.ops.implementation import installed
+
 LEAST_SCALE = 1e-5
 """Of a logistic, in samples of [-1, 1]: below it cells near zero would be told apart by rounding errors."""
 
-FAR = 1e3
-"""Stands for infinity as the limit of an outer cell: differences and products with it are finite."""
+FAR = 1e6
+"""Stands for infinity as the limit of an outer cell, for scales up to 1e4: differences and products with it are finite."""
 
 
 def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor, share: float) -> Tensor:
@@ -36,12 +37,36 @@ def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width
     Returns:
         (B, T, K) float64.
     """
-    lower, upper = ((limits[classes + i][..., None] - p)[..., None] for i in (0, 1))
+    ends = limits[classes], limits[classes + 1]
+    lower, upper = ((end[..., None] - p)[..., None] for end in ends)
+    width = (ends[1] - ends[0])[..., None, None]  # of the cell, which may be less than the rounding of its limits
     scale = (s[..., None] * log_width.double().exp()).clamp(min=LEAST_SCALE)
-    a, b = lower / scale, upper / scale
-    # sigmoid(b) - sigmoid(a) without cancellation.
-    inside = torch.sigmoid(b) * torch.sigmoid(-a) * -torch.expm1((lower - upper) / scale)
+    # sigmoid(upper) - sigmoid(lower) without cancellation.
+    inside = torch.sigmoid(upper / scale) * torch.sigmoid(-lower / scale) * -torch.expm1(-width / scale)
     return torch.log((1 - share) * inside + share / (len(limits) - 1)).flatten(2)
+
+
+class MixtureKernels(Protocol):
+    """One way to compute it: a module with these functions, whose arguments are those of `mixture_log_probabilities`."""
+
+    def forward(self, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
+        """log P(j), (B, T, q)."""
+
+    def backward(
+        self, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The gradients of p, s, log_width and log_weights, from that of what was found."""
+
+
+def mixture_kernels(device: torch.device) -> MixtureKernels:
+    """Compiled by numba on the CPU, where it is installed, batched tensor operations elsewhere."""
+    if device.type == "cpu" and installed("numba"):
+        from harmonicrnn.ops.prediction import mixture_compiled  # here, so that numba is loaded only where it computes
+
+        return mixture_compiled
+    from harmonicrnn.ops.prediction import mixture_batched
+
+    return mixture_batched
 
 
 class _MixtureLogProbabilities(torch.autograd.Function):
@@ -49,16 +74,7 @@ class _MixtureLogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-        dtype = torch.promote_types(log_width.dtype, torch.float32)
-        found = torch.zeros(*p.shape[:-1], len(limits) - 1, dtype=dtype, device=p.device)
-        if p.device.type == "cpu":
-            from harmonicrnn.ops.prediction import mixture_compiled
-
-            mixture_compiled.forward(p, s, log_width, log_weights, limits, share, found)
-        else:
-            for k, (z, _) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
-                found += log_weights[..., k, None].exp().to(dtype) * _cells(z.sigmoid(), (-z).sigmoid())
-            found = torch.log((1 - share) * found + share / found.shape[-1])
+        found = mixture_kernels(p.device).forward(p, s, log_width, log_weights, limits, share)
         ctx.save_for_backward(p, s, log_width, log_weights, limits, found)
         ctx.share = share
         return found
@@ -67,39 +83,8 @@ class _MixtureLogProbabilities(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p, s, log_width, log_weights, limits, found = ctx.saved_tensors
-        grads = grad_p, grad_s, grad_width, grad_weights = tuple(torch.zeros_like(t) for t in (p, s, log_width, log_weights))
-        if p.device.type == "cpu":
-            from harmonicrnn.ops.prediction import mixture_compiled
-
-            mixture_compiled.backward(p, s, log_width, log_weights, limits, ctx.share, found, grad, *grads)
-            return *grads, None, None
-        q, ratio = found.shape[-1], grad * (-found).exp()
-        for k, (z, fixed) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
-            i = k * p.shape[-1] // log_width.numel()
-            below, above, weight = z.sigmoid(), (-z).sigmoid(), log_weights[..., k].exp().to(found.dtype)
-            inside = (1 - ctx.share) * _cells(below, above) + ctx.share / q
-            grad_weights[..., k] = weight * (ratio * inside).sum(dim=-1)
-            steepness, weight = below * above, (1 - ctx.share) * weight
-            wider = torch.where(fixed[..., 0], 0, weight * (ratio * (-z * steepness).diff(dim=-1)).sum(dim=-1))
-            grad_width.view(-1)[k] = wider.sum()
-            grad_s[..., i] += wider / s[..., i]
-            scale = (s[..., i] * log_width.view(-1)[k].double().exp()).clamp(min=LEAST_SCALE)
-            grad_p[..., i] -= weight * (ratio * steepness.diff(dim=-1)).sum(dim=-1) / scale
+        grads = mixture_kernels(p.device).backward(p, s, log_width, log_weights, limits, ctx.share, found, grad)
         return *grads, None, None
-
-
-def _standardised(p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each component (e - p) / (m s), (B, T, q + 1), and where m s is the least scale, (B, T, 1)."""
-    for predictor, widths in enumerate(log_width):
-        away = (limits - p[..., predictor, None]).to(dtype)
-        for width in widths:
-            scale = s[..., predictor, None].to(dtype) * width.exp()
-            yield away / scale.clamp(min=LEAST_SCALE), scale < LEAST_SCALE
-
-
-def _cells(below: Tensor, above: Tensor) -> Tensor:
-    """The probabilities of cells (..., q) from those to be below and above their limits (..., q + 1), without cancellation."""
-    return torch.where(below[..., 1:] < 0.5, below.diff(dim=-1), -above.diff(dim=-1))
 
 
 def mixture_log_probabilities(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
@@ -107,13 +92,13 @@ def mixture_log_probabilities(p: Tensor, s: Tensor, log_width: Tensor, log_weigh
 
     Args:
         p, s: (B, T, P) float64.
-        log_width: (P, W), log m.
+        log_width: (P, W), log m, float32 or float64.
         log_weights: (B, T, K), log pi, float64; the pi sum to 1. These four receive gradients.
         limits: (q + 1,), e.
         share: u, above 0.
 
     Returns:
-        (B, T, q) in the dtype of log_width, float32 at least.
+        (B, T, q) in the dtype of log_width.
     """
     found: Tensor = _MixtureLogProbabilities.apply(p, s, log_width, log_weights, limits, share)
     return found

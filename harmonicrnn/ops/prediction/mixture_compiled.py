@@ -150,22 +150,23 @@ def _rows(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: 
     return per_row, log_width.detach().double().exp().flatten().numpy(), limits.contiguous().numpy()
 
 
-def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor) -> None:
-    """log P(j) into found (B, T, q); arguments as for `mixture.mixture_log_probabilities`."""
+def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
+    """log P(j) (B, T, q); arguments as for `mixture.mixture_log_probabilities`. Rows go over torch's threads."""
     (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
+    found = log_width.new_empty(*p.shape[:-1], len(limits) - 1)
     rows = found.view(-1, found.shape[-1]).numpy()
     _over_threads(lambda part, _: _forward(p_rows[part], s_rows[part], widths, weights[part], cells, share, rows[part]), len(rows))
-    found.log_()
+    return found.log_()
 
 
 def backward(
-    p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor,
-    grad_p: Tensor, grad_s: Tensor, grad_width: Tensor, grad_weights: Tensor,
-) -> None:  # fmt: skip
-    """Add the gradients of p, s, log_width and log_weights to the last four, from that of `found` (B, T, q)."""
+    p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of p, s (B, T, P), log_width (P, W) and log_weights (B, T, K) from that of `found` (B, T, q)."""
     (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
     found_rows, grads = (t.flatten(0, -2).contiguous().numpy() for t in (found, grad))
-    into = [t.view(-1, t.shape[-1]).numpy() for t in (grad_p, grad_s, grad_weights)]
+    made = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (p, s, log_weights)]
+    into = [t.view(-1, t.shape[-1]).numpy() for t in made]
     sums = np.zeros((torch.get_num_threads(), log_width.numel()))
 
     def work(part: slice, thread: int) -> None:
@@ -174,4 +175,5 @@ def backward(
         _backward(*given, to_p, to_s, sums[thread], to_weights)
 
     _over_threads(work, len(found_rows))
-    grad_width += torch.from_numpy(sums.sum(axis=0)).view_as(grad_width).to(grad_width.dtype)
+    grad_p, grad_s, grad_weights = made
+    return grad_p, grad_s, torch.from_numpy(sums.sum(axis=0)).view_as(log_width).to(log_width.dtype), grad_weights

@@ -13,11 +13,13 @@ The matrix is positive definite and Toeplitz, so that all poles of the filter 1 
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from harmonicrnn.ops.implementation import installed
 from harmonicrnn.ops.slices import Slices
 
 EARLY = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
@@ -50,8 +52,8 @@ class Predictor:
             (self.order < 1, "order", "at least 1"),
             (not 0 < self.decay < 1, "decay", "above 0 and below 1"),
             (self.every < 1, "every", "at least 1"),
-            (self.white < 0, "white", "0 or more"),
-            (self.floor < 0, "floor", "0 or more"),
+            (not 0 <= self.white < inf, "white", "0 or more and finite"),
+            (not 0 <= self.floor < inf, "floor", "0 or more and finite"),
         ):
             if wrong:
                 raise ValueError(f"{name} of a predictor must be {bounds}, got {getattr(self, name)}")
@@ -120,8 +122,8 @@ class PredictionKernels(Protocol):
 
 
 def kernels_for(device: torch.device) -> PredictionKernels:
-    """Compiled by numba on the CPU, batched tensor operations elsewhere."""
-    if device.type == "cpu":
+    """Compiled by numba on the CPU, where it is installed, batched tensor operations elsewhere."""
+    if device.type == "cpu" and installed("numba"):
         from harmonicrnn.ops.prediction import compiled  # here, so that numba is loaded only where it computes
 
         return compiled

@@ -104,3 +104,25 @@ def test_extremes_reach_the_outer_classes():
 
 def test_extremes_of_nothing():
     assert extremes(torch.empty(0)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("law", ["mu-law", "linear"])
+@pytest.mark.parametrize("bits", ALL_BITS)
+def test_cells_are_those_of_the_quantiser(law, bits):
+    """Samples just inside each limit are of the class on that side: in float64 next to it, but for the 1e-8 of the protocol's mu-law; in
+    float32 some roundings away, which mu-law widens towards the ends."""
+    quantiser = Quantiser(bits, law)
+    centres, limits = quantiser.cells()
+    q = torch.arange(2**bits)
+    assert centres.dtype == limits.dtype == torch.float64
+    assert (centres.shape, limits.shape) == ((2**bits,), (2**bits - 1,))
+    assert (centres.float() - quantiser.decode_centre(q)).abs().max() < 2e-6
+    assert torch.equal(torch.bucketize(centres, limits), q)
+    mu_law = law == "mu-law"
+    for dtype, margin in (
+        (torch.float64, 1.1e-8 if mu_law else 1e-15),
+        (torch.float32, 3e-7 + 3e-6 * limits.abs() if mu_law else 2.5e-7),
+    ):
+        for side, classes in ((-1, q[:-1]), (1, q[1:])):
+            beside = limits + side * margin * torch.ones_like(limits)
+            assert torch.equal(quantiser.encode(scale(beside.to(dtype), None)).long(), classes)

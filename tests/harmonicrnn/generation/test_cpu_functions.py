@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from harmonicrnn.generation.cpu.class_choice import choose
-from harmonicrnn.ops.elementary import exp_expm1, gelu, sigmoid, sine_cosine
 from harmonicrnn.generation.engine import choose as plain_choose
 from harmonicrnn.machine_code import jit
+from harmonicrnn.ops.elementary import exp_expm1, gelu, sigmoid, sine_cosine
 
 
 @jit

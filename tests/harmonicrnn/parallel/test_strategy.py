@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from harmonicrnn.models import Prediction
+from harmonicrnn.ops.prediction import Predictor
 from tests.harmonicrnn.parallel.conftest import LENGTHS
 from tests.harmonicrnn.parallel.fits import STEPS, compile_dense, fit, measure, poison, recompute
 from tests.helpers import F32_GRADIENT, F64, relative_error
@@ -23,6 +25,7 @@ FLOAT64 = {
     "compiled": {"change": compile_dense},
     "recomputed": {"change": recompute},
     "left out": {"change": poison},
+    "prediction": {"network": {"prediction": Prediction((Predictor(5, 0.9, 4), Predictor(30, 0.97, 7)))}},
     "accumulated": {"accumulate_grad_batches": 2, "data": {"batch_size": 2}},
 }
 

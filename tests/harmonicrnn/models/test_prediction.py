@@ -1,0 +1,332 @@
+"""Linear prediction as a layer, and in HarmonicRNN."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction
+from harmonicrnn.models.prediction import DEFAULT_PREDICTORS, LinearPrediction
+from harmonicrnn.ops.prediction import Predictor, definition
+from harmonicrnn.parallel.slice_check import check_knows_slices
+from tests.harmonicrnn.models.test_harmonic_rnn import forward_in_pieces
+from tests.harmonicrnn.parallel.test_slices import simulate, weights_like
+from tests.helpers import F64, relative_error
+
+SPLITS = {"single": [1] * 14, "uneven": [5, 0, 1, 6, 0, 2], "none first": [0, 14, 0]}
+PREDICTORS = (Predictor(3, 0.9, 4), Predictor(20, 0.97, 7))
+SETTINGS = Prediction(PREDICTORS, widths=(0.5, 1.5), share=0.01)
+CELLS = pytest.mark.parametrize(("bits", "law"), [(4, "linear"), (4, "mu-law"), (8, "mu-law"), (12, "linear"), (12, "mu-law")])
+
+
+def make_layer(settings=SETTINGS, bits=4, law="mu-law"):
+    """With widths and first weights as training leaves them, which are not all alike."""
+    layer = LinearPrediction(settings, 2**bits).double()
+    layer.set_cells(*Quantiser(bits, law).cells())
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        layer.log_width += 0.3 * torch.randn(layer.log_width.shape, generator=g, dtype=torch.float64)
+        layer.first_log_weights += torch.randn(layer.first_log_weights.shape, generator=g, dtype=torch.float64)
+    return layer
+
+
+def make_net(settings=SETTINGS, bits=4, law="mu-law", **changes):
+    torch.manual_seed(0)
+    levels = (LevelSpec(8, 1, 2), LevelSpec(12, 1, 3), LevelSpec(8, 1))
+    net = HarmonicRNN(**{"levels": levels, "bits": bits, "preset": "griffin", "heads": 2, "groups": 2, "prediction": settings} | changes)
+    net.set_cells(*Quantiser(bits, law).cells())
+    return net.double()
+
+
+def with_a_head(net):
+    """As training leaves it: not zero, as it begins."""
+    torch.nn.init.normal_(net.head.weight, std=0.3)
+    return net
+
+
+def make_classes(batch=2, time=41, classes=16, seed=5):
+    """A tone and noise, so that there is something to predict."""
+    g, t = torch.Generator().manual_seed(seed), torch.arange(time)
+    tone = torch.sin(0.3 * t + torch.arange(batch)[:, None]) + 0.2 * torch.randn(batch, time, generator=g)
+    return ((0.35 * tone + 0.5) * classes).long().clamp(0, classes - 1)
+
+
+def delayed(classes, q):
+    return F.pad(classes, (1, 0), value=q // 2)[:, :-1]
+
+
+def log_probabilities(layer, classes, state=None):
+    """log P of each sample, and the state after `classes`, of which the layer is given each one later."""
+    predicted, state = layer(classes, state)
+    return layer.log_probabilities(predicted), state
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def directly(layer, classes):
+    """log P (T, q) of one clip, by the formulas, in loops."""
+    settings, q = layer.settings, layer.classes
+    centres, limits = layer.centres.tolist(), layer.limits.tolist()
+    widths, log_weights = layer.log_width.exp().flatten().tolist(), layer.first_log_weights.tolist()
+    x = [centres[c] for c in classes]
+    predictions = [definition.predict(predictor, torch.tensor(x, dtype=torch.float64)).tolist() for predictor in layer.predictors]
+    scales, found = [settings.first_scale] * len(layer.predictors), []
+    each = len(widths) // len(layer.predictors)
+    for t, sample in enumerate(classes):
+        components = []
+        for k, width in enumerate(widths):
+            p, scale = predictions[k // each][t], max(width * scales[k // each], 1e-5)
+            edges = [(e - p) / scale for e in limits]
+            cells = [sigmoid(b) * sigmoid(-a) * -math.expm1(a - b) for a, b in pairwise(edges)]
+            components.append([(1 - settings.share) * cell + settings.share / q for cell in cells])
+        weights = [math.exp(settings.weight_decay * weight) for weight in log_weights]
+        found.append([math.log(sum(w * c[j] for w, c in zip(weights, components, strict=True)) / sum(weights)) for j in range(q)])
+        log_weights = [settings.weight_decay * w + math.log(c[sample]) for w, c in zip(log_weights, components, strict=True)]
+        b = 0.8 if t < 20 else settings.scale_decay
+        scales = [b * s + (1 - b) * abs(x[t] - p[t]) + 1e-7 for s, p in zip(scales, predictions, strict=True)]
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("bits", "law"), [(4, "linear"), (4, "mu-law"), (6, "mu-law")])
+def test_the_layer_computes_what_it_says(bits, law):
+    layer, classes = make_layer(bits=bits, law=law), make_classes(time=60, classes=2**bits)
+    found, _ = log_probabilities(layer, delayed(classes, 2**bits))
+    for lane, expected in zip(found, (directly(layer, clip) for clip in classes.tolist()), strict=True):
+        assert (lane - expected).abs().max() < 1e-9
+
+
+@CELLS
+def test_an_untrained_model_is_the_mixture(bits, law):
+    """Also of predictors that are not set, which are the three of the default."""
+    for settings in (SETTINGS, replace(SETTINGS, predictors=None), replace(SETTINGS, input=False)):
+        net, classes = make_net(settings, bits, law), make_classes(classes=2**bits)
+        logits, _ = net(classes)
+        expected, _ = log_probabilities(net.prediction, delayed(classes, net.classes))
+        assert logits.shape == (2, 41, 2**bits)
+        assert (logits.log_softmax(dim=-1) - expected).abs().max() < 1e-9
+    assert make_net(Prediction()).prediction.predictors == DEFAULT_PREDICTORS
+
+
+def test_a_tone_is_soon_predicted():
+    """Without any training: the bits of a sample of 8 bits, of which noise of a few classes is left."""
+    t = torch.arange(600)
+    samples = 0.4 * torch.sin(0.3 * t) + 0.3 * torch.sin(0.71 * t + 1)
+    classes = Quantiser(8, "linear").encode((samples + 1) / 2).long()[None]
+    net = make_net(Prediction(), 8, "linear")
+    nats = F.cross_entropy(net(classes)[0][0], classes[0], reduction="none") / math.log(2)
+    assert nats[:3].mean() > 5
+    assert nats[300:].mean() < 2
+
+
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, replace(SETTINGS, input=False), replace(SETTINGS, logits=False)], ids=["both", "logits", "input"]
+)
+def test_causal(settings):
+    """What is said of a sample depends on those before it, not on it or on later ones."""
+    net, classes = with_a_head(make_net(settings)), make_classes(batch=1)
+    for place in (0, 1, 17, 39):
+        changed = classes.clone()
+        changed[0, place] = (changed[0, place] + 5) % 16
+        difference = (net(changed)[0] - net(classes)[0]).abs().amax(dim=(0, 2))
+        assert (difference[: place + 1] == 0).all()
+        assert (difference[place + 1 :] > 0).all()
+
+
+@pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, logits=False)], ids=["both", "input"])
+def test_any_split_equals_one_pass(settings, sizes):
+    net, classes = with_a_head(make_net(settings)), make_classes(time=14)
+    weight = weights_like(net(classes)[0])[0]
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    whole, end = net(classes)
+    pieces, piecewise_end = forward_in_pieces(net, classes, sizes)
+    assert (pieces - whole).abs().max() < 1e-12
+    for value, expected in zip(*(torch.autograd.grad(y, parameters, weight) for y in (pieces, whole)), strict=True):
+        assert relative_error(value, expected) < F64
+    future = make_classes(time=17, seed=6)
+    assert (net(future, piecewise_end)[0] - net(future, end)[0]).abs().max() < 1e-12
+
+
+def test_no_samples_leave_the_state_unchanged():
+    net, classes = make_net(), make_classes()
+    for heard in (0, 6):
+        _, state = net(classes[:, :heard])
+        logits, same = net(classes[:, :0], state)
+        assert logits.shape == (2, 0, 16)
+        (logits, _), (again, _) = (net(classes[:, heard:], s) for s in (state, same))
+        assert torch.equal(logits, again)
+
+
+def test_fresh_lanes_beside_others():
+    """Lanes that begin in the middle, one after the other, equal runs of their own."""
+    net, clips = with_a_head(make_net()), [make_classes(batch=3, time=12, seed=seed) for seed in range(4)]
+    state, found = None, []
+    for i, clip in enumerate(clips):
+        logits, state = net(clip, state)
+        found.append(logits)
+        if i < 2:
+            state = state.reset(torch.arange(3) == i)  # lane 0 begins anew after the first clip, lane 1 after the second
+    for lane, begins in enumerate((1, 2, 0)):
+        alone = net(torch.cat(clips[begins:], dim=1)[lane : lane + 1])[0]
+        together = torch.cat(found[begins:], dim=1)[lane : lane + 1]
+        assert (together - alone).abs().max() < 1e-12
+    state = net(clips[0])[1].reset(torch.ones(3, dtype=torch.bool))
+    assert torch.equal(net(clips[1], state)[0], net(clips[1])[0])
+
+
+def test_what_enters_where():
+    both, logits, inputs = (make_net(s) for s in (SETTINGS, replace(SETTINGS, input=False), replace(SETTINGS, logits=False)))
+    classes = make_classes()
+    assert logits.features is None
+    assert not both.head.weight.any()
+    assert inputs.head.weight.any()
+    # Without the distribution its parameters are not trained: other ranks would wait for their gradients.
+    assert not any(p.requires_grad for p in inputs.prediction.parameters())
+    assert all(p.requires_grad for p in both.parameters())
+    for net in (both, logits, inputs):
+        loss = F.cross_entropy(with_a_head(net)(classes)[0].flatten(0, 1), classes.flatten())
+        trained = [p for p in net.parameters() if p.requires_grad]
+        assert all(grad is not None and grad.any() for grad in torch.autograd.grad(loss, trained))
+    # The input makes a difference beyond what the distribution makes.
+    base, _ = inputs(classes)
+    with torch.no_grad():
+        inputs.features.numbers.weight += 1
+    assert (inputs(classes)[0] - base).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("bits", "law"), [(4, "linear"), (4, "mu-law")])
+def test_gradients_by_differences(bits, law):
+    """Of the learned widths and first weights through the whole layer, also of those that come back through a state."""
+    layer, classes = make_layer(bits=bits, law=law), make_classes(batch=1, time=7)
+    names = ["log_width", "first_log_weights"]
+    values = tuple(getattr(layer, name).detach().clone().requires_grad_() for name in names)
+
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, first, second):
+            found, state = log_probabilities(self.layer, first)
+            return torch.cat([found, log_probabilities(self.layer, second, state)[0]], dim=1)
+
+    whole = Whole()
+
+    def function(*values):
+        named = {f"layer.{name}": value for name, value in zip(names, values, strict=True)}
+        return torch.func.functional_call(whole, named, (classes[:, :3], classes[:, 3:]))
+
+    assert torch.autograd.gradcheck(function, values)
+
+
+def test_cells_survive():
+    """A checkpoint, and what changes the dtype of weights."""
+    layer = make_layer(bits=8)
+    centres, limits = layer.centres.clone(), layer.limits.clone()
+    assert centres[128] == 0  # silence
+    assert centres.dtype == limits.dtype == torch.float64
+    other = LinearPrediction(SETTINGS, 256)
+    assert not torch.equal(other.limits, limits)
+    other.load_state_dict(layer.state_dict())
+    for change in (lambda n: n, lambda n: n.float(), lambda n: n.to(torch.bfloat16), lambda n: n.half(), lambda n: n.double()):
+        other = change(other)
+        assert torch.equal(other.centres, centres)
+        assert torch.equal(other.limits, limits)
+        assert {"centres", "limits"} <= other.state_dict().keys()
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-4), (torch.bfloat16, 0.05)], ids=str)
+def test_narrow_weights(dtype, bound):
+    """The mixture is computed in float32 at least; widths and first weights are what they were rounded to."""
+    layer, classes = make_layer(), make_classes(time=200)
+    expected, _ = log_probabilities(layer, delayed(classes, 16))
+    found, state = log_probabilities(layer.to(dtype), delayed(classes, 16))
+    assert found.dtype == state.log_weights.dtype == torch.float32
+    assert (found - expected).abs().max() < bound
+    assert layer(classes[:, :0])[1].log_weights.dtype == torch.float32
+
+
+def test_cells_of_a_model_that_was_not_told():
+    layer = LinearPrediction(SETTINGS, 16)
+    assert torch.allclose(layer.centres, (torch.arange(16).double() - 8) / 8)
+    assert torch.allclose(layer.limits[1:-1], (torch.arange(1, 16).double() - 8.5) / 8)
+    assert torch.equal(layer.predicted_classes(layer(torch.full((1, 3), 8))[0]), torch.full((1, 3, 2), 8))
+
+
+VARIANTS = {
+    "both": SETTINGS,
+    "logits alone": replace(SETTINGS, input=False),
+    "a solution at each sample": replace(SETTINGS, predictors=(Predictor(6, 0.9, 1), Predictor(31, 0.95, 25))),
+}
+
+
+@pytest.mark.parametrize("carried", [False, True], ids=["fresh", "carried"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("size", [2, 3])
+def test_slices_equal_the_whole(size, variant, carried):
+    """Slices of 12, which are shorter than the order and no multiples of `every`; a state comes before, in which one lane begins."""
+    net = with_a_head(make_net(VARIANTS[variant]))
+    state = None
+    if carried:
+        with torch.no_grad():
+            _, state = net(make_classes(batch=3, time=30))
+        state = state.reset(torch.tensor([False, True, False]))
+    classes = make_classes(batch=3, time=12 * size, seed=8)
+    logits, after = net(classes, state)
+    (weight,) = weights_like(logits)
+    expected = torch.autograd.grad(logits, list(net.parameters()), weight)
+    split, grads, split_after = simulate(net, classes, size, weight, state)
+    assert relative_error(split, logits) < F64
+    for (name, _), grad, whole in zip(net.named_parameters(), grads, expected, strict=True):
+        assert relative_error(grad, whole) < F64, name
+    future = make_classes(batch=3, time=17, seed=6)
+    assert relative_error(net(future, split_after)[0], net(future, after)[0]) < F64
+
+
+def test_slices_of_one_window():
+    """Shorter than most halos: of six samples each."""
+    net, classes = with_a_head(make_net()), make_classes(batch=2, time=30)
+    logits, _ = net(classes)
+    (weight,) = weights_like(logits)
+    assert relative_error(simulate(net, classes, 5, weight)[0], logits) < F64
+
+
+def test_it_is_known_to_know_slices():
+    for settings in VARIANTS.values():
+        check_knows_slices(make_net(settings))
+
+
+def test_settings_that_no_weight_shows():
+    shown = make_net().unseen_in_weights
+    assert shown["shift"] == "tight"
+    for changes in ({"share": 0.02}, {"weight_decay": 0.9}, {"predictors": (PREDICTORS[0], replace(PREDICTORS[1], order=21))}):
+        assert make_net(replace(SETTINGS, **changes)).unseen_in_weights != shown
+    assert make_net(replace(SETTINGS, predictors=list(PREDICTORS), widths=[0.6, 1.5])).unseen_in_weights == shown
+    assert "prediction" not in make_net(None).unseen_in_weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"predictors": ()}, "needs at least one predictor"),
+        ({"widths": ()}, "needs finite widths above 0"),
+        ({"widths": (1.0, 0.0)}, "needs finite widths above 0"),
+        ({"widths": (math.nan,)}, "needs finite widths above 0"),
+        ({"first_scale": 0}, "needs a finite first_scale above 0, got 0"),
+        ({"first_scale": math.inf}, "needs a finite first_scale above 0"),
+        ({"scale_decay": 1.0}, "needs a scale_decay above 0 and below 1"),
+        ({"weight_decay": 1.0}, "needs a weight_decay of at least 0 and below 1"),
+        ({"weight_decay": math.nan}, "needs a weight_decay of at least 0 and below 1"),
+        ({"share": 0}, "needs a share above 0 and below 1"),
+        ({"input": False, "logits": False}, "enters neither the input nor the logits"),
+    ],
+)
+def test_refuses_what_does_not_fit(changes, message):
+    with pytest.raises(ValueError, match=f"prediction {message}"):
+        Prediction(**changes)
