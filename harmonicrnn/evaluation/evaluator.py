@@ -1,7 +1,7 @@
 """The work of an evaluation: clips are drawn, everything is measured, and a report is made of it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from harmonicrnn.evaluation.distance import SCALE_CLIPS, Distance, distances_for
 from harmonicrnn.evaluation.examples import ExampleGroup, choose_prompts, folder_examples, split_examples
 from harmonicrnn.evaluation.generated_clips import Model, ModelClips, draw_clips
 from harmonicrnn.evaluation.likelihood import measure_likelihood
+from harmonicrnn.evaluation.progress import ProgressBar
 from harmonicrnn.evaluation.published import COMPARED, REFERENCE, published_rows
 from harmonicrnn.evaluation.records import (
     FORMAT,
@@ -42,10 +43,6 @@ from harmonicrnn.metrics import Classified, DigitReference, Embedder, Gaussian, 
 from harmonicrnn.provenance import provenance
 
 SELECTION = "of a random half of the drawn clips, those from rank 0.40 to 0.95 by likelihood; all clips of folders and of real audio"
-
-ProgressBar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows a bar for a part of the work, given its title and the number of its steps, None where that is not known; what it opens is told of
-steps that are done."""
 
 
 class LabelledDataset(Dataset, Protocol):

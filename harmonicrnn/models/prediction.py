@@ -161,6 +161,15 @@ class LinearPrediction(MixesTime):
             log_weights=torch.where(fresh[:, None], self.first_log_weights, state.log_weights),
         )
 
+    def _predict(self, x: Tensor, history: Tensor, heard: Tensor, state: PredictionState) -> tuple[Tensor, list[PredictorState]]:
+        """p (B, T + 1, P) of the samples x (B, T) and of the one after them, and what the predictors know then."""
+        predictions, states = [], []
+        for predictor, *before in zip(self.predictors, state.sums, state.filters, state.failed, strict=True):
+            p, predictor_state = predict(predictor, x, history, heard, PredictorState(*before), self.slices)
+            predictions.append(p)
+            states.append(predictor_state)
+        return torch.stack(predictions, dim=2), states
+
     def _scales(self, errors: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """s before and after each sample, (B, T, P), from what each predictor missed it by; `count` (B, T) numbers samples from 1."""
         decay = torch.where(count <= FIRST_SAMPLES, FIRST_DECAY, self.settings.scale_decay).to(errors.dtype)[..., None]
@@ -195,12 +204,7 @@ class LinearPrediction(MixesTime):
         if self.slices is not None:
             heard = self.slices.gather(heard)[0] + self.slices.rank * time
             history = self.slices.halo(x[..., None], history.flip(1)[..., None])[..., 0].flip(1)
-        predictions, states = [], []
-        for predictor, *before in zip(self.predictors, state.sums, state.filters, state.failed, strict=True):
-            p, predictor_state = predict(predictor, x, history, heard, PredictorState(*before), self.slices)
-            predictions.append(p)
-            states.append(predictor_state)
-        p = torch.stack(predictions, dim=2)
+        p, states = self._predict(x, history, heard, state)
         count = heard[:, None] + torch.arange(1, time + 1, device=x.device)
         s_before, s = self._scales((x[..., None] - p[:, :-1]).abs(), count, state.scale)
         log_weights = self._log_weights(delayed, p[:, :-1], s_before, count, state.log_weights)

@@ -332,7 +332,7 @@ def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatc
             filled.append((task.description, task.completed, task.total))
             super().remove_task(task_id)
 
-    monkeypatch.setattr("cli.evaluate_command.Progress", Watched)
+    monkeypatch.setattr("cli.progress_bars.Progress", Watched)
     assert run(f"evaluate logs/tiny {FEW} --cache {tmp_path / 'none'} --out {tmp_path / 'out'}") == 0
     titles = [title for title, _, _ in filled]
     parts = ("clips", "continuations", "likelihood", "FAD logmel")
