@@ -60,7 +60,7 @@ from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpo
 from lightning_modules.optimizer import OptimizerConfig, check_ends
 
 EVALUATIONS = ("validate", "test")
-DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, predictors, generate, evaluate (see prepare --help)."
+DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. python train.py --help names the other commands."
 LOGGER = {"save_dir": LOGS, "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
 
