@@ -11,9 +11,10 @@ from typing_extensions import override
 from datamodules import AudioDataModule
 from harmonicrnn.audio.dataset import Split
 from harmonicrnn.evaluation.progress import ProgressBar, no_bar
-from harmonicrnn.evaluation.untrained import FILTERS, PREDICTORS, Untrained, measure_untrained
+from harmonicrnn.evaluation.untrained import Untrained, measure_untrained
 from harmonicrnn.files import side_product
 from harmonicrnn.metrics.statistics_cache import default_cache
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 
 CURVE = "val/bits_of_predictors"
 CHART = {"likelihood": {"bits/sample": ["Multiline", ["^train/bits$", "^val/bits$", f"^{CURVE}$"]]}}

@@ -20,11 +20,10 @@ from harmonicrnn.evaluation.progress import ProgressBar, no_bar
 from harmonicrnn.metrics.statistics_cache import keep_statistics, read_statistics, statistics_path
 from harmonicrnn.models import ModelState, PredictorsAlone
 from harmonicrnn.models.carried_states import CarriedStates
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 
 FORMAT = 1
-PREDICTORS, LAST, LINE, UNIGRAM = "linear predictors", "last sample", "linear extrapolation", "unigram of the training split"
-FILTERS: dict[str, Sequence[float] | None] = {PREDICTORS: None, LAST: (1.0,), LINE: (2.0, -1.0)}
-"""As `PredictorsAlone` takes them."""
+UNIGRAM = "unigram of the training split"
 PIECE = 2**17  # samples of all lanes that are predicted at a time
 
 

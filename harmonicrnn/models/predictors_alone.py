@@ -10,6 +10,10 @@ from harmonicrnn.models.prediction import LinearPrediction, Prediction, Predicti
 from harmonicrnn.models.state import State, after
 from harmonicrnn.ops.prediction import Predictor, PredictorState, component_log_probabilities
 
+PREDICTORS = "linear predictors"
+FILTERS: dict[str, Sequence[float] | None] = {PREDICTORS: None, "last sample": (1.0,), "linear extrapolation": (2.0, -1.0)}
+"""By their names, as `PredictorsAlone` takes them."""
+
 
 class FixedPrediction(LinearPrediction):
     """`LinearPrediction` of one predictor whose filter stays as it is; scale and mixture adapt as for any.

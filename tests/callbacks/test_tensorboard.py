@@ -15,8 +15,9 @@ from cli import main
 from datamodules import SC09
 from harmonicrnn.audio import read_mono
 from harmonicrnn.evaluation.figures import mel_figure
-from harmonicrnn.evaluation.untrained import PREDICTORS, measure_untrained
+from harmonicrnn.evaluation.untrained import measure_untrained
 from harmonicrnn.generation import PlainEngine
+from harmonicrnn.models.predictors_alone import PREDICTORS
 from tests.audio_files import make_sc09
 from tests.cli.conftest import CONFIG
 

@@ -3,7 +3,8 @@
 import pytest
 
 from datamodules import SC09
-from harmonicrnn.evaluation.untrained import FILTERS, UNIGRAM, measure_untrained
+from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
+from harmonicrnn.models.predictors_alone import FILTERS
 from lightning_modules import HarmonicModule
 
 

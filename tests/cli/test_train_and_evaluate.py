@@ -6,9 +6,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from harmonicrnn.evaluation.untrained import FILTERS, UNIGRAM, measure_untrained
+from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
 from harmonicrnn.metrics import NegativeLogLikelihood
 from harmonicrnn.models import sample_nats
+from harmonicrnn.models.predictors_alone import FILTERS
 from lightning_modules import HarmonicModule, read_checkpoint
 from tests.cli.conftest import as_program
 

@@ -9,8 +9,9 @@ import torch
 from datamodules import SC09, AudioFolder, Memory, Synthetic
 from harmonicrnn.evaluation import untrained
 from harmonicrnn.evaluation.likelihood import measure_likelihood
-from harmonicrnn.evaluation.untrained import FILTERS, PREDICTORS, UNIGRAM, Untrained, measure_untrained, worse_than_untrained
+from harmonicrnn.evaluation.untrained import UNIGRAM, Untrained, measure_untrained, worse_than_untrained
 from harmonicrnn.models import PredictorsAlone
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 from tests.audio_files import make_folder, make_sc09, tone
 
 
