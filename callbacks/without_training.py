@@ -40,14 +40,12 @@ class WithoutTraining(Callback):
         if not used or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         with side_product("likelihoods without training"):
-            if stage != "fit":
-                data.read("train")
             self.found = measure_untrained(
                 data,
                 split,
                 default_cache() if cache is None else cache,
                 names=(PREDICTORS,) if stage == "fit" else tuple(FILTERS),
-                training=None if stage == "fit" else data,
+                training=None if stage == "fit" else data.with_training(),
                 batches=used if used < there else None,
                 bar=bar,
             )

@@ -109,7 +109,7 @@ def add_options(parser: ArgumentParser) -> None:
 def show(report: Report) -> None:
     """Prints the table and its notes."""
     table = Table("what", *(measure.title for measure in report.measures))
-    for row in (*report.subjects, *report.real):
+    for row in (*report.subjects, *report.untrained, *report.real):
         table.add_row(Text(row.name), *(_text(row.values.get(measure.name)) for measure in report.measures))
     Console().print(table)
     for note in report.notes:

@@ -32,10 +32,9 @@ def predictors(command: str, options: Namespace, args: Sequence[str]) -> int:
     split: Split = options.split
     data.prepare_data()
     data.read(split)
-    data.read("train")
     cache = default_cache() if options.cache is None else options.cache
     with progress_bars(Console(stderr=True)) as bar:
-        found = measure_untrained(data, split, cache, training=data, bar=bar)
+        found = measure_untrained(data, split, cache, training=data.with_training(), bar=bar)
     table = Table("without training", "bits/sample", "samples", "clips")
     for row in found:
         table.add_row(row.name, f"{row.bits_per_sample:.4f}", f"{row.samples:,}", f"{row.clips:,}")

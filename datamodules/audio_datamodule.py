@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -189,6 +189,14 @@ class AudioDataModule(L.LightningDataModule):
         """
         if split not in self.datasets:
             self.datasets[split] = self.make_dataset(split)
+
+    def with_training(self) -> Self | None:
+        """This data with its training split read; None where it has none that can be."""
+        try:
+            self.read("train")
+        except UserError:
+            return None
+        return self
 
     def _check_memory(self, lanes: int) -> None:
         needed = lanes * self.clip_samples * BATCH_BYTES
