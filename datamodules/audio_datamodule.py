@@ -303,7 +303,8 @@ class AudioDataModule(L.LightningDataModule):
         """All clips of a split in order, whole and on this rank alone, however ranks share `batches`."""
         # The training split's own order leaves some out.
         order = Clips(self._table(split), self.batch_size, self.seed, shuffle=False) if split == "train" else self.order_of(split)
-        return EvaluationLoader(self.datasets[split], RankBatches(order, 0, 1), self.num_workers)
+        # Not pinned, which would take a GPU for what the CPU computes before other ranks are started.
+        return EvaluationLoader(self.datasets[split], RankBatches(order, 0, 1), self.num_workers, pinned=False)
 
 
 def _repeated(entries: Collection[Entry]) -> Iterator[str]:
