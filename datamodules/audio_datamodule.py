@@ -5,6 +5,7 @@ import os
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -191,12 +192,15 @@ class AudioDataModule(L.LightningDataModule):
             self.datasets[split] = self.make_dataset(split)
 
     def with_training(self) -> Self | None:
-        """This data with its training split read; None where it has none that can be."""
+        """A copy of this data with the training split read; None where there is none that can be. What this one holds stays as on other
+        ranks."""
+        data = copy(self)
+        data.datasets = dict(self.datasets)
         try:
-            self.read("train")
+            data.read("train")
         except UserError:
             return None
-        return self
+        return data
 
     def _check_memory(self, lanes: int) -> None:
         needed = lanes * self.clip_samples * BATCH_BYTES

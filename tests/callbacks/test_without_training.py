@@ -37,6 +37,7 @@ def test_test_has_them_all(tmp_path):
     callback, data = WithoutTraining(), make_data()
     callback.measure(trainer(validation=0), data, "test", cache=tmp_path)
     assert [each.name for each in callback.found] == [*FILTERS, UNIGRAM]
+    assert "train" not in data.datasets  # as on ranks that measure nothing
     callback.measure(trainer(test=2), data, "test", cache=tmp_path)
     assert {each.clips for each in callback.found} == {4}
 
