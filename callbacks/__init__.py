@@ -14,6 +14,7 @@ from callbacks.run_record import RunRecord
 from callbacks.run_summary import RunSummary
 from callbacks.stopping import Stopped
 from callbacks.throughput import Throughput
+from callbacks.without_training import WithoutTraining
 
 __all__ = [
     "EMA",
@@ -32,4 +33,5 @@ __all__ = [
     "Stopped",
     "Throughput",
     "WholeCheckpointIO",
+    "WithoutTraining",
 ]

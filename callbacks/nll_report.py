@@ -15,10 +15,12 @@ from rich.table import Table
 from typing_extensions import override
 
 from callbacks.run_record import run_directory
+from callbacks.without_training import WithoutTraining
 from harmonicrnn.audio.dataset import Batch
 from harmonicrnn.checkpoints import read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.figures import position_figure
+from harmonicrnn.evaluation.untrained import worse_than_untrained
 from harmonicrnn.files import pasteable, side_product, write_json
 from harmonicrnn.metrics import Likelihood, NegativeLogLikelihood
 from harmonicrnn.provenance import sha256
@@ -31,10 +33,14 @@ class NLLReport(Callback):
     the one of another checkpoint is kept as `nll_SPLIT_NAME_STEP.json`; `nll_SPLIT_partial.json` where not all batches were measured.
 
     Raises UserError where the likelihood that was asked for is not finite.
+
+    Args:
+        untrained: Has the likelihoods without training that stand beneath; null for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, untrained: WithoutTraining | None = None) -> None:
         self.metric = NegativeLogLikelihood()
+        self.untrained = untrained
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
         measured = self.metric.likelihood()
@@ -52,6 +58,7 @@ class NLLReport(Callback):
 
     def _tell(self, trainer: L.Trainer, split: str, measured: Likelihood) -> None:
         checkpoint, whole = Path(trainer.ckpt_path) if trainer.ckpt_path else None, _is_whole(trainer, split)
+        untrained = self.untrained.found if self.untrained else []
         report = {"split": split, **asdict(measured)} | {
             "protocol": trainer.datamodule.protocol,  # type: ignore[attr-defined]
             "mean": COMPARED,
@@ -60,10 +67,17 @@ class NLLReport(Callback):
             "sha256": checkpoint and sha256(checkpoint),
             "step": checkpoint and read_checkpoint(checkpoint)["global_step"],
             "batches": "all" if whole else "limited by trainer.limit_*_batches",
+            "untrained": [asdict(each) for each in untrained],
         }
         table = Table("split", "bits/sample", "samples", "clips")
         table.add_row(split, f"{measured.bits_per_sample:.4f}", f"{measured.samples:,}", f"{measured.clips:,}")
+        if untrained:
+            table.add_row("without training:")
+        for each in untrained:
+            table.add_row(f"  {each.name}", f"{each.bits_per_sample:.4f}", f"{each.samples:,}", f"{each.clips:,}")
         Console().print(table)
+        if worse := worse_than_untrained(measured.bits_per_sample, untrained):
+            print(f"The model is {worse}")
         print(report["protocol"])
         path = run_directory(trainer) / f"nll_{split}{'' if whole else '_partial'}.json"
         with side_product(path):

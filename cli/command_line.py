@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": "Likelihood of the validation split.",
     "test": "Likelihood of the test split.",
     "prepare": "Read and check recordings ahead of training.",
+    "predictors": "Likelihood of a split without any training.",
     "generate": "Draw audio from a trained model.",
     "evaluate": "Measure and compare models and folders.",
 }
@@ -53,6 +54,8 @@ def adding(command: str) -> Callable[[ArgumentParser], None]:
         add_training_options(parser)
         if command == "prepare":
             from cli.prepare_command import add_options
+        elif command == "predictors":
+            from cli.predictors_command import add_options
         elif command == "generate":
             from cli.generate_command import add_options
         elif command == "evaluate":
@@ -68,6 +71,8 @@ def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
     """What does the work of a command, given its name, its options as the first pass read them, and its arguments."""
     if command == "prepare":
         from cli.prepare_command import prepare as work
+    elif command == "predictors":
+        from cli.predictors_command import predictors as work
     elif command == "generate":
         from cli.generate_command import generate as work
     elif command == "evaluate":

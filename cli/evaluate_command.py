@@ -2,26 +2,25 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from cli.data_options import read_data
 from cli.evaluation_inputs import gather
 from cli.first_pass import log_folder
+from cli.progress_bars import progress_bars
 from datamodules import AudioDataModule
 from datamodules.audio_folder import WholeFolder
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.cli.generating import add_device
 from harmonicrnn.errors import UserError
-from harmonicrnn.evaluation.evaluator import Evaluator, ProgressBar
+from harmonicrnn.evaluation.evaluator import Evaluator
 from harmonicrnn.evaluation.page import number, write_page
 from harmonicrnn.evaluation.records import Cell, Report
 from harmonicrnn.evaluation.report_folder import PAGE, REPORT, SHARDS, begin_folder, choose_folder
@@ -107,26 +106,10 @@ def add_options(parser: ArgumentParser) -> None:
     add_device(parser)
 
 
-@contextmanager
-def progress_bars(console: Console) -> Iterator[ProgressBar]:
-    """What shows a bar for each part of the work."""
-    # Titles hold names of the user's files, which are no markup.
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bars:
-
-        @contextmanager
-        def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-            task = bars.add_task(title, total=total)
-            yield lambda steps: bars.advance(task, steps)
-            bars.remove_task(task)
-
-        yield bar
-
-
 def show(report: Report) -> None:
     """Prints the table and its notes."""
     table = Table("what", *(measure.title for measure in report.measures))
-    for row in (*report.subjects, *report.real):
+    for row in (*report.subjects, *report.untrained, *report.real):
         table.add_row(Text(row.name), *(_text(row.values.get(measure.name)) for measure in report.measures))
     Console().print(table)
     for note in report.notes:

@@ -74,6 +74,7 @@ def gather(config: Namespace, read_data: Callable[[Sequence[Run]], AudioDataModu
         data=data,
         split=split,
         training=training,
+        unigram=data.with_training() if data is training and data is not None and runs else None,
         folder=folder,
         drawing=drawing,
         detectors=partial(detector_reference, training),

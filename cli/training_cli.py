@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgr
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from rich.console import Console
 
 import cli.parser_settings  # noqa: F401 - holds for all parsers
 from callbacks import (
@@ -36,11 +37,13 @@ from callbacks import (
     Stopped,
     Throughput,
     WholeCheckpointIO,
+    WithoutTraining,
 )
 from callbacks.run_record import run_directory
 from cli.data_options import innermost
 from cli.first_pass import BASE, LOGS, default_configs, keys_of, log_folder, names_a_module
 from cli.first_rank import on_first_rank
+from cli.progress_bars import progress_bars
 from cli.run_folder import new_folder, sole_writer
 from datamodules import AudioDataModule
 from harmonicrnn.audio.writing import writing
@@ -57,9 +60,7 @@ from lightning_modules import AutoregressiveModule, HarmonicModule, read_checkpo
 from lightning_modules.optimizer import OptimizerConfig, check_ends
 
 EVALUATIONS = ("validate", "test")
-DESCRIPTION = (
-    "Train HarmonicRNN on raw audio and measure its likelihood. Beside the subcommands: prepare, generate, evaluate (see prepare --help)."
-)
+DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. python train.py --help names the other commands."
 LOGGER = {"save_dir": LOGS, "name": "run", "default_hp_metric": False}
 FROM_DATA = ("bits", "law", "sample_rate")
 
@@ -231,6 +232,10 @@ class HarmonicCLI(LightningCLI):
         for callback in self.trainer.callbacks:
             if isinstance(callback, FrechetAudioDistance):
                 callback.check(self.datamodule)
+            if isinstance(callback, NLLReport) and callback.untrained is not None:
+                quiet = self.config[self.config.subcommand].trainer.enable_progress_bar is False
+                with progress_bars(Console(stderr=True, quiet=quiet)) as bar:
+                    callback.untrained.measure(self.trainer, self.datamodule, stage, bar)
         if stage == "fit":
             for state in self._loader_states:
                 self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
@@ -240,13 +245,14 @@ class HarmonicCLI(LightningCLI):
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
-        callbacks: list[Callback] = [NLLReport()] if autoregressive else []
+        untrained = WithoutTraining()
+        callbacks: list[Callback] = [NLLReport(untrained)] if autoregressive else []
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(RichProgressBar())
         if evaluates:
             return callbacks
         if autoregressive:
-            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary()]
+            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary(), untrained]
         callbacks += [FinalValidation(), RandomStates(), RunRecord(config.seed_everything)]
         if config.trainer.enable_checkpointing is not False:
             best_by = getattr(self.model, "best_by", None)

@@ -5,8 +5,9 @@ import os
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
+from copy import copy
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -175,12 +176,31 @@ class AudioDataModule(L.LightningDataModule):
         """Reads what the stage needs, so that bad files are found before any training."""
         wanted: dict[str, list[Split]] = {"fit": ["train", "validation"], "validate": ["validation"], "test": ["test"]}
         for split in wanted[stage]:
-            if split not in self.datasets:
-                self.datasets[split] = self.make_dataset(split)
+            self.read(split)
             clips = self.clip_count(split)
             if split == "train" and self.batch_size > clips:
                 raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose less")
             self._check_memory(min(self.batch_size, clips))
+
+    def read(self, split: Split) -> None:
+        """Makes the clips of a split, once.
+
+        Raises:
+            UserError: there are none, or they cannot be read.
+        """
+        if split not in self.datasets:
+            self.datasets[split] = self.make_dataset(split)
+
+    def with_training(self) -> Self | None:
+        """A copy of this data with the training split read; None where there is none that can be. What this one holds stays as on other
+        ranks."""
+        data = copy(self)
+        data.datasets = dict(self.datasets)
+        try:
+            data.read("train")
+        except UserError:
+            return None
+        return data
 
     def _check_memory(self, lanes: int) -> None:
         needed = lanes * self.clip_samples * BATCH_BYTES
@@ -282,6 +302,13 @@ class AudioDataModule(L.LightningDataModule):
         self.check_ranks(ranks)
         loader = StreamLoader if split == "train" else EvaluationLoader
         return loader(dataset, RankBatches(self.order_of(split), rank, ranks), self.num_workers)
+
+    def in_order(self, split: Split) -> DataLoader[Batch]:
+        """All clips of a split in order, whole and on this rank alone, however ranks share `batches`."""
+        # The training split's own order leaves some out.
+        order = Clips(self._table(split), self.batch_size, self.seed, shuffle=False) if split == "train" else self.order_of(split)
+        # Not pinned, which would take a GPU for what the CPU computes before other ranks are started.
+        return EvaluationLoader(self.datasets[split], RankBatches(order, 0, 1), self.num_workers, pinned=False)
 
 
 def _repeated(entries: Collection[Entry]) -> Iterator[str]:

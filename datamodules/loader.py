@@ -42,7 +42,7 @@ class RankBatches:
 class EvaluationLoader(DataLoader[Batch]):
     """All batches of an order, from the first one each time."""
 
-    def __init__(self, dataset: Dataset[Batch], batches: RankBatches, num_workers: int) -> None:
+    def __init__(self, dataset: Dataset[Batch], batches: RankBatches, num_workers: int, pinned: bool = True) -> None:
         self.batches = batches
         super().__init__(
             dataset,
@@ -50,7 +50,7 @@ class EvaluationLoader(DataLoader[Batch]):
             num_workers=num_workers,
             collate_fn=collate,
             worker_init_fn=leave_signals,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pinned and torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
             # Its own: preparing batches must not draw from the random numbers of training.
             generator=torch.Generator(),

@@ -233,7 +233,7 @@ import socket, sys
 def refuse(*args, **kwargs):
     raise RuntimeError("the network was touched")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-import cli.training_cli, cli.generate_command, cli.evaluate_command, cli.prepare_command
+import cli.training_cli, cli.generate_command, cli.evaluate_command, cli.prepare_command, cli.predictors_command
 import harmonicrnn.evaluation.evaluator, harmonicrnn.voice, harmonicrnn.ops.cpu, datamodules.downloads
 assert not {"laion_clap", "frechet_audio_distance", "encodec"} & set(sys.modules)
 """

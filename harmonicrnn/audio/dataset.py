@@ -39,6 +39,7 @@ class Dataset(Protocol):
     sample_rate: in Hz.
     bits, quantiser, scaling: how samples become classes.
     clip_samples: samples in a clip.
+    batch_size: clips in a batch, over all ranks.
     eval_context: "clip" (nothing before an evaluated clip) or "file" (all of its recording before it).
     protocol: what the numbers measured on it depend on, in a line.
     """
@@ -49,6 +50,7 @@ class Dataset(Protocol):
     quantiser: Quantiser
     scaling: Scaling
     clip_samples: int
+    batch_size: int
     eval_context: Literal["clip", "file"]
 
     @property
@@ -74,3 +76,6 @@ class Dataset(Protocol):
 
     def batches(self, split: Split) -> Iterable[Batch]:
         """All clips of a split, those of the training split shuffled."""
+
+    def in_order(self, split: Split) -> Iterable[Batch]:
+        """All clips of a split in order, whole and on this rank alone, however ranks share `batches`."""

@@ -1,4 +1,4 @@
-"""The command line of the library: `harmonicrnn generate` and `harmonicrnn nll`, for trained models."""
+"""The command line of the library: `harmonicrnn generate` and `harmonicrnn nll`, for trained models, and `harmonicrnn predictors`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+FILES = "Recordings: WAV, FLAC and other audio files."
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of the program, and return the exit status."""
@@ -22,10 +24,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str] | None) -> int:
-    works: dict[str, Callable[[Namespace], None]] = {"generate": generate, "nll": nll}
+    works: dict[str, Callable[[Namespace], None]] = {"generate": generate, "nll": nll, "predictors": predictors}
     commands = {
         "generate": Command("Draw audio from a trained model.", _options_of_generate),
         "nll": Command("Print how likely a model finds recordings, in bits per sample.", _options_of_nll),
+        "predictors": Command("Print how likely recordings are without any training, in bits per sample.", _options_of_predictors),
     }
     given = make_program("harmonicrnn", "Trained models of raw audio: listen to them, and measure them.", commands).parse_args(args)
     works[given.subcommand](given[given.subcommand])
@@ -68,6 +71,22 @@ def nll(options: Namespace) -> None:
         print(f"{voice.nll(path)!r}\t{path}", flush=True)
 
 
+def predictors(options: Namespace) -> None:
+    """Print the bits per sample of recordings under what needs no training, a line each, and on standard error how they were measured.
+
+    Raises:
+        UserError: something is wrong with a number or a recording.
+    """
+    import sys
+
+    from harmonicrnn.cli.predicting import RecordingPredictors
+
+    untrained = RecordingPredictors(options.bits, options.law, options.sample_rate, options.scaling)
+    print(untrained.protocol, file=sys.stderr)
+    for path in options.files:
+        print("\t".join([*map(repr, untrained.bits_per_sample(path)), str(path)]), flush=True)
+
+
 def protocol(voice: "Voice") -> str:
     """What likelihoods that `nll` prints are of."""
     quantiser = voice.quantiser
@@ -88,8 +107,18 @@ def _options_of_nll(parser: ArgumentParser) -> None:
     from harmonicrnn.cli.generating import add_device
 
     _add_run(parser)
-    parser.add_argument("files", nargs="+", type=Path, help="Recordings: WAV, FLAC and other audio files.")
+    parser.add_argument("files", nargs="+", type=Path, help=FILES)
     add_device(parser)
+
+
+def _options_of_predictors(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, help=FILES)
+    add("--bits", type=int, default=8, help="Bits a sample; 2^bits classes.")
+    add("--law", type=Literal["mu-law", "linear"], default="mu-law", help="Spacing of the classes.")
+    add("--sample_rate", type=int, default=16_000, help="In Hz, that recordings are resampled to.")
+    scaled = "What samples are scaled by before they become classes."
+    add("--scaling", type=Literal["clip", "file", "peak", "none"], default="peak", help=scaled)
 
 
 def _add_run(parser: ArgumentParser) -> None:

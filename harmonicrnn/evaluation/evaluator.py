@@ -1,7 +1,7 @@
 """The work of an evaluation: clips are drawn, everything is measured, and a report is made of it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from harmonicrnn.evaluation.distance import SCALE_CLIPS, Distance, distances_for
 from harmonicrnn.evaluation.examples import ExampleGroup, choose_prompts, folder_examples, split_examples
 from harmonicrnn.evaluation.generated_clips import Model, ModelClips, draw_clips
 from harmonicrnn.evaluation.likelihood import measure_likelihood
+from harmonicrnn.evaluation.progress import ProgressBar
 from harmonicrnn.evaluation.published import COMPARED, REFERENCE, published_rows
 from harmonicrnn.evaluation.records import (
     FORMAT,
@@ -36,16 +37,13 @@ from harmonicrnn.evaluation.records import (
 )
 from harmonicrnn.evaluation.report_folder import clips_folder
 from harmonicrnn.evaluation.subjects import Subject
+from harmonicrnn.evaluation.untrained import Untrained, measure_untrained, worse_than_untrained
 from harmonicrnn.generation.clip_writer import Settings
 from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.metrics import Classified, DigitReference, Embedder, Gaussian, select_by_likelihood, shortage
 from harmonicrnn.provenance import provenance
 
 SELECTION = "of a random half of the drawn clips, those from rank 0.40 to 0.95 by likelihood; all clips of folders and of real audio"
-
-ProgressBar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows a bar for a part of the work, given its title and the number of its steps, None where that is not known; what it opens is told of
-steps that are done."""
 
 
 class LabelledDataset(Dataset, Protocol):
@@ -72,6 +70,8 @@ class Evaluation:
     subjects: what is measured, each with its model or its audio.
     data, split: what models are measured on; None where only folders are compared.
     training: the data that models were trained on; None where it is not known.
+    unigram: the data, set up for its training split too, where models' likelihoods are shown beside that of the shares of classes there;
+        None where there is none.
     folder: what is compared with where that is a folder, else None.
     drawing: what models draw; None where there are none.
     detectors: gives what noise and silence are told by, for the classes of a model and the folder of its run, None where that is gone.
@@ -87,6 +87,7 @@ class Evaluation:
     data: Dataset | None
     split: Split
     training: Dataset | None
+    unigram: Dataset | None
     folder: FolderClips | None
     drawing: Settings | None
     detectors: Callable[[Quantiser, Path | None], Reference]
@@ -137,6 +138,7 @@ class Evaluator:
         self.reference: SplitClips | FolderClips = reference
         self.notes: list[str] = []
         self.drawn: dict[str, ModelClips] = {}  # by the models' names
+        self.untrained: list[Untrained] = []
         self.digits: DigitReference | None = None
         self.not_published: list[str] = []  # why the scores of SC09 are not set beside published ones
         # To listen to: the numbers of clips of the split, and their beginnings.
@@ -158,6 +160,7 @@ class Evaluator:
         references = [self._reference(embedder) for embedder in work.embedders]
         real, training, classifier = self._real()
         scale = self._scale(references)
+        self.untrained = self._untrained()
         # Folders first: what is wrong with them is known before the long work.
         order = sorted(range(len(work.subjects)), key=lambda place: not isinstance(work.subjects[place][1], FolderClips))
         measured: dict[int, SubjectReport] = {}
@@ -182,6 +185,12 @@ class Evaluator:
             reference=self.reference.info,
             measures=measures,
             subjects=subjects,
+            untrained=[
+                Row(
+                    name=each.name, clips=each.clips, values={"NLL": Cell(each.bits_per_sample, each.interval)}, kind="without any training"
+                )
+                for each in self.untrained
+            ],
             real=scale + real,
             published=published,
             notes=notes,
@@ -218,6 +227,13 @@ class Evaluator:
             Row(name=f"{name}: one half against the other", clips=clips, values=halves, kind="real audio, for scale"),
             Row(name="white noise", clips=clips, values=noise, kind=f"of the levels of {name}, for scale"),
         ]
+
+    def _untrained(self) -> list[Untrained]:
+        """What models' likelihoods are to be seen beside; none where there are no models."""
+        work = self.work
+        if work.data is None or all(isinstance(source, FolderClips) for _, source in work.subjects):
+            return []
+        return measure_untrained(work.data, work.split, work.cache, training=work.unigram, seed=work.seed, bar=self.bar)
 
     def _real(self) -> tuple[list[Row], ClipSetInfo | None, ClassifierReport | None]:
         """What only the scores of SC09 need: rows of real clips, what the training split is, and what the classifier is."""
@@ -262,6 +278,8 @@ class Evaluator:
         notes = [f"{name}: {wrong} of {len(generated)} generated clips turn to noise, a whistle or silence"] if wrong else []
         with self.bar(f"{name}: likelihood", work.data.clip_count(work.split)) as advance, _named(subject.path):
             nll = measure_likelihood(model.net, work.data, work.split, work.seed, advance)
+        if worse := worse_than_untrained(nll.bits_per_sample, self.untrained):
+            notes.append(f"{name} is {worse}")
         config = run.config.read_text() if run.config.is_file() else None
         if config and (other := _trained_otherwise(config, work.training)):
             notes.append(f"{name} was trained with other settings of the data: {other}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harmonicrnn.audio.dataset import Dataset, Split
+from harmonicrnn.audio.dataset import Batch, Dataset, Split
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.intervals import ratio_interval
 from harmonicrnn.metrics import Likelihood, NegativeLogLikelihood
@@ -21,6 +21,34 @@ class ClipLikelihood(Likelihood):
 
     interval: tuple[float, float]
     per_clip: list[float]
+
+
+class ClipSums:
+    """Sums over the samples of each clip; where context is carried through a recording, that is one clip."""
+
+    NAMES = ("bits", "samples")
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, nats: Tensor, batch: Batch, clip_samples: int) -> int:
+        """Add a batch of the data, of which nats (B, T) were measured, and return how many of its lanes hold samples that count."""
+        # The first chunk of the recording.
+        unit = batch.clip if batch.context is None else batch.clip - batch.context // clip_samples
+        valid = batch.valid.to(nats.device)
+        sums = torch.where(valid, nats, 0).sum(dim=1, dtype=torch.float64).cpu()
+        counted = valid.any(dim=1).cpu()
+        self._parts.append((unit[counted], sums[counted], valid.sum(dim=1).cpu()[counted]))
+        return int(counted.sum())
+
+    def totals(self) -> dict[str, Tensor]:
+        """By `NAMES`, float64 (clips,) each, in order of the clips."""
+        units, nats, samples = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        clips, order = units.unique(return_inverse=True)
+        bits, counts = torch.zeros(2, len(clips), dtype=torch.float64)
+        bits.index_add_(0, order, nats / math.log(2))
+        counts.index_add_(0, order, samples.double())
+        return {"bits": bits, "samples": counts}
 
 
 @torch.inference_mode()
@@ -45,31 +73,21 @@ def measure_likelihood(
             "where state is carried from chunk to chunk (data.eval_context: file)"
         )
     device, carried = next(net.parameters()).device, CarriedStates()
-    metric = NegativeLogLikelihood().to(device)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    metric, sums = NegativeLogLikelihood().to(device), ClipSums()
     for batch in data.batches(split):
-        classes, valid = batch.classes.to(device), batch.valid.to(device)
-        unit, context = batch.clip, None
+        classes, valid, context = batch.classes.to(device), batch.valid.to(device), None
         if batch.context is None:
             logits, _ = net(classes)
         else:
             context = batch.context.to(device)
             logits, state = net(classes, carried.take("evaluation", context, net))
             carried.put("evaluation", state)
-            unit = batch.clip - batch.context // data.clip_samples  # the first chunk of the recording
         nats = sample_nats(logits, classes)
         metric.update(nats, valid, context)
-        counted = valid.any(dim=1).cpu()
-        sums = torch.where(valid, nats, 0).sum(dim=1, dtype=torch.float64).cpu()
-        found.append((unit[counted], sums[counted], valid.sum(dim=1).cpu()[counted]))
-        progress(int(counted.sum()))
-    units, nats, samples = (torch.cat(parts) for parts in zip(*found, strict=True))
-    _, order = units.unique(return_inverse=True)
-    bits, counts = torch.zeros(2, int(order.max()) + 1, dtype=torch.float64)
-    bits.index_add_(0, order, nats / math.log(2))
-    counts.index_add_(0, order, samples.double())
-    measured = metric.likelihood()
+        progress(sums.add(nats, batch, data.clip_samples))
+    measured, of_clips = metric.likelihood(), sums.totals()
     if not math.isfinite(measured.bits_per_sample):
         raise UserError("its likelihoods are not finite; its weights are of a training that went wrong")
+    bits, counts = of_clips["bits"], of_clips["samples"]
     interval = ratio_interval(bits.numpy(), counts.numpy(), seed)
     return ClipLikelihood(measured.bits_per_sample, measured.samples, len(bits), measured.by_position, interval, (bits / counts).tolist())

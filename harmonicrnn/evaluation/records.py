@@ -93,7 +93,8 @@ class ClassifierReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that was measured, and what it depends on. `training` is the split that the scores of SC09 refer to."""
+    """All that was measured, and what it depends on. `untrained` has likelihoods that need no training, `training` is the split that the
+    scores of SC09 refer to."""
 
     format: int = FORMAT
     created: str
@@ -101,6 +102,7 @@ class Report:
     reference: ClipSetInfo
     measures: list[Measure]
     subjects: list[SubjectReport]
+    untrained: list[Row]
     real: list[Row]
     published: list[Published]
     notes: list[str]

@@ -1,4 +1,4 @@
-"""Statistics of reference sets, computed once and kept with what they depend on and a checksum."""
+"""What follows from data alone, such as statistics of reference sets: computed once, kept with what it depends on and a checksum."""
 
 import hashlib
 import io
@@ -29,10 +29,11 @@ def embedding_key(embedder: Embedder) -> dict[str, Any]:
     return {"format": FORMAT, "embedding": embedder.name, "embedding_rate": embedder.rate, "weights": embedder.weights}
 
 
-def statistics_path(cache: Path, key: dict[str, Any]) -> Path:
-    """The file that statistics of this key are kept in."""
+def statistics_path(cache: Path, key: dict[str, Any], name: str | None = None) -> Path:
+    """The file that statistics of this key are kept in, its name beginning with this one; None for that of the embedding's reference."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return cache / f"reference_{key['embedding'].replace(' ', '_')}_{digest[:16]}.pt"
+    name = f"reference_{key['embedding']}" if name is None else name
+    return cache / f"{name.replace(' ', '_')}_{digest[:16]}.pt"
 
 
 def keep_statistics(path: Path, key: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -43,7 +44,7 @@ def keep_statistics(path: Path, key: dict[str, Any], tensors: Mapping[str, Tenso
         with replacing(path) as file:
             file.write(content.getbuffer())
     except OSError as error:
-        warnings.warn(f"{path}: reference statistics cannot be kept there ({error.strerror}); they will be computed again", stacklevel=2)
+        warnings.warn(f"{path}: statistics cannot be kept there ({error.strerror}); they will be computed again", stacklevel=2)
 
 
 def read_statistics(path: Path, key: dict[str, Any], names: Sequence[str] = Gaussian._fields) -> dict[str, Tensor] | None:
@@ -57,7 +58,7 @@ def read_statistics(path: Path, key: dict[str, Any], names: Sequence[str] = Gaus
     except Exception:  # whatever a damaged file makes the reader raise
         whole = False
     if not whole:
-        warnings.warn(f"{path}: is damaged; the reference statistics are computed again", stacklevel=2)
+        warnings.warn(f"{path}: is damaged; the statistics are computed again", stacklevel=2)
         return None
     return tensors
 

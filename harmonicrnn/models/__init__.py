@@ -17,6 +17,7 @@ from harmonicrnn.models.harmonic_rnn import HarmonicRNN
 from harmonicrnn.models.mixing import MixesTime, set_slices, undivided
 from harmonicrnn.models.pooling import DownPool, UpPool
 from harmonicrnn.models.prediction import LinearPrediction, Prediction
+from harmonicrnn.models.predictors_alone import PredictorsAlone
 from harmonicrnn.models.recurrence import GatedRecurrence
 from harmonicrnn.models.sample_likelihood import sample_nats
 from harmonicrnn.models.skip_block import LevelSpec, SkipBlock
@@ -38,6 +39,7 @@ __all__ = [
     "MixesTime",
     "ModelState",
     "Prediction",
+    "PredictorsAlone",
     "ResidualBlock",
     "SkipBlock",
     "State",

@@ -175,6 +175,15 @@ class LinearPrediction(MixesTime):
             log_weights=torch.where(fresh[:, None], self.first_log_weights.double(), state.log_weights),
         )
 
+    def _predict(self, x: Tensor, history: Tensor, heard: Tensor, state: PredictionState) -> tuple[Tensor, list[PredictorState]]:
+        """p (B, T + 1, P) of the samples x (B, T) and of the one after them, and what the predictors know then."""
+        predictions, states = [], []
+        for predictor, *before in zip(self.predictors, state.sums, state.filters, state.failed, strict=True):
+            p, predictor_state = predict(predictor, x, history, heard, PredictorState(*before), self.slices)
+            predictions.append(p)
+            states.append(predictor_state)
+        return torch.stack(predictions, dim=2), states
+
     def _scales(self, errors: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """s before and after each sample, (B, T, P), from what each predictor missed it by; `count` (B, T) numbers samples from 1."""
         heard, early = (count > 0)[..., None], (count <= FIRST_SAMPLES)[..., None]
@@ -213,12 +222,7 @@ class LinearPrediction(MixesTime):
         if self.slices is not None:
             heard = self.slices.gather(heard)[0] + self.slices.rank * time
             history = self.slices.halo(x[..., None], history.flip(1)[..., None])[..., 0].flip(1)
-        predictions, states = [], []
-        for predictor, *before in zip(self.predictors, state.sums, state.filters, state.failed, strict=True):
-            p, predictor_state = predict(predictor, x, history, heard, PredictorState(*before), self.slices)
-            predictions.append(p)
-            states.append(predictor_state)
-        p = torch.stack(predictions, dim=2)
+        p, states = self._predict(x, history, heard, state)
         count = heard[:, None] + torch.arange(1, time + 1, device=x.device)
         errors = (x[..., None] - p[:, :-1]).masked_fill((count == 0)[..., None], 0)
         s_before, s = self._scales(errors.abs(), count, state.scale)

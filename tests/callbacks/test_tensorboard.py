@@ -10,11 +10,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks.audio_samples import BUDGET, AudioSamples
+from callbacks.without_training import CURVE
 from cli import main
 from datamodules import SC09
 from harmonicrnn.audio import read_mono
 from harmonicrnn.evaluation.figures import mel_figure
+from harmonicrnn.evaluation.untrained import measure_untrained
 from harmonicrnn.generation import PlainEngine
+from harmonicrnn.models.predictors_alone import PREDICTORS
 from tests.audio_files import make_sc09
 from tests.cli.conftest import CONFIG
 
@@ -46,6 +49,17 @@ def test_curves(run):
     for tag in ("train/bits", "train/gradient_norm", "train/samples_per_second"):
         assert len(events.Scalars(tag)) == 4
         assert all(np.isfinite(e.value) and e.value > 0 for e in events.Scalars(tag))
+
+
+def test_linear_predictors_are_a_constant_line_in_a_chart_with_the_model(run):
+    version, events = run
+    data = SC09(version.parents[2] / "data", clip_samples=320, num_workers=0)
+    data.setup("validate")
+    (known,) = measure_untrained(data, "validation", version / "none", names=(PREDICTORS,))
+    points = events.Scalars(CURVE)
+    assert [point.step for point in points] == [0, 2, 4]
+    assert [point.value for point in points] == pytest.approx([known.bits_per_sample] * 3)
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
 
 
 def test_audio(run):

@@ -47,7 +47,7 @@ def by_slurm(folder, command, second=None, code=REPOSITORY):
 
 
 @pytest.mark.slow
-def test_fit_and_test_over_two_processes(folder, run):
+def test_fit_and_test_over_two_processes(folder, run, monkeypatch):
     """Eight programs that import everything take their time. Splits of other shapes are tested in tests/parallel."""
     fitted = as_program(folder, f"{FIT} --trainer.devices 2")
     assert fitted.returncode == 0, fitted.stderr
@@ -55,9 +55,14 @@ def test_fit_and_test_over_two_processes(folder, run):
     assert tested.returncode == 0, tested.stderr
     report = Path("logs/tiny/version_0/nll_test.json")
     measured = json.loads(report.read_text())
+    monkeypatch.setattr("callbacks.without_training.default_cache", lambda: folder / "another_cache")
     assert run("test --trainer.strategy auto --trainer.devices 1") == 0
     alone = json.loads(report.read_text())
     assert measured["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-5)  # float32
+    # Those without training come from the first process alone, of whole clips.
+    assert len(measured["untrained"]) == 4
+    assert measured["untrained"] == alone["untrained"]
+    assert {row["samples"] for row in measured["untrained"]} == {measured["samples"]}
     assert (measured["samples"], measured["clips"]) == (alone["samples"], alone["clips"])
 
     for version, launch in enumerate((by_torchrun, by_slurm), 1):

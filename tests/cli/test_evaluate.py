@@ -19,6 +19,7 @@ from cli import main
 from datamodules import SC09
 from harmonicrnn import load
 from harmonicrnn.evaluation.digit_evaluation import accuracy_of
+from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
 from harmonicrnn.generation.clip_folder import Generated
 from harmonicrnn.metrics import (
     GaussianFit,
@@ -29,6 +30,7 @@ from harmonicrnn.metrics import (
     select_by_likelihood,
 )
 from harmonicrnn.models import sample_nats
+from harmonicrnn.models.predictors_alone import FILTERS
 from tests.audio_files import make_folder, make_sc09, tone
 from tests.cli.conftest import CONFIG, without_pictures
 from tests.cli.test_bad_input import expect_error
@@ -97,6 +99,20 @@ def test_likelihood_is_that_of_test_and_of_each_clip(run, folder, report):
     low, high = nll["interval"]
     ends = min(nll["per_clip"]), low, nll["bits_per_sample"], high, max(nll["per_clip"])
     assert all(b - a > -1e-12 for a, b in itertools.pairwise(ends))  # a mean of one value may round to its neighbour
+
+
+def test_what_needs_no_training_stands_beside_the_likelihood(folder, report):
+    data = SC09(folder / "data", clip_samples=320, num_workers=0)
+    data.setup("test")
+    known = measure_untrained(data, "test", folder / "kept", training=data.with_training())
+    assert [row["name"] for row in report["untrained"]] == [each.name for each in known] == [*FILTERS, UNIGRAM]
+    for row, each in zip(report["untrained"], known, strict=True):
+        assert row["values"] == {"NLL": {"value": pytest.approx(each.bits_per_sample), "interval": [*each.interval], "mark": ""}}
+        assert row["clips"] == 2
+    # The model has made two steps.
+    assert sum("worse than linear predictors without any training" in note for note in report["notes"]) == 2
+    page = (folder / "report/report.html").read_text()
+    assert page.count("without any training, 2 clips") == len(known)
 
 
 def test_distance_is_that_of_the_drawn_clips_from_the_split(folder, report):
@@ -343,11 +359,13 @@ def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatc
             filled.append((task.description, task.completed, task.total))
             super().remove_task(task_id)
 
-    monkeypatch.setattr("cli.evaluate_command.Progress", Watched)
+    monkeypatch.setattr("cli.progress_bars.Progress", Watched)
     assert run(f"evaluate logs/tiny {FEW} --cache {tmp_path / 'none'} --out {tmp_path / 'out'}") == 0
     titles = [title for title, _, _ in filled]
     parts = ("clips", "continuations", "likelihood", "FAD logmel")
-    assert titles == ["Reference, logmel", "For scale: FAD logmel", *(f"tiny/version_0: {part}" for part in parts)]
+    untrained = [f"Without training: {name}" for name in FILTERS]
+    untrained += ["Classes of the training split", f"Without training: {UNIGRAM}"]
+    assert titles == ["Reference, logmel", "For scale: FAD logmel", *untrained, *(f"tiny/version_0: {part}" for part in parts)]
     assert all(completed == total > 0 for _, completed, total in filled), filled
 
 

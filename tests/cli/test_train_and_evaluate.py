@@ -1,11 +1,15 @@
 import json
+import re
+import shutil
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
 from harmonicrnn.metrics import NegativeLogLikelihood
 from harmonicrnn.models import sample_nats
+from harmonicrnn.models.predictors_alone import FILTERS
 from lightning_modules import HarmonicModule, read_checkpoint
 from tests.cli.conftest import as_program, as_two_ranks
 
@@ -28,6 +32,7 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     assert [name for name in told if name in ("Model", "Data", "Step", "Memory", "Time")] == ["Model", "Data", "Step", "Memory", "Time"]
     assert caplog.messages.count("Recurrence: cpu (the tensors are on cpu)") == 1
     assert "Step: 1,280 samples (4 clips of 320)" in caplog.messages
+    assert sum(line.startswith("Without training: linear predictors reach ") for line in caplog.messages) == 1
     assert {p.name for p in (version / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
     record = json.loads((version / "run.json").read_text())
@@ -51,7 +56,20 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     assert report["bits_per_sample"] == pytest.approx(expected["bits_per_sample"].item(), abs=1e-6)
     assert (report["samples"], report["clips"]) == (320 + 220, 2)
     assert "SC09: mu-law 8 bit, scaling clip" in report["protocol"]
-    assert f"{report['bits_per_sample']:.4f}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{report['bits_per_sample']:.4f}" in told
+
+    # Beneath it stands what needs no training, of the same samples.
+    data = datamodule(folder, "test")
+    data.read("train")
+    untrained = measure_untrained(data, "test", folder / "none", training=data)
+    assert [each["name"] for each in report["untrained"]] == [*FILTERS, UNIGRAM]
+    for each, wanted in zip(report["untrained"], untrained, strict=True):
+        assert each["bits_per_sample"] == pytest.approx(wanted.bits_per_sample, abs=1e-9)
+        assert (each["samples"], each["clips"]) == (report["samples"], report["clips"])
+        assert re.search(rf"{wanted.name}\s.*{wanted.bits_per_sample:.4f}", told)
+    assert "The model is worse than linear predictors without any training" in told
+    shutil.rmtree(folder / "none")
 
     # Nothing was made beside the run, and its config is as it was.
     assert sorted(p.name for p in (folder / "logs/tiny").iterdir()) == ["version_0"]

@@ -1,4 +1,4 @@
-"""`harmonicrnn generate` and `harmonicrnn nll`."""
+"""`harmonicrnn generate`, `harmonicrnn nll` and `harmonicrnn predictors`."""
 
 import json
 import os
@@ -13,8 +13,11 @@ import soundfile
 import torch
 
 from harmonicrnn import __version__, load
+from harmonicrnn.audio import Quantiser
 from harmonicrnn.cli import main
 from harmonicrnn.generation.detectors import Reference
+from harmonicrnn.generation.prompts import classes_of
+from harmonicrnn.models import PredictorsAlone, sample_nats
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -43,6 +46,26 @@ def test_likelihoods_of_files(run, capsys):
     assert float(rows[0][0]) == pytest.approx(8.160971672976899, abs=1e-6)
     assert float(rows[0][0]) == load(run).nll("a.wav")
     for part in ("8-bit mu-law", "8000 Hz", "scaling clip", "best.ckpt", "all before it"):
+        assert part in told.err
+
+
+def test_likelihoods_without_any_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harmonicrnn.cli.predicting.CHUNK", 1000)
+    write_tones("a.wav")
+    write_tones("b.wav")
+    assert main(["predictors", "a.wav", "b.wav", "--sample_rate", "8000", "--bits", "6", "--law", "linear", "--scaling", "none"]) == 0
+    told = capsys.readouterr()
+    rows = [line.split("\t") for line in told.out.splitlines()]
+    assert [row[3] for row in rows] == ["a.wav", "b.wav"]
+    quantiser = Quantiser(6, "linear")
+    classes = classes_of("a.wav", None, quantiser, 8000, "none")[None]
+    for value, weights in zip(rows[0][:3], (None, (1.0,), (2.0, -1.0)), strict=True):
+        net = PredictorsAlone(6, weights)
+        net.set_cells(*quantiser.cells())
+        wanted = sample_nats(net(classes)[0], classes).double().mean().item() / np.log(2)
+        assert float(value) == pytest.approx(wanted, abs=1e-5)
+    for part in ("linear predictors, last sample, linear extrapolation", "6-bit linear", "8000 Hz", "scaling none", "all before it"):
         assert part in told.err
 
 
@@ -81,7 +104,11 @@ def test_clips_of_a_checkpoint_continue_a_file(run, capsys):
         ("generate trained --weights int4", ["weights", "int4"]),
         ("nll trained", ["files"]),
         ("nll trained gone.wav", ["gone.wav"]),
-        ("play trained", ["play", "generate", "nll"]),
+        ("predictors", ["files"]),
+        ("predictors gone.wav", ["gone.wav"]),
+        ("predictors gone.wav --bits 3", ["--bits must be between 4 and 12, got 3"]),
+        ("predictors gone.wav --sample_rate 0", ["--sample_rate must be at least 1"]),
+        ("play trained", ["play", "generate", "nll", "predictors"]),
     ],
 )
 def test_what_is_wrong_is_named(run, capsys, arguments, parts):

@@ -17,8 +17,9 @@ def report():
         created="",
         command="",
         reference=ClipSetInfo("<real>", "real", "protocol", "0", 8000, None),
-        measures=[Measure("FID", "FID", "lower is better")],
+        measures=[Measure(name, name, "lower is better") for name in ("NLL", "FID")],
         subjects=[],
+        untrained=[Row(name="last sample", clips=3, values={"NLL": Cell(4.5)}, kind="without any training")],
         real=[Row(name="digits", clips=3, values={"FID": Cell(0.125, (0.1, 0.2), "too few")})],
         published=[],
         notes=[],
@@ -42,7 +43,7 @@ def test_the_page_shows_cells_with_their_marks_and_the_first_seconds_of_long_cli
     example = ExampleGroup("Clip 0", [AudioExample("long", torch.zeros(31 * 8000), 8000)])
     write_page(tmp_path / "report.html", report, [example])
     page = (tmp_path / "report.html").read_text()
-    for part in ("0.1250", "0.1000 to 0.2000", 'title="too few"', "&lt;real&gt;", "long, the first 30 s"):
+    for part in ("0.1250", "0.1000 to 0.2000", 'title="too few"', "&lt;real&gt;", "long, the first 30 s", "last sample", "4.500"):
         assert part in page
     assert page.count("<audio") == 1
 

@@ -1,0 +1,77 @@
+"""What the likelihood is without any training, beside that of the model."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from datamodules import AudioDataModule
+from harmonicrnn.audio.dataset import Split
+from harmonicrnn.evaluation.progress import ProgressBar, no_bar
+from harmonicrnn.evaluation.untrained import Untrained, measure_untrained
+from harmonicrnn.files import side_product
+from harmonicrnn.metrics.statistics_cache import default_cache
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
+
+CURVE = "val/bits_of_predictors"
+CHART = {"likelihood": {"bits/sample": ["Multiline", ["^train/bits$", "^val/bits$", f"^{CURVE}$"]]}}
+
+
+class WithoutTraining(Callback):
+    """Likelihoods that need no training, of the samples that the model is measured on.
+
+    `measure` is called by the first rank alone, before any other waits for it. In training, the linear predictors' of the validation split
+    is told and put as a constant line into a chart of TensorBoard's custom scalars, with the model's.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Untrained] = []
+
+    def measure(self, trainer: L.Trainer, data: AudioDataModule, stage: str, bar: ProgressBar = no_bar, cache: Path | None = None) -> None:
+        """Takes from the cache or computes what belongs beside the likelihood of fit, validate or test; the data is set up for it. What
+        cannot be computed is left out, with a warning."""
+        split: Split = "test" if stage == "test" else "validation"
+        there = len(data.in_order(split))
+        limit = trainer.limit_test_batches if stage == "test" else trainer.limit_val_batches
+        used = int(there * limit) if isinstance(limit, float) else min(there, limit or 0)
+        if not used or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        with side_product("likelihoods without training"):
+            self.found = measure_untrained(
+                data,
+                split,
+                default_cache() if cache is None else cache,
+                names=(PREDICTORS,) if stage == "fit" else tuple(FILTERS),
+                training=None if stage == "fit" else data.with_training(),
+                batches=used if used < there else None,
+                bar=bar,
+            )
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for each in self.found:
+            rank_zero_info(f"Without training: {each.name} reach {each.bits_per_sample:.3f} bits/sample on the validation split")
+        if (writer := _writer(trainer)) is not None:
+            writer.add_custom_scalars(CHART)
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._draw(trainer)
+
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._draw(trainer)
+
+    def _draw(self, trainer: L.Trainer) -> None:
+        if (writer := _writer(trainer)) is not None:
+            for each in self.found:
+                writer.add_scalar(CURVE, each.bits_per_sample, trainer.global_step)
+
+
+def _writer(trainer: L.Trainer) -> Any:
+    """Of TensorBoard, on the rank that has one."""
+    return trainer.logger.experiment if trainer.logger is not None and trainer.is_global_zero else None  # type: ignore[attr-defined]

@@ -1,0 +1,151 @@
+"""What a split's likelihood is without any training: of linear predictors that adapt, of simpler ones, and of the classes' shares.
+
+Computed once for data and protocol, and kept in a cache. All of it is done by one process, on whole clips, however a model is measured.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harmonicrnn.audio.dataset import Batch, Dataset, Split
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation.intervals import ratio_interval
+from harmonicrnn.evaluation.likelihood import ClipSums
+from harmonicrnn.evaluation.progress import ProgressBar, no_bar
+from harmonicrnn.metrics.statistics_cache import keep_statistics, read_statistics, statistics_path
+from harmonicrnn.models import ModelState, PredictorsAlone
+from harmonicrnn.models.carried_states import CarriedStates
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
+
+FORMAT = 1
+UNIGRAM = "unigram of the training split"
+PIECE = 2**17  # samples of all lanes that are predicted at a time
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """Bits per sample of a split without training, exact over so many samples and clips, with a 95 % interval.
+
+    Where context is carried through a recording, that is one clip.
+    """
+
+    name: str
+    bits_per_sample: float
+    samples: int
+    clips: int
+    interval: tuple[float, float]
+
+
+def measure_untrained(
+    data: Dataset,
+    split: Split,
+    cache: Path,
+    *,
+    names: Sequence[str] = tuple(FILTERS),
+    training: Dataset | None = None,
+    batches: int | None = None,
+    seed: int = 0,
+    bar: ProgressBar = no_bar,
+) -> list[Untrained]:
+    """The likelihoods of a split that need no training, from the cache or computed and kept there.
+
+    Args:
+        data: set up for the split.
+        split: whose samples are predicted.
+        cache: folder.
+        names: of `FILTERS`.
+        training: data of the same kind, set up for its training split, of which the unigram is; None for none.
+        batches: only so many of the split's, from the first on; None for all.
+        seed: of the intervals.
+        bar: shows how far it is.
+
+    Raises:
+        UserError: a recording cannot be read, or no sample counts.
+    """
+    steps = data.clip_count(split) if batches is None else min(data.clip_count(split), batches * data.batch_size)
+
+    def likelihood(name: str, own: dict[str, Any], make: Callable[[], Callable[[Batch], Tensor]]) -> Untrained:
+        key = _depends_on(data, split) | own | ({} if batches is None else {"batches": batches, "batch_size": data.batch_size})
+        path = statistics_path(cache, key, "untrained")
+        if (kept := read_statistics(path, key, ClipSums.NAMES)) is None:
+            nats, sums = make(), ClipSums()
+            with bar(f"Without training: {name}", steps) as advance:
+                for batch in islice(data.in_order(split), batches):
+                    advance(sums.add(nats(batch), batch, data.clip_samples))
+            kept = sums.totals()
+            keep_statistics(path, key, kept)
+        bits, samples = kept["bits"], kept["samples"]
+        if not samples.sum():
+            raise UserError(f"{data.title(split)}: no sample of it counts")
+        interval = ratio_interval(bits.numpy(), samples.numpy(), seed)
+        return Untrained(name, (bits.sum() / samples.sum()).item(), int(samples.sum()), len(bits), interval)
+
+    found = []
+    for name in names:
+        net = PredictorsAlone(data.bits, FILTERS[name])
+        net.set_cells(*data.quantiser.cells())
+        found.append(likelihood(name, dict(net.unseen_in_weights), lambda net=net: _by_predictors(net)))  # type: ignore[misc]
+    if training is not None:
+        shares = {"unigram": _depends_on(training, "train")}
+        found.append(likelihood(UNIGRAM, shares, lambda: _by_shares(_counts(training, cache, bar))))
+    return found
+
+
+def worse_than_untrained(bits_per_sample: float, untrained: Iterable[Untrained]) -> str | None:
+    """A line that says so where a model of this likelihood is worse than linear predictors without any training."""
+    for each in untrained:
+        if each.name == PREDICTORS and bits_per_sample > each.bits_per_sample:
+            return (
+                f"worse than linear predictors without any training: {bits_per_sample:.4f} against {each.bits_per_sample:.4f} bits/sample"
+            )
+    return None
+
+
+def _by_predictors(net: PredictorsAlone) -> Callable[[Batch], Tensor]:
+    """What gives the nats of each sample (B, T) of one batch after another."""
+    carried = CarriedStates()
+
+    @torch.inference_mode()
+    def nats(batch: Batch) -> Tensor:
+        state: ModelState | None = None if batch.context is None else carried.take("evaluation", batch.context, net)
+        found = []
+        # Long clips do not fit into memory at once.
+        for piece in batch.classes.split(max(1, PIECE // len(batch.classes)), dim=1):
+            of_piece, state = net.nats(piece, state)
+            found.append(of_piece)
+        if batch.context is not None and state is not None:
+            carried.put("evaluation", state)
+        return torch.cat(found, dim=1)
+
+    return nats
+
+
+def _by_shares(counts: Tensor) -> Callable[[Batch], Tensor]:
+    """The same, of classes that come independently, each once more often than counted."""
+    nats = -((counts + 1) / (counts + 1).sum()).log()
+    return lambda batch: nats[batch.classes.long()]
+
+
+def _counts(training: Dataset, cache: Path, bar: ProgressBar) -> Tensor:
+    """How often each class is in the training split, (q,) float64."""
+    key = _depends_on(training, "train") | {"counts": "classes"}
+    path = statistics_path(cache, key, "classes")
+    if (kept := read_statistics(path, key, ("counts",))) is None:
+        counts = torch.zeros(training.quantiser.classes, dtype=torch.int64)
+        with bar("Classes of the training split", training.clip_count("train")) as advance:
+            for batch in training.in_order("train"):
+                counts += torch.bincount(batch.classes[batch.valid].long(), minlength=len(counts))
+                advance(len(batch.classes))
+        kept = {"counts": counts.double()}
+        keep_statistics(path, key, kept)
+    return kept["counts"]
+
+
+def _depends_on(data: Dataset, split: Split) -> dict[str, Any]:
+    """What numbers of a split's samples depend on."""
+    return {"format": FORMAT, "split": split, "data": data.checksum(split), "protocol": data.protocol, "clips": data.clip_count(split)}

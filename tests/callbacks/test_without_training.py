@@ -1,0 +1,71 @@
+"""What is computed beside a training, and how much of it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from callbacks import WithoutTraining
+from datamodules import Synthetic
+from harmonicrnn.errors import UserError
+from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
+
+
+def make_data():
+    """Of 5 clips to validate and 5 to test with, in batches of 2."""
+    data = Synthetic(clips=40, clip_samples=50, batch_size=2, num_workers=0)
+    for split in ("validation", "test"):
+        data.read(split)
+    return data
+
+
+def trainer(validation=1.0, test=1.0, fast_dev_run=False):
+    return SimpleNamespace(limit_val_batches=validation, limit_test_batches=test, fast_dev_run=fast_dev_run)
+
+
+@pytest.mark.parametrize(("limit", "batches", "clips"), [(1.0, None, 5), (3, None, 5), (2, 2, 4), (0.4, 1, 2)])
+def test_training_waits_for_the_predictors_on_the_batches_that_it_validates_on_alone(tmp_path, limit, batches, clips):
+    callback, data = WithoutTraining(), make_data()
+    callback.measure(trainer(validation=limit), data, "fit", cache=tmp_path)
+    assert callback.found == measure_untrained(data, "validation", tmp_path / "other", names=(PREDICTORS,), batches=batches)
+    assert callback.found[0].clips == clips
+    assert len(list(tmp_path.glob("*.pt"))) == 1
+    assert "train" not in data.datasets
+
+
+def test_test_has_them_all(tmp_path):
+    callback, data = WithoutTraining(), make_data()
+    callback.measure(trainer(validation=0), data, "test", cache=tmp_path)
+    assert [each.name for each in callback.found] == [*FILTERS, UNIGRAM]
+    assert "train" not in data.datasets  # as on ranks that measure nothing
+    callback.measure(trainer(test=2), data, "test", cache=tmp_path)
+    assert {each.clips for each in callback.found} == {4}
+
+
+@pytest.mark.parametrize("settings", [{"validation": 0}, {"validation": 0.0}, {"fast_dev_run": True}])
+def test_nothing_where_nothing_is_validated(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr("callbacks.without_training.measure_untrained", lambda *args, **kwargs: pytest.fail("measured"))
+    callback = WithoutTraining()
+    callback.measure(trainer(**settings), make_data(), "fit", cache=tmp_path)
+    assert callback.found == []
+
+
+def test_what_fails_costs_a_warning(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr("callbacks.without_training.measure_untrained", fail)
+    callback = WithoutTraining()
+    with pytest.warns(UserWarning, match="likelihoods without training: left out: no kernel"):
+        callback.measure(trainer(), make_data(), "test", cache=tmp_path)
+    assert callback.found == []
+
+
+def test_data_without_a_training_split_has_no_unigram(tmp_path, monkeypatch):
+    def refuse(split):
+        raise UserError(f"no recordings for the {split} split")
+
+    callback, data = WithoutTraining(), make_data()
+    monkeypatch.setattr(data, "make_dataset", refuse)
+    callback.measure(trainer(), data, "test", cache=tmp_path)
+    assert [each.name for each in callback.found] == list(FILTERS)

@@ -1,0 +1,160 @@
+"""Likelihoods without training: exact, of the samples that a model is measured on, computed once for data and protocol."""
+
+import math
+
+import pytest
+import soundfile
+import torch
+
+from datamodules import SC09, AudioFolder, Memory, Synthetic
+from harmonicrnn.evaluation import untrained
+from harmonicrnn.evaluation.likelihood import measure_likelihood
+from harmonicrnn.evaluation.untrained import UNIGRAM, Untrained, measure_untrained, worse_than_untrained
+from harmonicrnn.models import PredictorsAlone
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
+from tests.audio_files import make_folder, make_sc09, tone
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The names of what was computed since the test began, and not read from the cache."""
+    found = []
+    predictors, shares = untrained._by_predictors, untrained._by_shares
+    monkeypatch.setattr(untrained, "_by_predictors", lambda net: found.append("predictors") or predictors(net))
+    monkeypatch.setattr(untrained, "_by_shares", lambda counts: found.append("unigram") or shares(counts))
+    return found
+
+
+def make_data(root, **settings):
+    data = SC09(root, **{"clip_samples": 320, "batch_size": 2, "num_workers": 0} | settings)
+    data.prepare_data()
+    for split in ("train", "validation", "test"):
+        data.read(split)
+    return data
+
+
+def as_a_model(data, split, weights):
+    """Measured as trained models are, by logits."""
+    net = PredictorsAlone(data.bits, weights)
+    net.set_cells(*data.quantiser.cells())
+    return measure_likelihood(net, data, split)
+
+
+def takes(root, **settings):
+    data = AudioFolder(root, clip_samples=160, batch_size=2, num_workers=0, eval_context="file", **settings)
+    data.prepare_data()
+    data.setup("test")
+    data.read("train")
+    return data
+
+
+@pytest.mark.parametrize("kind", ["clips", "files", "memory", "made up"])
+def test_what_is_measured_is_what_a_model_of_these_logits_would_have(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(untrained, "PIECE", 150)  # so that clips are taken in pieces
+    if kind == "clips":
+        data = make_data(make_sc09(tmp_path / "data"))
+    elif kind == "files":
+        root = make_folder(tmp_path / "data", 40, samples=500)
+        soundfile.write(root / "take39.wav", tone(730, 99), 16_000)  # so that lanes end at different times
+        data = takes(root)
+    elif kind == "memory":
+        data = Memory(distance=64, pairs=2, recordings=16, num_workers=0, batch_size=2)
+        data.setup("test")
+    else:
+        data = Synthetic(clips=24, clip_samples=200, batch_size=2, num_workers=0, bits=6, law="linear")
+        data.setup("test")
+    data.read("train")
+    found = measure_untrained(data, "test", tmp_path / "cache", training=data)
+    assert [each.name for each in found] == [*FILTERS, UNIGRAM]
+    for each in found[:-1]:
+        wanted = as_a_model(data, "test", FILTERS[each.name])
+        assert each.bits_per_sample == pytest.approx(wanted.bits_per_sample, abs=2e-6)
+        assert (each.samples, each.clips) == (wanted.samples, wanted.clips)
+        assert each.interval == pytest.approx(wanted.interval, abs=2e-6)
+
+
+def test_unigram_is_that_of_the_training_split_and_its_padding_is_not_counted(tmp_path):
+    data = make_data(make_sc09(tmp_path / "data"), batch_size=3)  # which does not divide the 20 clips
+    counts = torch.zeros(256, dtype=torch.float64)
+    for i in range(data.clip_count("train")):
+        clip = data.clip("train", i)
+        counts += torch.bincount(clip.classes[clip.valid].long(), minlength=256)
+    assert counts.sum() == 20 * 320
+    share, bits, samples = (counts + 1) / (counts.sum() + 256), 0.0, 0
+    for i in range(data.clip_count("test")):
+        clip = data.clip("test", i)
+        bits -= share[clip.classes[clip.valid].long()].log2().sum().item()
+        samples += int(clip.valid.sum())
+    assert samples == 320 + 220
+    (found,) = measure_untrained(data, "test", tmp_path / "cache", names=(), training=data)
+    assert (found.name, found.samples) == (UNIGRAM, samples)
+    assert found.bits_per_sample == pytest.approx(bits / samples, abs=1e-12)
+
+
+def test_computed_once_for_data_and_protocol(tmp_path, computed):
+    data, cache = make_data(make_sc09(tmp_path / "data")), tmp_path / "cache"
+
+    def measured(data, **settings):
+        computed.clear()
+        return measure_untrained(data, "test", cache, names=(PREDICTORS,), **settings)
+
+    first = measured(data, training=data)
+    assert computed == ["predictors", "unigram"]
+    assert measured(data, training=data) == first
+    assert not computed
+    # Batches, and where the folder lies, change nothing.
+    assert measured(make_data(make_sc09(tmp_path / "moved"), batch_size=1), training=data) == first
+    assert not computed
+    # The protocol does.
+    for settings in ({"clip_samples": 160}, {"bits": 6}, {"law": "linear"}, {"scaling": "none"}):
+        other = make_data(tmp_path / "data", **settings)
+        assert measured(other, training=other)[0].bits_per_sample != first[0].bits_per_sample
+        assert computed == ["predictors", "unigram"]
+    # So do the recordings: of the training split those alone that depend on it.
+    soundfile.write(tmp_path / "moved/zero/00000000_nohash_0.wav", tone(320, 77), 16_000)
+    trained_on = make_data(tmp_path / "moved")
+    again = measured(trained_on, training=trained_on)
+    assert computed == ["unigram"]
+    assert again[0] == first[0]
+    assert again[1] != first[1]
+    soundfile.write(tmp_path / "moved/three/00000017_nohash_0.wav", tone(320, 78), 16_000)
+    assert measured(make_data(tmp_path / "moved"))[0] != first[0]
+    assert computed == ["predictors"]
+
+
+def test_a_part_of_the_batches(tmp_path, computed):
+    data = make_data(make_sc09(tmp_path / "data"))
+    whole = measure_untrained(data, "validation", tmp_path / "cache", names=(PREDICTORS,))
+    part = measure_untrained(data, "validation", tmp_path / "cache", names=(PREDICTORS,), batches=1)
+    assert (whole[0].clips, part[0].clips) == (3, 2)
+    assert computed == ["predictors"] * 2
+
+
+def test_other_ranks_and_slices_change_nothing(tmp_path):
+    data = make_data(make_sc09(tmp_path / "data"))
+    alone = measure_untrained(data, "test", tmp_path / "cache", training=data)
+
+    class OnlyRank:
+        world_size = 2
+
+        def __getattr__(self, name):
+            raise AssertionError(f"{name} of the trainer was asked for")
+
+    data.trainer = OnlyRank()
+    assert measure_untrained(data, "test", tmp_path / "other", training=data) == alone
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path):
+    data = make_data(make_sc09(tmp_path / "data"))
+    (tmp_path / "file").touch()
+    with pytest.warns(UserWarning, match="cannot be kept there"):
+        found = measure_untrained(data, "test", tmp_path / "file", names=(PREDICTORS,))
+    assert found == measure_untrained(data, "test", tmp_path / "cache", names=(PREDICTORS,))
+
+
+def test_worse_is_said():
+    known = [Untrained("last sample", 2.0, 10, 1, (1.0, 3.0)), Untrained(PREDICTORS, 3.0, 10, 1, (1.0, 3.0))]
+    assert worse_than_untrained(3.25, known) == "worse than linear predictors without any training: 3.2500 against 3.0000 bits/sample"
+    assert worse_than_untrained(2.5, known) is None
+    assert worse_than_untrained(math.inf, []) is None
+    assert worse_than_untrained(3.0, known) is None
