@@ -50,8 +50,8 @@ def plainly(p, s, log_width, log_weights, limits):
 
 
 def gradients_plainly(inputs, limits, grad):
-    leaves = [t.clone().requires_grad_() for t in inputs[2:]]
-    return torch.autograd.grad(plainly(*inputs[:2], *leaves, limits), leaves, grad)
+    leaves = [t.clone().requires_grad_() for t in inputs]
+    return torch.autograd.grad(plainly(*leaves, limits), leaves, grad)
 
 
 # Largest errors of log P, and of gradients as a share of the largest, 1.5 to 2 times what was seen: a cell's probability comes to a
