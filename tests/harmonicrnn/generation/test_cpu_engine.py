@@ -9,12 +9,14 @@ from benchmarks.generate import as_stored
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.cpu.addresses import large_pages
 from harmonicrnn.generation.engine import PlainEngine
-from harmonicrnn.models import LevelSpec
+from harmonicrnn.models import LevelSpec, Prediction
+from harmonicrnn.ops.prediction import Predictor
 from tests.harmonicrnn.models.test_harmonic_rnn import PAPER, make_classes, make_model
 from tests.helpers import F64, relative_error
 
 # The pooling of the default model, 160 samples, at a width of 32.
 DEEP = tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1))
+PREDICTORS = (Predictor(3, 0.9, 4), Predictor(40, 0.99, 16))
 LAYOUTS = [
     {},
     {"recurrence": "real"},
@@ -28,11 +30,14 @@ LAYOUTS = [
     PAPER | {"recurrence": "real", "conv_width": 3, "groups": 2, "shift": "frame"},
     PAPER | {"recurrence": "none", "conv_width": 2, "unit_first_step": True},
     {"norm": "layer", "recurrence_expansion": 2, "conv_width": 0},
+    {"prediction": Prediction(PREDICTORS)},
+    {"prediction": Prediction(PREDICTORS[:1], input=False), "embedding": "learned", "bits": 8},
+    {"prediction": Prediction(PREDICTORS, logits=False, widths=(0.7,))},
 ]
 
 
 def name(changes):
-    return "-".join(map(str, changes.values())) or "default"
+    return "-".join(key if key == "prediction" else str(value) for key, value in changes.items()) or "default"
 
 
 def follow(engine, net, classes, prompt):
@@ -52,7 +57,7 @@ def state_error(state, expected):
     ours, theirs = [], []
     state.map(lambda t: ours.append(t) or t)
     expected.map(lambda t: theirs.append(t) or t)
-    worst, level, expected_level = 0.0, state.levels, expected.levels
+    worst, level, expected_level = 0.0, *(getattr(each.levels, "levels", each.levels) for each in (state, expected))
     while hasattr(level, "phase"):
         assert level.phase == expected_level.phase
         level, expected_level = level.inner, expected_level.inner
