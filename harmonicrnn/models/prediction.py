@@ -4,12 +4,14 @@ Three stages of linear recurrences with constant coefficients, a solution of lin
 widths and the initial weights of the mixture. See docs/prediction.md.
 
     p_i(t)       what predictor i says of x_t, from x_<t                       (`harmonicrnn.ops.prediction.predictor`)
-    s_i(t + 1) = b s_i(t) + (1 - b) |x_t - p_i(t)| + 1e-7                      the running error of predictor i
+    s_i(t + 1) = b s_i(t) + (1 - b) |x_t - p_i(t)| + 1e-7                      the running error of predictor i, read as at least
+                                                                               a share of the width of the cell that p_i lies in
     P_k(x)       a discretised logistic around p_i of the scale m_k s_i        (`harmonicrnn.ops.prediction.mixture`)
     l_k(t + 1) = g l_k(t) + log P_k(x_t)                                       log weight of component k
     P(x_t)     = sum_k softmax_k(g l(t)) P_k(x_t)
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -54,6 +56,8 @@ class Prediction:
         widths: Of the components of each predictor: scales of the logistic as multiples of its running error; learned from there.
         first_scale: Running error of a lane that begins, in samples of [-1, 1].
         scale_decay: b, of the running error.
+        cell_floor: Least s as a share of the width of the cell that p lies in, the samples of which are not told apart. Without it a model
+            that hears itself comes to rest at a constant class, which is predicted without error, and stays there.
         weight_decay: g, of the mixture's log weights.
         share: Of the uniform distribution in each component; above 0.
 
@@ -67,6 +71,7 @@ class Prediction:
     widths: tuple[float, ...] = (0.35, 0.7, 1.4, 2.8)
     first_scale: float = 0.05
     scale_decay: float = 0.98
+    cell_floor: float = 0.3
     weight_decay: float = 0.98
     share: float = 0.002
 
@@ -76,6 +81,7 @@ class Prediction:
             (not self.widths or not all(0 < w < inf for w in self.widths), f"needs finite widths above 0, got {self.widths}"),
             (not 0 < self.first_scale < inf, f"needs a finite first_scale above 0, got {self.first_scale}"),
             (not 0 < self.scale_decay < 1, f"needs a scale_decay above 0 and below 1, got {self.scale_decay}"),
+            (not 0 <= self.cell_floor < math.inf, f"needs a cell_floor of at least 0, got {self.cell_floor}"),
             (not 0 <= self.weight_decay < 1, f"needs a weight_decay of at least 0 and below 1, got {self.weight_decay}"),
             (not 0 < self.share < 1, f"needs a share above 0 and below 1, got {self.share}"),
             (not (self.input or self.logits), "enters neither the input nor the logits: set one of them, or leave it out (null)"),
@@ -159,6 +165,12 @@ class LinearPrediction(MixesTime):
         self.centres.copy_(centres - zero)
         self.limits.copy_(F.pad(F.pad(edges - zero, (1, 0), value=-FAR), (0, 1), value=FAR))
 
+    @property
+    def least_s(self) -> Tensor:
+        """The least s at each class, (q,); the outer cells, which are open, count as wide as their neighbours."""
+        inner = self.limits[1:-1].diff()
+        return self.settings.cell_floor * torch.cat([inner[:1], inner, inner[-1:]])
+
     def begun(self, state: PredictionState | None, fresh: Tensor) -> PredictionState:
         """The state with that of a lane which has heard nothing in fresh lanes; -1 as `heard`, as what comes next is no sample."""
         if state is None:
@@ -193,6 +205,13 @@ class LinearPrediction(MixesTime):
         first = before[:, None] if self.slices is None else self.slices.halo(s, before[:, None])
         return torch.cat([first, s], dim=1)[:, : s.shape[1]], s
 
+    def _at_least(self, s: Tensor, p: Tensor) -> Tensor:
+        """s, or what the cells of p leave unknown."""
+        return torch.maximum(s, self.least_s[self._cells(p)])
+
+    def _cells(self, p: Tensor) -> Tensor:
+        return torch.bucketize(p.contiguous(), self.limits[1:-1])
+
     def _log_weights(self, classes: Tensor, p: Tensor, s: Tensor, count: Tensor, before: Tensor) -> Tensor:
         """l after each sample, (B, T, K), from the predictions of it."""
         likelihoods = component_log_probabilities(classes, p, s, self.log_width, self.limits, self.settings.share)
@@ -226,8 +245,9 @@ class LinearPrediction(MixesTime):
         count = heard[:, None] + torch.arange(1, time + 1, device=x.device)
         errors = (x[..., None] - p[:, :-1]).masked_fill((count == 0)[..., None], 0)
         s_before, s = self._scales(errors.abs(), count, state.scale)
+        s_before, used = self._at_least(s_before, p[:, :-1]), self._at_least(s, p[:, 1:])
         log_weights = self._log_weights(delayed, p[:, :-1], s_before, count, state.log_weights)
-        told = Predicted(p[:, 1:], s, F.log_softmax(settings.weight_decay * log_weights, dim=-1), errors / s_before)
+        told = Predicted(p[:, 1:], used, F.log_softmax(settings.weight_decay * log_weights, dim=-1), errors / s_before)
         if not time:
             return told, state
         sums, filters, failed = zip(*states, strict=True)
@@ -255,4 +275,4 @@ class LinearPrediction(MixesTime):
 
     def predicted_classes(self, predicted: Predicted) -> Tensor:
         """The classes of p, (B, T, P)."""
-        return torch.bucketize(predicted.p.contiguous(), self.limits[1:-1])
+        return self._cells(predicted.p)

@@ -1,6 +1,7 @@
 """Linear prediction as a layer, and in HarmonicRNN."""
 
 import math
+from bisect import bisect_left as bisect
 from dataclasses import replace
 from itertools import pairwise
 
@@ -81,7 +82,9 @@ def directly(layer, classes):
     for t, sample in enumerate(classes):
         components = []
         for k, width in enumerate(widths):
-            p, scale = predictions[k // each][t], max(width * scales[k // each], 1e-5)
+            p = predictions[k // each][t]
+            cell = min(max(bisect(limits, p) - 1, 1), q - 2)  # outer cells count as wide as their neighbours
+            scale = max(width * max(scales[k // each], settings.cell_floor * (limits[cell + 1] - limits[cell])), 1e-5)
             edges = [(e - p) / scale for e in limits]
             cells = [sigmoid(b) * sigmoid(-a) * -math.expm1(a - b) for a, b in pairwise(edges)]
             components.append([(1 - settings.share) * cell + settings.share / q for cell in cells])

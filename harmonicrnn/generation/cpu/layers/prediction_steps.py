@@ -20,11 +20,11 @@ from harmonicrnn.ops.prediction.mixture_compiled import component_log_probabilit
 WIDE = np.float64(0)  # the type of all that predictors know
 
 PREDICTION = layout(
-    "last", "heard", "past", "reach", "scale", "p", "log_weights", "weights", "missed", "predictors", "components", "centres", "limits",
-    "widths", "table", "room", "classes", scale_decay="f8", weight_decay="f8", uniform="f8",
+    "last", "heard", "past", "reach", "running", "scale", "p", "missed", "log_weights", "weights", "predictors", "components", "classes",
+    "centres", "limits", "least", "widths", "table", "room", scale_decay="f8", weight_decay="f8", uniform="f8",
 )  # fmt: skip
-"""Of each lane `heard`, `past` (reach + 1), newest first, `scale`, `p` and `missed` (predictors), `log_weights` and `weights` (components),
-pi; of each predictor a row of `table`, a PREDICTOR."""
+"""Of each lane `heard`; `past` (reach + 1), newest first; s as it runs, and as it is read (`scale`), `p` and `missed` (predictors); and
+`log_weights` and `weights`, pi (components). Of each predictor a row of `table`, a PREDICTOR. `least` s of each class."""
 
 PREDICTOR = layout("order", "every", "sums", "filters", "failed", decay="f8", white="f8", floor="f8")
 PREDICTOR_BYTES = PREDICTOR.itemsize
@@ -51,26 +51,23 @@ def _predict(tag: Any, at: Any, me: Any) -> Any:
     o = record(at, PREDICTION)
     whole = np.int64(0)
     last, heard = view(o.last, 0, me.lanes, whole), view(o.heard, 0, me.lanes, whole)
-    centres, limits, widths = (
-        view(o.centres, 0, o.classes, WIDE),
-        view(o.limits, 0, o.classes + 1, WIDE),
-        view(o.widths, 0, o.components, WIDE),
-    )
+    centres, limits = view(o.centres, 0, o.classes, WIDE), view(o.limits, 0, o.classes + 1, WIDE)
+    widths, least = view(o.widths, 0, o.components, WIDE), view(o.least, 0, o.classes, WIDE)
     each = o.components // o.predictors
     for lane in range(me.lanes):
         past = view(o.past, lane * (o.reach + 1), o.reach + 1, WIDE)
         scale, p = view(o.scale, lane * o.predictors, o.predictors, WIDE), view(o.p, lane * o.predictors, o.predictors, WIDE)
         log_weights = view(o.log_weights, lane * o.components, o.components, WIDE)
         weights = view(o.weights, lane * o.components, o.components, WIDE)
-        missed = view(o.missed, lane * o.predictors, o.predictors, WIDE)
+        missed, running = view(o.missed, lane * o.predictors, o.predictors, WIDE), view(o.running, lane * o.predictors, o.predictors, WIDE)
         cell = last[lane]
         x = centres[cell]
         if heard[lane] >= 0:
             _weigh(limits[cell], limits[cell + 1], p, scale, widths, each, log_weights, o.weight_decay, o.uniform, o.classes)
             decay = FIRST_DECAY if heard[lane] < FIRST_SAMPLES else o.scale_decay
-            for i in range(len(scale)):
+            for i in range(len(running)):
                 missed[i] = (x - p[i]) / scale[i]
-                scale[i] = decay * scale[i] + ((1 - decay) * abs(x - p[i]) + LEAST_GAIN)
+                running[i] = decay * running[i] + ((1 - decay) * abs(x - p[i]) + LEAST_GAIN)
         for k in range(o.reach, 0, -1):
             past[k] = past[k - 1]
         past[0] = x
@@ -89,6 +86,7 @@ def _predict(tag: Any, at: Any, me: Any) -> Any:
             if is_due(heard[lane] + 1, one.every) and not solve(s2, s3, one.decay, one.white, one.floor, room, filter):
                 view(one.failed, lane, 1, whole)[0] += 1
             p[i] = prediction(filter, past[: one.order])
+            scale[i] = max(running[i], least[np.searchsorted(limits[1 : o.classes], p[i])])
         heard[lane] += 1
         _softmax(log_weights, o.weight_decay, weights)
     return np.int64(0)
@@ -126,9 +124,10 @@ class PredictionStep(Operation):
             share, reach=layer.reach, predictors=len(layer.predictors), components=components, classes=layer.classes,
             scale_decay=settings.scale_decay, weight_decay=settings.weight_decay, uniform=settings.share,
         )  # fmt: skip
-        fixed = layer.centres, layer.limits, layer.log_width.detach().double().exp().flatten(), torch.zeros(5 * layer.reach)
+        room = torch.zeros(5 * layer.reach)
+        fixed = layer.centres, layer.limits, layer.least_s, layer.log_width.detach().double().exp().flatten(), room
         self._fixed = [np.ascontiguousarray(t.double().numpy()) for t in fixed]
-        for name, array in zip(("centres", "limits", "widths", "room"), self._fixed, strict=True):
+        for name, array in zip(("centres", "limits", "least", "widths", "room"), self._fixed, strict=True):
             self.record[name] = address(array)
         self._table = np.zeros(len(layer.predictors), PREDICTOR)
         for row, predictor in zip(self._table, layer.predictors, strict=True):
@@ -142,10 +141,10 @@ class PredictionStep(Operation):
         wide, whole, layer = np.dtype(np.float64), np.dtype(np.int64), self._layer
         predictors, components = len(layer.predictors), layer.log_width.numel()
         self._heard, self._past = aligned(lanes, whole), aligned((lanes, layer.reach + 1), wide)
-        self.scale, self.p, self.missed = (aligned((lanes, predictors), wide) for _ in range(3))
+        self._running, self.scale, self.p, self.missed = (aligned((lanes, predictors), wide) for _ in range(4))
         self._log_weights, self.weights = aligned((lanes, components), wide), aligned((lanes, components), wide)
-        arrays = self._heard, self._past, self.scale, self.p, self.missed, self._log_weights, self.weights
-        for name, array in zip(("heard", "past", "scale", "p", "missed", "log_weights", "weights"), arrays, strict=True):
+        arrays = self._heard, self._past, self._running, self.scale, self.p, self.missed, self._log_weights, self.weights
+        for name, array in zip(("heard", "past", "running", "scale", "p", "missed", "log_weights", "weights"), arrays, strict=True):
             self.record[name] = address(array)
         self._sums = [aligned((lanes, 3, p.order + 1), wide) for p in layer.predictors]
         self._filters = [aligned((lanes, p.order), wide) for p in layer.predictors]
@@ -159,18 +158,20 @@ class PredictionStep(Operation):
             begun = self._layer.begun(given, given.fresh)
         self.missed[:] = 0
         self._heard[:], self._past[:, :-1] = begun.heard.numpy(), begun.history.numpy()
-        self.scale[:], self._log_weights[:] = begun.scale.numpy(), begun.log_weights.detach().double().numpy()
+        self._running[:], self._log_weights[:] = begun.scale.numpy(), begun.log_weights.detach().double().numpy()
         for targets, values in ((self._sums, begun.sums), (self._filters, begun.filters), (self._failed, begun.failed)):
             for target, value in zip(targets, values, strict=True):
                 target[...] = value.numpy()
         for i, predictor in enumerate(self._layer.predictors):  # of the class that is heard next
             self.p[:, i] = np.clip((self._filters[i] * self._past[:, : predictor.order]).sum(axis=1), -1, 1)
+        _, limits, least, *_ = self._fixed
+        self.scale[:] = np.maximum(self._running, least[np.searchsorted(limits[1:-1], self.p)])
 
     def store(self, state: ModelState) -> None:
         given = self._find(state)
         given.fresh[:] = torch.from_numpy(self._heard < 0)
         given.heard[:], given.history[:] = torch.from_numpy(self._heard), torch.from_numpy(self._past[:, :-1])
-        given.scale[:], given.log_weights[:] = torch.from_numpy(self.scale), torch.from_numpy(self._log_weights)
+        given.scale[:], given.log_weights[:] = torch.from_numpy(self._running), torch.from_numpy(self._log_weights)
         for sources, targets in ((self._sums, given.sums), (self._filters, given.filters), (self._failed, given.failed)):
             for source, target in zip(sources, targets, strict=True):
                 target[...] = torch.from_numpy(source)
