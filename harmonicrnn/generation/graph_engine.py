@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from harmonicrnn.generation.engine import NOT_STARTED, Measure, nats, steps
-from harmonicrnn.generation.self_check import check, weights_of
-from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
+from harmonicrnn.generation.self_check import EngineError, check, weights_of
+from harmonicrnn.models import AutoregressiveNet, LinearPrediction, ModelState, undivided
 from harmonicrnn.models.skip_block import SkipState
 
 
@@ -13,9 +13,14 @@ class GraphEngine:
     """An `Engine` for models on a GPU, made for many lanes; elsewhere the same steps run one by one, which serves tests.
 
     Draws of whole periods are fast: what is left of a draw runs step by step.
+
+    Raises:
+        EngineError: a model with linear prediction, which waits for Python; or logits that differ from the forward pass's.
     """
 
     def __init__(self, net: AutoregressiveNet) -> None:
+        if any(isinstance(module, LinearPrediction) for module in net.modules()):
+            raise EngineError("the graph engine has no steps for linear prediction")
         self.net, self.period = net, net.pooling_product
         self._state: ModelState | None = None
         self._graph: _Period | None = None

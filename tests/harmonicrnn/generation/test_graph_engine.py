@@ -8,8 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harmonicrnn.generation.engine import PlainEngine, steps
 from harmonicrnn.generation.graph_engine import GraphEngine
-from harmonicrnn.models import HarmonicRNN, LevelSpec
+from harmonicrnn.generation.self_check import EngineError
+from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction
 from harmonicrnn.ops import Choice
+from harmonicrnn.ops.prediction import Predictor
 from tests.harmonicrnn.generation.test_cpu_engine import LAYOUTS, name
 from tests.harmonicrnn.models.test_harmonic_rnn import make_classes, make_model
 from tests.helpers import F64, relative_error
@@ -27,7 +29,7 @@ def state_after(net, classes):
 
 
 @pytest.mark.parametrize("prompt", [0, 1, 8])
-@pytest.mark.parametrize("changes", LAYOUTS, ids=name)
+@pytest.mark.parametrize("changes", [each for each in LAYOUTS if "prediction" not in each], ids=name)
 def test_draws_what_the_plain_engine_draws(changes, prompt):
     """From any phase of the windows, over whole periods of 6 and what is left of them."""
     net = make_model(**({"levels": LEVELS} | changes))
@@ -111,3 +113,8 @@ def test_operations_of_a_sample_on_a_gpu(monkeypatch):
     # Of levels of 8 blocks, each stepped every 1, 2, 8 and 32 samples, and 4 every 160.
     blocks = 8 * (1 + 1 / 2 + 1 / 8 + 1 / 32) + 4 / 160
     assert operations.count / net.pooling_product + 3 * blocks == pytest.approx(423, abs=5)
+
+
+def test_a_model_with_prediction_is_left_to_the_plain_engine():
+    with pytest.raises(EngineError, match="linear prediction"):
+        GraphEngine(make_model(prediction=Prediction((Predictor(3, 0.9, 4),))))
