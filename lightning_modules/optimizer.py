@@ -66,8 +66,9 @@ def make_optimizer(
     if config.decayed == "all":
         groups = [{"params": parameters, "weight_decay": config.weight_decay}]
     else:
-        # Vectors are the recurrence's decay and phase, norms and biases; gate biases are the one vector in two dimensions.
-        biases = {id(p) for name, p in net.named_parameters() if name.endswith("bias")}
+        # Vectors are the recurrence's decay and phase, norms and biases; two of them have two dimensions, gate biases and the widths of
+        # prediction.
+        biases = {id(p) for name, p in net.named_parameters() if name.endswith(("bias", "log_width"))}
         decayed = [p for p in parameters if p.dim() > 1 and id(p) not in biases]
         others = [p for p in parameters if p.dim() <= 1 or id(p) in biases]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,7 +1,7 @@
 """Linear prediction as a layer: predictors that adapt to the clip as it goes, and their mixture as a distribution over classes.
 
-Three stages of linear recurrences with constant coefficients, a solution of linear equations and a softmax; nothing is trained but the
-widths and the initial weights of the mixture. See docs/prediction.md.
+Three stages of linear recurrences with constant coefficients, a solution of linear equations and a softmax. Of these the widths and the
+initial weights of the mixture are learned; a network may also steer the mixture (`LinearPrediction.steered`). See docs/prediction.md.
 
     p_i(t)       what predictor i says of x_t, from x_<t                       (`harmonicrnn.ops.prediction.predictor`)
     s_i(t + 1) = b s_i(t) + (1 - b) |x_t - p_i(t)| + 1e-7                      the running error of predictor i, read as at least
@@ -13,7 +13,7 @@ widths and the initial weights of the mixture. See docs/prediction.md.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import NamedTuple
 
@@ -38,8 +38,11 @@ FIRST_SAMPLES, FIRST_DECAY = 20, 0.8
 
 LEAST_GAIN = 1e-7  # keeps s above 0
 
-MOST = 4.0
-"""Bounds the logarithm of what a network multiplies s by."""
+MOST_LOG_FACTOR = 4.0
+"""Bounds the logarithm of the factor by which a network multiplies s."""
+
+FARTHEST = 2.0
+"""Bounds |p| where a network has moved it."""
 
 DEFAULT_PREDICTORS = (Predictor(16, 0.98, 16), Predictor(32, 0.995, 16), Predictor(256, 0.999, 80))
 
@@ -52,8 +55,9 @@ class Prediction:
         predictors: Order, decay of the window, samples between solutions, white noise and floor of each; null for those of orders 16, 32
             and 256.
         input: Whether what they predict enters the embedding.
-        logits: Whether the mixture's log-probabilities are added to the logits, whose head then starts at zero.
-        widths: Of the components of each predictor: scales of the logistic as multiples of its running error; learned from there.
+        logits: Whether the log-probabilities of the mixture, as the network steers it, are added to the logits. Head and steering then
+            start at zero.
+        widths: Scales of each predictor's components as multiples of its running error, where training begins.
         first_scale: Running error of a lane that begins, in samples of [-1, 1].
         scale_decay: b, of the running error.
         cell_floor: Least s as a share of the width of the cell that p lies in, the samples of which are not told apart. Without it a model
@@ -99,6 +103,7 @@ class PredictionState(State):
     sums, filters, failed: of each predictor, see `harmonicrnn.ops.prediction.PredictorState`.
     scale: (B, P), running errors.
     log_weights: (B, K), l.
+    fresh: (B,), true until the lane's first step.
     """
 
     history: Tensor
@@ -150,7 +155,7 @@ class LinearPrediction(MixesTime):
     @property
     def unseen_in_weights(self) -> str:
         """The settings that no weight shows."""
-        names = ("input", "logits", "first_scale", "scale_decay", "weight_decay", "share")
+        names = (field.name for field in fields(self.settings) if field.name not in ("predictors", "widths"))
         own = ", ".join(f"{name} {getattr(self.settings, name)}" for name in names)
         return f"{own}, {', '.join(map(str, self.predictors))}"
 
@@ -196,14 +201,15 @@ class LinearPrediction(MixesTime):
             states.append(predictor_state)
         return torch.stack(predictions, dim=2), states
 
-    def _scales(self, errors: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """s before and after each sample, (B, T, P), from what each predictor missed it by; `count` (B, T) numbers samples from 1."""
+    def _scales(self, errors: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """s before and after each sample, (B, T, P), and the last (B, P), from what each predictor missed them by; `count` (B, T) numbers
+        samples from 1."""
         heard, early = (count > 0)[..., None], (count <= FIRST_SAMPLES)[..., None]
         decay = torch.full_like(errors, self.settings.scale_decay).masked_fill(early, FIRST_DECAY)
         gained = ((1 - decay) * errors + LEAST_GAIN).masked_fill(~heard, 0)
-        s, _ = linear_scan(decay.masked_fill(~heard, 1), gained, before, self.slices)
+        s, last = linear_scan(decay.masked_fill(~heard, 1), gained, before, self.slices)
         first = before[:, None] if self.slices is None else self.slices.halo(s, before[:, None])
-        return torch.cat([first, s], dim=1)[:, : s.shape[1]], s
+        return torch.cat([first, s], dim=1)[:, : s.shape[1]], s, last
 
     def _at_least(self, s: Tensor, p: Tensor) -> Tensor:
         """s, or what the cells of p leave unknown."""
@@ -212,13 +218,13 @@ class LinearPrediction(MixesTime):
     def _cells(self, p: Tensor) -> Tensor:
         return torch.bucketize(p.contiguous(), self.limits[1:-1])
 
-    def _log_weights(self, classes: Tensor, p: Tensor, s: Tensor, count: Tensor, before: Tensor) -> Tensor:
-        """l after each sample, (B, T, K), from the predictions of it."""
+    def _log_weights(self, classes: Tensor, p: Tensor, s: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """l after each sample, (B, T, K), and the last, from the predictions of it."""
         likelihoods = component_log_probabilities(classes, p, s, self.log_width, self.limits, self.settings.share)
         heard = (count > 0)[..., None]
         decay = torch.full_like(likelihoods, self.settings.weight_decay).masked_fill(~heard, 1)
-        found, _ = linear_scan(decay, likelihoods.masked_fill(~heard, 0), before, self.slices)
-        return found
+        found, last = linear_scan(decay, likelihoods.masked_fill(~heard, 0), before, self.slices)
+        return found, last
 
     def _computed(self, parameter: Tensor) -> Tensor:
         """In the dtype that the mixture is computed in: 16 bits would be too few for sums of log-probabilities."""
@@ -228,7 +234,8 @@ class LinearPrediction(MixesTime):
         # Samples stay in float64 whatever the weights are brought to.
         kept = self.centres, self.limits
         super()._apply(fn, recurse)
-        self.centres, self.limits = (cells.to(self.centres.device) for cells in kept)
+        if not self.centres.is_meta and not kept[0].is_meta:
+            self.centres, self.limits = (cells.to(self.centres.device) for cells in kept)
         return self
 
     def forward(self, delayed: Tensor, state: PredictionState | None = None) -> tuple[Predicted, PredictionState]:
@@ -244,15 +251,15 @@ class LinearPrediction(MixesTime):
         p, states = self._predict(x, history, heard, state)
         count = heard[:, None] + torch.arange(1, time + 1, device=x.device)
         errors = (x[..., None] - p[:, :-1]).masked_fill((count == 0)[..., None], 0)
-        s_before, s = self._scales(errors.abs(), count, state.scale)
+        s_before, s, scale = self._scales(errors.abs(), count, state.scale)
         s_before, used = self._at_least(s_before, p[:, :-1]), self._at_least(s, p[:, 1:])
-        log_weights = self._log_weights(delayed, p[:, :-1], s_before, count, state.log_weights)
+        log_weights, last_log_weights = self._log_weights(delayed, p[:, :-1], s_before, count, state.log_weights)
         told = Predicted(p[:, 1:], used, F.log_softmax(settings.weight_decay * log_weights, dim=-1), errors / s_before)
         if not time:
             return told, state
         sums, filters, failed = zip(*states, strict=True)
         history = torch.cat([x.flip(1), history], dim=1)[:, : self.reach]
-        return told, PredictionState(history, heard + time, sums, filters, failed, s[:, -1], log_weights[:, -1], after(fresh, x))
+        return told, PredictionState(history, heard + time, sums, filters, failed, scale, last_log_weights, after(fresh, x))
 
     def log_probabilities(self, predicted: Predicted) -> Tensor:
         """log P(x_t) of each class, (B, T, q)."""
@@ -263,13 +270,13 @@ class LinearPrediction(MixesTime):
         """What is predicted, moved by numbers (B, T, K + 2 P) that a network sets; zeros move nothing.
 
         The first K are added to the components' log weights. Of each predictor follow the logarithm of a factor of its s, bounded by
-        `MOST` through a tanh, and how many s are added to its p.
+        `MOST_LOG_FACTOR` through a tanh, and how many s are added to its p, which then lies in [-2, 2].
         """
         predictors = len(self.predictors)
         weights, scales, centres = steering.double().split([self.log_width.numel(), predictors, predictors], dim=-1)
         return predicted._replace(
-            p=predicted.p + predicted.s * centres,
-            s=predicted.s * (MOST * torch.tanh(scales / MOST)).exp(),
+            p=(predicted.p + predicted.s * centres).clamp(-FARTHEST, FARTHEST),
+            s=predicted.s * (MOST_LOG_FACTOR * torch.tanh(scales / MOST_LOG_FACTOR)).exp(),
             log_weights=F.log_softmax(predicted.log_weights + weights, dim=-1),
         )
 

@@ -1,7 +1,5 @@
 """The loop over samples, in compiled code: nothing is allocated in it, and Python is not seen again before its end."""
 
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,50 +22,36 @@ def _step_of_any_kind() -> Any:
 step = _step_of_any_kind()
 
 
-def _sources() -> str:
-    """A digest of the code that is compiled."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+@kept
+def run(
+    tag: Any, program: Any, worker: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any, classes: Any, likelihoods: Any,
+    forced: Any, all_logits: Any, weights: Any, order: Any,
+) -> None:  # fmt: skip
+    """Step through as many samples as `classes` has columns, as one worker.
 
-
-def _entry(sources: str) -> Any:
-    """The loop, compiled once and kept: numba looks at this file alone for changes, so all of the code is named in the function itself."""
-
-    @kept
-    def run(
-        tag: Any, program: Any, worker: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any, classes: Any, likelihoods: Any,
-        forced: Any, all_logits: Any, weights: Any, order: Any,
-    ) -> None:  # fmt: skip
-        """Step through as many samples as `classes` has columns, as one worker.
-
-        Args:
-            tag: any number of the type of the activations.
-            program: (operations, 2) int64, the number of each one's kind and the address of its record.
-            worker: (1,) of `operation.WORKER`.
-            last: (lanes,) int64, the class before the first; moved on.
-            uniforms: (lanes, n) float64.
-            classes: (lanes, n) int64; written, or read where `forced`.
-            likelihoods: (lanes, n) float64, the nats; written.
-            all_logits: (lanes, n, q) for the logits, or with n = 0 where they are not kept.
-            weights, order: (q,) float64 and int64, room for the choice.
-        """
-        me, _ = worker[0], sources
-        for t in range(classes.shape[1]):
-            i = np.int64(0)
-            while i < len(program):
-                i += 1 + step(program[i, 0], tag, program[i, 1], me)
-            for lane in range(me.lanes):
-                logits = view(me.logits, lane * me.logits_stride, me.classes, tag)
-                if forced:
-                    likelihoods[lane, t] = nats(logits, classes[lane, t], weights)
-                else:
-                    classes[lane, t], likelihoods[lane, t] = choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
-                last[lane] = classes[lane, t]
-                if all_logits.shape[1]:
-                    for c in range(len(logits)):
-                        all_logits[lane, t, c] = logits[c]
-
-    return run
-
-
-run = _entry(_sources())
+    Args:
+        tag: any number of the type of the activations.
+        program: (operations, 2) int64, the number of each one's kind and the address of its record.
+        worker: (1,) of `operation.WORKER`.
+        last: (lanes,) int64, the class before the first; moved on.
+        uniforms: (lanes, n) float64.
+        classes: (lanes, n) int64; written, or read where `forced`.
+        likelihoods: (lanes, n) float64, the nats; written.
+        all_logits: (lanes, n, q) for the logits, or with n = 0 where they are not kept.
+        weights, order: (q,) float64 and int64, room for the choice.
+    """
+    me = worker[0]
+    for t in range(classes.shape[1]):
+        i = np.int64(0)
+        while i < len(program):
+            i += 1 + step(program[i, 0], tag, program[i, 1], me)
+        for lane in range(me.lanes):
+            logits = view(me.logits, lane * me.logits_stride, me.classes, tag)
+            if forced:
+                likelihoods[lane, t] = nats(logits, classes[lane, t], weights)
+            else:
+                classes[lane, t], likelihoods[lane, t] = choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
+            last[lane] = classes[lane, t]
+            if all_logits.shape[1]:
+                for c in range(len(logits)):
+                    all_logits[lane, t, c] = logits[c]

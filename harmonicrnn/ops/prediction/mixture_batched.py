@@ -1,18 +1,25 @@
 """The mixture's distribution by tensor operations, for devices without a kernel of their own."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 LEAST_SCALE = 1e-5  # as in mixture.py
+ROWS = 1 << 12
+"""Samples whose classes are computed at a time: bounds the memory to some times as many distributions."""
 
 
 def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
     """log P(j) (B, T, q); arguments as for `mixture.mixture_log_probabilities`."""
-    found = torch.zeros(*p.shape[:-1], len(limits) - 1, dtype=log_width.dtype, device=p.device)
-    for k, (z, _) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
-        found += log_weights[..., k, None].exp().to(found.dtype) * _cells(z.sigmoid(), (-z).sigmoid())
+    pieces = zip(*(t.flatten(0, -2).split(ROWS) for t in (p, s, log_weights)), strict=True)
+    found = [_forward(p_rows, s_rows, weights, log_width, limits, share) for p_rows, s_rows, weights in pieces]
+    return torch.cat(found).view(*p.shape[:-1], len(limits) - 1)
+
+
+def _forward(p: Tensor, s: Tensor, log_weights: Tensor, log_width: Tensor, limits: Tensor, share: float) -> Tensor:
+    found = torch.zeros(len(p), len(limits) - 1, dtype=log_width.dtype, device=p.device)
+    for k in range(log_width.numel()):
+        below, above, inside, _ = _component(k, p, s, log_width, limits)
+        found += log_weights[:, k, None].exp().to(found.dtype) * (below[:, 1:] * above[:, :-1] * inside)
     return torch.log((1 - share) * found + share / found.shape[-1])
 
 
@@ -20,30 +27,45 @@ def backward(
     p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of p, s (B, T, P), log_width (P, W) and log_weights (B, T, K) from that of `found` (B, T, q)."""
-    grad_p, grad_s, grad_width, grad_weights = grads = tuple(torch.zeros_like(t) for t in (p, s, log_width, log_weights))
+    grad_p, grad_s, grad_width, grad_weights = (torch.zeros_like(t) for t in (p, s, log_width, log_weights))
+    rows = (t.reshape(-1, t.shape[-1]).split(ROWS) for t in (p, s, log_weights, found, grad))
+    made = [_backward(*piece, log_width, limits, share) for piece in zip(*rows, strict=True)]  # type: ignore[call-arg]
+    if made:
+        parts = list(zip(*made, strict=True))
+        grad_p, grad_s, grad_weights = (torch.cat(part).view_as(t) for part, t in zip(parts[:3], (p, s, log_weights), strict=True))
+        grad_width = torch.stack(parts[3]).sum(dim=0).view_as(log_width)
+    return grad_p, grad_s, grad_width, grad_weights
+
+
+def _backward(
+    p: Tensor, s: Tensor, log_weights: Tensor, found: Tensor, grad: Tensor, log_width: Tensor, limits: Tensor, share: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of some rows: the gradients of p, s, log_weights and, flat, of log_width."""
+    grad_p, grad_s, grad_weights, grad_width = (torch.zeros_like(t) for t in (p, s, log_weights, log_width.flatten()))
     q, ratio = found.shape[-1], grad * (-found).exp()
-    for k, (z, scale) in enumerate(_standardised(p, s, log_width, limits, found.dtype)):
-        i, weight = k * p.shape[-1] // log_width.numel(), log_weights[..., k].exp().to(found.dtype)
-        below, above = z.sigmoid(), (-z).sigmoid()
-        grad_weights[..., k] = weight * (ratio * ((1 - share) * _cells(below, above) + share / q)).sum(dim=-1)
+    for k in range(log_width.numel()):
+        below, above, inside, scale = _component(k, p, s, log_width, limits)
+        i, weight = k // log_width.shape[1], log_weights[:, k].exp().to(found.dtype)
+        grad_weights[:, k] = weight * (ratio * ((1 - share) * below[:, 1:] * above[:, :-1] * inside + share / q)).sum(dim=-1)
         # d sigmoid(z) / dz, of z = (e - p) / (m s).
-        steepness, weight = below * above, (1 - share) * weight
-        grad_p[..., i] -= weight * (ratio * steepness.diff(dim=-1)).sum(dim=-1) / scale.clamp(min=LEAST_SCALE)
+        steepness, weight, z = below * above, (1 - share) * weight, _standardised(p[:, i], scale, limits, found.dtype)
+        grad_p[:, i] -= weight * (ratio * steepness.diff(dim=-1)).sum(dim=-1) / scale.clamp(min=LEAST_SCALE)
         wider = torch.where(scale < LEAST_SCALE, 0, weight * (ratio * (-z * steepness).diff(dim=-1)).sum(dim=-1))
-        grad_width.view(-1)[k] = wider.sum()
-        grad_s[..., i] += wider / s[..., i]
-    return grads  # type: ignore[return-value]
+        grad_width[k] = wider.sum()
+        grad_s[:, i] += wider / s[:, i]
+    return grad_p, grad_s, grad_weights, grad_width
 
 
-def _standardised(p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each component z = (e - p) / (m s), (B, T, q + 1), and m s, (B, T)."""
-    for predictor, widths in enumerate(log_width):
-        away = (limits - p[..., predictor, None]).to(dtype)
-        for width in widths:
-            scale = s[..., predictor] * width.exp()
-            yield away / scale.to(dtype).clamp(min=LEAST_SCALE)[..., None], scale
+def _component(k: int, p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of component k: what lies below and above each limit (N, q + 1); 1 - e^(a - b) of each cell (N, q), with which sigmoid(b) sigmoid(-a)
+    is its probability, without cancellation; and m s (N,)."""
+    i, dtype = k // log_width.shape[1], log_width.dtype
+    scale = s[:, i] * log_width.flatten()[k].double().exp()
+    z = _standardised(p[:, i], scale, limits, dtype)
+    inside = -torch.expm1((-limits.diff() / scale.clamp(min=LEAST_SCALE)[:, None]).to(dtype))
+    return z.sigmoid(), (-z).sigmoid(), inside, scale
 
 
-def _cells(below: Tensor, above: Tensor) -> Tensor:
-    """The probabilities of cells (..., q) from those to be below and above their limits (..., q + 1), without cancellation."""
-    return torch.where(below[..., 1:] < 0.5, below.diff(dim=-1), -above.diff(dim=-1))
+def _standardised(p: Tensor, scale: Tensor, limits: Tensor, dtype: torch.dtype) -> Tensor:
+    """z = (e - p) / (m s) of each limit, (N, q + 1)."""
+    return ((limits - p[:, None]) / scale.clamp(min=LEAST_SCALE)[:, None]).to(dtype)

@@ -27,10 +27,7 @@ def dot(a: Any, b: Any) -> Any:
 # One loop for each step: LLVM takes each in vectors, but not all in one.
 @jit
 def tails(limits: Any, p: Any, scale: Any, away: Any, tail: Any) -> Any:
-    """|z| and sigmoid(-|z|) with z = (e - p) / scale at each limit e (n + 1,); the index of the first one at or above p.
-
-    Differences of tails on one side of p are those of sigmoids, without cancellation.
-    """
+    """|z| and sigmoid(-|z|) with z = (e - p) / scale at each limit e (n + 1,); the index of the first one at or above p."""
     over, one = 1.0 / scale, like(1, tail[0])
     for e in range(len(away)):
         away[e] = abs(like((limits[e] - p) * over, one))
@@ -41,21 +38,28 @@ def tails(limits: Any, p: Any, scale: Any, away: Any, tail: Any) -> Any:
     return np.searchsorted(limits, p)
 
 
+# sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), which loses no digits where the cell is narrow.
 @jit
-def _add_differences(of: Any, less: Any, weight: Any, found: Any) -> None:
-    for j in range(len(found)):
-        found[j] += weight * (of[j] - less[j])
-
-
-@jit
-def add_cells(tail: Any, middle: Any, weight: Any, found: Any) -> None:
-    """Add the probabilities of the cells (n,) between limits (n + 1,), times a weight; `middle` is what `tails` gave."""
-    n = len(found)
+def add_cells(limits: Any, scale: Any, tail: Any, middle: Any, weight: Any, inside: Any, found: Any) -> None:
+    """Add the probabilities of the cells (n,) between limits (n + 1,), times a weight; `tail` and `middle` are what `tails` gave for this
+    scale, `inside` (n,) is room to work in."""
+    n, one, over = len(found), like(1, weight), 1.0 / scale
+    for j in range(len(inside)):
+        inside[j] = like((limits[j] - limits[j + 1]) * over, one)
+    for j in range(len(inside)):
+        inside[j] = -weight * exp_expm1(inside[j])[1]
     rising = min(max(middle - 1, 0), n)
-    _add_differences(tail[1 : rising + 1], tail[:rising], weight, found[:rising])
+    _add_rising(tail[1 : rising + 1], tail[:rising], inside[:rising], found[:rising])
     if 0 < middle <= n:
-        found[middle - 1] += weight * ((like(1, weight) - tail[middle - 1]) - tail[middle])
-    _add_differences(tail[middle:n], tail[middle + 1 :], weight, found[middle:])
+        found[middle - 1] += inside[middle - 1] * (one - tail[middle - 1]) * (one - tail[middle])
+    _add_rising(tail[middle:n], tail[middle + 1 :], inside[middle:], found[middle:])
+
+
+@jit
+def _add_rising(near: Any, far: Any, inside: Any, found: Any) -> None:
+    """Cells on one side of p, between the limits whose tails are `near` and, further from it, `far`."""
+    for j in range(len(found)):
+        found[j] += inside[j] * near[j] * (like(1, near[j]) - far[j])
 
 
 @jit
@@ -73,8 +77,9 @@ def mix(p: Any, s: Any, widths: Any, weights: Any, limits: Any, share: Any, clas
     found[:] = 0
     for k in range(len(widths)):
         i = k * len(p) // len(widths)
-        middle = tails(limits, p[i], max(widths[k] * s[i], LEAST_SCALE), away, tail)
-        add_cells(tail, middle, like(weights[k], tail[0]), found)
+        scale = max(widths[k] * s[i], LEAST_SCALE)
+        middle = tails(limits, p[i], scale, away, tail)
+        add_cells(limits, scale, tail, middle, like(weights[k], tail[0]), away[: len(found)], found)
     most, each = like(1.0 - share, tail[0]), like(share / classes, tail[0])
     for j in range(len(found)):
         found[j] = most * found[j] + each

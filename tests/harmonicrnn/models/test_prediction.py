@@ -46,6 +46,8 @@ def make_net(settings=SETTINGS, bits=4, law="mu-law", **changes):
 def with_a_head(net):
     """As training leaves it: not zero, as it begins."""
     torch.nn.init.normal_(net.head.weight, std=0.3)
+    if net.steering is not None:
+        torch.nn.init.normal_(net.steering.weight, std=0.3)
     return net
 
 
@@ -308,7 +310,12 @@ def test_it_is_known_to_know_slices():
 def test_settings_that_no_weight_shows():
     shown = make_net().unseen_in_weights
     assert shown["shift"] == "tight"
-    for changes in ({"share": 0.02}, {"weight_decay": 0.9}, {"predictors": (PREDICTORS[0], replace(PREDICTORS[1], order=21))}):
+    for changes in (
+        {"share": 0.02},
+        {"weight_decay": 0.9},
+        {"cell_floor": 0.0},
+        {"predictors": (PREDICTORS[0], replace(PREDICTORS[1], order=21))},
+    ):
         assert make_net(replace(SETTINGS, **changes)).unseen_in_weights != shown
     assert make_net(replace(SETTINGS, predictors=list(PREDICTORS), widths=[0.6, 1.5])).unseen_in_weights == shown
     assert "prediction" not in make_net(None).unseen_in_weights
@@ -326,6 +333,7 @@ def test_settings_that_no_weight_shows():
         ({"scale_decay": 1.0}, "needs a scale_decay above 0 and below 1"),
         ({"weight_decay": 1.0}, "needs a weight_decay of at least 0 and below 1"),
         ({"weight_decay": math.nan}, "needs a weight_decay of at least 0 and below 1"),
+        ({"cell_floor": -0.1}, "needs a cell_floor of at least 0, got -0.1"),
         ({"share": 0}, "needs a share above 0 and below 1"),
         ({"input": False, "logits": False}, "enters neither the input nor the logits"),
     ],

@@ -24,6 +24,9 @@ def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Fin
     program.expect((ClassEmbedding,), net.embedding)
     program.expect((LinearPrediction,), net.prediction)
     program.expect((PredictionFeatures,), net.features)
+    if net.features is not None:
+        program.expect((ClassEmbedding,), *net.features.tables)
+        program.expect((nn.Linear,), net.features.numbers)
     share, level, levels = program.share, program.level(net.head.in_features), find
     embedding = EmbeddingStep(share, net.embedding, net.classes, level.x[0])
     program.add(embedding)

@@ -12,7 +12,7 @@ from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.machine_code import jit
 from harmonicrnn.models import LinearPrediction, ModelState
 from harmonicrnn.models.harmonic_rnn import PredictionFeatures
-from harmonicrnn.models.prediction import FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN, MOST
+from harmonicrnn.models.prediction import FARTHEST, FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN, MOST_LOG_FACTOR
 from harmonicrnn.ops.elementary import like
 from harmonicrnn.ops.prediction.compiled import hear, is_due, prediction, solve
 from harmonicrnn.ops.prediction.mixture_compiled import component_log_probability, mix
@@ -126,7 +126,7 @@ class PredictionStep(Operation):
         )  # fmt: skip
         room = torch.zeros(5 * layer.reach)
         fixed = layer.centres, layer.limits, layer.least_s, layer.log_width.detach().double().exp().flatten(), room
-        self._fixed = [np.ascontiguousarray(t.double().numpy()) for t in fixed]
+        self._fixed = [np.array(t.double().numpy()) for t in fixed]  # copies
         for name, array in zip(("centres", "limits", "least", "widths", "room"), self._fixed, strict=True):
             self.record[name] = address(array)
         self._table = np.zeros(len(layer.predictors), PREDICTOR)
@@ -235,8 +235,9 @@ def _steer(tag: Any, at: Any, me: Any) -> Any:
         steered_p, steered_scale = view(o.steered_p, first, o.predictors, WIDE), view(o.steered_scale, first, o.predictors, WIDE)
         weights, steered = view(o.weights, second, o.components, WIDE), view(o.steered_weights, second, o.components, WIDE)
         for i in range(len(p)):
-            steered_p[i] = p[i] + scale[i] * np.float64(by[o.components + o.predictors + i])
-            steered_scale[i] = scale[i] * np.exp(MOST * np.tanh(np.float64(by[o.components + i]) / MOST))
+            moved = p[i] + scale[i] * np.float64(by[o.components + o.predictors + i])
+            steered_p[i] = min(max(moved, -FARTHEST), FARTHEST)
+            steered_scale[i] = scale[i] * np.exp(MOST_LOG_FACTOR * np.tanh(np.float64(by[o.components + i]) / MOST_LOG_FACTOR))
         for k in range(len(weights)):
             steered[k] = np.log(weights[k]) + np.float64(by[k])
         _softmax(steered, 1.0, steered)
