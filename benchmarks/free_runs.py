@@ -209,7 +209,8 @@ def picture(path: Path, sounds: Sequence[np.ndarray], rate: int) -> None:
 
     figure = Figure(figsize=(14, 2.2 * len(sounds)), layout="tight")
     for i, (axes, sound) in enumerate(zip(figure.subplots(len(sounds), 1), sounds, strict=True)):
-        axes.specgram(np.pad(sound, (0, max(0, FRAME - len(sound)))) + 1e-9, NFFT=FRAME, noverlap=HOP, Fs=rate, vmin=-140, vmax=-30)
+        with np.errstate(divide="ignore"):  # digital silence is -inf dB, drawn as the lowest
+            axes.specgram(np.pad(sound, (0, max(0, FRAME - len(sound)))), NFFT=FRAME, noverlap=HOP, Fs=rate, vmin=-140, vmax=-30)
         axes.set_ylabel("test" if i == 0 else f"clip {i - 1}")
     figure.savefig(path, dpi=60)
 
