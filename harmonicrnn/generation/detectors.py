@@ -89,7 +89,7 @@ class Reference:
         for kind, stretches, usual, shortest in (
             ("silence", _stretches(self.silent(frames)), self.silence_seconds, LEAST_SECONDS),
             ("noise", _stretches(self.noisy(frames)), self.noise_seconds, LEAST_SECONDS),
-            ("whistle", _whistles(frames[:, WHISTLE]), self.whistle_seconds, WHISTLE_SECONDS),
+            ("whistle", whistles(frames[:, WHISTLE]), self.whistle_seconds, WHISTLE_SECONDS),
         ):
             least = min(max(shortest, LONGER * usual), len(frames) * FRAME_SECONDS)
             seconds = [(start * FRAME_SECONDS, length * FRAME_SECONDS) for start, length in stretches]
@@ -125,7 +125,7 @@ class Reference:
             for found in (
                 lambda clip: _stretches(usual.silent(clip)),
                 lambda clip: _stretches(usual.noisy(clip)),
-                lambda clip: _whistles(clip[:, WHISTLE]),
+                lambda clip: whistles(clip[:, WHISTLE]),
             )
         ]
         return cls(source, level, flatness, entropy, usual.smooth_flatness, *longest)
@@ -207,7 +207,7 @@ def _smooth(flatness: np.ndarray) -> np.ndarray:
     return np.median(np.lib.stride_tricks.sliding_window_view(flatness, frames), axis=1) if frames else np.empty(0)
 
 
-def _whistles(frequency: np.ndarray) -> list[tuple[int, int]]:
-    """Start and length of each run of frames with a partial that stays where it is."""
+def whistles(frequency: np.ndarray) -> list[tuple[int, int]]:
+    """Start and length, in frames, of each run of frames with a partial that stays where it is; frequency (F,) in Hz, 0 for none."""
     steady = (frequency[1:] > 0) & (np.abs(np.diff(frequency)) <= WHISTLE_DRIFT * frequency[1:])
     return [(start, length + 1) for start, length in _stretches(steady)]

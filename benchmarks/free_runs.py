@@ -1,0 +1,219 @@
+"""Whether long free runs of a trained model stay like the recordings that it was to learn from.
+
+    python -m benchmarks.free_runs RUN [--recordings FOLDER] [--seconds 60] [--seeds 8] [--prompt 1] [--top_p 0.99] [--out DIR]
+
+Each clip continues a piece of a test recording that is not silent. Clips, and excerpts of the test split of their length, are measured
+alike and compared with the excerpts as a whole: the excerpts' own verdicts tell how strict the marks are.
+
+    level       of each window of 10 s, within 9 dB of the median of the excerpts' windows
+    whistle     shorter than a second: a partial above 1.5 kHz that holds more than 40 % of the power and stays where it is
+    flatness    spectral, the median of frames, within 4 dB of the excerpts'
+    spectrum    the share of each octave from 62.5 Hz to the Nyquist rate in the power, within 6 dB of the excerpts'
+    bits        per sample under the model, within 0.5 of the excerpts'
+
+The offset, printed without a mark, is the largest mean of a second.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse.typing import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from benchmarks.timing import benchmark, header
+from harmonicrnn import Voice, load
+from harmonicrnn.audio import write_wav
+from harmonicrnn.audio.folders import find_recordings
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation.detectors import TINY, WHISTLE_HZ, WHISTLE_SECONDS, WHISTLE_SHARE, whistles
+from harmonicrnn.generation.sampler import PROMPT_CHUNK, check_arguments, draw, generator, read_prompt
+from harmonicrnn.models import sample_nats, undivided
+
+WINDOW_SECONDS, FRAME, HOP = 10, 1024, 512
+LOWEST_BAND = 62.5  # Hz
+SILENT = 20  # dB under the loudest piece of its recording: no prompt
+LEVEL, FLATNESS, SPECTRUM, BITS = 9, 4, 6, 0.5  # marks: dB, dB, dB, bits per sample
+PIECE = 1 << 12  # samples of each excerpt in one pass
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of a clip: levels (W,) of its windows in dB, longest whistle in seconds, flatness in dB, power of each octave, bits per sample."""
+
+    levels: np.ndarray
+    whistle: float
+    flatness: float
+    bands: np.ndarray
+    bits: float
+    offset: float
+
+
+def free_runs(
+    run: Path,
+    recordings: Path = Path("data/piano"),
+    seconds: PositiveFloat = 60,
+    seeds: PositiveInt = 8,
+    prompt: PositiveFloat = 1,
+    temperature: float = 1.0,
+    top_p: float = 0.99,
+    out: Path | None = None,
+) -> None:
+    """Draws clips, measures them, and says which pass.
+
+    Args:
+        run: Its folder, or a checkpoint.
+        recordings: Folder with `test/`, as `benchmarks.recordings` makes it.
+        seconds: Length of each clip.
+        seeds: Clips, drawn together.
+        prompt: Seconds of a recording that each clip continues.
+        temperature: Divides the logits; 0 takes the most likely class.
+        top_p: Draws only among the most likely classes that hold this much of the probability.
+        out: Folder for the clips and a picture of their spectrograms; null for none.
+    """
+    check_arguments(seeds, 0, temperature, top_p, seconds)
+    voice = load(run)
+    heard = [voice.classes(path) for path in find_recordings(recordings / "test")]
+    if not heard:
+        raise UserError(f"{recordings / 'test'}: there are no recordings to compare with")
+    length = round(seconds * voice.sample_rate)
+    real = excerpts(heard, length, seeds)
+    prompts = torch.stack([beginning(voice, heard, round(prompt * voice.sample_rate), seed) for seed in range(seeds)])
+    header("numba")
+    started = time.perf_counter()
+    made, bits = continued(voice, prompts, length, temperature, top_p)
+    print(f"clips    {seeds} of {seconds:g} s at {voice.sample_rate:,} Hz, drawn in {time.perf_counter() - started:.0f} s\n", flush=True)
+    sounds = {"test": voice.quantiser.decode_centre(real).numpy(), "clip": voice.quantiser.decode_centre(made).numpy()}
+    own = {"test": bits_of(voice, real), "clip": bits}
+    rows = {name: [measured(x, voice.sample_rate, b) for x, b in zip(sounds[name], own[name], strict=True)] for name in sounds}
+    usual = usual_of(rows["test"])
+    print(f"usual    level {usual.levels.item():.1f} dB, flatness {usual.flatness:.1f} dB, {usual.bits:.2f} bits/sample")
+    passed = {name: [verdict(f"{name} {i}", row, usual) for i, row in enumerate(each)] for name, each in rows.items()}
+    if out is not None:
+        for i, sound in enumerate(sounds["clip"]):
+            write_wav(out / f"clip_{i}.wav", sound, voice.sample_rate)
+        picture(out / "spectrograms.png", [sounds["test"][0], *sounds["clip"]], voice.sample_rate)
+    counts = ", ".join(f"{sum(each)} of {len(each)} {what}" for each, what in ((passed["clip"], "clips"), (passed["test"], "excerpts")))
+    print(f"overall  {'pass' if all(passed['clip']) else 'fail'}: {counts}")
+
+
+def excerpts(heard: Sequence[Tensor], length: int, most: int) -> Tensor:
+    """Pieces (N, length) of all recordings in a row, spread evenly over them, at most so many; raises UserError where there is none."""
+    joined = torch.cat(list(heard))
+    count = min(most, len(joined) // length)
+    if not count:
+        raise UserError(f"the test split holds {len(joined):,} samples, fewer than the {length:,} of a clip: give fewer seconds")
+    return torch.stack([joined[i * len(joined) // count :][:length] for i in range(count)])
+
+
+def beginning(voice: Voice, heard: Sequence[Tensor], length: int, seed: int) -> Tensor:
+    """A piece (length,) of a recording, each seed's of another as far as there are, not silent; raises UserError where none is as long."""
+    long = [classes for classes in heard if len(classes) >= length]
+    if not long or not length:
+        raise UserError(f"a prompt of {length:,} samples: give at least one, and no more than the {max(map(len, heard)):,} of a recording")
+    recording = long[seed % len(long)]
+    pieces = recording[: len(recording) // length * length].view(-1, length)
+    levels = level(voice.quantiser.decode_centre(pieces).numpy())
+    return pieces[np.random.default_rng(seed).choice(np.flatnonzero(levels >= levels.max() - SILENT))]
+
+
+def continued(voice: Voice, prompts: Tensor, length: int, temperature: float, top_p: float) -> tuple[Tensor, list[float]]:
+    """What follows prompts (B, P): classes (B, length), and the bits per sample of each under the model."""
+    engine = voice.engine()
+    engine.start(read_prompt(voice.net, prompts.split(PROMPT_CHUNK, dim=1)))
+    drawn = list(draw(engine, length, [generator(seed, 0) for seed in range(len(prompts))], temperature, top_p))
+    classes, nats = (torch.cat(parts, dim=1) for parts in zip(*drawn, strict=True))
+    return classes, (nats.mean(dim=1) / math.log(2)).tolist()
+
+
+@torch.inference_mode()
+def bits_of(voice: Voice, classes: Tensor) -> list[float]:
+    """Bits per sample of each lane of classes (B, T) under the model."""
+    state, total = None, torch.zeros(len(classes), dtype=torch.float64)
+    with undivided(voice.net):
+        for piece in classes.split(PIECE, dim=1):
+            logits, state = voice.net(piece, state)
+            total += sample_nats(logits, piece).sum(dim=1, dtype=torch.float64)
+    return (total / classes.shape[1] / math.log(2)).tolist()
+
+
+def level(samples: np.ndarray) -> np.ndarray:
+    """dB under full scale along the last axis, the mean left out."""
+    decibels: np.ndarray = 10 * np.log10(samples.var(axis=-1, dtype=np.float64) + TINY)
+    return decibels
+
+
+def windows(samples: np.ndarray, length: int) -> np.ndarray:
+    """Windows (W, length) one after the other; one of all samples where they are fewer."""
+    length = min(length, len(samples))
+    return samples[: len(samples) // length * length].reshape(-1, length)
+
+
+def measured(samples: np.ndarray, rate: int, bits: float) -> Measures:
+    """The measures of samples (T,)."""
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (0, max(0, FRAME - len(samples)))), FRAME)[::HOP]
+    spectra = np.fft.rfft((frames - frames.mean(axis=1, keepdims=True)) * np.hanning(FRAME), axis=1)
+    frequencies, power = np.fft.rfftfreq(FRAME, 1 / rate)[1:], np.abs(spectra[:, 1:]) ** 2 + TINY
+    strongest = power.argmax(axis=1)
+    partial = sum(np.take_along_axis(np.pad(power, ((0, 0), (1, 1))), strongest[:, None] + i, axis=1)[:, 0] for i in range(3))
+    steady = (partial > WHISTLE_SHARE * power.sum(axis=1)) & (frequencies[strongest] > WHISTLE_HZ)
+    longest = max((length for _, length in whistles(np.where(steady, frequencies[strongest], 0))), default=0)
+    flatness = 10 * np.log10(np.exp(np.log(power).mean(axis=1)) / power.mean(axis=1))
+    edges = LOWEST_BAND * 2.0 ** np.arange(math.ceil(math.log2(rate / 2 / LOWEST_BAND)))
+    mean = power.mean(axis=0)
+    bands = [mean[(frequencies >= low) & (frequencies < high)].sum() for low, high in zip(edges, [*edges[1:], rate], strict=True)]
+    offset = np.abs(windows(samples, rate).mean(axis=1)).max()
+    levels = level(windows(samples, WINDOW_SECONDS * rate))
+    return Measures(levels, longest * HOP / rate, float(np.median(flatness)), np.array(bands), bits, float(offset))
+
+
+def usual_of(rows: Sequence[Measures]) -> Measures:
+    """What clips are compared with: medians of levels and flatness, means of power and bits, the largest whistle and offset."""
+    return Measures(
+        np.median(np.concatenate([row.levels for row in rows]), keepdims=True),
+        max(row.whistle for row in rows),
+        float(np.median([row.flatness for row in rows])),
+        np.mean([row.bands for row in rows], axis=0),
+        float(np.mean([row.bits for row in rows])),
+        max(row.offset for row in rows),
+    )
+
+
+def failures(row: Measures, usual: Measures) -> tuple[dict[str, float], list[str]]:
+    """By how much each measure differs, where that is the most; and the names of those that miss their marks."""
+    shares = [10 * np.log10(each.bands / each.bands.sum() + TINY) for each in (row, usual)]
+    moved = {"level": row.levels - usual.levels, "spectrum": shares[0] - shares[1]}
+    found = {name: float(each[np.abs(each).argmax()]) for name, each in moved.items()}
+    found |= {"whistle": row.whistle, "flatness": row.flatness - usual.flatness, "bits": row.bits - usual.bits}
+    marks = {"level": LEVEL, "spectrum": SPECTRUM, "flatness": FLATNESS, "bits": BITS}
+    missed = [name for name, mark in marks.items() if not abs(found[name]) <= mark]
+    return found, missed + (["whistle"] if row.whistle >= WHISTLE_SECONDS else [])
+
+
+def verdict(name: str, row: Measures, usual: Measures) -> bool:
+    """Prints a row; returns whether it passes."""
+    found, missed = failures(row, usual)
+    shown = [f"{measure} {found[measure]:+.1f} dB" for measure in ("level", "flatness", "spectrum")]
+    shown += [f"bits {found['bits']:+.2f}", f"whistle {row.whistle:.2f} s", f"offset {row.offset:.3f}"]
+    print(f"{name:8s} {'; '.join(shown)}: {'fails by ' + ', '.join(missed) if missed else 'pass'}", flush=True)
+    return not missed
+
+
+def picture(path: Path, sounds: Sequence[np.ndarray], rate: int) -> None:
+    """Spectrograms one below the other, the first of an excerpt."""
+    from matplotlib.figure import Figure  # here, as only this needs it
+
+    figure = Figure(figsize=(14, 2.2 * len(sounds)), layout="tight")
+    for i, (axes, sound) in enumerate(zip(figure.subplots(len(sounds), 1), sounds, strict=True)):
+        with np.errstate(divide="ignore"):  # digital silence is -inf dB, drawn as the lowest
+            axes.specgram(np.pad(sound, (0, max(0, FRAME - len(sound)))), NFFT=FRAME, noverlap=HOP, Fs=rate, vmin=-140, vmax=-30)
+        axes.set_ylabel("test" if i == 0 else f"clip {i - 1}")
+    figure.savefig(path, dpi=60)
+
+
+if __name__ == "__main__":
+    raise SystemExit(benchmark(free_runs))

@@ -1,0 +1,123 @@
+"""Speed of linear prediction on one core, and what it adds to a training step.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.prediction_speed [--samples N] [--repeats N]
+
+Before any timing the compiled predictors are held against their definition, and the compiled mixture against tensor operations, forward and
+backward, in float64. Times are the processor's, so that other work counts less. The goal is 300,000 samples/s of the default
+predictor of order 256.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jsonargparse.typing import PositiveInt
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from benchmarks.timing import benchmark, by_turns, check, header, ratio, show
+from benchmarks.training_speed import gradients_of
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction
+from harmonicrnn.models.prediction import DEFAULT_PREDICTORS, LinearPrediction, Predicted
+from harmonicrnn.ops.prediction import Predictor, PredictorState, compiled, definition, mixture_batched, mixture_compiled
+
+DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
+ORDER, GOAL = 256, 300_000  # samples/s
+CHECKED = 600  # samples of the clip that equality is checked on
+
+
+def prediction(samples: PositiveInt = 8_000, repeats: PositiveInt = 7) -> None:
+    """Checks, then times one clip.
+
+    Args:
+        samples: Length of the clip.
+        repeats: Timed passes of each, by turns, after one that warms up.
+    """
+    torch.manual_seed(0)
+    quantiser = Quantiser()
+    classes = quantiser.encode((tones(samples) + 1) / 2).long()[None]
+    layer = LinearPrediction(Prediction(), quantiser.classes)
+    layer.set_cells(*quantiser.cells())
+    with torch.no_grad():
+        predicted, _ = layer(classes)
+    check_predictors(layer.centres[classes[0, :CHECKED]])
+    check_mixture(layer, Predicted(*(t[:, :CHECKED] for t in predicted)))
+    header("numba")
+    print(f"clip     1 x {samples:,} samples, {repeats} repeats, processor time")
+    x = layer.centres[classes]
+    (highest,) = (predictor for predictor in DEFAULT_PREDICTORS if predictor.order == ORDER)
+    parts: dict[str, Callable[[], object]] = {
+        f"predictor of order {ORDER}": lambda: predictions(highest, x),
+        "all default predictors": lambda: [predictions(predictor, x) for predictor in DEFAULT_PREDICTORS],
+        "LinearPrediction, forward": torch.no_grad()(lambda: layer(classes)),
+        "mixture, forward": torch.no_grad()(lambda: layer.log_probabilities(predicted)),
+        "mixture, forward + backward": gradients_of_mixture(layer, predicted),
+    }
+    for name, seconds in by_turns(parts, repeats, clock=time.process_time).items():
+        median = show(name, [samples / s for s in seconds], "samples/s")
+        if name == f"predictor of order {ORDER}":
+            print(f"goal     {GOAL:,} samples/s: {'met' if median >= GOAL else 'missed'}")
+    training_steps(classes, repeats)
+
+
+def training_steps(classes: Tensor, repeats: int) -> None:
+    """Forward + backward without and with prediction, of the model of configs/demo.yaml and of the default one."""
+    demo = OmegaConf.load(DEMO).model
+    models = {
+        "demo": {"levels": [LevelSpec(**level) for level in demo.levels], "preset": demo.preset, "heads": demo.heads},
+        "default": {},
+    }
+    steps = {}
+    for name, settings in models.items():
+        steps[f"{name} model"] = gradients_of(HarmonicRNN(**settings), classes)
+        steps[f"{name} model with prediction"] = gradients_of(HarmonicRNN(**settings, prediction=Prediction()), classes)
+    seconds = by_turns(steps, repeats, clock=time.process_time)
+    for name, values in seconds.items():
+        show(f"training step, {name}", [1e3 * s for s in values], "ms", digits=1)
+    for name in models:
+        print(f"ratio    {ratio(seconds[f'{name} model with prediction'], seconds[f'{name} model']):.2f} of the {name} model's step")
+
+
+def tones(samples: int) -> Tensor:
+    """Three partials in a little noise, in [-1, 1] (samples,) float32."""
+    t = torch.arange(samples)
+    partials = [0.2 * torch.sin(step * t) for step in (0.05, 0.11, 0.42)]
+    return (sum(partials, torch.zeros(samples)) + 0.02 * torch.randn(samples)).clamp(-1, 1)
+
+
+def predictions(predictor: Predictor, x: Tensor) -> Tensor:
+    """p (B, T + 1) of sequences x (B, T) that begin with their first sample, compiled."""
+    history, heard = x.new_zeros(len(x), predictor.order), torch.zeros(len(x), dtype=torch.int64)
+    return compiled.predict(predictor, x, history, heard, PredictorState.start(predictor, len(x)))[0]
+
+
+def check_predictors(x: Tensor) -> None:
+    """Raises UnequalError where a compiled predictor differs from its definition on x (T,) float64."""
+    for predictor in DEFAULT_PREDICTORS:
+        check(f"the predictor of order {predictor.order}", [predictions(predictor, x[None])[0]], [definition.predict(predictor, x)], 1e-8)
+
+
+def check_mixture(layer: LinearPrediction, predicted: Predicted) -> None:
+    """Raises UnequalError where the compiled mixture differs from tensor operations, in log-probabilities or gradients."""
+    arguments = predicted.p, predicted.s, layer.log_width.detach().double(), predicted.log_weights, layer.limits, layer.settings.share
+    expected = mixture_batched.forward(*arguments)
+    grad = torch.randn_like(expected)
+    check("the mixture", [mixture_compiled.forward(*arguments)], [expected], 1e-10)
+    gradients = (form.backward(*arguments, expected, grad) for form in (mixture_compiled, mixture_batched))
+    check("the mixture's gradients", *gradients, 1e-8)
+
+
+def gradients_of_mixture(layer: LinearPrediction, predicted: Predicted) -> Callable[[], object]:
+    """Log-probabilities with the gradients of all that they are made of."""
+    p, s, log_weights = (t.clone().requires_grad_() for t in (predicted.p, predicted.s, predicted.log_weights))
+    leaves = (p, s, log_weights, layer.log_width)
+    moved = predicted._replace(p=p, s=s, log_weights=log_weights)
+    weights = torch.randn(*p.shape[:2], layer.classes)
+    return lambda: torch.autograd.grad(layer.log_probabilities(moved), leaves, weights)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    raise SystemExit(benchmark(prediction))

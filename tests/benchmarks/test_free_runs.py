@@ -1,0 +1,149 @@
+"""Long free runs are judged by what was measured of them."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from benchmarks import free_runs
+from benchmarks.timing import benchmark
+from harmonicrnn import load
+from harmonicrnn.models import LevelSpec, Prediction
+from harmonicrnn.ops.prediction import Predictor
+from lightning_modules import HarmonicModule
+from tests.audio_files import make_folder
+from tests.harmonicrnn.test_checkpoints import save
+
+RATE = 8000
+TIME = np.arange(3 * RATE) / RATE
+NOISE = np.random.default_rng(0).normal(0, 0.1, len(TIME))
+MUSIC = sum(0.1 * np.sin(2 * np.pi * hz * TIME) for hz in (90, 200, 440, 700, 1300, 2500)) + 0.1 * NOISE
+
+
+def measured(samples, bits=3.0):
+    return free_runs.measured(samples.astype(np.float32), RATE, bits)
+
+
+def missed(row, usual):
+    return set(free_runs.failures(row, usual)[1])
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of an untrained model with prediction, and a folder of recordings of 2 seconds."""
+    prediction = Prediction((Predictor(5, 0.9, 4),), widths=(0.5, 2.0))
+    module = HarmonicModule(levels=[LevelSpec(8, 1)], preset="griffin", heads=2, bits=6, prediction=prediction, sample_rate=RATE)
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    save(folder / "checkpoints/best.ckpt", module)
+    (folder / "config.yaml").write_text(json.dumps({"data": {"init_args": {"scaling": "none"}}}))
+    make_folder(tmp_path / "data/test", files=3, samples=4000, rate=RATE)
+    return folder
+
+
+def test_clips_and_excerpts_have_their_rows(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = [str(run), "--recordings", str(tmp_path / "data"), "--seconds=0.5", "--seeds=2", "--prompt=0.1", "--out", str(out)]
+    assert benchmark(free_runs.free_runs, args=arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith(("test ", "clip "))]
+    assert [row.split("  ")[0] for row in rows] == ["test 0", "test 1", "clip 0", "clip 1"]
+    passed = [row.endswith(": pass") for row in rows]
+    assert all(good != (": fails by " in row) for row, good in zip(rows, passed, strict=True))
+    overall = "pass" if all(passed[2:]) else "fail"
+    assert lines[-1] == f"overall  {overall}: {sum(passed[2:])} of 2 clips, {sum(passed[:2])} of 2 excerpts"
+    assert [soundfile.info(out / f"clip_{i}.wav").frames for i in range(2)] == [4000, 4000]
+    assert (out / "spectrograms.png").stat().st_size > 1000
+
+
+def test_bits_are_those_of_the_model(run, monkeypatch):
+    voice = load(run)
+    samples = MUSIC[:1000].astype(np.float32)
+    classes = voice.classes(samples)[None]
+    monkeypatch.setattr(free_runs, "PIECE", 300)
+    assert free_runs.bits_of(voice, classes) == pytest.approx([voice.nll(samples)], abs=1e-5)
+
+
+def test_bits_of_what_is_drawn_are_those_of_the_forward_pass(run):
+    voice = load(run)
+    prompts = voice.classes(MUSIC[:300].astype(np.float32))[None].expand(2, -1).long()
+    made, bits = free_runs.continued(voice, prompts, 500, 1.0, 0.9)
+    assert not torch.equal(*made)
+    with torch.inference_mode():
+        logits = voice.net(torch.cat([prompts, made], dim=1))[0][:, 300:]
+    nats = -torch.log_softmax(logits.double(), dim=-1).gather(2, made[..., None])[..., 0]
+    assert bits == pytest.approx((nats.mean(dim=1) / math.log(2)).tolist(), abs=1e-4)
+
+
+def test_a_prompt_is_of_another_recording_and_not_silent(run):
+    voice = load(run)
+    silence, sound = torch.full((1000,), 32, dtype=torch.int16), voice.classes(MUSIC[:100].astype(np.float32))
+    heard = [torch.cat([silence, sound]), torch.cat([sound, silence]), sound[:50]]
+    for seed in range(4):
+        assert torch.equal(free_runs.beginning(voice, heard, 100, seed), sound)
+
+
+@pytest.mark.parametrize(("option", "message"), [("--prompt=5", "a prompt of 40,000 samples"), ("--seconds=60", "fewer than the 480,000")])
+def test_too_little_audio_is_told_in_a_line(run, tmp_path, capsys, option, message):
+    assert benchmark(free_runs.free_runs, args=[str(run), "--recordings", str(tmp_path / "data"), "--seconds=0.1", option]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_recordings(run, tmp_path, capsys):
+    (tmp_path / "empty/test").mkdir(parents=True)
+    assert benchmark(free_runs.free_runs, args=[str(run), "--recordings", str(tmp_path / "empty")]) == 2
+    assert "test: there are no recordings to compare with" in capsys.readouterr().err
+
+
+def test_excerpts_are_spread_over_the_recordings():
+    heard = [torch.arange(60), torch.arange(60, 100)]
+    assert free_runs.excerpts(heard, 30, 2).tolist() == [list(range(30)), list(range(50, 80))]
+    assert free_runs.excerpts(heard, 30, 9)[:, 0].tolist() == [0, 33, 66]
+
+
+def test_what_is_as_usual_passes():
+    usual = free_runs.usual_of([measured(MUSIC), measured(0.7 * MUSIC)])
+    assert not missed(measured(0.8 * MUSIC), usual)
+
+
+def test_a_sine_is_a_whistle_where_it_is_high_and_long():
+    usual = free_runs.usual_of([measured(MUSIC)])
+    assert "whistle" in missed(measured(MUSIC + np.sin(2 * np.pi * 2000 * TIME)), usual)
+    for other in (np.sin(2 * np.pi * 1000 * TIME), np.sin(2 * np.pi * 2000 * TIME) * (TIME < 0.8), NOISE):
+        row = measured(other + 1e-3 * NOISE)
+        assert row.whistle < 1
+        assert "whistle" not in missed(row, usual)
+    gliding = np.sin(2 * np.pi * (1600 * TIME + 300 * TIME**2 * 2))
+    assert measured(gliding + 1e-3 * NOISE).whistle < 1
+    assert measured(np.sin(2 * np.pi * 2000 * TIME) * (TIME < 2)).whistle == pytest.approx(2, abs=0.15)
+
+
+def test_noise_is_flat():
+    assert measured(NOISE).flatness == pytest.approx(-10 * np.log10(np.exp(np.euler_gamma)), abs=0.2)  # of one periodogram's frames
+    assert measured(MUSIC).flatness < -8
+    assert {"flatness", "spectrum"} <= missed(measured(NOISE), free_runs.usual_of([measured(MUSIC)]))
+
+
+def test_a_clip_that_fades_misses_the_level(monkeypatch):
+    monkeypatch.setattr(free_runs, "WINDOW_SECONDS", 1)
+    usual = free_runs.usual_of([measured(MUSIC)])
+    assert usual.levels.shape == (1,)
+    assert missed(measured(MUSIC * 10 ** (-TIME / 4)), usual) == {"level"}
+    assert not missed(measured(MUSIC * 10 ** (-TIME / 10)), usual)
+    assert missed(measured(3 * MUSIC), usual) == {"level"}
+    assert "level" in missed(measured(MUSIC * (TIME < 2) + 0.5 * (TIME >= 2)), usual)  # at rest away from 0
+
+
+def test_bits_octaves_and_the_offset():
+    row = measured(MUSIC)
+    assert missed(replace(row, bits=2.4), row) == missed(replace(row, bits=math.nan), row) == {"bits"}
+    assert not missed(replace(row, bits=2.6), row)
+    assert len(row.bands) == 6  # from 62.5 Hz to 4 kHz
+    assert [measured(np.sin(2 * np.pi * hz * TIME)).bands.argmax() for hz in (90, 180, 700, 3000)] == [0, 1, 3, 5]
+    louder = row.bands * np.array([1, 1, 1, 1, 1, 10])
+    assert missed(replace(row, bands=louder), row) == {"spectrum"}
+    assert measured(NOISE + 0.25 * (TIME > 2)).offset == pytest.approx(0.25, abs=0.01)
