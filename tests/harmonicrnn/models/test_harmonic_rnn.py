@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from harmonicrnn.audio import Quantiser
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
@@ -27,6 +28,7 @@ def make_model(seed=0, dtype=torch.float64, **changes):
             torch.nn.init.normal_(parameter, mean=float(name.endswith("norm.weight")), std=0.3)
         elif model.prediction is not None and name in ("head.weight", "steering.weight"):  # these start at 0
             torch.nn.init.normal_(parameter, std=0.3)
+    model.set_cells(*Quantiser(model.bits).cells())
     return model.to(dtype)
 
 

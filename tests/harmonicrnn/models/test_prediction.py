@@ -307,6 +307,35 @@ def test_it_is_known_to_know_slices():
         check_knows_slices(make_net(settings))
 
 
+def test_a_network_steers_weights_scales_and_centres():
+    layer, classes = make_layer(), make_classes(time=9)
+    predicted, _ = layer(delayed(classes, 16))
+    g = torch.Generator().manual_seed(0)
+    by = torch.randn(2, 9, 4 + 2 + 2, generator=g, dtype=torch.float64)
+    found = layer.steered(predicted, by)
+    for lane, t in ((0, 0), (1, 5), (0, 8)):
+        one = by[lane, t].tolist()
+        weights = [math.exp(w + d) for w, d in zip(predicted.log_weights[lane, t].tolist(), one[:4], strict=True)]
+        assert found.log_weights[lane, t].exp().tolist() == pytest.approx([w / sum(weights) for w in weights])
+        for i in range(2):
+            p, s = predicted.p[lane, t, i].item(), predicted.s[lane, t, i].item()
+            assert found.s[lane, t, i].item() == pytest.approx(s * math.exp(4 * math.tanh(one[4 + i] / 4)))
+            assert found.p[lane, t, i].item() == pytest.approx(min(max(p + s * one[6 + i], -2), 2))
+    assert layer.steered(predicted, 1e6 * by).p.abs().max() == 2
+    for name in ("p", "s", "log_weights"):
+        assert relative_error(getattr(layer.steered(predicted, 0 * by), name), getattr(predicted, name)) < 1e-14
+
+
+def test_a_model_at_rest_does_not_stay_there():
+    """However long it hears one class, other classes keep a share of what follows."""
+    loud, left = torch.full((1, 4000), 230), []
+    for floor in (0.0, 0.3):
+        logits, _ = make_net(Prediction(cell_floor=floor), bits=8)(loud)
+        left.append(1 - logits[0, -1].softmax(dim=-1)[230].item())
+    assert left[0] < 0.003  # the uniform's
+    assert left[1] > 0.01
+
+
 def test_settings_that_no_weight_shows():
     shown = make_net().unseen_in_weights
     assert shown["shift"] == "tight"
