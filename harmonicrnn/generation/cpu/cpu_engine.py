@@ -17,7 +17,7 @@ from harmonicrnn.generation.cpu.worker import Worker
 from harmonicrnn.generation.cpu.worker_program import Program
 from harmonicrnn.generation.engine import NOT_STARTED
 from harmonicrnn.generation.self_check import EngineError, check, weights_of
-from harmonicrnn.models import AutoregressiveNet, LinearPrediction, ModelState, State
+from harmonicrnn.models import AutoregressiveNet, ModelState, State
 from harmonicrnn.models.harmonic_rnn import PredictedState
 from harmonicrnn.models.skip_block import SkipState
 
@@ -26,9 +26,6 @@ MAX_THREADS = 4
 
 LIMITS: dict[Stored, float] = {"full": 1e-5, "bfloat16": 1e-3, "int8": 1e-3}
 """How far logits may be from the forward pass's, relative to the largest; with int8 the inputs of products are rounded too, to 16 bits."""
-
-LIMIT_OF_MIXTURES = 1e-4
-"""The same in float32 where a mixture of logistics has a part in the logits: far from its centres they amplify roundings of the network."""
 
 _DTYPES: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
@@ -64,9 +61,7 @@ class CPUEngine:
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))
         self._team, self._classes = Team(self.threads, dtype, net.classes), net.classes
         self._template: ModelState | None = None
-        mixed = weight.dtype == torch.float32 and any(isinstance(module, LinearPrediction) for module in net.modules())
-        limit = max(LIMITS[stored], LIMIT_OF_MIXTURES if mixed else 0.0)
-        how = f"CPU engine with {stored} weights and {self.threads} threads", weights_of(net), self._draw_from, limit
+        how = f"CPU engine with {stored} weights and {self.threads} threads", weights_of(net), self._draw_from, LIMITS[stored]
         with _own_weights(net):
             shares = (Share(rank, self._team, dtype, Products(dtype, stored)) for rank in range(self.threads))
             self._workers = [Worker(Program(net, share, LAYERS)) for share in shares]

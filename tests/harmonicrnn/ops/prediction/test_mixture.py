@@ -54,16 +54,9 @@ def gradients_plainly(inputs, limits, grad):
     return torch.autograd.grad(plainly(*leaves, limits), leaves, grad)
 
 
-# Largest errors of log P, and of gradients as a share of the largest, 1.5 to 2 times what was seen: a cell's probability comes to a
-# rounding of 1, which is much of a small one. Weighted by P, the mean error of log P is at most 2e-5.
-FLOAT32 = {
-    (4, "linear"): (8e-6, 4e-6),
-    (4, "mu-law"): (3e-5, 6e-6),
-    (8, "linear"): (1.5e-4, 6e-5),
-    (8, "mu-law"): (3e-3, 6e-4),
-    (12, "linear"): (2.5e-3, 1.5e-3),
-    (12, "mu-law"): (0.2, 0.06),
-}
+# Largest errors of gradients in float32 as a share of the largest, two to three times what was seen: sums by parts lose digits where cells
+# are narrow.
+FLOAT32 = {(4, "linear"): 3e-6, (4, "mu-law"): 4e-6, (8, "linear"): 1e-5, (8, "mu-law"): 4e-4, (12, "linear"): 1.5e-3, (12, "mu-law"): 0.03}
 
 
 @FORMS
@@ -83,10 +76,10 @@ def test_equals_the_formulas(form, bits, law):
         weighted = (found - expected).abs() * expected.exp()
         assert (weighted < 2 * eps).all()
         assert weighted.sum(dim=-1).mean() < (2e-5 if dtype == torch.float32 else 5e-14)
-        assert ((found - expected).abs() < (FLOAT32[bits, law][0] if dtype == torch.float32 else 1e-9)).all()
+        assert ((found - expected).abs() < (3e-6 if dtype == torch.float32 else 1e-9)).all()
         assert ((found.exp().sum(dim=-1, dtype=torch.float64) - 1).abs() < 5 * eps).all()
         for gradient, wanted in zip(gradients, expected_gradients, strict=True):
-            assert relative_error(gradient.double(), wanted) < (FLOAT32[bits, law][1] if dtype == torch.float32 else 2e-9)
+            assert relative_error(gradient.double(), wanted) < (FLOAT32[bits, law] if dtype == torch.float32 else 2e-9)
 
 
 @FORMS
