@@ -11,7 +11,6 @@ initial weights of the mixture are learned; a network may also steer the mixture
     P(x_t)     = sum_k softmax_k(g l(t)) P_k(x_t)
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
@@ -85,7 +84,7 @@ class Prediction:
             (not self.widths or not all(0 < w < inf for w in self.widths), f"needs finite widths above 0, got {self.widths}"),
             (not 0 < self.first_scale < inf, f"needs a finite first_scale above 0, got {self.first_scale}"),
             (not 0 < self.scale_decay < 1, f"needs a scale_decay above 0 and below 1, got {self.scale_decay}"),
-            (not 0 <= self.cell_floor < math.inf, f"needs a cell_floor of at least 0, got {self.cell_floor}"),
+            (not 0 <= self.cell_floor < inf, f"needs a cell_floor of at least 0, got {self.cell_floor}"),
             (not 0 <= self.weight_decay < 1, f"needs a weight_decay of at least 0 and below 1, got {self.weight_decay}"),
             (not 0 < self.share < 1, f"needs a share above 0 and below 1, got {self.share}"),
             (not (self.input or self.logits), "enters neither the input nor the logits: set one of them, or leave it out (null)"),
