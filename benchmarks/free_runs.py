@@ -32,7 +32,7 @@ from harmonicrnn.audio.folders import find_recordings
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation.detectors import TINY, WHISTLE_HZ, WHISTLE_SECONDS, WHISTLE_SHARE, whistles
 from harmonicrnn.generation.sampler import PROMPT_CHUNK, check_arguments, draw, generator, read_prompt
-from harmonicrnn.models import sample_nats, undivided
+from harmonicrnn.models import undivided
 
 WINDOW_SECONDS, FRAME, HOP = 10, 1024, 512
 LOWEST_BAND = 62.5  # Hz
@@ -136,8 +136,8 @@ def bits_of(voice: Voice, classes: Tensor) -> list[float]:
     state, total = None, torch.zeros(len(classes), dtype=torch.float64)
     with undivided(voice.net):
         for piece in classes.split(PIECE, dim=1):
-            logits, state = voice.net(piece, state)
-            total += sample_nats(logits, piece).sum(dim=1, dtype=torch.float64)
+            nats, state = voice.net.nats(piece, state)
+            total += nats.sum(dim=1, dtype=torch.float64)
     return (total / classes.shape[1] / math.log(2)).tolist()
 
 

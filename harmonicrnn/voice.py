@@ -17,7 +17,7 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.generation import Engine, generate, make_engine
 from harmonicrnn.generation.prompts import Audio, classes_of
 from harmonicrnn.generation.sampler import check_arguments
-from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, Prediction, sample_nats, undivided
+from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, Prediction, undivided
 from harmonicrnn.old_names import current
 from harmonicrnn.ops.prediction import Predictor
 from harmonicrnn.runs import CHECKPOINTS, run_at, run_of
@@ -91,8 +91,8 @@ class Voice:
         classes, nats = self.classes(audio, sample_rate), 0.0
         with undivided(self.net):
             for piece in classes.to(device).split(CHUNK):
-                logits, state = self.net(piece[None], state)
-                nats += sample_nats(logits, piece[None]).sum(dtype=torch.float64).item()
+                each, state = self.net.nats(piece[None], state)
+                nats += each.sum(dtype=torch.float64).item()
         if not math.isfinite(nats):
             raise UserError(f"{self.checkpoint}: its likelihood is not finite; its weights are of a training that went wrong")
         return nats / len(classes) / math.log(2)

@@ -19,7 +19,7 @@ from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.quantise import Law
 from harmonicrnn.checkpoints import UNSEEN, check_fits, read_checkpoint
 from harmonicrnn.errors import UserError
-from harmonicrnn.models import AutoregressiveNet, ModelState, sample_nats
+from harmonicrnn.models import AutoregressiveNet, ModelState
 from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.dropout import DropoutPlace, at_place
 from harmonicrnn.old_names import bring_up_to_date
@@ -180,14 +180,14 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self._nats(batch, "evaluation")
 
     def _nats(self, batch: Batch, stream: str) -> Tensor:
-        forward = self._compiled or self
+        nats = self._compiled.nats if self._compiled else self.net.nats
         with at_place(self.net, self._place(batch) if stream == "train" else None):
             if batch.context is None:
-                logits, _ = forward(batch.classes, None, batch.before)
+                found, _ = nats(batch.classes, None, batch.before)
             else:
-                logits, state = forward(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
+                found, state = nats(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
                 self.carried.put(stream, state, self.net.slices)
-        return sample_nats(logits, batch.classes)
+        return found
 
     def _place(self, batch: Batch) -> DropoutPlace:
         start = torch.zeros_like(batch.clip)

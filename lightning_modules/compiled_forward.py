@@ -61,6 +61,11 @@ class CompiledForward:
                 self._give_up(classes.device, f"fails: {type(error).__name__}: {' '.join(str(error).split(MORE)[0].split())}")
         return self.net(classes, state, before)  # type: ignore[no-any-return]
 
+    def nats(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
+        """As the net's."""
+        logits, known = self(classes, state, before)
+        return sample_nats(logits, classes), known
+
     def _tried(self, classes: Tensor) -> Forward:
         compiled: Forward = torch.compile(self.net.forward, backend=BACKEND, fullgraph=True, dynamic=False)
         samples = max(WINDOWS, -(-16 // self.net.pooling_product)) * self.net.pooling_product

@@ -11,7 +11,7 @@ from harmonicrnn.audio.dataset import Batch, Dataset, Split
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.intervals import ratio_interval
 from harmonicrnn.metrics import Likelihood, NegativeLogLikelihood
-from harmonicrnn.models import AutoregressiveNet, sample_nats
+from harmonicrnn.models import AutoregressiveNet
 from harmonicrnn.models.carried_states import CarriedStates
 
 
@@ -77,12 +77,11 @@ def measure_likelihood(
     for batch in data.batches(split):
         classes, valid, context = batch.classes.to(device), batch.valid.to(device), None
         if batch.context is None:
-            logits, _ = net(classes)
+            nats, _ = net.nats(classes)
         else:
             context = batch.context.to(device)
-            logits, state = net(classes, carried.take("evaluation", context, net))
+            nats, state = net.nats(classes, carried.take("evaluation", context, net))
             carried.put("evaluation", state)
-        nats = sample_nats(logits, classes)
         metric.update(nats, valid, context)
         progress(sums.add(nats, batch, data.clip_samples))
     measured, of_clips = metric.likelihood(), sums.totals()

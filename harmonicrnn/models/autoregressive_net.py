@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harmonicrnn.models.mixing import MixesTime
 from harmonicrnn.models.prediction import LinearPrediction
+from harmonicrnn.models.sample_likelihood import sample_nats
 from harmonicrnn.models.state import State, after
 from harmonicrnn.ops import Implementation
 
@@ -80,6 +81,12 @@ class AutoregressiveNet(MixesTime, ABC):
         delayed, last, fresh = self.delay(classes, state, before)
         logits, levels = self.predict(delayed, state.levels if state else None)
         return logits, ModelState(last, levels, after(fresh, classes))
+
+    def nats(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
+        """-ln p of each sample, (B, T), and the state after the last; arguments as for `forward`. What the other classes cost is left out
+        where a model can do without."""
+        logits, known = self(classes, state, before)
+        return sample_nats(logits, classes), known
 
     def delay(self, classes: Tensor, state: ModelState | None, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Of each sample the one before it (B, T), the last sample (B,), and which lanes are fresh (B,)."""

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from harmonicrnn.models.autoregressive_net import AutoregressiveNet
+from harmonicrnn.models.autoregressive_net import AutoregressiveNet, ModelState
 from harmonicrnn.models.block import ResidualBlock, make_norm
 from harmonicrnn.models.dropout import any_place, at_place, number_dropouts
 from harmonicrnn.models.embedding import ClassEmbedding
@@ -16,7 +16,7 @@ from harmonicrnn.models.initialisation import linear
 from harmonicrnn.models.prediction import LinearPrediction, Predicted, Prediction, PredictionState
 from harmonicrnn.models.presets import PRESETS, Architecture, Embedding, Init, Norm, Preset, Recurrence
 from harmonicrnn.models.skip_block import LevelSpec, Pooling, Shift, build_levels, check_levels
-from harmonicrnn.models.state import State
+from harmonicrnn.models.state import State, after
 from harmonicrnn.ops import Implementation
 
 DEFAULT_LEVELS = (LevelSpec(128, 4, 2), LevelSpec(128, 4, 4), LevelSpec(128, 4, 4), LevelSpec(128, 4, 5), LevelSpec(128, 4))
@@ -140,7 +140,7 @@ class HarmonicRNN(AutoregressiveNet):
             self.features = PredictionFeatures(width, self.prediction, self.parts)
         self.steering = None
         if self.prediction is not None and self.prediction.settings.logits:
-            self.steering = nn.Linear(width, self.prediction.log_width.numel() + 2 * len(self.prediction.predictors))
+            self.steering = nn.Linear(width, self.prediction.steered_by)
             for layer in (self.head, self.steering):  # an untrained model is the predictors' mixture
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
@@ -154,19 +154,32 @@ class HarmonicRNN(AutoregressiveNet):
         return settings
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
+        y, predicted, after_it = self._read(delayed, state)
+        logits: Tensor = self.head(y)
+        if self.prediction is not None and self.steering is not None:
+            logits = self.prediction.joined(predicted, self.steering(y), logits)
+        return logits, after_it
+
+    def nats(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
+        if self.prediction is None or self.steering is None:
+            return super().nats(classes, state, before)
+        delayed, last, fresh = self.delay(classes, state, before)
+        y, predicted, levels = self._read(delayed, state.levels if state else None)
+        nats = self.prediction.joined_nats(predicted, self.steering(y), self.head(y), classes)
+        return nats, ModelState(last, levels, after(fresh, classes))
+
+    def _read(self, delayed: Tensor, state: State | None) -> tuple[Tensor, Predicted | None, State]:
+        """What the head reads, what the predictors say, and the state after them."""
         if self.prediction is None:
             y, levels = self._levels(self.embedding(delayed), state)
-            return self.head(y), levels
+            return y, None, levels
         assert state is None or isinstance(state, PredictedState)
         predicted, prediction_state = self.prediction(delayed, state.prediction if state else None)
         x = self.embedding(delayed)
         if self.features is not None:
             x = x + self.features(predicted, self.prediction.predicted_classes(predicted))
         y, levels = self._levels(x, state.levels if state else None)
-        logits = self.head(y)
-        if self.steering is not None:
-            logits = logits + self.prediction.log_probabilities(self.prediction.steered(predicted, self.steering(y)))
-        return logits, PredictedState(prediction_state, levels)
+        return y, predicted, PredictedState(prediction_state, levels)
 
     def _levels(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """What the head reads, and the state of the levels."""

@@ -9,8 +9,12 @@ initial weights of the mixture are learned; a network may also steer the mixture
     P_k(x)       a discretised logistic around p_i of the scale m_k s_i        (`harmonicrnn.ops.prediction.mixture`)
     l_k(t + 1) = g l_k(t) + log P_k(x_t)                                       log weight of component k
     P(x_t)     = sum_k softmax_k(g l(t)) P_k(x_t)
+
+A network that has them joins its own distribution in a mixture of both, whose shares it sets (`LinearPrediction.joined`). It begins as the
+uniform distribution, which keeps what the predictors did not expect possible, and becomes what the network knows of it, such as onsets.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
@@ -37,6 +41,8 @@ FIRST_SAMPLES, FIRST_DECAY = 20, 0.8
 
 LEAST_GAIN = 1e-7  # keeps s above 0
 
+LEAST_SHARE = 1e-12  # of the uniform distribution beside the network's own: it keeps logarithms finite
+
 MOST_LOG_FACTOR = 4.0
 """Bounds the logarithm of the factor by which a network multiplies s."""
 
@@ -54,15 +60,15 @@ class Prediction:
         predictors: Order, decay of the window, samples between solutions, white noise and floor of each; null for those of orders 16, 32
             and 256.
         input: Whether what they predict enters the embedding.
-        logits: Whether the log-probabilities of the mixture, as the network steers it, are added to the logits. Head and steering then
-            start at zero.
+        logits: Whether what the model says is a mixture of its own distribution and the predictors', as the network steers them. Head and
+            steering then start at zero, and the network's distribution as the uniform one.
         widths: Scales of each predictor's components as multiples of its running error, where training begins.
         first_scale: Running error of a lane that begins, in samples of [-1, 1].
         scale_decay: b, of the running error.
         cell_floor: Least s as a share of the width of the cell that p lies in, the samples of which are not told apart. Without it a model
             that hears itself comes to rest at a constant class, which is predicted without error, and stays there.
         weight_decay: g, of the mixture's log weights.
-        share: Of the uniform distribution in each component; above 0.
+        share: Of the uniform distribution in each component, and of the network's own in what the model says as training begins; above 0.
 
     Raises:
         ValueError: a number is out of range.
@@ -140,6 +146,8 @@ class LinearPrediction(MixesTime):
         self.settings, self.classes = prediction, classes
         self.predictors = DEFAULT_PREDICTORS if prediction.predictors is None else tuple(prediction.predictors)
         self.reach = max(predictor.order for predictor in self.predictors)
+        # A network's logits of 0 are those of q uniform classes.
+        self.first_log_scale = math.log(classes * (1 - prediction.share) / prediction.share)
         widths = torch.tensor(prediction.widths).log().repeat(len(self.predictors), 1)
         # Without a distribution they would have no gradients, for which other ranks would wait.
         self.log_width = nn.Parameter(widths, prediction.logits)
@@ -150,6 +158,11 @@ class LinearPrediction(MixesTime):
         self.register_buffer("limits", torch.empty(classes + 1, dtype=torch.float64))
         grid = torch.arange(1, 2 * classes, dtype=torch.float64) / classes - 1
         self.set_cells(grid[::2], grid[1::2])
+
+    @property
+    def steered_by(self) -> int:
+        """How many numbers steer the mixture and set its share: K + 2 P + 1."""
+        return self.log_width.numel() + 2 * len(self.predictors) + 1
 
     @property
     def unseen_in_weights(self) -> str:
@@ -261,9 +274,36 @@ class LinearPrediction(MixesTime):
         return told, PredictionState(history, heard + time, sums, filters, failed, scale, last_log_weights, after(fresh, x))
 
     def log_probabilities(self, predicted: Predicted) -> Tensor:
-        """log P(x_t) of each class, (B, T, q)."""
+        """log P(x_t) of each class under the predictors alone, (B, T, q)."""
         log_width = self._computed(self.log_width)
         return mixture_log_probabilities(predicted.p, predicted.s, log_width, predicted.log_weights, self.limits, self.settings.share)
+
+    def joined(self, predicted: Predicted, steering: Tensor, own: Tensor) -> Tensor:
+        """Logits (B, T, q) of the mixture of a network's own distribution and the predictors': log(exp(own) + exp(G) P).
+
+        Args:
+            predicted: what the predictors say.
+            steering: (B, T, K + 2 P + 1), the numbers of `steered` and one that is added to G; zeros leave the network the share of
+                `settings.share`.
+            own: (B, T, q), the network's logits, of which zeros are the uniform distribution.
+        """
+        moved, log_width = self.steered(predicted, steering[..., :-1]), self._computed(self.log_width)
+        mixture = mixture_log_probabilities(moved.p, moved.s, log_width, moved.log_weights, self.limits, LEAST_SHARE)
+        return torch.logaddexp(own.to(mixture.dtype), self._log_scale(steering)[..., None] + mixture)
+
+    def joined_nats(self, predicted: Predicted, steering: Tensor, own: Tensor, classes: Tensor) -> Tensor:
+        """-ln p of classes (B, T) as of the logits of `joined`, without what the other classes cost the predictors; (B, T) in float32, or
+        float64 of a model in it."""
+        moved, log_scale, own = self.steered(predicted, steering[..., :-1]), self._log_scale(steering), self._computed(own)
+        given = classes.long()
+        each = component_log_probabilities(given, moved.p, moved.s, self.log_width, self.limits, LEAST_SHARE)
+        mixture = torch.logsumexp(moved.log_weights + each, dim=-1)
+        here = torch.logaddexp(own.gather(-1, given[..., None])[..., 0].double(), log_scale.double() + mixture)
+        return torch.logaddexp(own.logsumexp(dim=-1), log_scale) - here.to(own.dtype)
+
+    def _log_scale(self, steering: Tensor) -> Tensor:
+        """G (B, T)."""
+        return self._computed(steering[..., -1]) + self.first_log_scale
 
     def steered(self, predicted: Predicted, steering: Tensor) -> Predicted:
         """What is predicted, moved by numbers (B, T, K + 2 P) that a network sets; zeros move nothing.

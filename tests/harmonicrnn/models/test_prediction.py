@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from harmonicrnn.audio import Quantiser
-from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction
+from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction, sample_nats
 from harmonicrnn.models.prediction import DEFAULT_PREDICTORS, LinearPrediction
 from harmonicrnn.ops.prediction import Predictor, definition
 from harmonicrnn.parallel.slice_check import check_knows_slices
@@ -324,6 +324,43 @@ def test_a_network_steers_weights_scales_and_centres():
     assert layer.steered(predicted, 1e6 * by).p.abs().max() == 2
     for name in ("p", "s", "log_weights"):
         assert relative_error(getattr(layer.steered(predicted, 0 * by), name), getattr(predicted, name)) < 1e-14
+
+
+def test_a_model_mixes_its_own_distribution_with_that_of_the_predictors():
+    """As the formula says; and a share of 1 of either is that one alone."""
+    layer, classes = make_layer(), make_classes(time=9)
+    predicted, _ = layer(delayed(classes, 16))
+    g = torch.Generator().manual_seed(0)
+    by, own = (torch.randn(2, 9, n, generator=g, dtype=torch.float64) for n in (layer.steered_by, 16))
+    by[..., -1] *= 4  # so that shares of both kinds are large and small
+    moved = layer.steered(predicted, by[..., :-1])
+    found, mixture = layer.joined(predicted, by, own).softmax(dim=-1), layer.log_probabilities(moved)
+    uniform = SETTINGS.share / 16
+    pure = (mixture.exp() - uniform) / (1 - SETTINGS.share)
+    scale = 16 * (1 - SETTINGS.share) / SETTINGS.share * by[..., -1:].exp()
+    share = own.exp().sum(dim=-1, keepdim=True) / (own.exp().sum(dim=-1, keepdim=True) + scale)
+    assert share.min() < 0.01
+    assert share.max() > 0.8
+    assert relative_error(found, share * own.softmax(dim=-1) + (1 - share) * pure) < 1e-9
+    for extreme, alone in ((-100.0, own.softmax(dim=-1)), (100.0, pure)):
+        by[..., -1] = extreme
+        assert relative_error(layer.joined(predicted, by, own).softmax(dim=-1), alone) < 1e-9
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_nats_are_those_of_the_logits(carried):
+    """And so are their gradients."""
+    net, classes = with_a_head(make_net()), make_classes()
+    with torch.no_grad():
+        state = net(make_classes(time=18, seed=6))[1] if carried else None
+    logits, expected_state = net(classes, state)
+    expected = sample_nats(logits, classes)
+    found, found_state = net.nats(classes, state)
+    assert relative_error(found, expected) < 1e-10
+    assert relative_error(found_state.levels.prediction.scale, expected_state.levels.prediction.scale) < 1e-12
+    used = [p for p in net.parameters() if p.requires_grad]
+    for one, other in zip(*(torch.autograd.grad(n.sum(), used) for n in (found, expected)), strict=True):
+        assert relative_error(one, other) < 1e-8
 
 
 def test_a_model_at_rest_does_not_stay_there():

@@ -12,7 +12,7 @@ from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.machine_code import jit
 from harmonicrnn.models import LinearPrediction, ModelState
 from harmonicrnn.models.harmonic_rnn import PredictionFeatures
-from harmonicrnn.models.prediction import FARTHEST, FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN, MOST_LOG_FACTOR
+from harmonicrnn.models.prediction import FARTHEST, FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN, LEAST_SHARE, MOST_LOG_FACTOR
 from harmonicrnn.ops.elementary import like
 from harmonicrnn.ops.prediction.compiled import hear, is_due, prediction, solve
 from harmonicrnn.ops.prediction.mixture_compiled import component_log_probability, mix
@@ -35,13 +35,14 @@ FEATURES = layout(
 """`tables` (predictors, classes, width) and `map` (2 predictors + components, width), of the type of the activations."""
 
 STEERING = layout(
-    "p", "scale", "weights", "steered_p", "steered_scale", "steered_weights", "predictors", "components", "source", "source_stride"
+    "p", "scale", "weights", "steered_p", "steered_scale", "steered_weights", "log_scale", "predictors", "components", "source",
+    "source_stride", first_log_scale="f8",
 )  # fmt: skip
-"""`source` holds of each lane the numbers that steer, of the type of the activations."""
+"""`source` holds of each lane the numbers that steer, of the type of the activations; `log_scale` G."""
 
 MIXTURE = layout(
-    "p", "scale", "weights", "predictors", "components", "widths", "limits", "first", "size", "classes", "room", "target",
-    "target_stride", uniform="f8",
+    "p", "scale", "weights", "log_scale", "predictors", "components", "widths", "limits", "first", "size", "classes", "room", "target",
+    "target_stride",
 )  # fmt: skip
 """For the classes from `first` on, as many as `size`; `room` (3, size + 1) of the type of the activations."""
 
@@ -118,7 +119,7 @@ class PredictionStep(Operation):
     layout, step = PREDICTION, staticmethod(_predict)
 
     def __init__(self, share: Share, layer: LinearPrediction, last: EmbeddingStep, find: Find) -> None:
-        settings, self._layer, self._last, self._find = layer.settings, layer, last, find
+        settings, self.layer, self._last, self._find = layer.settings, layer, last, find
         components = layer.log_width.numel()
         super().__init__(
             share, reach=layer.reach, predictors=len(layer.predictors), components=components, classes=layer.classes,
@@ -138,7 +139,7 @@ class PredictionStep(Operation):
     def begin(self, lanes: int) -> None:
         super().begin(lanes)
         self.record["last"] = address(self._last.last)
-        wide, whole, layer = np.dtype(np.float64), np.dtype(np.int64), self._layer
+        wide, whole, layer = np.dtype(np.float64), np.dtype(np.int64), self.layer
         predictors, components = len(layer.predictors), layer.log_width.numel()
         self._heard, self._past = aligned(lanes, whole), aligned((lanes, layer.reach + 1), wide)
         self._running, self.scale, self.p, self.missed = (aligned((lanes, predictors), wide) for _ in range(4))
@@ -155,14 +156,14 @@ class PredictionStep(Operation):
     def load(self, state: ModelState) -> None:
         given = self._find(state)
         with torch.no_grad():
-            begun = self._layer.begun(given, given.fresh)
+            begun = self.layer.begun(given, given.fresh)
         self.missed[:] = 0
         self._heard[:], self._past[:, :-1] = begun.heard.numpy(), begun.history.numpy()
         self._running[:], self._log_weights[:] = begun.scale.numpy(), begun.log_weights.detach().double().numpy()
         for targets, values in ((self._sums, begun.sums), (self._filters, begun.filters), (self._failed, begun.failed)):
             for target, value in zip(targets, values, strict=True):
                 target[...] = value.numpy()
-        for i, predictor in enumerate(self._layer.predictors):  # of the class that is heard next
+        for i, predictor in enumerate(self.layer.predictors):  # of the class that is heard next
             self.p[:, i] = np.clip((self._filters[i] * self._past[:, : predictor.order]).sum(axis=1), -1, 1)
         _, limits, least, *_ = self._fixed
         self.scale[:] = np.maximum(self._running, least[np.searchsorted(limits[1:-1], self.p)])
@@ -229,7 +230,8 @@ class FeatureStep(Operation):
 def _steer(tag: Any, at: Any, me: Any) -> Any:
     o = record(at, STEERING)
     for lane in range(me.lanes):
-        by = view(o.source, lane * o.source_stride, o.components + 2 * o.predictors, tag)
+        by = view(o.source, lane * o.source_stride, o.components + 2 * o.predictors + 1, tag)
+        view(o.log_scale, lane, 1, WIDE)[0] = o.first_log_scale + np.float64(by[o.components + 2 * o.predictors])
         first, second = lane * o.predictors, lane * o.components
         p, scale = view(o.p, first, o.predictors, WIDE), view(o.scale, first, o.predictors, WIDE)
         steered_p, steered_scale = view(o.steered_p, first, o.predictors, WIDE), view(o.steered_scale, first, o.predictors, WIDE)
@@ -252,12 +254,14 @@ class SteeringStep(Operation):
     def __init__(self, share: Share, prediction: PredictionStep, source: Place) -> None:
         self._prediction = prediction
         same = {name: int(prediction.record[name][0]) for name in ("predictors", "components")}
-        super().__init__(share, source=source, **same)
+        super().__init__(share, source=source, first_log_scale=prediction.layer.first_log_scale, **same)
 
     def begin(self, lanes: int) -> None:
         super().begin(lanes)
         given = self._prediction
         self.p, self.scale, self.weights = (np.zeros_like(array) for array in (given.p, given.scale, given.weights))
+        self.log_scale = np.zeros(lanes)
+        self.record["log_scale"] = address(self.log_scale)
         for name in ("p", "scale", "weights"):
             self.record[name], self.record[f"steered_{name}"] = address(getattr(given, name)), address(getattr(self, name))
 
@@ -270,25 +274,27 @@ def _add_mixture(tag: Any, at: Any, me: Any) -> Any:
     found = view(o.room, 2 * (o.size + 1), o.size, tag)
     for lane in range(me.lanes):
         p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
-        mix(p, scale, widths, view(o.weights, lane * o.components, o.components, WIDE), limits, o.uniform, o.classes, away, tail, found)
+        mix(p, scale, widths, view(o.weights, lane * o.components, o.components, WIDE), limits, LEAST_SHARE, o.classes, away, tail, found)
+        log_scale = view(o.log_scale, lane, 1, WIDE)[0]
         target = view(o.target, lane * o.target_stride, o.size, tag)
         for j in range(len(target)):
-            target[j] += like(np.log(found[j]), tag)
+            own, mixture = np.float64(target[j]), log_scale + np.log(np.float64(found[j]))
+            target[j] = like(max(own, mixture) + np.log1p(np.exp(-abs(own - mixture))), tag)
     return np.int64(0)
 
 
 class MixtureStep(Operation):
-    """target += the mixture's log-probabilities of a worker's own classes."""
+    """target, the network's logits of a worker's own classes, becomes those that `LinearPrediction.joined` makes of them."""
 
     layout, step = MIXTURE, staticmethod(_add_mixture)
 
     def __init__(self, share: Share, prediction: PredictionStep, steering: SteeringStep, own: range, target: Place) -> None:
-        same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes", "uniform")}
+        same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes")}
         super().__init__(share, first=own.start, size=len(own), target=target, **same)
         self._steering = steering
         self.record["room"] = self.array((3, len(own) + 1))
 
     def begin(self, lanes: int) -> None:
         super().begin(lanes)
-        for name in ("p", "scale", "weights"):
+        for name in ("p", "scale", "weights", "log_scale"):
             self.record[name] = address(getattr(self._steering, name))
