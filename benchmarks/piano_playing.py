@@ -40,17 +40,26 @@ def render(score: Score, font: Path, sample_rate: int) -> np.ndarray:
     notes, beats = read_notes(score)
     midi = midi_file(perform(notes, beats, rng))
     room = {"room-size": rng.uniform(0.1, 0.9), "damp": rng.uniform(0, 0.6), "width": rng.uniform(0, 1), "level": rng.uniform(0.05, 0.5)}
+    settings = {f"synth.reverb.{name}": f"{value:.4f}" for name, value in room.items()}
+    return play(midi, score, font, sample_rate, SOUND_FONT_RATE, settings)
+
+
+def play(midi: bytes, score: Score, font: Path, sample_rate: int, rate: int, settings: dict[str, str]) -> np.ndarray:
+    """What fluidsynth makes of a MIDI file at `rate`, brought to `sample_rate`: float32 (samples,), its peak at most 0.98.
+
+    Raises:
+        UserError: fluidsynth fails; the message names the score.
+    """
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "score.mid", Path(folder) / "sound.wav"
         source.write_bytes(midi)
-        settings = {f"synth.reverb.{name}": f"{value:.4f}" for name, value in room.items()} | SETTINGS
-        options = [option for name, value in settings.items() for option in ("-o", f"{name}={value}")]
-        command = ["fluidsynth", "-ni", "-q", "-r", str(SOUND_FONT_RATE), *options, "-F", str(target), str(font), str(source)]
+        options = [option for name, value in (settings | SETTINGS).items() for option in ("-o", f"{name}={value}")]
+        command = ["fluidsynth", "-ni", "-q", "-r", str(rate), *options, "-F", str(target), str(font), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode or not target.is_file():
             raise UserError(f"{score.path}: fluidsynth cannot render it: {done.stderr.strip() or done.stdout.strip()}")
         mono = soundfile.read(target, dtype="float32", always_2d=True)[0].mean(axis=1)
-    samples = soxr.resample(mono, SOUND_FONT_RATE, sample_rate, quality="HQ")
+    samples = soxr.resample(mono, rate, sample_rate, quality="HQ")
     peak = float(np.abs(samples).max())
     end = np.flatnonzero(np.abs(samples) >= FADED * peak)[-1] + 1
     return samples[:end] / max(1.0, peak / 0.98)

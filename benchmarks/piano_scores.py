@@ -41,7 +41,8 @@ ABOUT = """
 Scores from the corpus of the Python package music21 (https://www.music21.org), played on the acoustic grand piano of the sound font Fluid
 R3 by fluidsynth, each in a tempo, touch and room of its own, drawn by its name. Quartets and choir pieces are played from the score, all
 parts by the piano. Pieces end after four minutes. Those that repeat another one are left out, but hymn tunes come back in several of
-Bach's chorales, with other harmonies, also across the splits.
+Bach's chorales, with other harmonies, also across the splits."""
+LICENCE = """
 
 ## Licence
 
@@ -129,13 +130,26 @@ def allowed(text: str) -> str | None:
     return "; ".join(stated) if all(FREE.search(words) for words in stated) else None
 
 
-def read_notes(score: Score) -> tuple[list[Note], float]:
-    """A score's notes as they sound, tied ones as one, and its quarters a minute."""
-    from music21 import converter, tempo  # not among the project's requirements
+def parse(score: Score) -> Any:
+    """A score as music21 reads it, at sounding pitch.
+
+    Raises:
+        UserError: it cannot.
+    """
+    from music21 import converter  # not among the project's requirements
 
     try:
-        parsed = converter.parse(score.path, forceSource=True, storePickle=False)
-        parsed.toSoundingPitch(inPlace=True)
+        return converter.parse(score.path, forceSource=True, storePickle=False).toSoundingPitch()
+    except Exception as error:  # music21 raises of all kinds
+        raise UserError(f"{score.path}: music21 cannot read it: {error}") from error
+
+
+def read_notes(score: Score) -> tuple[list[Note], float]:
+    """A score's notes as they sound, tied ones as one, and its quarters a minute."""
+    from music21 import tempo
+
+    parsed = parse(score)
+    try:
         parts = list(parsed.parts) or [parsed]
         notes = [note for part in parts for note in joined(part.flatten().notes)]
         marks = [mark.getQuarterBPM() for mark in parsed.flatten().getElementsByClass(tempo.MetronomeMark)]

@@ -1,6 +1,7 @@
-"""Real recordings to train and test on, from Debian's packages: music, speech, and piano rendered from scores.
+"""Real recordings to train and test on, from Debian's packages: music, speech, and piano rendered from scores; or simple
+melodies on the piano.
 
-    python -m benchmarks.recordings music|speech|piano [--out FOLDER] [--minutes N]
+    python -m benchmarks.recordings music|speech|piano|melody [--out FOLDER] [--minutes N]
 
 Each makes a folder of 16-bit mono WAV files at 16 kHz in `train/`, `validation/` and `test/`, and beside them a `README.md` with sources,
 licence and attribution, and `checksums.sha256`. The same versions of the packages give the same files. What is there and whole is not made
@@ -20,7 +21,7 @@ import soundfile
 import soxr
 from jsonargparse.typing import PositiveFloat
 
-from benchmarks import piano_playing, piano_scores
+from benchmarks import piano_melodies, piano_playing, piano_scores
 from benchmarks.corpus import RATE, Corpus, Piece, make
 from benchmarks.timing import benchmark
 from harmonicrnn.errors import UserError
@@ -88,11 +89,29 @@ def piano(out: Path = Path("data/piano"), minutes: PositiveFloat | None = 180) -
         out: Folder to make.
         minutes: About as much of it; null for all.
     """
-    synthesizer, sounds = need("piano", SYNTHESIZER, SOUND_FONT)
-    font = next(path for path in sounds.files if path.suffix == ".sf2")
+    font, versions = piano_sounds("piano")
     pieces = [Piece(score.name, score.credit, partial(piano_playing.render, score, font, RATE)) for score in piano_scores.scores()]
-    versions = {package.name: package.version for package in (synthesizer, sounds)} | libraries("music21", "numpy", "soundfile", "soxr")
-    make(Corpus("piano", piano_scores.ABOUT, versions, pieces, every=8, held_out=3, left_out=piano_scores.COPIES), out, minutes)
+    about = piano_scores.ABOUT + piano_scores.LICENCE
+    make(Corpus("piano", about, versions, pieces, every=8, held_out=3, left_out=piano_scores.COPIES), out, minutes)
+
+
+def melody(out: Path = Path("data/melody"), minutes: PositiveFloat | None = None) -> None:
+    """The melodies of Bach's chorales on the piano, one note at a time in one tempo: about two hours that a small model can learn.
+
+    Args:
+        out: Folder to make.
+        minutes: About as much of it; null for all.
+    """
+    font, versions = piano_sounds("melody")
+    about, pieces = piano_melodies.ABOUT + piano_scores.LICENCE, piano_melodies.pieces(font, RATE)
+    make(Corpus("melody", about, versions, pieces, every=8, held_out=3, left_out=piano_scores.COPIES), out, minutes)
+
+
+def piano_sounds(what: str) -> tuple[Path, dict[str, str]]:
+    """The sound font, and the versions of all that a rendering depends on."""
+    synthesizer, sounds = need(what, SYNTHESIZER, SOUND_FONT)
+    font = next(path for path in sounds.files if path.suffix == ".sf2")
+    return font, {package.name: package.version for package in (synthesizer, sounds)} | libraries("music21", "numpy", "soundfile", "soxr")
 
 
 class Package(NamedTuple):
@@ -163,4 +182,4 @@ def decoded(path: Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    raise SystemExit(benchmark(music, speech, piano))
+    raise SystemExit(benchmark(music, speech, piano, melody))

@@ -1,0 +1,93 @@
+"""Melodies for the piano, one note at a time and in one tempo: the highest voice of Bach's chorales, in C major or A minor.
+
+Much less than piano music: what a model of a million parameters can learn on two cores. Each note begins on a grid of 80 ms, which is a
+whole number of the synthesizer's blocks and of samples at 8 kHz, is struck with the same force, and ends before the next one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.corpus import Piece
+from benchmarks.piano_playing import Event, midi_file, play
+from benchmarks.piano_scores import Note, Score, joined, one_keyboard, parse, scores
+
+COMPOSER = "bach"
+QUARTER, LEAD, LONGEST = 0.64, 0.064, 150.0  # seconds: a quarter, before the first note, and the last one's latest start
+LOWEST, HIGHEST = 59, 81  # as MIDI counts; melodies that leave this range are left out
+MIDDLE = 72  # of the octaves in which a melody can be put, the one nearest to it is taken
+FORCE, LEGATO = 80, 0.97  # MIDI's velocity; the share of a note's length for which its key is down
+RATE = 48_000  # Hz: 16 and 8 kHz are whole fractions of it
+SAME = 16  # notes: melodies that begin with the same ones are one tune
+REST = 0.1  # melodies that rest for more of their time are left out
+DRY = {"synth.reverb.active": "0"}
+ABOUT = """
+The highest voices of Bach's chorales, moved to C major or A minor, each note as loud as the next, a quarter lasting 0.64 s, on the acoustic
+grand piano of the sound font Fluid R3, without reverberation. Of melodies that begin with the same 16 notes the first is taken, so that no
+split holds another's tune."""
+
+
+@dataclass(frozen=True)
+class Melody:
+    """A chorale's melody, and where its score is."""
+
+    score: Score
+    notes: Sequence[Note]
+
+
+def melodies() -> list[Melody]:
+    """Those that are used, sorted by name.
+
+    Raises:
+        UserError: music21 is not installed, or cannot read a score.
+    """
+    found: dict[tuple[tuple[float, int], ...], Melody] = {}
+    for score in scores():
+        if score.name.split("-")[0] == COMPOSER and (notes := highest_voice(score)):
+            beginning = tuple((note.length, note.pitch) for note in notes[:SAME])
+            found.setdefault(beginning, Melody(score, notes))
+    return list(found.values())
+
+
+def highest_voice(score: Score) -> list[Note]:
+    """Its notes in C major or A minor; none where they leave the range, or rest for long."""
+    parsed = parse(score)
+    key = parsed.analyze("key")
+    down = (key.tonic.pitchClass - (0 if key.mode == "major" else 9)) % 12
+    notes = one_keyboard(joined((list(parsed.parts) or [parsed])[0].flatten().notes))
+    median = np.median([note.pitch for note in notes])
+    by = min((-down + octave for octave in (-12, 0, 12, 24)), key=lambda by: abs(median + by - MIDDLE))
+    # One at a time: a note ends where the next begins, and of those that begin together the highest is kept.
+    moved = [Note(note.start, note.length, note.pitch + by) for note in notes]
+    heard = [
+        Note(note.start, min(note.length, after.start - note.start), note.pitch)
+        for note, after in zip(moved, [*moved[1:], moved[-1]], strict=True)
+        if after.start > note.start or note is moved[-1]
+    ]
+    heard[-1] = moved[-1]
+    sounding, end = sum(note.length for note in heard), max(note.start + note.length for note in heard)
+    fits = all(LOWEST <= note.pitch <= HIGHEST for note in heard)
+    return heard if fits and sounding >= (1 - REST) * end else []
+
+
+def render(melody: Melody, font: Path, sample_rate: int) -> np.ndarray:
+    """Its samples in [-1, 1], float32 (samples,), the same each time.
+
+    Raises:
+        UserError: fluidsynth fails.
+    """
+    events = []
+    for note in melody.notes:
+        on, off = (LEAD + QUARTER * (note.start + share * note.length) for share in (0, LEGATO))
+        if on < LONGEST:
+            events.append(Event(round(1000 * on), bytes([0x90, note.pitch, FORCE])))
+            events.append(Event(round(1000 * off), bytes([0x80, note.pitch, 0])))
+    return play(midi_file(sorted(events, key=lambda event: event.at)), melody.score, font, sample_rate, RATE, DRY)
+
+
+def pieces(font: Path, sample_rate: int) -> list[Piece]:
+    """A piece for each melody."""
+    return [Piece(melody.score.name, melody.score.credit, partial(render, melody, font, sample_rate)) for melody in melodies()]
