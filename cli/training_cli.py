@@ -220,9 +220,10 @@ class HarmonicCLI(LightningCLI):
         check_writable(self.logs)
         # A class that is given in place of the default takes over its settings.
         for logger in self.loggers:
+            settings = Namespace() if logger.class_path.endswith(IN_FOLDER) else logger.get("init_args", Namespace())
             for key, before, own in (("save_dir", LOGS, str(self.logs)), ("name", NAME, self.logs.name)):
-                if not logger.class_path.endswith(IN_FOLDER) and logger.init_args.get(key) == before:
-                    logger.init_args[key] = own
+                if settings.get(key) == before:
+                    settings[key] = own
 
     def before_fit(self) -> None:
         check_ends(self.trainer)
