@@ -1,5 +1,6 @@
 """Pictures say what their axes are."""
 
+import pytest
 import torch
 
 from harmonicrnn.evaluation.figures import mel_decibels, mel_figure, mel_position, waveform_figure
@@ -24,4 +25,4 @@ def test_the_axis_of_a_mel_spectrogram_is_in_hertz():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["500", "1,000", "2,000", "4,000"]
     assert axes.get_ylim() == (0, 64)
     waveform = waveform_figure(samples, 16_000).axes[0]
-    assert (waveform.get_xlabel(), waveform.lines[0].get_xdata()[-1]) == ("seconds", 7999 / 16_000)
+    assert (waveform.get_xlabel(), waveform.lines[0].get_xdata()[-1]) == ("seconds", pytest.approx(7999 / 16_000))
