@@ -3,7 +3,6 @@
 from callbacks.agreement import Agreement
 from callbacks.audio_samples import AudioSamples
 from callbacks.checkpointing import BestCheckpoint, LastCheckpoint, WholeCheckpointIO
-from callbacks.curves import Curves
 from callbacks.ema import EMA
 from callbacks.final_validation import FinalValidation
 from callbacks.frechet_audio_distance import FrechetAudioDistance
@@ -21,7 +20,6 @@ __all__ = [
     "Agreement",
     "AudioSamples",
     "BestCheckpoint",
-    "Curves",
     "FinalValidation",
     "FrechetAudioDistance",
     "LastCheckpoint",

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
+from callbacks.loggers import show_audio, show_figure
 from callbacks.run_record import run_directory
 from harmonicrnn.audio.writing import pcm16
 from harmonicrnn.evaluation.figures import mel_figure, waveform_figure
@@ -22,7 +23,7 @@ TRIAL_STEPS = 16
 
 class AudioSamples(Callback):
     """A reference clip, a generated one and a continuation of the reference's beginning: audio, waveform and mel-spectrogram in
-    TensorBoard, and WAV files in `samples/` of the run's folder. Seeds and tags are the same throughout.
+    the loggers that take them, and WAV files in `samples/` of the run's folder. Seeds and tags are the same throughout.
 
     Args:
         sample_seconds: Length of the generated clip and of the continuation; null for as much as 5 % of the time between validations
@@ -82,9 +83,6 @@ class AudioSamples(Callback):
         samples = module.quantiser.decode_centre(classes)
         with replacing(run_directory(trainer) / "samples" / f"step_{step:07d}" / f"{tag}.wav") as file:
             soundfile.write(file, pcm16(samples.numpy()), rate, format="WAV", subtype="PCM_16")
-        if trainer.logger is None or len(samples) < 2:  # TensorBoard takes no single sample for a sound
-            return
-        writer = trainer.logger.experiment  # type: ignore[attr-defined]
-        writer.add_audio(f"audio/{tag}", samples, step, sample_rate=rate)
-        writer.add_figure(f"waveform/{tag}", waveform_figure(samples, rate), step)
-        writer.add_figure(f"mel/{tag}", mel_figure(samples, rate, size=(8, 3)), step)
+        show_audio(trainer, f"audio/{tag}", samples, rate)
+        show_figure(trainer, f"waveform/{tag}", lambda: waveform_figure(samples, rate))
+        show_figure(trainer, f"mel/{tag}", lambda: mel_figure(samples, rate, size=(8, 3)))

@@ -12,10 +12,12 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
 from callbacks.final_validation import is_done
+from callbacks.run_record import run_directory
 from callbacks.stopping import Stopped, StopSignals
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import remove_parts, replacing
 from harmonicrnn.old_names import bring_up_to_date
+from harmonicrnn.runs import CHECKPOINTS
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -50,6 +52,12 @@ class OneFile(ModelCheckpoint):
 
     def __init__(self, filename: str, **options: Any) -> None:
         super().__init__(filename=filename, enable_version_counter=False, **options)
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Lightning's own choice of a folder would hang on the loggers. That of the first rank counts.
+        self.dirpath = self.dirpath or str(run_directory(trainer) / CHECKPOINTS)
+        super().setup(trainer, pl_module, stage)
 
     @override
     def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:

@@ -1,35 +1,35 @@
-"""The curves of a run, without which it goes on."""
+"""The curves of a run, without which it goes on: Lightning's loggers, whose files lie in the run's folder."""
 
+import csv
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch import loggers
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from typing_extensions import override
 
 from harmonicrnn.files import side_product
 
+LINES = {"train/bits": "training", "val/bits": "validation", "val/bits_of_predictors": "untrained"}
+"""What the first chart shows, and what its lines are called."""
 
-class Curves(TensorBoardLogger):
-    """TensorBoard's logger, of which what cannot be written is left out, with a warning."""
+SPEED = "train/samples_per_second"
 
-    @property
-    @override
-    def experiment(self) -> Any:
-        if self._experiment is None:
-            with side_product(f"{self.log_dir}: curves"):
-                self._experiment = Forgiving(super().experiment, f"{self.log_dir}: curves")
-        return Forgiving(None, "") if self._experiment is None else self._experiment
 
-    @override
-    def save(self) -> None:
-        with side_product(f"{self.log_dir}: hparams.yaml"):
-            super().save()
+def in_folder(logger: Logger, settings: Mapping[str, Any], folder: Path) -> Logger:
+    """A logger made with these settings, as it writes into the run's folder; one that writes elsewhere as it is."""
+    kind = {loggers.TensorBoardLogger: Curves, loggers.CSVLogger: Table}.get(type(logger))
+    return logger if kind is None else kind(**{**settings, "save_dir": folder.parent, "name": "", "version": folder.name})
 
 
 class Forgiving:
-    """Calls a SummaryWriter until it fails, and from then on nothing; with None nothing at all."""
+    """Calls a writer until it fails, and from then on nothing; with None nothing at all."""
 
     def __init__(self, writer: Any, name: str) -> None:
         self._writer, self._name = writer, name
@@ -46,6 +46,73 @@ class Forgiving:
             return None
 
         return call
+
+
+class ForgivingLogger:
+    """A logger, of which what cannot be written is left out, with a warning."""
+
+    _experiment: Any
+    log_dir: str
+
+    @property
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            with side_product(f"{self.log_dir}: curves"):
+                self._experiment = Forgiving(self._writer(), f"{self.log_dir}: curves")
+        return Forgiving(None, "") if self._experiment is None else self._experiment
+
+    def _writer(self) -> Any:
+        return super().experiment  # type: ignore[misc]
+
+    def save(self) -> None:
+        with side_product(f"{self.log_dir}: hparams.yaml"):
+            super().save()  # type: ignore[misc]
+
+
+class Curves(ForgivingLogger, loggers.TensorBoardLogger):
+    """TensorBoard's, which sorts charts by their tags. First is one chart of the likelihoods of training, validation and the untrained
+    predictors, whose lines are runs of their own to it, in folders below this one's; then samples/s. Epoch and learning rate are last.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lines: dict[str, Curves] = {}
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
+        last = {tag: f"z_schedule/{tag}" for tag in metrics if tag == "epoch" or tag.startswith("lr-")}
+        shown = {last.get(tag, tag): value for tag, value in metrics.items()}
+        if SPEED in metrics:
+            shown["at_a_glance/samples_per_second"] = metrics[SPEED]
+        super().log_metrics(shown, step)
+        for tag in metrics.keys() & LINES.keys():
+            if tag not in self._lines:
+                self._lines[tag] = Curves(self.log_dir, "", LINES[tag])
+            self._lines[tag].experiment.add_scalar("at_a_glance/bits_per_sample", metrics[tag], step)
+
+    @override
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        for line in self._lines.values():
+            line.experiment.close()
+
+
+class Table(ForgivingLogger, loggers.CSVLogger):
+    """A CSV file. That of a run that goes on is added to, where Lightning's own would remove it."""
+
+    @override
+    def _writer(self) -> "Appending":
+        return Appending(self.log_dir)
+
+
+class Appending(ExperimentWriter):
+    """Adds to a table that is there."""
+
+    @override
+    def _check_log_dir_exists(self) -> None:
+        with suppress(OSError, StopIteration), Path(self.metrics_file_path).open(newline="") as file:
+            self.metrics_keys = next(csv.reader(file))
 
 
 def _told_elsewhere(args: Any) -> None:

@@ -24,7 +24,7 @@ from harmonicrnn.metrics.statistics_cache import default_cache
 
 class FrechetAudioDistance(Callback):
     """The Fréchet audio distance (FAD) between generated clips, each as long as the data's, and the clips of a split: `val/fad_EMBEDDING`
-    in TensorBoard, and with all that it depends on in `fad/` of the run's folder.
+    among the curves, and with all that it depends on in `fad/` of the run's folder.
 
     Args:
         clips: Generated clips at a time; 0 computes nothing.

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
+from callbacks.loggers import show_figure
 from callbacks.run_record import run_directory
 from callbacks.without_training import WithoutTraining
 from harmonicrnn.audio.dataset import Batch
@@ -45,10 +46,8 @@ class NLLReport(Callback):
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
         measured = self.metric.likelihood()
         pl_module.log(tag, measured.bits_per_sample, prog_bar=True, sync_dist=True)
-        if trainer.state.fn == "fit" and trainer.logger is not None and trainer.is_global_zero and not trainer.sanity_checking:
-            with side_product(f"{tag} by position"):
-                figure, writer = position_figure([(tag, measured.by_position)]), trainer.logger.experiment  # type: ignore[attr-defined]
-                writer.add_figure(f"{tag}_by_position", figure, trainer.global_step)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            show_figure(trainer, f"{tag}_by_position", lambda: position_figure([(tag, measured.by_position)]))
         if trainer.state.fn == "fit":
             return
         if not math.isfinite(measured.bits_per_sample):

@@ -8,20 +8,23 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from typing_extensions import override
 
+from callbacks.loggers import HISTOGRAMS, show_histogram, takes
 from harmonicrnn.audio.dataset import Batch
 from harmonicrnn.models import GatedRecurrence
 
 
 class RecurrenceHistograms(Callback):
-    """Histograms of |a| and arg a (radians) per level, `recurrence/level_K/modulus` and `/angle`, over the first validation batch; of
-    waveforms that are split over devices, their first slices."""
+    """Histograms of |a| and arg a over the first validation batch, `recurrence/level_K/modulus_per_step` and `angle_radians_per_step`, with
+    steps of that level; of waveforms that are split over devices, their first slices."""
 
     @override
     def on_validation_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._handles: list[Any] = []
-        if batch_idx or trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero or trainer.logger is None:
+        if batch_idx or trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
+            return
+        if not any(takes(logger, HISTOGRAMS) for logger in trainer.loggers):
             return
         self._seen: dict[int, list[tuple[Tensor, Tensor | None]]] = {}
         for name, layer in pl_module.named_modules():
@@ -41,10 +44,9 @@ class RecurrenceHistograms(Callback):
             if not sum(modulus.numel() for modulus, _ in seen):
                 continue  # the clip is shorter than this level's pooling window
             modulus, angle = zip(*seen, strict=True)
-            writer = trainer.logger.experiment  # type: ignore[union-attr]
-            writer.add_histogram(f"recurrence/level_{level}/modulus", torch.cat(modulus), trainer.global_step)
+            show_histogram(trainer, f"recurrence/level_{level}/modulus_per_step", torch.cat(modulus))
             if angle[0] is not None:
-                writer.add_histogram(f"recurrence/level_{level}/angle", torch.cat(angle), trainer.global_step)
+                show_histogram(trainer, f"recurrence/level_{level}/angle_radians_per_step", torch.cat(angle))
 
     def _watch(self, level: int) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:

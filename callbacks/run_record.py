@@ -40,10 +40,7 @@ class RunRecord(Callback):
 
 
 def run_directory(trainer: L.Trainer) -> Path:
-    """The run's folder: the one being written in training, else the one that the evaluated checkpoint lies in.
-
-    For the first rank alone, and without the others' help: Lightning's own `trainer.log_dir` waits for all of them.
-    """
+    """The run's folder: the one being written in training, else the one that the evaluated checkpoint lies in. Of the first rank alone."""
     if trainer.state.fn != "fit" and trainer.ckpt_path:
         return run_of(Path(trainer.ckpt_path)).folder
-    return Path(trainer.loggers[0].log_dir if trainer.loggers and trainer.loggers[0].log_dir else trainer.default_root_dir)
+    return Path(trainer.default_root_dir)

@@ -13,6 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from typing_extensions import override
 
+from callbacks.loggers import left_out, name_of
+from callbacks.run_record import run_directory
 from datamodules.audio_datamodule import MEMORY
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import sample_nats, undivided
@@ -36,6 +38,9 @@ class RunSummary(Callback):
         rank_zero_info(f"Model: {parameters:,} parameters, {pl_module.net.bits} bits, {pl_module.sample_rate} Hz")  # type: ignore[union-attr]
         rank_zero_info(f"Data: {data.protocol}")
         rank_zero_info(f"Step: {samples:,} samples ({rows} clips of {data.clip_samples:,})")
+        for logger in trainer.loggers:
+            if missing := left_out(logger):
+                rank_zero_info(f"{name_of(logger)} takes no {missing}; generated clips are in {run_directory(trainer) / 'samples'}")
         steps = int(trainer.estimated_stepping_batches)
         with trainer.precision_plugin.train_step_context(), undivided(pl_module):
             kept, seconds = probe(pl_module.net, min(PROBE_SAMPLES, samples))  # type: ignore[arg-type]

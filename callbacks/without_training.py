@@ -1,7 +1,6 @@
 """What the likelihood is without any training, beside that of the model."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -17,14 +16,13 @@ from harmonicrnn.metrics.statistics_cache import default_cache
 from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 
 CURVE = "val/bits_of_predictors"
-CHART = {"likelihood": {"bits/sample": ["Multiline", ["^train/bits$", "^val/bits$", f"^{CURVE}$"]]}}
 
 
 class WithoutTraining(Callback):
     """Likelihoods that need no training, of the samples that the model is measured on.
 
     `measure` is called by the first rank alone, before any other waits for it. In training, the linear predictors' of the validation split
-    is told and put as a constant line into a chart of TensorBoard's custom scalars, with the model's.
+    is told and is a constant curve, `val/bits_of_predictors`.
     """
 
     def __init__(self) -> None:
@@ -54,8 +52,6 @@ class WithoutTraining(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for each in self.found:
             rank_zero_info(f"Without training: {each.name} reach {each.bits_per_sample:.3f} bits/sample on the validation split")
-        if (writer := _writer(trainer)) is not None:
-            writer.add_custom_scalars(CHART)
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -67,11 +63,6 @@ class WithoutTraining(Callback):
             self._draw(trainer)
 
     def _draw(self, trainer: L.Trainer) -> None:
-        if (writer := _writer(trainer)) is not None:
+        for logger in trainer.loggers if trainer.is_global_zero else ():
             for each in self.found:
-                writer.add_scalar(CURVE, each.bits_per_sample, trainer.global_step)
-
-
-def _writer(trainer: L.Trainer) -> Any:
-    """Of TensorBoard, on the rank that has one."""
-    return trainer.logger.experiment if trainer.logger is not None and trainer.is_global_zero else None  # type: ignore[attr-defined]
+                logger.log_metrics({CURVE: each.bits_per_sample}, trainer.global_step)

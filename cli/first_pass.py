@@ -1,7 +1,8 @@
 """The first of two passes over a command line: whose config the defaults of the second come from, which checks what is given."""
 
 import glob
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from harmonicrnn.errors import UserError
 
 BASE = Path(__file__).parents[1] / "configs" / "base.yaml"
-LOGS, LOGGER = "logs", "trainer.logger.init_args."
+LOGS, NAME = "logs", "run"
+PLACE = ("trainer.default_root_dir", "trainer.logger.class_path", "trainer.logger.init_args.save_dir", "trainer.logger.init_args.name")
+IN_FOLDER = ("TensorBoardLogger", "CSVLogger")
+"""Loggers whose files lie in the run's folder."""
 CHECKPOINT = "A checkpoint, or best or last of the newest run."
 TRAINING = ("trainer", "model", "data", "samples", "fad", "ema", "checkpoint", "seed_everything", "weights_only", "verbose")
 
@@ -42,20 +46,31 @@ def add_training_options(parser: ArgumentParser) -> None:
 
 
 def log_folder(options: Namespace, defaults: Sequence[str] = ()) -> Path:
-    """Where the runs of the given configs lie: the folder of their logger, `logs` where they name none; as given on the command line.
+    """Where the runs of the given configs lie, `logs` where they name none; as given on the command line.
 
     Raises:
         UserError: a config is not YAML.
     """
-    place = {"save_dir": LOGS, "name": ""}
+    told: dict[str, Any] = {}
     for path in (*defaults, *options.config):
-        found = keys_of(path, [LOGGER + key for key in place])
-        place = {key: found.get(LOGGER + key, value) for key, value in place.items()}
+        told |= {key.rpartition(".")[2]: value for key, value in keys_of(path, PLACE).items()}
     for option, value in options.get("trainer", []):
-        key = option.replace(".init_args.", ".").removeprefix("logger.")
-        if key in place:
-            place[key] = value
-    return Path(place["save_dir"]) / place["name"]
+        key = "class_path" if option == "logger" else option.removeprefix("logger.").removeprefix("init_args.")
+        if key in ("default_root_dir", "class_path", "save_dir", "name"):
+            told[key] = value
+    return runs_folder(told)
+
+
+def runs_folder(told: Mapping[str, Any], unnamed: str = "") -> Path:
+    """Where runs `version_N` lie by settings of the trainer: its `default_root_dir`, `logs/unnamed` where there is none; or, as before it
+    was looked at, `save_dir` and `name` of its one logger, if its `class_path` is one of `IN_FOLDER` (None is)."""
+    root = told.get("default_root_dir")
+    place = Path(LOGS, unnamed) if root is None else Path(os.path.expanduser(root))  # noqa: PTH111 - as Lightning does
+    parent, name = (place.parent, place.name) if root or unnamed else (place, "")
+    if str(told.get("class_path") or IN_FOLDER[0]).endswith(IN_FOLDER):
+        parent = parent if told.get("save_dir") in (None, LOGS) else Path(told["save_dir"])
+        name = name if told.get("name") in (None, "", NAME, "lightning_logs") else told["name"]
+    return parent / name
 
 
 def names_a_module(options: Namespace, configs: Sequence[str]) -> bool:

@@ -25,7 +25,6 @@ from callbacks import (
     Agreement,
     AudioSamples,
     BestCheckpoint,
-    Curves,
     FinalValidation,
     FrechetAudioDistance,
     LastCheckpoint,
@@ -39,9 +38,10 @@ from callbacks import (
     WholeCheckpointIO,
     WithoutTraining,
 )
+from callbacks.curves import in_folder
 from callbacks.run_record import run_directory
 from cli.data_options import innermost
-from cli.first_pass import BASE, LOGS, default_configs, keys_of, log_folder, names_a_module
+from cli.first_pass import BASE, IN_FOLDER, LOGS, NAME, default_configs, keys_of, log_folder, names_a_module, runs_folder
 from cli.first_rank import on_first_rank
 from cli.progress_bars import progress_bars
 from cli.run_folder import new_folder, sole_writer
@@ -61,7 +61,10 @@ from lightning_modules.optimizer import OptimizerConfig, check_ends
 
 EVALUATIONS = ("validate", "test")
 DESCRIPTION = "Train HarmonicRNN on raw audio and measure its likelihood. python train.py --help names the other commands."
-LOGGER = {"save_dir": LOGS, "name": "run", "default_hp_metric": False}
+LOGGER = {
+    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+    "init_args": {"save_dir": LOGS, "name": NAME, "default_hp_metric": False},
+}
 FROM_DATA = ("bits", "law", "sample_rate")
 
 
@@ -126,7 +129,7 @@ class HarmonicCLI(LightningCLI):
             AudioDataModule,
             save_config_callback=SaveRunConfig,
             trainer_defaults={
-                "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": LOGGER},
+                "logger": LOGGER,
                 "gradient_clip_val": 1.0,
                 "enable_model_summary": False,
                 "use_distributed_sampler": False,  # the data deals its batches out to the ranks
@@ -167,43 +170,60 @@ class HarmonicCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.config.subcommand]
         check_trainer(config.trainer)
+        trains = self.config.subcommand not in EVALUATIONS
+        if trains:
+            self._find_place(config)
         if self.run is None and config.ckpt_path is not None:
             self._begin_or_go_on(config)
         settings = config.model.init_args if self.subclass_mode_model else config.model
         if self.run and has_old_block(self.run):
             settings.update(Namespace(current_settings({key: settings[key] for key in ("levels", "embedding")})))
-        if self.config.subcommand in EVALUATIONS:
+        if trains:
+            self._prepare_place(config)
+        else:
             if "init_from" in settings:
                 settings.init_from = None
             config.trainer.logger = False
-        else:
-            self._prepare_logger(config)
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {pasteable(self.run.checkpoint)} of run {pasteable(self.run.folder)}")
 
     def _begin_or_go_on(self, config: Any) -> None:
         """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
-        place = getattr(config.trainer.logger, "init_args", None) or Namespace(LOGGER)
-        logs = Path(place.save_dir) / (place.name or "")
-        if config.ckpt_path == "last" and not any_runs(logs):
-            rank_zero_info(f"{logs}: no run with a checkpoint to go on from: a new run begins")
+        if config.ckpt_path == "last" and not any_runs(self.logs):
+            rank_zero_info(f"{self.logs}: no run with a checkpoint to go on from: a new run begins")
             config.ckpt_path = None
         else:
-            self.run = find_run(config.ckpt_path, logs)
+            self.run = find_run(config.ckpt_path, self.logs)
 
-    def _prepare_logger(self, config: Any) -> None:
-        logger = config.trainer.logger
-        if not isinstance(logger, Namespace) or not str(logger.class_path).endswith("TensorBoardLogger"):
-            raise UserError("trainer.logger must be a TensorBoardLogger, which a run's folder, curves and samples come from: leave it out")
+    def _find_place(self, config: Any) -> None:
+        """Where a new run would lie; its config.yaml has that as the trainer's `default_root_dir`, and no logger that says otherwise."""
+        if config.trainer.logger in (None, True):
+            config.trainer.logger = Namespace(LOGGER | {"init_args": Namespace(LOGGER["init_args"])})
+        several = isinstance(config.trainer.logger, list)
+        self.loggers = (config.trainer.logger if several else [config.trainer.logger]) if config.trainer.logger else []
+        told, self.version = {"default_root_dir": config.trainer.default_root_dir, "class_path": "none"}, None
+        for logger in self.loggers:
+            if logger.class_path.endswith(IN_FOLDER):
+                told |= {} if several else {"class_path": logger.class_path, **vars(logger.init_args)}
+                self.version = logger.init_args.get("version") if self.version is None else self.version
+                logger.init_args.update(Namespace(save_dir=LOGS, name=NAME, version=None))
+        self.logs = runs_folder(told, NAME)
+
+    def _prepare_place(self, config: Any) -> None:
         if self.run and self.run.goes_on_in_place:
-            version = self.run.folder
-            place = {"save_dir": str(version.parents[1]), "name": version.parent.name, "version": version.name}
-            for key, value in place.items():
-                logger.init_args[key] = value
+            self.logs = self.run.folder.parent
             if rank_zero_only.rank == 0:
-                self.held.enter_context(sole_writer(version))
-        check_writable(Path(logger.init_args.save_dir) / (logger.init_args.name or ""))
+                self.held.enter_context(sole_writer(self.run.folder))
+        # Lightning would take `..` out of a path as if there were no links.
+        config.trainer.default_root_dir = str(self.logs.resolve() if ".." in self.logs.parts else self.logs)
+        check_writable(self.logs)
+        # A class that is given in place of the default takes over its settings.
+        for logger in self.loggers:
+            settings = Namespace() if logger.class_path.endswith(IN_FOLDER) else logger.get("init_args", Namespace())
+            for key, before, own in (("save_dir", LOGS, str(self.logs)), ("name", NAME, self.logs.name)):
+                if settings.get(key) == before:
+                    settings[key] = own
 
     def before_fit(self) -> None:
         check_ends(self.trainer)
@@ -239,9 +259,18 @@ class HarmonicCLI(LightningCLI):
         if stage == "fit":
             for state in self._loader_states:
                 self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
-            if not (self.run and self.run.goes_on_in_place):
-                is_set = self.config.fit.trainer.logger.init_args.version is not None
-                self.held.enter_context(sole_writer(new_folder(self.trainer.logger, is_set)))
+            self._settle()
+
+    def _settle(self) -> None:
+        """Gives the run its folder, a new one unless it goes on in its own; callbacks know it as the trainer's `default_root_dir`."""
+        if self.run and self.run.goes_on_in_place:
+            folder = self.run.folder
+        else:
+            folder = new_folder(Path(self.config.fit.trainer.default_root_dir), self.version)
+            self.held.enter_context(sole_writer(folder))
+        self.trainer._default_root_dir = str(folder)
+        settings = [vars(each.get("init_args", Namespace())) for each in self.loggers]
+        self.trainer.loggers = [in_folder(*both, folder) for both in zip(self.trainer.loggers, settings, strict=True)]
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
@@ -282,8 +311,6 @@ class HarmonicCLI(LightningCLI):
         agreement = Agreement(vars(config.as_flat()), self.run.checkpoint if self.run else None)
         trainer.callbacks = [agreement, *(callback for callback in trainer.callbacks if self._applies(callback))]
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
-        if trainer.logger is not None:
-            trainer.logger = Curves(**config.trainer.logger.init_args)
         return trainer
 
     def _applies(self, callback: Callback) -> bool:

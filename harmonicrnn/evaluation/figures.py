@@ -1,6 +1,7 @@
 """Pictures of what was measured, and what the page holds them as: data URIs."""
 
 import base64
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -33,7 +34,9 @@ STYLE: Any = {
 }
 BITS = "bits per sample"
 BINS = 30
-WINDOW = 1024  # samples
+WINDOW, MELS = 1024, 64  # samples, bands
+MARKS = (500, 1000, 2000, 4000, 8000, 16_000)
+"""Hz, on the axis of a mel-spectrogram."""
 
 
 def position_figure(curves: Sequence[tuple[str, list[PositionBin]]]) -> Figure:
@@ -77,11 +80,13 @@ def mel_figure(samples: Tensor, sample_rate: int, split_at: float | None = None,
     """The mel-spectrogram (dB under its peak) of a waveform (T,); `split_at` marks where, in seconds, a prompt ends; size in inches."""
     with matplotlib.rc_context(STYLE | {"font.size": 7, "axes.grid": False}):
         figure = Figure(figsize=size, dpi=110, layout="constrained")
-        axes = figure.add_subplot(xlabel="seconds", ylabel="mel band")
+        axes = figure.add_subplot(xlabel="seconds", ylabel="Hz")
         mel = mel_decibels(samples, sample_rate)
         extent = (0, max(len(samples), WINDOW) / sample_rate, 0, mel.shape[0])
         axes.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, cmap="magma")
-        axes.locator_params(nbins=5)
+        axes.locator_params(axis="x", nbins=5)
+        hertz = [each for each in MARKS if mel_position(each, sample_rate) < MELS]
+        axes.set_yticks([mel_position(each, sample_rate) for each in hertz], [f"{each:,}" for each in hertz])
         if split_at is not None:
             axes.axvline(split_at, color="white", linestyle="--", linewidth=1)
     return figure
@@ -110,11 +115,20 @@ def wav(samples: Tensor, sample_rate: int) -> str:
 
 
 def mel_decibels(samples: Tensor, sample_rate: int) -> Tensor:
-    """The mel-spectrogram of a waveform (T,) in dB under its peak, down to -80: (64, frames)."""
+    """The mel-spectrogram of a waveform (T,) in dB under its peak, down to -80: (MELS, frames)."""
     padded = torch.nn.functional.pad(samples, (0, max(0, WINDOW - len(samples))))
-    mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=WINDOW, hop_length=WINDOW // 4, n_mels=64)(padded)
+    mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=WINDOW, hop_length=WINDOW // 4, n_mels=MELS)(padded)
     decibels = torchaudio.functional.amplitude_to_DB(mel, 10.0, 1e-10, 0.0, top_db=80.0)
     return decibels - decibels.max()
+
+
+def mel_position(hertz: float, sample_rate: int) -> float:
+    """Where a frequency is on the axis of a mel-spectrogram, on which band i reaches from i to i + 1."""
+
+    def mel(frequency: float) -> float:
+        return 2595 * math.log10(1 + frequency / 700)
+
+    return (MELS + 1) * mel(hertz) / mel(sample_rate // 2) - 0.5
 
 
 def _legend(figure: Figure, of: Sequence[Any]) -> None:

@@ -36,7 +36,7 @@ trainer:
   check_val_every_n_epoch: null
   log_every_n_steps: 1
   enable_progress_bar: false
-  logger: {{init_args: {{name: tiny}}}}
+  default_root_dir: logs/tiny
 """
 
 

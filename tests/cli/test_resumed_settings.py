@@ -48,7 +48,7 @@ def test_the_optimiser_goes_on_with_the_settings_of_now(run, begun, caplog):
     assert [tuple(group["betas"]) for group in (decayed, other)] == [(0.8, 0.9)] * 2
     for line in ("lr is 0.3 from here on, and was 0.002", "weight_decay is 0.5 from here on, and was 0.1", "betas is (0.8, 0.9)"):
         assert f"model.optimizer.{line}" in caplog.text
-    rates = curve(begun, "lr-AdamW/pg1")
+    rates = curve(begun, "z_schedule/lr-AdamW/pg1")
     assert rates[2] == pytest.approx(0.3 * rate_factor(2, 4, 0.4), rel=1e-5)
     assert rates[3] == pytest.approx(0.3 * rate_factor(3, 4, 0.4), rel=1e-5)
 
@@ -72,7 +72,7 @@ def test_a_finished_run_goes_on_with_the_rate_of_its_whole_length_and_ends_with_
     with caplog.at_level("INFO"):
         assert run(f"{FIT} --ckpt_path last --trainer.max_steps 7") == 0
     assert f"The learning rate goes on at {0.002 * rate_factor(4, 7, 0.7):.3g}, and was 0" in caplog.text
-    rates = curve(folder, "lr-AdamW/pg1")
+    rates = curve(folder, "z_schedule/lr-AdamW/pg1")
     assert [rates[step] for step in (4, 5, 6)] == pytest.approx([0.002 * rate_factor(step, 7, 0.7) for step in (4, 5, 6)], rel=1e-5)
     assert validated_after(folder) == [2, 4, 6, 7]
 

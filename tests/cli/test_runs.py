@@ -6,7 +6,6 @@ import signal
 import time
 
 import pytest
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from cli.run_folder import new_folder, sole_writer
 from harmonicrnn.errors import UserError
@@ -41,21 +40,20 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_it_free(tmp_path):
         pass
 
 
-def test_new_runs_that_start_together_have_folders_of_their_own(tmp_path):
-    first, second = (TensorBoardLogger(tmp_path, "run") for _ in range(2))
-    assert first.version == second.version == 0
-    folders = [new_folder(logger, is_set=False) for logger in (first, second)]
-    assert [folder.name for folder in folders] == ["version_0", "version_1"]
-    assert [logger.log_dir for logger in (first, second)] == [str(folder) for folder in folders]
+def test_new_runs_that_start_together_have_folders_of_their_own(tmp_path, monkeypatch):
+    (tmp_path / "version_x").mkdir()
+    (tmp_path / "version_4").mkdir()
+    assert new_folder(tmp_path, None) == tmp_path / "version_5"
+    monkeypatch.setattr("cli.run_folder.Path.glob", lambda *_: iter([tmp_path / "version_3"]))  # as before the others made theirs
+    assert [new_folder(tmp_path, None).name for _ in range(2)] == ["version_6", "version_7"]
 
 
 def test_a_run_is_not_written_over(tmp_path):
-    set_to = TensorBoardLogger(tmp_path, "run", version=3)
-    assert new_folder(set_to, is_set=True) == new_folder(set_to, is_set=True) == tmp_path / "run/version_3"
-    (tmp_path / "run/version_3/checkpoints").mkdir()
-    (tmp_path / "run/version_3/checkpoints/last.ckpt").touch()
+    assert new_folder(tmp_path, 3) == new_folder(tmp_path, "version_3") == tmp_path / "version_3"
+    (tmp_path / "version_3/checkpoints").mkdir()
+    (tmp_path / "version_3/checkpoints/last.ckpt").touch()
     with pytest.raises(UserError, match="version_3: holds a run already"):
-        new_folder(set_to, is_set=True)
+        new_folder(tmp_path, 3)
 
 
 def test_links_to_checkpoints(tmp_path):

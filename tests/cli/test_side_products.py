@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from callbacks import Curves
+from callbacks.curves import Curves, Table
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.clip_sets import FolderClips
 from harmonicrnn.files import side_product, write_json
@@ -30,16 +30,23 @@ def test_training_goes_on_without_what_cannot_be_written(run, folder, monkeypatc
     monkeypatch.setattr("callbacks.nll_report.position_figure", lambda curves: 1 / 0)
     with pytest.warns(UserWarning, match="left out") as warned:
         assert run(f"{FIT} --trainer.logger.init_args.version v --fad.clips 2 --fad.cache cache") == 0
-    for name in ("samples: step 2", "samples: step 4", "fad/step_0000002.json", "run.json", "val/bits by position"):
+    for name in ("samples: step 2", "samples: step 4", "fad/step_0000002.json", "run.json", "val/bits_by_position"):
         assert f"{name}: left out: " in told(warned)
     assert torch.load(version / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
 
 
 def test_curves_end_where_they_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    nowhere = Curves(tmp_path / "file")
-    with pytest.warns(UserWarning, match="curves: left out: Not a directory"):
-        nowhere.log_metrics({"a": 1.0}, 1)
+    for kind in (Curves, Table):
+        with pytest.warns(UserWarning, match="curves: left out: Not a directory"):
+            kind(tmp_path / "file").log_metrics({"train/bits": 1.0}, 1)
+    table = Table(tmp_path / "logs", flush_logs_every_n_steps=1)
+    table.log_metrics({"a": 1.0}, 1)
+    (tmp_path / "logs/lightning_logs/version_0/metrics.csv").unlink()
+    (tmp_path / "logs/lightning_logs/version_0/metrics.csv").mkdir()
+    with pytest.warns(UserWarning, match="curves: left out: Is a directory"):
+        table.log_metrics({"a": 1.0}, 2)
+    table.finalize("success")
     curves = Curves(tmp_path / "logs")
     curves.log_metrics({"a": 1.0}, 1)
 

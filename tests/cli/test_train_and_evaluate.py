@@ -214,8 +214,8 @@ def test_two_ranks_train_and_measure_what_one_does(run, folder):
     assert (together["samples"], together["clips"]) == (alone["samples"], alone["clips"])
 
 
-def test_a_config_without_a_logger_section(run, folder):
-    (folder / "plain.yaml").write_text((folder / "tiny.yaml").read_text().replace("  logger: {init_args: {name: tiny}}\n", ""))
+def test_a_config_that_names_no_folder(run, folder):
+    (folder / "plain.yaml").write_text((folder / "tiny.yaml").read_text().replace("  default_root_dir: logs/tiny\n", ""))
     assert run("fit --config plain.yaml --samples.sample_seconds 0") == 0
     assert run("test --config plain.yaml") == 0
     assert (folder / "logs/run/version_0/nll_test.json").is_file()
