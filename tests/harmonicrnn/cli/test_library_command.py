@@ -95,7 +95,7 @@ def test_clips_of_a_checkpoint_continue_a_file(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ("generate nowhere --seconds 1", ["nowhere", "no such run or checkpoint"]),
+        ("generate nowhere --seconds 1", ["nowhere", "no such checkpoint, run or voice"]),
         ("generate . --seconds 1", ["best or last.ckpt"]),
         ("generate trained --second 1", ["--second"]),
         ("generate trained --seconds 0", ["--seconds must be above 0"]),
