@@ -173,8 +173,6 @@ class HarmonicCLI(LightningCLI):
         if self.run and has_old_block(self.run):
             settings.update(Namespace(current_settings({key: settings[key] for key in ("levels", "embedding")})))
         if self.config.subcommand in EVALUATIONS:
-            if "init_from" in settings:
-                settings.init_from = None
             config.trainer.logger = False
         else:
             self._prepare_logger(config)
@@ -263,10 +261,18 @@ class HarmonicCLI(LightningCLI):
         return callbacks
 
     def instantiate_classes(self) -> None:
+        model = self.config[self.config.subcommand].model
+        settings = model.init_args if self.subclass_mode_model else model
+        begun = settings.get("init_from")
         try:
+            if self.run and begun:
+                settings.init_from = None  # all weights are the run's own by now
             super().instantiate_classes()
         except ValueError as error:
             raise UserError(str(innermost(error))) from error
+        finally:
+            if begun:
+                settings.init_from = begun  # the run's config still says what it began with
         if self.run:
             checkpoint = read_checkpoint(self.run.checkpoint)
             check_fits(checkpoint, self.model, self.run.checkpoint)
