@@ -44,7 +44,7 @@ def add_options(parser: ArgumentParser, prompts: str = "An audio file, which all
         type=float | None,
         help="Length of the prompt's beginning that is taken; null for all of a file, half of a clip.",
     )
-    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder.")
+    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder, of a voice in this one.")
     add("--overwrite", action="store_true", help="Replace the clips that are in the folder.")
     add("--stdout", action="store_true", help="Write one clip to standard output instead: raw 16-bit little-endian samples, mono.")
     add_device(parser)
@@ -77,7 +77,7 @@ def begin(options: Namespace, run: Run) -> tuple[Settings, Path | None]:
     """
     settings = Settings(**{field.name: options[field.name] for field in fields(Settings)})
     if not options.stdout:
-        return settings, free_folder(options.out, run.folder, options.overwrite)
+        return settings, free_folder(options.out, Path() if run.is_voice else run.folder, options.overwrite)
     for wrong, why in (
         (settings.clips != 1, "takes one clip (--clips 1)"),
         (settings.reject, "cannot take back what was played: leave --reject out"),
@@ -138,7 +138,8 @@ def draw(
     """
     console, samples = Console(stderr=True), settings.samples(voice.sample_rate, to_file=folder is not None)
     start = starting_states(voice.net, prompts)
-    print(f"Checkpoint {pasteable(run.checkpoint)} of run {pasteable(run.folder)}", file=sys.stderr)
+    of_run = f"Checkpoint {pasteable(run.checkpoint)} of run {pasteable(run.folder)}"
+    print(f"Voice {pasteable(run.folder)}" if run.is_voice else of_run, file=sys.stderr)
     with progress_bar(console, settings.clips * samples, voice.sample_rate) as progress:
         usual = WhenNeeded(reference)
         writer = ClipWriter(voice.engine(options.weights), start, voice.quantiser, voice.sample_rate, usual, progress)
