@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from inspect import signature
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,7 +17,8 @@ from harmonicrnn.checkpoints import KEY, NET, check_fits, net_weights
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import Engine, generate, make_engine
 from harmonicrnn.generation.prompts import Audio, classes_of
-from harmonicrnn.generation.sampler import check_arguments
+from harmonicrnn.generation.sampler import check_arguments, starting_states
+from harmonicrnn.generation.stream import Stream
 from harmonicrnn.model_card import UNKNOWN, check_license
 from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, Prediction, sample_nats, undivided
 from harmonicrnn.old_names import current
@@ -28,6 +30,7 @@ from harmonicrnn.voice_folder import CARD, FORMAT, check_free, check_tensors, cl
 
 ROOM = 100  # times more weights than there are is no model of theirs, whatever is counted roughly
 CHUNK = 1 << 14  # samples of a recording in one pass
+_ONE_AT_A_TIME = Lock()  # while an engine is made the model's weights are exchanged
 HARMONIC = "lightning_modules.HarmonicModule"
 TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of a module that its model knows nothing of
 
@@ -127,9 +130,7 @@ class Voice:
             UserError: as `classes`; or a number is out of range.
         """
         check_arguments(clips, seed, temperature, top_p, seconds)
-        samples = round(seconds * self.sample_rate)
-        if not samples:
-            raise UserError(f"seconds ({seconds}) is less than one sample at {self.sample_rate} Hz")
+        samples = self._samples("seconds", seconds)
         shape = tuple(getattr(prompt, "shape", ()))
         if clips > 1 and len(shape) > 1 and shape[0] > 1:
             raise UserError(
@@ -140,6 +141,44 @@ class Voice:
         return self.quantiser.decode_centre(
             generate(self.net, samples, clips, prompt=heard, seed=seed, temperature=temperature, top_p=top_p, engine=self.engine())
         )
+
+    def stream(
+        self,
+        prompt: Audio | None = None,
+        sample_rate: int | None = None,
+        chunk: float = 0.05,
+        seconds: float | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+    ) -> Stream:
+        """New audio as it is drawn: blocks (n,) of float32 in [-1, 1] at the model's rate, those that `generate` makes of the same seed.
+
+        `close` it, by any thread, or leave its `with` block, to end it. Streams of one voice do not disturb each other; its weights must
+        stay as they are meanwhile.
+
+        Args:
+            prompt, sample_rate, seed, temperature, top_p: as for `generate`.
+            chunk: seconds in a block, and until the first one is there.
+            seconds: in all; None for no end.
+
+        Raises:
+            UserError: as `generate`.
+        """
+        check_arguments(1, seed, temperature, top_p, 1.0 if seconds is None else seconds)
+        block, samples = self._samples("chunk", chunk), None if seconds is None else self._samples("seconds", seconds)
+        heard = None if prompt is None else self.classes(prompt, sample_rate)[None]
+        with _ONE_AT_A_TIME:
+            engine, state = self.engine(), starting_states(self.net, heard)([0])
+        return Stream(engine, state, self.quantiser, block, samples, seed, temperature, top_p)
+
+    def _samples(self, name: str, seconds: float) -> int:
+        """How many are so many seconds; raises UserError where these are none."""
+        if not 0 < seconds < math.inf:
+            raise UserError(f"{name} must be above 0 and finite, got {seconds}")
+        if not (samples := round(seconds * self.sample_rate)):
+            raise UserError(f"{name} ({seconds}) is less than one sample at {self.sample_rate} Hz")
+        return samples
 
     def save(self, folder: Path | str, license: str | None = None, sources: str | None = None, clips: Sequence[Path | str] = ()) -> None:
         """Make a folder that can be handed on, whole or not at all: `model.safetensors`, `config.json`, the card `README.md`, and clips.
