@@ -14,16 +14,18 @@ from harmonicrnn.runs import run_of
 
 
 class RunRecord(Callback):
-    """Keeps code version, seed and library versions: as `run.json` in the run's folder, and in each checkpoint beside its format version.
+    """Keeps code version, seed, command and libraries: as `run.json` in the run's folder, and in each checkpoint beside its format version.
 
     Args:
         seed: What the initial weights derive from; the data and the samples have seeds of their own in the config.
+        command: That started the training.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, command: str | None = None) -> None:
         self.record: dict[str, Any] = {
             "format": FORMAT,
             "seed": seed,
+            "command": command,
             **provenance(),
         }
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "predictors": "Likelihood of a split without any training.",
     "generate": "Draw audio from a trained model.",
     "evaluate": "Measure and compare models and folders.",
+    "export": "Make a folder to hand on of a trained model.",
 }
 
 
@@ -60,6 +61,8 @@ def adding(command: str) -> Callable[[ArgumentParser], None]:
             from cli.generate_command import add_options
         elif command == "evaluate":
             from cli.evaluate_command import add_options
+        elif command == "export":
+            from harmonicrnn.cli.exporting import add_options
         else:
             return
         add_options(parser)
@@ -77,6 +80,8 @@ def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
         from cli.generate_command import generate as work
     elif command == "evaluate":
         from cli.evaluate_command import evaluate as work
+    elif command == "export":
+        from cli.export_command import export as work
     else:
         from cli.training_cli import train as work
     return work

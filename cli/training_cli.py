@@ -119,7 +119,8 @@ class HarmonicCLI(LightningCLI):
     """Where in the training data the run stopped that is to go on."""
 
     def __init__(self, command: str, options: Namespace, args: Sequence[str], held: ExitStack) -> None:
-        self.command, self.run, self.held = command, requested_run(command, options), held
+        self.command, self.typed = command, as_typed(command, args)
+        self.run, self.held = requested_run(command, options), held
         # A run's own config comes first, then what the user gives.
         own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
         # Settings of a model whose class is not named are HarmonicRNN's, without class_path and init_args around them.
@@ -181,8 +182,6 @@ class HarmonicCLI(LightningCLI):
         if trains:
             self._prepare_place(config)
         else:
-            if "init_from" in settings:
-                settings.init_from = None
             config.trainer.logger = False
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
@@ -282,7 +281,7 @@ class HarmonicCLI(LightningCLI):
             return callbacks
         if autoregressive:
             callbacks += [Throughput(), RecurrenceHistograms(), RunSummary(), untrained]
-        callbacks += [FinalValidation(), RandomStates(), RunRecord(config.seed_everything)]
+        callbacks += [FinalValidation(), RandomStates(), RunRecord(config.seed_everything, self.typed)]
         if config.trainer.enable_checkpointing is not False:
             best_by = getattr(self.model, "best_by", None)
             callbacks += [BestCheckpoint(*best_by)] if best_by else []
@@ -292,10 +291,18 @@ class HarmonicCLI(LightningCLI):
         return callbacks
 
     def instantiate_classes(self) -> None:
+        model = self.config[self.config.subcommand].model
+        settings = model.init_args if self.subclass_mode_model else model
+        begun = settings.get("init_from")
         try:
+            if self.run and begun:
+                settings.init_from = None  # all weights are the run's own by now
             super().instantiate_classes()
         except ValueError as error:
             raise UserError(str(innermost(error))) from error
+        finally:
+            if begun:
+                settings.init_from = begun  # the run's config still says what it began with
         if self.run:
             checkpoint = read_checkpoint(self.run.checkpoint)
             check_fits(checkpoint, self.model, self.run.checkpoint)
@@ -390,7 +397,12 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, model: L.Light
         raise UserError(f"{path}: is at step {checkpoint['global_step']} of trainer.max_steps ({trainer.max_steps}): nothing is left to do")
 
 
+def as_typed(command: str, args: Sequence[str]) -> str:
+    """A command line that can be pasted into a shell."""
+    return shlex.join(["python", "train.py", command, *args])
+
+
 def goes_on(stopped: Stopped, command: str, args: Sequence[str]) -> str:
     """Where a training that was asked to stop can go on from, and how; of an option that is there twice the second counts."""
-    again = shlex.join(["python", "train.py", command, *args, "--ckpt_path", str(stopped.checkpoint)])
+    again = as_typed(command, [*args, "--ckpt_path", str(stopped.checkpoint)])
     return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {again}"

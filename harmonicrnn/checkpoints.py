@@ -18,6 +18,8 @@ FORMAT = 1
 
 KEY = "harmonicrnn"
 UNSEEN = "unseen_in_weights"
+SHOWN = 5  # differences that an error names
+OTHER_MODEL = "its architecture differs from the configured one; test it with its own run's config, or train anew"
 DIGIT_ACCURACY = "digit_accuracy"
 """Where one of a digit classifier holds its accuracy on the validation and the test split; nothing between validations."""
 NET = "net."
@@ -74,8 +76,15 @@ def net_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     return {name.removeprefix(NET): value for name, value in checkpoint["state_dict"].items() if name.startswith(NET)}
 
 
-def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path, prefix: str = "", known: dict[str, Any] | None = None) -> None:
-    """Raises UserError, naming the first difference, where the checkpoint's weights are not those of the module's architecture.
+def check_fits(
+    checkpoint: dict[str, Any],
+    module: nn.Module,
+    path: Path,
+    prefix: str = "",
+    known: dict[str, Any] | None = None,
+    advice: str = OTHER_MODEL,
+) -> None:
+    """Raises UserError, naming the first differences, where the checkpoint's weights are not those of the module's architecture.
 
     Beside names and shapes, the settings that no weight shows (`module.unseen_in_weights`, if any) must be those it was trained with.
 
@@ -85,19 +94,16 @@ def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path, prefix
         path: of the checkpoint, for messages.
         prefix: of the weights' names.
         known: further settings that no weight shows.
+        advice: what to do.
     """
     saved = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
     own = {prefix + name: value for name, value in module.state_dict().items()}
-    hint = "its architecture differs from the configured one; test it with its own run's config, or train anew"
-    for name, value in own.items():
-        if name not in saved:
-            raise UserError(f"{path}: has no weights for {name}: {hint}")
-        if saved[name].shape != value.shape:
-            raise UserError(f"{path}: {name} has shape {tuple(saved[name].shape)}, the model's {tuple(value.shape)}: {hint}")
-    unseen: dict[str, Any] = getattr(module, "unseen_in_weights", {}) | (known or {})
-    for key, value in unseen.items():
-        if checkpoint.get(UNSEEN, {}).get(key) != value:
-            raise UserError(f"{path}: was trained with {key} {checkpoint.get(UNSEEN, {}).get(key)}, configured is {value}: {hint}")
-    for name in saved:
-        if name not in own:
-            raise UserError(f"{path}: has weights for {name}, which the model lacks: {hint}")
+    found, unseen = checkpoint.get(UNSEEN, {}), getattr(module, "unseen_in_weights", {}) | (known or {})
+    wrong = [f"has no weights for {name}" for name in own if name not in saved]
+    shapes = [(name, tuple(saved[name].shape), tuple(value.shape)) for name, value in own.items() if name in saved]
+    wrong += [f"{name} has shape {theirs}, the model's {ours}" for name, theirs, ours in shapes if theirs != ours]
+    wrong += [f"was trained with {key} {found.get(key)}, configured is {value}" for key, value in unseen.items() if found.get(key) != value]
+    wrong += [f"has weights for {name}, which the model lacks" for name in saved if name not in own]
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise UserError(f"{path}: {'; '.join(wrong[:SHOWN])}{more}: {advice}")

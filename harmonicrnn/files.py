@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -33,12 +34,39 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    # The new name too must outlive a power cut.
-    folder = os.open(path.parent, os.O_RDONLY)
+    _to_disk(path.parent)  # the new name too must outlive a power cut
+
+
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """A folder to put files into, which takes the name `path` when all went well and they are on disk, and is removed otherwise.
+
+    Raises:
+        OSError: there is something of that name, other than an empty folder, or it cannot be written.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{secrets.token_hex(8)}{PART}")
+    part.mkdir()
     try:
-        os.fsync(folder)
+        yield part
+        for file in part.iterdir():
+            _to_disk(file)
+        _to_disk(part)
+        part.replace(path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would outlive a power cut."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -65,8 +93,11 @@ def side_product(what: str | Path) -> Iterator[None]:
 
 def remove_parts(folder: Path) -> None:
     """Remove, at any depth, what a crash left half-written; for when no other process writes there."""
-    for part in folder.rglob(f".*{PART}"):
-        part.unlink(missing_ok=True)
+    for part in list(folder.rglob(f".*{PART}")):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def pasteable(path: Path) -> str:

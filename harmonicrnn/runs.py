@@ -1,7 +1,8 @@
-"""Finding runs and their checkpoints.
+"""Finding runs and their checkpoints, and voices.
 
 A run is a folder `LOGS/NAME/version_N` with `config.yaml` and `checkpoints/` holding `best.ckpt` and `last.ckpt`. Folders without a
-checkpoint are not runs: they were made by a training that stopped before its first one.
+checkpoint are not runs: they were made by a training that stopped before its first one. A voice is a folder with `model.safetensors`; those
+that come with the library are found by their names.
 """
 
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from pathlib import Path
 from harmonicrnn.errors import UserError
 
 CHECKPOINTS = "checkpoints"
+WEIGHTS = "model.safetensors"
+VOICES = Path(__file__).parent / "voices"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and one of its checkpoints."""
+    """A run's folder and one of its checkpoints; or a voice's folder and its weights."""
 
     folder: Path
     checkpoint: Path
@@ -25,6 +28,11 @@ class Run:
     def config(self) -> Path:
         """The full configuration it was trained with; may be missing where the checkpoint was moved."""
         return self.folder / "config.yaml"
+
+    @property
+    def is_voice(self) -> bool:
+        """Whether it is a voice's folder: nothing is written there."""
+        return self.checkpoint.name == WEIGHTS
 
     @property
     def goes_on_in_place(self) -> bool:
@@ -64,16 +72,20 @@ def run_of(path: Path) -> Run:
 
 
 def run_at(path: Path) -> Run:
-    """The run of a folder, with its best checkpoint or else its last, or of a checkpoint.
+    """The run of a folder, with its best checkpoint or else its last, or of a checkpoint; or the voice of a folder, of its weights, or of a
+    name that no file has.
 
     Raises:
         UserError: there is none.
     """
+    if not path.exists() and len(path.parts) == 1 and (VOICES / path / WEIGHTS).is_file():
+        path = VOICES / path
     if path.is_dir():
-        return _one_of(path, None)
+        return Run(path, path / WEIGHTS) if (path / WEIGHTS).is_file() else _one_of(path, None)
     if not path.is_file():
-        raise UserError(f"{path}: there is no such run or checkpoint")
-    return find_run(str(path), path.parent)
+        names = ", ".join(sorted(each.parent.name for each in VOICES.glob(f"*/{WEIGHTS}"))) or "none"
+        raise UserError(f"{path}: there is no such checkpoint, run or voice; voices that come with the library: {names}")
+    return Run(path.parent, path) if path.name == WEIGHTS else find_run(str(path), path.parent)
 
 
 def _with_folders(path: Path) -> Path:

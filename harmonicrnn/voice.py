@@ -3,27 +3,34 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from inspect import signature
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from harmonicrnn.audio import Quantiser, Scaling
-from harmonicrnn.checkpoints import NET, check_fits, net_weights, read_checkpoint
+from harmonicrnn.checkpoints import KEY, NET, check_fits, net_weights
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import Engine, generate, make_engine
 from harmonicrnn.generation.prompts import Audio, classes_of
-from harmonicrnn.generation.sampler import check_arguments
+from harmonicrnn.generation.sampler import check_arguments, starting_states
+from harmonicrnn.generation.stream import Stream
+from harmonicrnn.model_card import UNKNOWN, check_license
 from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, Prediction, undivided
 from harmonicrnn.old_names import current
 from harmonicrnn.ops.prediction import Predictor
-from harmonicrnn.runs import CHECKPOINTS, run_at, run_of
+from harmonicrnn.provenance import provenance
+from harmonicrnn.run_facts import read_config, run_facts
+from harmonicrnn.runs import WEIGHTS, run_of
+from harmonicrnn.voice_folder import CARD, FORMAT, check_free, check_tensors, clips_in, read_weights, write_folder
 
 ROOM = 100  # times more weights than there are is no model of theirs, whatever is counted roughly
 CHUNK = 1 << 14  # samples of a recording in one pass
+_ONE_AT_A_TIME = Lock()  # while an engine is made the model's weights are exchanged
 HARMONIC = "lightning_modules.HarmonicModule"
 TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of a module that its model knows nothing of
 
@@ -35,7 +42,8 @@ class Voice:
     net: the model, in evaluation mode.
     quantiser, sample_rate: what classes mean; rate in Hz.
     scaling: what samples were scaled by; None where that is not known, as no configuration lies beside the checkpoint.
-    checkpoint: where it came from.
+    checkpoint: where it came from: a checkpoint, or the weights of a voice's folder.
+    about: what is known of its making, as JSON has it: license, sources, data, likelihood, trained_with, init_from and steps, or some.
     """
 
     net: AutoregressiveNet
@@ -43,6 +51,7 @@ class Voice:
     sample_rate: int
     scaling: Scaling | None
     checkpoint: Path
+    about: dict[str, Any] = field(default_factory=dict)
 
     def engine(self, weights: Literal["full", "bfloat16", "int8"] = "full") -> Engine:
         """What draws from it.
@@ -121,9 +130,7 @@ class Voice:
             UserError: as `classes`; or a number is out of range.
         """
         check_arguments(clips, seed, temperature, top_p, seconds)
-        samples = round(seconds * self.sample_rate)
-        if not samples:
-            raise UserError(f"seconds ({seconds}) is less than one sample at {self.sample_rate} Hz")
+        samples = self._samples("seconds", seconds)
         shape = tuple(getattr(prompt, "shape", ()))
         if clips > 1 and len(shape) > 1 and shape[0] > 1:
             raise UserError(
@@ -135,37 +142,162 @@ class Voice:
             generate(self.net, samples, clips, prompt=heard, seed=seed, temperature=temperature, top_p=top_p, engine=self.engine())
         )
 
+    def stream(
+        self,
+        prompt: Audio | None = None,
+        sample_rate: int | None = None,
+        chunk: float = 0.05,
+        seconds: float | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+    ) -> Stream:
+        """New audio as it is drawn: blocks (n,) of float32 in [-1, 1] at the model's rate, those that `generate` makes of the same seed.
+
+        `close` it, by any thread, or leave its `with` block, to end it. Streams of one voice do not disturb each other; its weights must
+        stay as they are meanwhile.
+
+        Args:
+            prompt, sample_rate, seed, temperature, top_p: as for `generate`.
+            chunk: seconds in a block, and until the first one is there.
+            seconds: in all; None for no end.
+
+        Raises:
+            UserError: as `generate`.
+        """
+        check_arguments(1, seed, temperature, top_p, 1.0 if seconds is None else seconds)
+        block, samples = self._samples("chunk", chunk), None if seconds is None else self._samples("seconds", seconds)
+        heard = None if prompt is None else self.classes(prompt, sample_rate)[None]
+        with _ONE_AT_A_TIME:
+            engine, state = self.engine(), starting_states(self.net, heard)([0])
+        return Stream(engine, state, self.quantiser, block, samples, seed, temperature, top_p)
+
+    def _samples(self, name: str, seconds: float) -> int:
+        """How many are so many seconds; raises UserError where these are none."""
+        if not 0 < seconds < math.inf:
+            raise UserError(f"{name} must be above 0 and finite, got {seconds}")
+        if not (samples := round(seconds * self.sample_rate)):
+            raise UserError(f"{name} ({seconds}) is less than one sample at {self.sample_rate} Hz")
+        return samples
+
+    def save(self, folder: Path | str, license: str | None = None, sources: str | None = None, clips: Sequence[Path | str] = ()) -> None:
+        """Make a folder that can be handed on, whole or not at all: `model.safetensors`, `config.json`, the card `README.md`, and clips.
+
+        A voice that was loaded from such a folder takes its card and clips along, unless others are given.
+
+        Args:
+            folder: not there yet, or empty.
+            license: the Hub's identifier of the weights' licence, such as "cc-by-sa-3.0".
+            sources: of the recordings that it was trained on, and their licences; Markdown.
+            clips: WAV or FLAC files that it drew, at most four.
+
+        Raises:
+            UserError: the folder is in use or cannot be written, an argument cannot be used, or it is not known how audio was scaled.
+        """
+        if self.scaling is None:
+            raise UserError(f"{self.checkpoint}: nothing beside it says how audio was scaled; give scaling to load, and save then")
+        given = {key: value for key, value in (("license", license and check_license(license)), ("sources", sources)) if value}
+        before, text, about = self.checkpoint.parent, None, {"license": UNKNOWN} | self.about
+        if self.checkpoint.name != WEIGHTS:
+            about |= run_facts(run_of(self.checkpoint)) if self.checkpoint.is_file() else {}
+        elif not (given or clips) and (before / CARD).is_file():
+            text = (before / CARD).read_text()
+        weights, arguments = self.net.state_dict(), self.net.arguments if isinstance(self.net, HarmonicRNN) else None
+        if arguments is not None:
+            with torch.random.fork_rng(devices=[]):
+                check_tensors(Path(folder) / WEIGHTS, weights, _built(arguments, self.checkpoint, weights).state_dict())
+        config = {
+            "format": FORMAT,
+            "model": {"class": type(self.net).__name__, "arguments": arguments},
+            "quantiser": asdict(self.quantiser),
+            "sample_rate": self.sample_rate,
+            "scaling": self.scaling,
+            "unseen_in_weights": self.net.unseen_in_weights,
+            "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
+            "about": about | given,
+            "saved_with": provenance(),
+        }
+        kept = clips_in(before) if self.checkpoint.name == WEIGHTS and not clips else []
+        write_folder(Path(folder), weights, config, kept or [Path(clip) for clip in clips], text)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> "Voice":
+        """A voice of a folder, or of the Hugging Face Hub ("OWNER/NAME"), from where it is fetched into the Hub's cache once.
+
+        Args:
+            name: of either.
+            options: those of `huggingface_hub.ModelHubMixin.from_pretrained`: revision, token, cache_dir, local_files_only, force_download.
+
+        Raises:
+            UserError: there is none, it cannot be fetched, or it cannot be used.
+        """
+        from harmonicrnn.hub import from_pretrained  # here, as the Hub's library is an extra
+
+        return from_pretrained(load, name, **options)
+
+    def save_pretrained(self, folder: Path | str, **options: Any) -> str | None:
+        """As `save`, with the options of `huggingface_hub.ModelHubMixin.save_pretrained`: with push_to_hub=True goes to the Hub too."""
+        from harmonicrnn.hub import HubVoice, told
+
+        check_free(Path(folder))  # the mixin would remove the config of what is there
+        with told(folder):
+            url: str | None = HubVoice(self.save).save_pretrained(folder, **options)
+            return url
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Upload what `save` makes to the Hugging Face Hub, into "OWNER/NAME", which is made where there is none, and public unless
+        `private=True`; what the commit's address is.
+
+        Args:
+            name: of the repository.
+            options: those of `huggingface_hub.ModelHubMixin.push_to_hub`: private, token, branch, create_pr, commit_message.
+
+        Raises:
+            UserError: it cannot be saved, or the Hub refuses.
+        """
+        from harmonicrnn.hub import HubVoice, told
+
+        with told(name):
+            url: str = HubVoice(self.save).push_to_hub(name, **options)
+            return url
+
 
 def load(
     path: Path | str, scaling: Scaling | None = None, device: str | torch.device = "cpu", net: AutoregressiveNet | None = None
 ) -> Voice:
-    """A run's model (the best, or else the last), or that of a checkpoint; with averaged weights where it was trained with them.
+    """A run's model (the best, or else the last), with averaged weights where it was trained with them; that of a checkpoint; or a voice.
 
     Args:
-        path: a run's folder, or a checkpoint.
-        scaling: what samples are scaled by; None for what the run's config.yaml says.
+        path: a run's folder, a checkpoint, a voice's folder, or the name of a voice that comes with the library.
+        scaling: what samples are scaled by; None for what the run's config.yaml, or the voice's config.json, says.
         device: where it is to work.
         net: takes the weights: the model of a baseline or of a module of one's own. None builds HarmonicRNN as the checkpoint describes it.
 
     Raises:
-        UserError: there is no such checkpoint, or it cannot be used.
+        UserError: there is no such thing, or it cannot be used.
     """
     if scaling is not None:
         check_choice("scaling", scaling, get_args(Scaling))
-    path = run_at(Path(path)).checkpoint if Path(path).is_dir() else Path(path)
-    checkpoint = read_checkpoint(path)
+    path, checkpoint = read_weights(Path(path))
     settings = checkpoint.get("hyper_parameters", {})
     if not {"sample_rate", "law"} <= settings.keys():
         raise UserError(f"{path}: is of {_class_of(settings)}, which is no autoregressive model")
     net = _built(settings, path, checkpoint["state_dict"]) if net is None else net
     quantiser, rate = Quantiser(net.bits, settings["law"]), settings["sample_rate"]
+    config = checkpoint.get("voice")
+    if config is not None:
+        check_tensors(path, net_weights(checkpoint), net.state_dict())
     check_fits(checkpoint, net, path, prefix=NET, known={"law": quantiser.law, "sample_rate": rate})
     net.load_state_dict(net_weights(checkpoint))
     try:
         net = net.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has one for what is not there and one for what it was built without
         raise UserError(f"device {device}: cannot be used: {str(error).splitlines()[0]}") from error
-    return Voice(net.eval(), quantiser, rate, scaling or _scaling(path), path)
+    if config is not None:
+        return Voice(net.eval(), quantiser, rate, scaling or config["scaling"], path, config["about"])
+    about = {"trained_with": {key: value for key, value in checkpoint[KEY].items() if key != "format"}}
+    about |= {"steps": checkpoint["global_step"]} if "global_step" in checkpoint else {}
+    return Voice(net.eval(), quantiser, rate, scaling or _scaling(path), path, about)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -210,12 +342,9 @@ def _class_of(settings: dict[str, Any]) -> str:
 
 def _scaling(checkpoint: Path) -> Scaling | None:
     """That of the run that a checkpoint lies in; None where it lies elsewhere."""
-    from omegaconf import OmegaConf  # here, as it takes longer to load than most of the library
-
     run = run_of(checkpoint)
-    if run.checkpoint.parent.name != CHECKPOINTS or not run.config.is_file():
-        return None
-    found: Scaling | None = OmegaConf.select(OmegaConf.load(run.config), "data.init_args.scaling")
+    data = read_config(run).get("data") or {}
+    found: Scaling | None = (data.get("init_args") or {}).get("scaling")
     if found is not None:
         check_choice(f"{run.config}: data.scaling", found, get_args(Scaling))
     return found

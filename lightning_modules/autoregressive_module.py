@@ -17,19 +17,21 @@ from torch.optim.lr_scheduler import LambdaLR
 from datamodules import AudioDataModule, Batch
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.quantise import Law
-from harmonicrnn.checkpoints import UNSEEN, check_fits, read_checkpoint
+from harmonicrnn.checkpoints import UNSEEN, check_fits
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import AutoregressiveNet, ModelState
 from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.dropout import DropoutPlace, at_place
 from harmonicrnn.old_names import bring_up_to_date
 from harmonicrnn.parallel import context_size
+from harmonicrnn.voice_folder import read_weights
 from lightning_modules.compiled_forward import Compile, CompiledForward
 from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer, time_used
 
 CARRIED = "carried_states"
 SKIPPED = "skipped_steps"
+BEGIN = "training begins from weights of the configured architecture and data alone: set model and data as they were there, see its config"
 
 
 class AutoregressiveModule(L.LightningModule, ABC):
@@ -40,7 +42,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
     Args:
         net: The model, `forward(classes, state=None, before=None) -> (logits, state)`.
         optimizer: How the weights are trained.
-        init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
+        init_from: What has the weights that training starts from, with a fresh optimiser: a voice's folder or name, or a checkpoint.
         sample_rate: Of the audio in Hz; comes from the data.
         law: Spacing of the classes; comes from the data.
         compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
@@ -70,8 +72,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.skipped = self.skipped_in_a_row = 0  # steps of the optimiser that were left out
         self.not_finite = False  # whether a loss of the next step is not
         if init_from is not None:
-            checkpoint = read_checkpoint(Path(init_from))
-            check_fits(checkpoint, self, Path(init_from))
+            path, checkpoint = read_weights(Path(init_from))
+            check_fits(checkpoint, self, path, advice=BEGIN)
             self.load_state_dict(checkpoint["state_dict"])
 
     @property

@@ -23,7 +23,7 @@ class WaveNetModule(AutoregressiveModule):
 
     Args:
         optimizer: How the weights are trained.
-        init_from: Checkpoint whose weights training starts from, with a fresh optimiser.
+        init_from: What has the weights that training starts from, with a fresh optimiser: a voice's folder or name, or a checkpoint.
         sample_rate: Of the audio in Hz; comes from the data.
         law: Spacing of the classes; comes from the data.
         compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.

@@ -50,7 +50,14 @@ def test_what_the_package_asks_for_is_pinned_within_its_range():
 
 
 # Where more than the core is needed, and what comes with something else.
-NEED = {"metrics": "evaluate", "evaluation": "evaluate", "models/digit_net.py": "evaluate", "parallel": "train"}
+NEED = {
+    "metrics": "evaluate",
+    "evaluation": "evaluate",
+    "models/digit_net.py": "evaluate",
+    "hub.py": "hub",
+    "cli/playing.py": "play",
+    "parallel": "train",
+}
 BROUGHT = {"triton": "torch", "typing_extensions": "torch", "llvmlite": "numba"}
 
 
@@ -182,6 +189,10 @@ LIBRARY = [
     "metrics",
     "checkpoints",
     "runs",
+    "run_facts",
+    "model_card",
+    "voice_folder",
+    "hub",
 ]
 LIBRARY += ["generation", "parallel", "evaluation", "voice", "cli"]
 EXPERIMENT = ["harmonicrnn", "datamodules", "lightning_modules", "callbacks", "cli", "benchmarks", "tests"]

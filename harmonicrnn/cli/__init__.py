@@ -1,4 +1,4 @@
-"""The command line of the library: `harmonicrnn generate` and `harmonicrnn nll`, for trained models, and `harmonicrnn predictors`."""
+"""The command line of the library: `harmonicrnn generate`, `nll` and `export`, for trained models, and `harmonicrnn predictors`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,10 +24,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str] | None) -> int:
-    works: dict[str, Callable[[Namespace], None]] = {"generate": generate, "nll": nll, "predictors": predictors}
+    works: dict[str, Callable[[Namespace], None]] = {"generate": generate, "nll": nll, "export": export, "predictors": predictors}
     commands = {
         "generate": Command("Draw audio from a trained model.", _options_of_generate),
         "nll": Command("Print how likely a model finds recordings, in bits per sample.", _options_of_nll),
+        "export": Command("Make a folder to hand on, a voice, of a trained model.", _options_of_export),
         "predictors": Command("Print how likely recordings are without any training, in bits per sample.", _options_of_predictors),
     }
     given = make_program("harmonicrnn", "Trained models of raw audio: listen to them, and measure them.", commands).parse_args(args)
@@ -36,17 +37,20 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def generate(options: Namespace) -> None:
-    """Draw clips from a run's model into a folder with a manifest, or one into standard output.
+    """Draw clips from a run's model or a voice into a folder with a manifest, or one into standard output.
 
     Raises:
         UserError: something is wrong with the options, the run, the prompt or the disk.
     """
     from harmonicrnn.cli.generating import begin, device_of, draw, file_prompt
+    from harmonicrnn.errors import UserError
     from harmonicrnn.generation.detectors import Reference
     from harmonicrnn.runs import run_at
     from harmonicrnn.voice import load
 
-    run = run_at(options.run)
+    if (options.run is None) == (options.voice is None):
+        raise UserError("give one model: a run's folder or checkpoint, or --voice NAME_OR_FOLDER")
+    run = run_at(options.run or options.voice)
     settings, folder = begin(options, run)
     voice = load(run.checkpoint, options.scaling, device_of(options.device))
     prompt = file_prompt(options, voice)
@@ -69,6 +73,19 @@ def nll(options: Namespace) -> None:
     print(protocol(voice), file=sys.stderr)
     for path in options.files:
         print(f"{voice.nll(path)!r}\t{path}", flush=True)
+
+
+def export(options: Namespace) -> None:
+    """Make a voice's folder of a run's model.
+
+    Raises:
+        UserError: something is wrong with the options, the run or the disk.
+    """
+    from harmonicrnn.cli import exporting
+    from harmonicrnn.voice import load
+
+    exporting.check_out(options)
+    exporting.export(options, load(options.run, options.scaling))
 
 
 def predictors(options: Namespace) -> None:
@@ -99,6 +116,15 @@ def protocol(voice: "Voice") -> str:
 def _options_of_generate(parser: ArgumentParser) -> None:
     from harmonicrnn.cli.generating import add_options
 
+    _add_run(parser, needed=False)
+    named = "A voice instead of a run: its folder, or the name of one that comes with the library."
+    parser.add_argument("--voice", type=Path | None, help=named)
+    add_options(parser)
+
+
+def _options_of_export(parser: ArgumentParser) -> None:
+    from harmonicrnn.cli.exporting import add_options
+
     _add_run(parser)
     add_options(parser)
 
@@ -121,7 +147,8 @@ def _options_of_predictors(parser: ArgumentParser) -> None:
     add("--scaling", type=Literal["clip", "file", "peak", "none"], default="peak", help=scaled)
 
 
-def _add_run(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, help="A run's folder, whose best checkpoint is taken, or a checkpoint.")
+def _add_run(parser: ArgumentParser, needed: bool = True) -> None:
+    run = "A run's folder, whose best checkpoint is taken, a checkpoint, or a voice."
+    parser.add_argument("run", type=Path if needed else Path | None, nargs=None if needed else "?", help=run)
     scaled = "What samples are scaled by before they become classes; null for what the run's config.yaml says."
     parser.add_argument("--scaling", type=Literal["clip", "file", "peak", "none"] | None, default=None, help=scaled)

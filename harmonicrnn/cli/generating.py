@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.text import Text
 from torch import Tensor
 
 from harmonicrnn.audio.writing import pcm16, writing
+from harmonicrnn.cli.playing import Player, playing, sound_device
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import pasteable
 from harmonicrnn.generation.clip_folder import Generated, free_folder
@@ -44,9 +45,10 @@ def add_options(parser: ArgumentParser, prompts: str = "An audio file, which all
         type=float | None,
         help="Length of the prompt's beginning that is taken; null for all of a file, half of a clip.",
     )
-    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder.")
+    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder, of a voice in this one.")
     add("--overwrite", action="store_true", help="Replace the clips that are in the folder.")
     add("--stdout", action="store_true", help="Write one clip to standard output instead: raw 16-bit little-endian samples, mono.")
+    add("--play", action="store_true", help="Play the clip while it is drawn and written. Ctrl-C ends it, and keeps what was heard.")
     add_device(parser)
     add(
         "--weights",
@@ -76,8 +78,17 @@ def begin(options: Namespace, run: Run) -> tuple[Settings, Path | None]:
         UserError: options are out of range, or do not go together, or the folder is in use.
     """
     settings = Settings(**{field.name: options[field.name] for field in fields(Settings)})
+    if options.play:
+        for wrong, why in (
+            (settings.clips != 1, "takes one clip (--clips 1)"),
+            (settings.reject, "cannot take back what was played: leave --reject out"),
+            (options.stdout, "and --stdout are two ways to hear a clip: leave one out"),
+        ):
+            if wrong:
+                raise UserError(f"--play {why}")
+        sound_device()
     if not options.stdout:
-        return settings, free_folder(options.out, run.folder, options.overwrite)
+        return settings, free_folder(options.out, Path() if run.is_voice else run.folder, options.overwrite)
     for wrong, why in (
         (settings.clips != 1, "takes one clip (--clips 1)"),
         (settings.reject, "cannot take back what was played: leave --reject out"),
@@ -138,10 +149,16 @@ def draw(
     """
     console, samples = Console(stderr=True), settings.samples(voice.sample_rate, to_file=folder is not None)
     start = starting_states(voice.net, prompts)
-    print(f"Checkpoint {pasteable(run.checkpoint)} of run {pasteable(run.folder)}", file=sys.stderr)
-    with progress_bar(console, settings.clips * samples, voice.sample_rate) as progress:
+    of_run = f"Checkpoint {pasteable(run.checkpoint)} of run {pasteable(run.folder)}"
+    print(f"Voice {pasteable(run.folder)}" if run.is_voice else of_run, file=sys.stderr)
+    engine = voice.engine(options.weights)
+    heard: AbstractContextManager[Player | None] = nullcontext()
+    if options.play and folder is not None:
+        heard = playing(voice.quantiser, voice.sample_rate, folder / f"clip_0000.{settings.format}")
+    with heard as player, progress_bar(console, settings.clips * samples, voice.sample_rate) as progress:
         usual = WhenNeeded(reference)
-        writer = ClipWriter(voice.engine(options.weights), start, voice.quantiser, voice.sample_rate, usual, progress)
+        hear = player.hear if player else None
+        writer = ClipWriter(engine, start, voice.quantiser, voice.sample_rate, usual, progress, hear)
         if folder is None:
             clip = play(writer, settings, voice)
         else:

@@ -106,6 +106,7 @@ class ClipWriter:
         quantiser, sample_rate: of the model; rate in Hz.
         reference: what is usual, which clips are compared with.
         progress: is told how many samples were drawn, of all clips together.
+        hear: is given the classes (n,) of each batch's first clip as they are written; None for no one.
     """
 
     def __init__(
@@ -116,9 +117,10 @@ class ClipWriter:
         sample_rate: int,
         reference: Detects,
         progress: Callable[[int], None] = lambda samples: None,
+        hear: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.engine, self.state, self.quantiser, self.sample_rate = engine, state, quantiser, sample_rate
-        self.reference, self.progress = reference, progress
+        self.reference, self.progress, self.hear = reference, progress, hear
 
     def write(self, folder: Path, settings: Settings, finished: Container[int] = ()) -> Iterator[Clip]:
         """Draws clips into a folder, batch by batch: `clip_0000.wav` (or .flac) and its classes, `clip_0000.npy`, which can be used at any
@@ -164,6 +166,8 @@ class ClipWriter:
                 for lane, file, watch in zip(classes, files, watches, strict=True):
                     file.write(lane)
                     watch.feed(lane)
+                if self.hear is not None:
+                    self.hear(classes[0])
                 self.progress(classes.numel())
         findings = [self.reference.findings(watch.frames) for watch in watches]
         return [Clip(number, samples, nats[i].item(), findings[i], redraws) for i, (number, redraws) in enumerate(batch)]

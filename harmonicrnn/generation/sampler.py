@@ -81,6 +81,7 @@ def draw(
     temperature: float = 1.0,
     top_p: float = 1.0,
     numbers: Sequence[int] | None = None,
+    at_once: int = CHUNK,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The next samples of a started engine, as they are made: classes (B, n) and nats (B, n) as `Engine.draw` gives them.
 
@@ -90,11 +91,12 @@ def draw(
         generators: of the random numbers, one a lane: what keeps clips apart from one another and from the device.
         temperature, top_p: as for the engine.
         numbers: of the clips, a lane each, for messages; None for those of the lanes.
+        at_once: how many are drawn at a time, rounded up to whole periods of the engine.
 
     Raises:
         UserError: the model's logits are not finite.
     """
-    at_once = -(-CHUNK // engine.period) * engine.period
+    at_once = -(-at_once // engine.period) * engine.period
     uniforms = torch.empty(len(generators), 0, dtype=torch.float64)
     for start in range(0, samples, at_once):
         n = min(at_once, samples - start)

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +122,7 @@ class HarmonicRNN(AutoregressiveNet):
         super().__init__(bits)
         levels = DEFAULT_LEVELS if levels is None else levels
         check_levels(levels)
+        self.specs = tuple(levels)
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset}")
         self.parts = replace(PRESETS[preset], **given)
@@ -145,6 +147,15 @@ class HarmonicRNN(AutoregressiveNet):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
         number_dropouts(self)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What builds such a model again, as JSON has it: all arguments but `scan`, with the preset's spelt out."""
+        prediction = None
+        if self.prediction is not None:
+            prediction = asdict(replace(self.prediction.settings, predictors=self.prediction.predictors))
+        levels = [asdict(level) for level in self.specs]
+        return {"levels": levels, "bits": self.bits, **asdict(self.parts), "shift": self.shift, "prediction": prediction}
 
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:

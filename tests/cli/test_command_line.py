@@ -33,7 +33,7 @@ def imported_by(code):
 
 def test_help_names_all_commands_with_a_line_each_and_costs_little():
     seconds, told = seconds_of([sys.executable, "train.py", "--help"])
-    for name in ("fit", "validate", "test", "prepare", "predictors", "generate", "evaluate"):
+    for name in ("fit", "validate", "test", "prepare", "predictors", "generate", "evaluate", "export"):
         assert len(re.findall(rf"^    {name} +\w.*\.$", told, re.MULTILINE)) == 1, told
     assert seconds < 2
     assert imported_by("from cli import main\ntry: main(['--help'])\nexcept SystemExit: pass") == set()
@@ -54,13 +54,13 @@ def test_version(capsys):
     assert (ended.value.code, capsys.readouterr().out) == (0, f"train.py {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "prepare", "predictors", "generate", "evaluate"])
+@pytest.mark.parametrize("command", ["fit", "validate", "prepare", "predictors", "generate", "evaluate", "export"])
 def test_each_command_has_help_of_its_own(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     told = capsys.readouterr().out
     assert ended.value.code == 0
-    assert "--data" in told
+    assert ("--data" in told) == (command != "export")
     assert "--config" in told
 
 

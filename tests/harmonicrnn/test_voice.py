@@ -130,7 +130,7 @@ def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
     assert load(alone).generate(0.001).shape == (1, 16)
     with pytest.raises(UserError, match=r"has no checkpoints/best or last\.ckpt"):
         load(tmp_path)
-    with pytest.raises(UserError, match="nowhere: there is no such checkpoint"):
+    with pytest.raises(UserError, match="nowhere: there is no such checkpoint, run or voice"):
         load(tmp_path / "nowhere")
 
 

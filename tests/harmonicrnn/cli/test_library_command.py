@@ -92,16 +92,53 @@ def test_clips_of_a_checkpoint_continue_a_file(run, capsys):
     assert content["prompt"]["samples"] == 4000
 
 
+def test_a_voice_is_exported_and_drawn_from(run, capsys, monkeypatch):
+    write_tones("a.wav")
+    Path("about.md").write_text("My bells.\n")
+    assert (
+        main(["export", "trained", "--out", "voices/tiny", "--license", "cc0-1.0", "--sources", "about.md", "--clips", "a.wav", "a.wav"])
+        == 0
+    )
+    assert capsys.readouterr().out == "Written to voices/tiny\n"
+    assert sorted(path.name for path in Path("voices/tiny").iterdir()) == [
+        "README.md", "clip_1.wav", "clip_2.wav", "config.json", "model.safetensors",
+    ]  # fmt: skip
+    assert "My bells." in Path("voices/tiny/README.md").read_text()
+    monkeypatch.setattr("harmonicrnn.runs.VOICES", Path("voices"))
+    for named in ("--voice voices/tiny", "--voice tiny", "voices/tiny"):
+        assert main(f"generate {named} --seconds 0.003 --seed 5".split()) == 0
+    told = capsys.readouterr()
+    assert told.err.count("Voice voices/tiny\n") == 3
+    made = load(run).generate(0.003, seed=5)
+    for number in range(3):
+        # In the working directory: nothing is written into a voice.
+        assert np.allclose(soundfile.read(f"generated_{number}/clip_0000.wav")[0], made[0], atol=2**-15)
+    content = json.loads(Path("generated_0/manifest.json").read_text())
+    assert content["checkpoint"]["path"] == "voices/tiny/model.safetensors"
+    assert len(list(Path("voices/tiny").iterdir())) == 5
+    assert main(["nll", "tiny", "a.wav"]) == 0
+    assert float(capsys.readouterr().out.split("\t")[0]) == pytest.approx(8.160971672976899, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ("generate nowhere --seconds 1", ["nowhere", "no such run or checkpoint"]),
+        ("generate nowhere --seconds 1", ["nowhere", "no such checkpoint, run or voice"]),
         ("generate . --seconds 1", ["best or last.ckpt"]),
         ("generate trained --second 1", ["--second"]),
         ("generate trained --seconds 0", ["--seconds must be above 0"]),
         ("generate trained --prompt gone.wav", ["--prompt gone.wav", "give an audio file"]),
         ("generate trained --prompt test", ["--prompt test", "no such file"]),
         ("generate trained --weights int4", ["weights", "int4"]),
+        ("generate --seconds 1", ["give one model", "--voice"]),
+        ("generate trained --voice trained", ["give one model", "--voice"]),
+        ("generate --voice bach", ["bach: there is no such checkpoint, run or voice; voices that come with the library:"]),
+        ("export trained", ["--out is missing"]),
+        ("export trained --out trained", ["trained: is there and no empty folder"]),
+        ("export nowhere --out voice", ["nowhere", "no such"]),
+        ("export trained --out voice --license Mine!", ["license 'Mine!'", "cc0-1.0"]),
+        ("export trained --out voice --sources gone.md", ["--sources gone.md", "cannot be read"]),
+        ("export trained --out voice --clips a.mp3", ["a.mp3"]),
         ("nll trained", ["files"]),
         ("nll trained gone.wav", ["gone.wav"]),
         ("predictors", ["files"]),

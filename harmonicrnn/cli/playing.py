@@ -1,0 +1,70 @@
+"""Playing a clip while it is drawn, through sounddevice (PortAudio)."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.errors import UserError
+from harmonicrnn.files import pasteable
+
+LATENCY = 0.2  # seconds that the device holds: what a block may be late by, and what of a file was not heard yet when it is stopped
+
+
+def sound_device() -> Any:
+    """The module; raises UserError, with what to install, where it or its library is missing."""
+    try:
+        import sounddevice
+    except ImportError as error:
+        raise UserError("--play needs sounddevice: pip install .[play] (or pip install sounddevice); or leave --play out") from error
+    except OSError as error:
+        raise UserError(f"--play: {error}: install PortAudio (Debian: apt install libportaudio2); or leave --play out") from error
+    return sounddevice
+
+
+class Player:
+    """Plays classes as they are made, and counts the times that the device had nothing to play.
+
+    Args:
+        stream: of sounddevice, started.
+        quantiser: what classes sound like.
+    """
+
+    def __init__(self, stream: Any, quantiser: Quantiser) -> None:
+        self._stream, self._quantiser, self._begun = stream, quantiser, False
+        self.under_runs = 0
+
+    def hear(self, classes: Tensor) -> None:
+        """Play classes (n,) after those before; waits until the device has room for them."""
+        late = self._stream.write(self._quantiser.decode_centre(classes).numpy()[:, None])
+        self.under_runs += bool(late) and self._begun  # there is nothing to play before the first
+        self._begun = True
+
+
+@contextmanager
+def playing(quantiser: Quantiser, sample_rate: int, kept: Path) -> Iterator[Player]:
+    """A player on the system's default device; at the end it says how often that had nothing to play, and where `kept` is if it was ended
+    by Ctrl-C.
+
+    Raises:
+        UserError: there is no device, or it cannot play this rate.
+    """
+    sounddevice = sound_device()
+    try:
+        with sounddevice.OutputStream(samplerate=sample_rate, channels=1, dtype="float32", latency=LATENCY) as stream:
+            player = Player(stream, quantiser)
+            try:
+                yield player
+            except KeyboardInterrupt:
+                print(f"What was heard is kept: {pasteable(kept)}", file=sys.stderr)
+                raise
+            finally:
+                print(f"{player.under_runs} under-runs", file=sys.stderr)
+    except sounddevice.PortAudioError as error:
+        raise UserError(
+            f"--play: no device plays {sample_rate} Hz: {error}: look at python -m sounddevice; or leave --play out, and play the file"
+        ) from error

@@ -1,0 +1,55 @@
+"""Voices on the Hugging Face Hub, through its own mixin; nothing else of the library goes to the network."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import ModelHubMixin, snapshot_download
+
+from harmonicrnn.errors import UserError
+
+T = TypeVar("T")
+FILES = ["*.json", "*.md", "*.safetensors", "*.wav", "*.flac"]
+
+
+class HubVoice(ModelHubMixin, library_name="harmonicrnn"):
+    """What the mixin works on: it calls `save` with a folder, and has what `load` made of one as `loaded`."""
+
+    _hub_mixin_config = {}  # noqa: RUF012  # ours is written by `save`; the mixin would make one out of the arguments
+
+    def __init__(self, save: Callable[[Path], Any] | None = None, loaded: Any = None) -> None:
+        self.save, self.loaded = save, loaded
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        assert self.save is not None
+        self.save(save_directory)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> "HubVoice":
+        load = options.pop("load")
+        return cls(loaded=load(Path(snapshot_download(model_id, allow_patterns=FILES, **options))))
+
+
+def from_pretrained(load: Callable[[Path], T], name: str | Path, **options: Any) -> T:
+    """What `load` makes of a folder, which is fetched from the Hub where there is none of the name here."""
+    if Path(name).is_dir():
+        return load(Path(name))
+    with told(name):
+        loaded: T = HubVoice.from_pretrained(name, load=load, **options).loaded
+        return loaded
+
+
+@contextmanager
+def told(name: str | Path) -> Iterator[None]:
+    """Raises UserError, naming what was asked of the Hub, where it fails."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever the Hub's library and its connection raise
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{name}: the Hub gave no such thing, or it cannot be reached: {why[:300]}: look at the name OWNER/NAME, log in with hf auth "
+            "login, or give a folder"
+        ) from error

@@ -1,0 +1,119 @@
+"""The card of a voice: README.md with the front matter that the Hugging Face Hub reads."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from harmonicrnn.errors import UserError
+
+UNKNOWN = "unknown"  # what the Hub calls a licence that nobody named
+
+TEXT = """\
+---
+library_name: harmonicrnn
+license: {license}
+pipeline_tag: text-to-audio
+tags:
+- audio
+- audio-generation
+- autoregressive
+- raw-audio
+- harmonicrnn
+---
+
+# {name}
+
+A model of raw audio that draws one sample after the other: {kind} with {parameters:,} parameters, mono, {sample_rate:,} Hz,
+{bits}-bit {law}. It takes no text: it begins from silence, or continues a recording. The weights are plain tensors in `model.safetensors`;
+loading runs nothing.
+
+## Listen
+
+{clips}
+With HarmonicRNN installed:
+
+```bash
+harmonicrnn generate --voice FOLDER --seconds 10
+```
+
+```python
+from harmonicrnn import Voice, load
+
+voice = load("FOLDER")  # this folder; of the Hub: Voice.from_pretrained("OWNER/NAME")
+audio = voice.generate(10.0)  # (1, T) float32 in [-1, 1], at voice.sample_rate
+```
+
+## Sources and licences
+
+Licence of the weights: {license}.
+
+{sources}
+
+Data settings: {data}.
+
+## Intended use
+
+To make and to study audio of the kind that it was trained on, to continue recordings, and to begin other trainings from. What it draws can
+resemble recordings it was trained on, whose licence may then concern it. It is not meant to imitate people.
+
+## Likelihood
+
+{likelihood}
+
+## How it was made
+
+{made}
+"""
+
+
+def card(name: str, config: dict[str, Any], clips: Sequence[str]) -> str:
+    """The text of README.md.
+
+    Args:
+        name: of the voice.
+        config: as its config.json holds it.
+        clips: names of the audio files beside it.
+    """
+    about, quantiser = config["about"], config["quantiser"]
+    return TEXT.format(
+        name=name,
+        license=about.get("license", UNKNOWN),
+        kind=config["model"]["class"],
+        parameters=config["parameters"],
+        sample_rate=config["sample_rate"],
+        bits=quantiser["bits"],
+        law=quantiser["law"],
+        clips="".join(f"- [{clip}]({clip})\n" for clip in clips),
+        sources=about.get("sources") or "Not stated.",
+        data=", ".join(f"{key} {value}" for key, value in about.get("data", {}).items()) or "not known",
+        likelihood="\n\n".join(map(_likelihood, about.get("likelihood", []))) or "Not measured.",
+        made="\n\n".join(_made(about, config["saved_with"])),
+    )
+
+
+def check_license(name: str) -> str:
+    """Raises UserError where a licence is no identifier as the Hub has them."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name):
+        raise UserError(f"license {name!r}: give the Hub's identifier of a licence, such as cc0-1.0, cc-by-sa-3.0, gpl-2.0 or {UNKNOWN}")
+    return name
+
+
+def _likelihood(measured: dict[str, Any]) -> str:
+    rows = [("this voice", measured["bits_per_sample"]), *((each["name"], each["bits_per_sample"]) for each in measured["untrained"])]
+    lines = [f"| {measured['split']} split, {measured['samples']:,} samples | bits/sample |", "|---|---|"]
+    lines += [f"| {name if i == 0 else f'without training: {name}'} | {bits:.4f} |" for i, (name, bits) in enumerate(rows)]
+    return "\n".join([*lines, "", f"{measured['protocol']}."])
+
+
+def _made(about: dict[str, Any], saved_with: dict[str, Any]) -> list[str]:
+    trained = about.get("trained_with", {})
+    parts = [f"```bash\n{trained['command']}\n```"] if trained.get("command") else ["The command of its training was not kept."]
+    if about.get("init_from"):
+        parts.append(f"Its training began with the weights of {about['init_from']}.")
+    if about.get("steps"):
+        parts.append(f"{about['steps']:,} steps.")
+    for what, versions in (("Trained", trained), ("Saved", saved_with)):
+        if versions.get("libraries"):
+            libraries = ", ".join(f"{name} {version}" for name, version in versions["libraries"].items())
+            parts.append(f"{what} with harmonicrnn {versions['code']}, Python {versions['python']}, {libraries}.")
+    return parts

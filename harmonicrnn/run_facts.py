@@ -1,0 +1,46 @@
+"""What a run's folder tells of a model: the data that it was trained on, and how likely it finds it."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harmonicrnn.provenance import sha256
+from harmonicrnn.runs import CHECKPOINTS, Run
+
+DATA = ("law", "bits", "scaling", "sample_rate", "clip_samples", "order", "eval_context")
+SPLITS = ("test", "validation")
+
+
+def read_config(run: Run) -> dict[str, Any]:
+    """The configuration that a run was trained with; nothing where it is not beside the checkpoint."""
+    from omegaconf import OmegaConf  # here, as it takes longer to load than most of the library
+
+    if run.checkpoint.parent.name != CHECKPOINTS or not run.config.is_file():
+        return {}
+    config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(run.config))  # type: ignore[assignment]
+    return config
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """Those of a voice's `about` that the run's folder knows; of paths their last name alone, as the voice leaves this machine."""
+    config, facts = read_config(run), dict[str, Any]()
+    data = config.get("data") or {}
+    settings = data.get("init_args") or {}
+    if data:
+        facts["data"] = {"class": str(data.get("class_path", "")).rpartition(".")[2]}
+        facts["data"] |= {"folder": Path(str(settings["root"])).name} if settings.get("root") else {}
+        facts["data"] |= {key: settings[key] for key in DATA if settings.get(key) is not None}
+    model = config.get("model") or {}
+    if begun := (model.get("init_args") or model).get("init_from"):
+        facts["init_from"] = Path(begun).name if Path(begun).is_absolute() else begun
+    own, measured = sha256(run.checkpoint), []
+    for split in SPLITS:
+        for path in sorted(run.folder.glob(f"nll_{split}*.json")):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                found = json.loads(path.read_text())
+                if found["sha256"] == own and found["batches"] == "all":
+                    untrained = [{key: each[key] for key in ("name", "bits_per_sample")} for each in found.get("untrained", [])]
+                    kept = {key: found[key] for key in ("split", "bits_per_sample", "samples", "clips", "protocol")}
+                    measured.append(kept | {"untrained": untrained})
+    return facts | ({"likelihood": measured} if measured else {})

@@ -1,0 +1,170 @@
+"""The files of a voice, a folder that can be handed on: weights, what they are, a card, and clips. Reading it runs nothing.
+
+model.safetensors   the model's weights by their names
+config.json         architecture, what classes mean, and where the voice comes from: {"format": 1, "model": {"class", "arguments"},
+                    "quantiser": {"bits", "law"}, "sample_rate", "scaling", "unseen_in_weights", "parameters", "about", "saved_with"}
+README.md           the card, see `model_card`
+clip_1.wav, ...     up to four, WAV or FLAC
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import soundfile
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harmonicrnn.audio.quantise import Law, Scaling
+from harmonicrnn.audio.writing import writing
+from harmonicrnn.checkpoints import KEY, NET, UNSEEN, read_checkpoint
+from harmonicrnn.errors import UserError
+from harmonicrnn.files import PART, making_folder
+from harmonicrnn.model_card import card
+from harmonicrnn.runs import WEIGHTS, run_at
+
+FORMAT = 1
+"""Raised when a folder of before can no longer be read."""
+
+CONFIG, CARD = "config.json", "README.md"
+LAWS = get_args(Law)
+MOST_CLIPS = 4
+CLIP_FORMATS = (".wav", ".flac")
+DAMAGED = "download or save the whole folder again"
+
+
+def read_weights(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The file of the weights that are meant, and what it holds as `read_checkpoint` gives it.
+
+    Args:
+        path: a voice's folder or name, a run's folder, or a checkpoint.
+
+    Raises:
+        UserError: there is none, or it cannot be used.
+    """
+    file = run_at(path).checkpoint
+    return file, read_folder(file.parent) if file.name == WEIGHTS else read_checkpoint(file)
+
+
+def read_folder(folder: Path) -> dict[str, Any]:
+    """What a voice's folder holds, in the form of a checkpoint, on the CPU; and its whole config as "voice".
+
+    Raises:
+        UserError: a file is missing or damaged, a setting is none, or it was written by a later format.
+    """
+    config = _read_config(folder / CONFIG)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS}: is cut short, damaged or no safetensors file ({error}): {DAMAGED}") from error
+    known = {"law": config["quantiser"]["law"], "sample_rate": config["sample_rate"]}
+    kind, arguments = config["model"]["class"], config["model"].get("arguments")
+    settings = {"_class_path": kind} if arguments is None else _tuples(arguments)
+    return {
+        "state_dict": {NET + name: value for name, value in weights.items()},
+        "hyper_parameters": settings | known,
+        UNSEEN: config["unseen_in_weights"] | known,
+        KEY: {"format": 1},
+        "voice": config,
+    }
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file, which says what the weights are of: {DAMAGED}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged or no JSON ({error}): {DAMAGED}") from error
+    number = config.get("format") if isinstance(config, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise UserError(f"{path}: format is {number}, this version reads up to {FORMAT}: install a later harmonicrnn")
+    for key, wanted, fits in (
+        ("format", "a whole number", lambda value: isinstance(value, int)),
+        ("model", "class and arguments", lambda value: isinstance(value, dict) and isinstance(value.get("class"), str)),
+        ("model", "arguments by their names", lambda value: isinstance(value.get("arguments"), dict | None)),
+        ("quantiser", f"bits and a law of {', '.join(LAWS)}", lambda value: isinstance(value, dict) and value.get("law") in LAWS),
+        ("sample_rate", "a whole number of Hz, at least 1", lambda value: isinstance(value, int) and value >= 1),
+        ("scaling", f"one of {', '.join(get_args(Scaling))}", lambda value: value in get_args(Scaling)),
+        ("unseen_in_weights", "settings by their names", lambda value: isinstance(value, dict)),
+        ("about", "facts by their names", lambda value: isinstance(value, dict)),
+    ):
+        found = config.get(key) if isinstance(config, dict) else None
+        if not fits(found):
+            raise UserError(f"{path}: {key}: wanted {wanted}, found {json.dumps(found)[:80]}: {DAMAGED}")
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    """With the lists of JSON as the tuples that they were."""
+    if isinstance(value, dict):
+        return {key: _tuples(each) for key, each in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def check_tensors(file: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raises UserError, naming the first, where tensors differ from those wanted in name, dtype or shape."""
+    for name in sorted({*found, *wanted}):
+        theirs, ours = (_described(tensors.get(name)) for tensors in (found, wanted))
+        if theirs != ours:
+            raise UserError(
+                f"{file}: {name}: wanted {ours} by its {CONFIG}, found {theirs}: the files are not of one voice, or of another version: "
+                f"{DAMAGED}"
+            )
+
+
+def _described(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def check_free(folder: Path) -> None:
+    """Raises UserError where a new voice cannot take the place of what is there."""
+    if folder.exists() and not (folder.is_dir() and all(path.suffix == PART for path in folder.iterdir())):
+        raise UserError(f"{folder}: is there and no empty folder; name another one, or remove it")
+
+
+def write_folder(
+    folder: Path, weights: Mapping[str, Tensor], config: dict[str, Any], clips: Sequence[Path] = (), text: str | None = None
+) -> None:
+    """Makes a voice's folder, whole or not at all.
+
+    Args:
+        folder: not there yet, or empty.
+        weights, config: of the voice.
+        clips: WAV or FLAC files to copy.
+        text: of the card; None writes one.
+
+    Raises:
+        UserError: the folder is in use or cannot be written, or a clip cannot be used.
+    """
+    check_free(folder)
+    _check_clips(clips)
+    names = [f"clip_{number}{clip.suffix.lower()}" for number, clip in enumerate(clips, start=1)]
+    with writing(folder), making_folder(folder) as part:
+        # The Hub's own readers ask for the format.
+        tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
+        (part / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
+        (part / CARD).write_text(card(folder.resolve().name, config, names) if text is None else text)
+        for clip, name in zip(clips, names, strict=True):
+            shutil.copyfile(clip, part / name)
+
+
+def _check_clips(clips: Sequence[Path]) -> None:
+    if len(clips) > MOST_CLIPS:
+        raise UserError(f"clips: a voice has at most {MOST_CLIPS}, got {len(clips)}")
+    for clip in clips:
+        if clip.suffix.lower() not in CLIP_FORMATS:
+            raise UserError(f"{clip}: a voice's clips are {' or '.join(CLIP_FORMATS)} files")
+        try:
+            soundfile.info(clip)
+        except (soundfile.SoundFileError, OSError) as error:
+            raise UserError(f"{clip}: cannot be read as audio; give a {' or '.join(CLIP_FORMATS)} file") from error
+
+
+def clips_in(folder: Path) -> list[Path]:
+    """The clips of a voice's folder."""
+    return sorted(path for path in folder.glob("clip_*") if path.suffix in CLIP_FORMATS)[:MOST_CLIPS]

@@ -1,0 +1,53 @@
+"""`train.py export`, on the run of a tiny training."""
+
+import pytest
+import torch
+
+from harmonicrnn import load
+from harmonicrnn.errors import UserError
+from lightning_modules import WaveNetModule
+from tests.audio_files import tone
+from tests.cli.test_bad_input import expect_error
+from tests.harmonicrnn.test_checkpoints import save
+
+
+def test_the_newest_run_becomes_a_voice(run, folder, ready, capsys):
+    assert run("test") == 0
+    assert run("export --out tiny --license cc0-1.0") == 0
+    assert capsys.readouterr().out.endswith("Written to tiny\n")
+    voice = load("tiny")
+    assert voice.scaling == "clip"
+    assert voice.nll(tone(400, 1)) == load(ready).nll(tone(400, 1))
+    text = (folder / "tiny/README.md").read_text()
+    for part in (
+        "license: cc0-1.0",
+        "```bash\npython train.py fit --config tiny.yaml\n```",
+        "| without training: linear predictors |",
+        "| without training: unigram of the training split |",
+        "Data settings: class SC09, folder data, law mu-law, bits 8, scaling clip",
+        "4 steps.",
+        "| test split, ",
+    ):
+        assert part in text, text
+    assert str(folder) not in text + (folder / "tiny/config.json").read_text()
+    expect_error(run, capsys, "export --out tiny", "tiny: is there and no empty folder")
+    expect_error(run, capsys, "export", "--out is missing")
+    expect_error(run, capsys, "export --out other --ckpt_path gone.ckpt", "gone.ckpt: there is no such file")
+
+
+def test_models_of_other_modules(run, folder):
+    """Their voices need the model handed over, as their checkpoints do."""
+    (folder / "logs/net/checkpoints").mkdir(parents=True)
+    module = WaveNetModule(width=8, skip=8, cycle=3, bits=5, sample_rate=8000)
+    made_by = {
+        "optimizer": {},
+        "_class_path": "lightning_modules.WaveNetModule",
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
+    }
+    save(folder / "logs/net/checkpoints/best.ckpt", module, **made_by)
+    (folder / "logs/net/config.yaml").write_text("data: {init_args: {scaling: none}}")
+    assert run("export --out net") == 0
+    with pytest.raises(UserError, match="is of WaveNet, which is not known here"):
+        load("net")
+    weights = load("net", net=WaveNetModule(width=8, skip=8, cycle=3, bits=5).net).net.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in module.net.state_dict().items())

@@ -1,0 +1,55 @@
+"""Trainings that begin with the weights of a voice."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from harmonicrnn import load
+from tests.cli.test_bad_input import expect_error
+from tests.cli.test_train_and_evaluate import FIT
+
+QUICK = f"{FIT} --samples.sample_seconds 0 --trainer.max_steps 1 --model.optimizer.lr 1e-12"
+
+
+@pytest.fixture
+def tiny(ready, folder):
+    load(ready).save(folder / "tiny")
+    return folder / "tiny"
+
+
+def weights(version):
+    return torch.load(Path(version) / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_training_begins_with_a_voice_and_goes_on_without_it(run, folder, tiny, monkeypatch):
+    monkeypatch.setattr("harmonicrnn.runs.VOICES", folder / "shipped")
+    tiny.rename(folder / "moved")
+    (folder / "shipped").mkdir()
+    (folder / "moved").rename(folder / "shipped/tiny")
+    before = load("tiny").net.state_dict()
+    assert run(f"{QUICK} --model.init_from tiny --seed_everything 9") == 0
+    version = folder / "logs/tiny/version_1"
+    assert all(torch.allclose(value, before[name.removeprefix("net.")], atol=1e-6) for name, value in weights(version).items())
+    config = yaml.safe_load((version / "config.yaml").read_text())
+    assert config["model"]["init_from"] == "tiny"
+    (folder / "shipped/tiny/config.json").unlink()
+    assert run(f"{QUICK} --model.init_from tiny --seed_everything 9 --ckpt_path last --trainer.max_steps 2") == 0
+    assert yaml.safe_load((version / "config.yaml").read_text())["model"]["init_from"] == "tiny"
+    assert run("validate") == 0
+    load(version).save(folder / "tuned")
+    assert json.loads((folder / "tuned/config.json").read_text())["about"]["init_from"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("--model.expansion 2", ["mlp.layer.weight has shape (24, 8), the model's (16, 8); ", " more: training begins from weights of"]),
+        ("--data.sample_rate 8000", ["was trained with sample_rate 16000, configured is 8000", "set model and data as they were there"]),
+    ],
+)
+def test_a_voice_of_another_shape(run, folder, tiny, capsys, arguments, parts):
+    expect_error(run, capsys, f"{QUICK} --model.init_from {tiny} {arguments}", "tiny/model.safetensors", *parts)
+    assert not (folder / "logs/tiny/version_1").exists()

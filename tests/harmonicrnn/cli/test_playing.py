@@ -1,0 +1,123 @@
+"""`generate --play`, on a stand-in for sounddevice."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from harmonicrnn import load
+from harmonicrnn.cli import main
+from tests.harmonicrnn.test_checkpoints import RUN
+
+
+class PortAudioError(Exception):
+    """As that of sounddevice."""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    return Path(shutil.copytree(RUN, tmp_path / "trained"))
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """What was asked of a device, and played; `late` says of which blocks it had run out before, `stop` before which Ctrl-C comes."""
+    heard = SimpleNamespace(blocks=[], late=set(), stop=None, closed=0, asked=None)
+
+    class OutputStream:
+        def __init__(self, **asked):
+            if asked["samplerate"] != 8000:
+                raise PortAudioError("Invalid sample rate")
+            heard.asked = asked
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            heard.closed += 1
+
+        def write(self, block):
+            assert block.flags.c_contiguous
+            if len(heard.blocks) == heard.stop:
+                raise KeyboardInterrupt
+            heard.blocks.append(block)
+            return len(heard.blocks) - 1 in heard.late
+
+    module = SimpleNamespace(OutputStream=OutputStream, PortAudioError=PortAudioError)
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+    return heard
+
+
+def test_a_clip_is_played_as_it_is_drawn_and_written(run, device, capsys):
+    device.late = {0, 2}  # before the first block there is nothing to play
+    assert main(["generate", "trained", "--seconds", "0.1", "--seed", "5", "--play", "--out", "clips"]) == 0
+    assert (device.asked["channels"], device.asked["dtype"], device.closed) == (1, "float32", 1)
+    assert [block.shape for block in device.blocks] == [(256, 1), (256, 1), (256, 1), (32, 1)]
+    made = load(run).generate(0.1, seed=5)[0].numpy()
+    assert np.array_equal(np.concatenate(device.blocks)[:, 0], made)
+    assert np.allclose(soundfile.read("clips/clip_0000.wav")[0], made, atol=2**-15)
+    assert json.loads(Path("clips/manifest.json").read_text())["complete"]
+    assert "1 under-runs" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_heard(run, device, capsys):
+    device.stop = 2
+    with pytest.raises(KeyboardInterrupt):
+        main(["generate", "trained", "--seconds", "100", "--seed", "5", "--play", "--out", "clips"])
+    told = capsys.readouterr().err
+    assert "What was heard is kept: clips/clip_0000.wav" in told
+    assert "0 under-runs" in told
+    kept, _ = soundfile.read("clips/clip_0000.wav", dtype="float32")
+    heard = np.concatenate(device.blocks)[:, 0]
+    assert len(heard) == 512
+    assert np.allclose(kept[:512], heard, atol=2**-15)
+    assert len(kept) == 768  # and the block that was about to be
+    assert device.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ("--clips 2", "--play takes one clip"),
+        ("--reject 1", "--play cannot take back"),
+        ("--stdout", "--play and --stdout are two ways"),
+    ],
+)
+def test_what_does_not_go_with_it(run, device, capsys, arguments, part):
+    assert main(f"generate trained --play {arguments}".split()) == 2
+    assert part in capsys.readouterr().err
+    assert device.asked is None
+
+
+def test_without_a_device(run, device, capsys, monkeypatch):
+    monkeypatch.setattr(
+        sys.modules["sounddevice"], "OutputStream", lambda **asked: (_ for _ in ()).throw(PortAudioError("no default device"))
+    )
+    assert main(["generate", "trained", "--seconds", "0.01", "--play"]) == 2
+    assert "error: --play: no device plays 8000 Hz: no default device: look at python -m sounddevice" in capsys.readouterr().err
+    assert not (run / "generated_0").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [(ImportError("No module"), "pip install .[play]"), (OSError("PortAudio library not found"), "PortAudio library not found: install")],
+)
+def test_without_the_library(run, capsys, monkeypatch, error, part):
+    class Finder:
+        @staticmethod
+        def find_spec(name, *args):
+            if name == "sounddevice":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    assert main(["generate", "trained", "--seconds", "0.01", "--play"]) == 2
+    assert part in capsys.readouterr().err
