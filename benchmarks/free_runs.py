@@ -2,8 +2,9 @@
 
     python -m benchmarks.free_runs RUN [--recordings FOLDER] [--seconds 60] [--seeds 8] [--prompt 1] [--top_p 0.99] [--out DIR]
 
-Each clip continues a piece of a test recording that is not silent. Clips, and excerpts of the test split of their length, are measured
-alike and compared with the excerpts as a whole: the excerpts' own verdicts tell how strict the marks are.
+RUN is a run, a checkpoint or a voice. Each clip continues a piece of a test recording that is not silent. Clips, and excerpts of the test
+split of their length, are measured alike and compared with the excerpts as a whole: the excerpts' own verdicts tell how strict the marks
+are.
 
     level       of each window of 10 s, within 9 dB of the median of the excerpts' windows
     whistle     shorter than a second: a partial above 1.5 kHz that holds more than 40 % of the power and stays where it is
@@ -11,7 +12,12 @@ alike and compared with the excerpts as a whole: the excerpts' own verdicts tell
     spectrum    the share of each octave from 62.5 Hz to the Nyquist rate in the power, within 6 dB of the excerpts'
     bits        per sample under the model, within 0.5 of the excerpts'
 
-The offset, printed without a mark, is the largest mean of a second.
+The offset, printed without a mark, is the largest mean of a second. Then all clips together are compared with all excerpts: the medians of
+flatness and bits, the mean spectrum, the longest whistle, and
+
+    steadiness  level of the last second over that of the first, the mean of the clips: within 6 dB
+    onsets      per second: within a factor of 2
+    pitches     power of each pitch class between 200 and 1,100 Hz: nearer to the excerpts' than to all alike
 """
 
 import math
@@ -22,7 +28,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse.typing import PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+from scipy.signal import find_peaks
 from torch import Tensor
 
 from benchmarks.timing import benchmark, header
@@ -31,19 +38,23 @@ from harmonicrnn.audio import write_wav
 from harmonicrnn.audio.folders import find_recordings
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation.detectors import TINY, WHISTLE_HZ, WHISTLE_SECONDS, WHISTLE_SHARE, whistles
-from harmonicrnn.generation.sampler import PROMPT_CHUNK, check_arguments, draw, generator, read_prompt
+from harmonicrnn.generation.sampler import check_arguments, draw, generator, starting_states
 from harmonicrnn.models import undivided
 
 WINDOW_SECONDS, FRAME, HOP = 10, 1024, 512
 LOWEST_BAND = 62.5  # Hz
 SILENT = 20  # dB under the loudest piece of its recording: no prompt
 LEVEL, FLATNESS, SPECTRUM, BITS = 9, 4, 6, 0.5  # marks: dB, dB, dB, bits per sample
+STEADINESS, ONSETS = 6, 2  # marks: dB, a factor
+FLUX_FRAME, FLUX_HOP = 0.064, 0.01  # seconds
+PITCHED = 200, 1100  # Hz
 PIECE = 1 << 12  # samples of each excerpt in one pass
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Of a clip: levels (W,) of its windows in dB, longest whistle in seconds, flatness in dB, power of each octave, bits per sample."""
+    """Of a clip: levels (W,) of its windows in dB, longest whistle in seconds, flatness in dB, power of each octave, bits per sample,
+    offset, level of the last second over the first in dB, onsets per second, and the share of each pitch class (12,)."""
 
     levels: np.ndarray
     whistle: float
@@ -51,6 +62,9 @@ class Measures:
     bands: np.ndarray
     bits: float
     offset: float
+    steadiness: float
+    onsets: float
+    pitches: np.ndarray
 
 
 def free_runs(
@@ -58,9 +72,10 @@ def free_runs(
     recordings: Path = Path("data/piano"),
     seconds: PositiveFloat = 60,
     seeds: PositiveInt = 8,
-    prompt: PositiveFloat = 1,
+    prompt: NonNegativeFloat = 1,
     temperature: float = 1.0,
     top_p: float = 0.99,
+    bits: PositiveFloat = BITS,
     out: Path | None = None,
 ) -> None:
     """Draws clips, measures them, and says which pass.
@@ -70,9 +85,10 @@ def free_runs(
         recordings: Folder with `test/`, as `benchmarks.recordings` makes it.
         seconds: Length of each clip.
         seeds: Clips, drawn together.
-        prompt: Seconds of a recording that each clip continues.
+        prompt: Seconds of a recording that each clip continues; 0 for none, as voices are drawn from.
         temperature: Divides the logits; 0 takes the most likely class.
         top_p: Draws only among the most likely classes that hold this much of the probability.
+        bits: Mark of the bits per sample.
         out: Folder for the clips and a picture of their spectrograms; null for none.
     """
     check_arguments(seeds, 0, temperature, top_p, seconds)
@@ -82,17 +98,19 @@ def free_runs(
         raise UserError(f"{recordings / 'test'}: there are no recordings to compare with")
     length = round(seconds * voice.sample_rate)
     real = excerpts(heard, length, seeds)
-    prompts = torch.stack([beginning(voice, heard, round(prompt * voice.sample_rate), seed) for seed in range(seeds)])
+    before = round(prompt * voice.sample_rate)
+    prompts = torch.stack([beginning(voice, heard, before, seed) for seed in range(seeds)]) if before else None
     header("numba")
     started = time.perf_counter()
-    made, bits = continued(voice, prompts, length, temperature, top_p)
+    made, made_bits = continued(voice, prompts, seeds, length, temperature, top_p)
     print(f"clips    {seeds} of {seconds:g} s at {voice.sample_rate:,} Hz, drawn in {time.perf_counter() - started:.0f} s\n", flush=True)
     sounds = {"test": voice.quantiser.decode_centre(real).numpy(), "clip": voice.quantiser.decode_centre(made).numpy()}
-    own = {"test": bits_of(voice, real), "clip": bits}
+    own = {"test": bits_of(voice, real), "clip": made_bits}
     rows = {name: [measured(x, voice.sample_rate, b) for x, b in zip(sounds[name], own[name], strict=True)] for name in sounds}
     usual = usual_of(rows["test"])
     print(f"usual    level {usual.levels.item():.1f} dB, flatness {usual.flatness:.1f} dB, {usual.bits:.2f} bits/sample")
-    passed = {name: [verdict(f"{name} {i}", row, usual) for i, row in enumerate(each)] for name, each in rows.items()}
+    passed = {name: [verdict(f"{name} {i}", row, usual, bits) for i, row in enumerate(each)] for name, each in rows.items()}
+    together(usual_of(rows["clip"]), usual, bits)
     if out is not None:
         for i, sound in enumerate(sounds["clip"]):
             write_wav(out / f"clip_{i}.wav", sound, voice.sample_rate)
@@ -121,11 +139,13 @@ def beginning(voice: Voice, heard: Sequence[Tensor], length: int, seed: int) -> 
     return pieces[np.random.default_rng(seed).choice(np.flatnonzero(levels >= levels.max() - SILENT))]
 
 
-def continued(voice: Voice, prompts: Tensor, length: int, temperature: float, top_p: float) -> tuple[Tensor, list[float]]:
-    """What follows prompts (B, P): classes (B, length), and the bits per sample of each under the model."""
+def continued(
+    voice: Voice, prompts: Tensor | None, seeds: int, length: int, temperature: float, top_p: float
+) -> tuple[Tensor, list[float]]:
+    """What follows prompts (seeds, P), or nothing: classes (seeds, length), and the bits per sample of each under the model."""
     engine = voice.engine()
-    engine.start(read_prompt(voice.net, prompts.split(PROMPT_CHUNK, dim=1)))
-    drawn = list(draw(engine, length, [generator(seed, 0) for seed in range(len(prompts))], temperature, top_p))
+    engine.start(starting_states(voice.net, prompts)(range(seeds)))
+    drawn = list(draw(engine, length, [generator(seed, 0) for seed in range(seeds)], temperature, top_p))
     classes, nats = (torch.cat(parts, dim=1) for parts in zip(*drawn, strict=True))
     return classes, (nats.mean(dim=1) / math.log(2)).tolist()
 
@@ -167,8 +187,34 @@ def measured(samples: np.ndarray, rate: int, bits: float) -> Measures:
     mean = power.mean(axis=0)
     bands = [mean[(frequencies >= low) & (frequencies < high)].sum() for low, high in zip(edges, [*edges[1:], rate], strict=True)]
     offset = np.abs(windows(samples, rate).mean(axis=1)).max()
-    levels = level(windows(samples, WINDOW_SECONDS * rate))
-    return Measures(levels, longest * HOP / rate, float(np.median(flatness)), np.array(bands), bits, float(offset))
+    levels, seconds = level(windows(samples, WINDOW_SECONDS * rate)), level(windows(samples, rate))
+    change, flat = float(seconds[-1] - seconds[0]), float(np.median(flatness))
+    found = onsets(samples, rate) / (len(samples) / rate)
+    return Measures(levels, longest * HOP / rate, flat, np.array(bands), bits, float(offset), change, found, pitch_classes(samples, rate))
+
+
+def spectra_of(samples: np.ndarray, length: int, hop: int) -> np.ndarray:
+    """Magnitudes (frames, length / 2 + 1) of samples (T,), which are padded where they are fewer."""
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (0, max(0, length - len(samples)))), length)[::hop]
+    magnitudes: np.ndarray = np.abs(np.fft.rfft(frames * np.hanning(length), axis=1))
+    return magnitudes
+
+
+def onsets(samples: np.ndarray, rate: int) -> int:
+    """How often the spectrum rises: peaks of the mean rise of its logarithm over 30 ms, at least 80 ms apart."""
+    logarithms = np.log10(spectra_of(samples, round(FLUX_FRAME * rate), round(FLUX_HOP * rate)) + 0.05)
+    rise = np.maximum(logarithms[3:] - logarithms[:-3], 0).mean(axis=1)
+    return len(find_peaks(rise, height=0.06, distance=8, prominence=0.04)[0])
+
+
+def pitch_classes(samples: np.ndarray, rate: int) -> np.ndarray:
+    """The share (12,) of each pitch class, C first, in the power between 200 and 1,100 Hz, from frames of half a second."""
+    power = (spectra_of(samples, rate // 2, rate // 4) ** 2).sum(axis=0)
+    frequencies = np.fft.rfftfreq(rate // 2, 1 / rate)
+    inside = (frequencies >= PITCHED[0]) & (frequencies <= PITCHED[1])
+    classes = np.round(69 + 12 * np.log2(frequencies[inside] / 440)).astype(int) % 12
+    shares = np.bincount(classes, power[inside], 12) + TINY
+    return shares / shares.sum()
 
 
 def usual_of(rows: Sequence[Measures]) -> Measures:
@@ -180,23 +226,45 @@ def usual_of(rows: Sequence[Measures]) -> Measures:
         np.mean([row.bands for row in rows], axis=0),
         float(np.mean([row.bits for row in rows])),
         max(row.offset for row in rows),
+        float(np.mean([row.steadiness for row in rows])),
+        float(np.mean([row.onsets for row in rows])),
+        np.mean([row.pitches for row in rows], axis=0),
     )
 
 
-def failures(row: Measures, usual: Measures) -> tuple[dict[str, float], list[str]]:
+def together(clips: Measures, usual: Measures, bits: float) -> None:
+    """Prints how all clips together compare with all excerpts, and which marks they pass."""
+    found, missed = failures(clips, usual, bits)
+    factor = (clips.onsets + TINY) / (usual.onsets + TINY)
+    far = [float(np.abs(clips.pitches - other).sum()) for other in (usual.pitches, np.full(12, 1 / 12))]
+    steady, often = abs(clips.steadiness) <= STEADINESS, 1 / ONSETS <= factor <= ONSETS
+    rows = [
+        ("flatness", f"{clips.flatness:.1f} dB, excerpts {usual.flatness:.1f}", f"{FLATNESS} dB", "flatness" not in missed),
+        ("steadiness", f"{clips.steadiness:+.1f} dB, excerpts {usual.steadiness:+.1f}", f"{STEADINESS} dB", steady),
+        ("spectrum", f"{found['spectrum']:+.1f} dB in one octave, less in others", f"{SPECTRUM} dB", "spectrum" not in missed),
+        ("whistle", f"{clips.whistle:.2f} s, excerpts {usual.whistle:.2f}", f"{WHISTLE_SECONDS} s", "whistle" not in missed),
+        ("onsets", f"{clips.onsets:.2f} a second, excerpts {usual.onsets:.2f}", f"a factor of {ONSETS}", often),
+        ("pitches", f"{far[0]:.2f} from the excerpts', {far[1]:.2f} from uniform", "nearer", far[0] < far[1]),
+        ("bits", f"{clips.bits:.2f}, excerpts {usual.bits:.2f}", f"{bits:g}", "bits" not in missed),
+    ]
+    for name, shown, mark, passes in rows:
+        print(f"{'pass' if passes else 'FAIL'}  {name:11s} {shown}  (mark: {mark})")
+
+
+def failures(row: Measures, usual: Measures, bits: float) -> tuple[dict[str, float], list[str]]:
     """By how much each measure differs, where that is the most; and the names of those that miss their marks."""
     shares = [10 * np.log10(each.bands / each.bands.sum() + TINY) for each in (row, usual)]
     moved = {"level": row.levels - usual.levels, "spectrum": shares[0] - shares[1]}
     found = {name: float(each[np.abs(each).argmax()]) for name, each in moved.items()}
     found |= {"whistle": row.whistle, "flatness": row.flatness - usual.flatness, "bits": row.bits - usual.bits}
-    marks = {"level": LEVEL, "spectrum": SPECTRUM, "flatness": FLATNESS, "bits": BITS}
+    marks = {"level": LEVEL, "spectrum": SPECTRUM, "flatness": FLATNESS, "bits": bits}
     missed = [name for name, mark in marks.items() if not abs(found[name]) <= mark]
     return found, missed + (["whistle"] if row.whistle >= WHISTLE_SECONDS else [])
 
 
-def verdict(name: str, row: Measures, usual: Measures) -> bool:
+def verdict(name: str, row: Measures, usual: Measures, bits: float) -> bool:
     """Prints a row; returns whether it passes."""
-    found, missed = failures(row, usual)
+    found, missed = failures(row, usual, bits)
     shown = [f"{measure} {found[measure]:+.1f} dB" for measure in ("level", "flatness", "spectrum")]
     shown += [f"bits {found['bits']:+.2f}", f"whistle {row.whistle:.2f} s", f"offset {row.offset:.3f}"]
     print(f"{name:8s} {'; '.join(shown)}: {'fails by ' + ', '.join(missed) if missed else 'pass'}", flush=True)

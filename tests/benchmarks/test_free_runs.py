@@ -29,7 +29,7 @@ def measured(samples, bits=3.0):
 
 
 def missed(row, usual):
-    return set(free_runs.failures(row, usual)[1])
+    return set(free_runs.failures(row, usual, free_runs.BITS)[1])
 
 
 @pytest.fixture
@@ -60,6 +60,13 @@ def test_clips_and_excerpts_have_their_rows(run, tmp_path, capsys):
     assert (out / "spectrograms.png").stat().st_size > 1000
 
 
+def test_clips_without_a_prompt_are_those_that_a_voice_generates(run):
+    voice = load(run)
+    made, _ = free_runs.continued(voice, None, 2, 300, 1.0, 1.0)
+    expected = torch.cat([voice.generate(300 / RATE, seed=seed) for seed in range(2)])
+    assert torch.equal(voice.quantiser.decode_centre(made).float(), expected)
+
+
 def test_bits_are_those_of_the_model(run, monkeypatch):
     voice = load(run)
     samples = MUSIC[:1000].astype(np.float32)
@@ -71,7 +78,7 @@ def test_bits_are_those_of_the_model(run, monkeypatch):
 def test_bits_of_what_is_drawn_are_those_of_the_forward_pass(run):
     voice = load(run)
     prompts = voice.classes(MUSIC[:300].astype(np.float32))[None].expand(2, -1).long()
-    made, bits = free_runs.continued(voice, prompts, 500, 1.0, 0.9)
+    made, bits = free_runs.continued(voice, prompts, 2, 500, 1.0, 0.9)
     assert not torch.equal(*made)
     with torch.inference_mode():
         logits = voice.net(torch.cat([prompts, made], dim=1))[0][:, 300:]
@@ -147,3 +154,42 @@ def test_bits_octaves_and_the_offset():
     louder = row.bands * np.array([1, 1, 1, 1, 1, 10])
     assert missed(replace(row, bands=louder), row) == {"spectrum"}
     assert measured(NOISE + 0.25 * (TIME > 2)).offset == pytest.approx(0.25, abs=0.01)
+
+
+def note(hz, start, force=0.3):
+    """A tone that is struck and dies away."""
+    after = np.maximum(TIME - start, 0)
+    return force * (start <= TIME) * np.exp(-4 * after) * sum(np.sin(2 * np.pi * k * hz * after) / k for k in (1, 2, 3))
+
+
+def test_onsets_and_pitch_classes_are_those_of_the_notes():
+    melody = note(440, 0.3) + note(523.25, 0.8) + note(440, 1.5) + note(659.26, 2.2)
+    row = measured(melody + 1e-3 * NOISE)
+    assert row.onsets == pytest.approx(4 / 3)
+    assert set(np.argsort(row.pitches)[-3:]) == {9, 0, 4}
+    assert measured(1e-3 * NOISE).onsets == 0
+
+
+def test_all_clips_together(capsys):
+    usual = free_runs.usual_of([measured(note(440, 0.1) + note(523.25, 0.8) + note(440, 2.1) + 1e-3 * NOISE)])
+
+    def missing(clips):
+        free_runs.together(clips, usual, 0.5)
+        return [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+
+    assert not missing(usual)
+    for name, changed in (
+        ("onsets", {"onsets": 2.1 * usual.onsets}),
+        ("onsets", {"onsets": 0.0}),
+        ("pitches", {"pitches": np.full(12, 1 / 12)}),
+        ("steadiness", {"steadiness": -6.1}),
+        ("flatness", {"flatness": usual.flatness + 4.1}),
+        ("bits", {"bits": usual.bits + 0.6}),
+        ("bits", {"bits": math.nan}),
+        ("whistle", {"whistle": 1.1}),
+    ):
+        assert missing(replace(usual, **changed)) == [name]
+
+
+def test_steadiness_is_what_a_clip_gains_from_its_first_second_to_its_last():
+    assert measured(NOISE * 10 ** (-TIME / 10)).steadiness == pytest.approx(-4, abs=0.5)
