@@ -15,6 +15,7 @@ from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.checkpoints import NET, check_fits, net_weights, read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import Engine, generate, make_engine
+from harmonicrnn.generation.engine import check_device
 from harmonicrnn.generation.prompts import Audio, classes_of
 from harmonicrnn.generation.sampler import check_arguments
 from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, Prediction, sample_nats, undivided
@@ -152,6 +153,7 @@ def load(
     """
     if scaling is not None:
         check_choice("scaling", scaling, get_args(Scaling))
+    check_device(device)
     path = run_at(Path(path)).checkpoint if Path(path).is_dir() else Path(path)
     checkpoint = read_checkpoint(path)
     settings = checkpoint.get("hyper_parameters", {})
