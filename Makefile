@@ -1,8 +1,12 @@
-.PHONY: demo test test-all harden lint environment browser
+.PHONY: demo test test-all harden lint environment lock browser
 SHELL := /bin/bash
 
 environment:
 	@bash .ci/environment.sh
+
+# Resolves the requirements anew; needs the network.
+lock:
+	@bash .ci/lock.sh
 
 # Trains, tests and samples a small model on made-up music.
 demo: environment

@@ -17,7 +17,7 @@ if [ -z "$python" ]; then
 fi
 [ "$(uname -s)" = Linux ] || echo "warning: only Linux is tested; the pins may not fit $(uname -s)" >&2
 
-pins=$({ "$python" --version; uname -m; cat requirements.txt requirements-dev.txt; } | sha256sum | cut -c1-16)
+pins=$({ "$python" --version; uname -m; cat requirements-lock.txt; } | sha256sum | cut -c1-16)
 if [ -e .venv/pins ] && [ "$(cat .venv/pins)" = "$pins" ]; then
     exit 0
 fi
@@ -25,7 +25,7 @@ fi
 if [ -L .venv ] || [ -e .venv/harmonicrnn ]; then
     rm -rf .venv
 elif [ -e .venv ]; then
-    echo "error: there is a .venv that make did not make; move it away, or install requirements-dev.txt into it and call python and pytest yourself" >&2
+    echo "error: there is a .venv that make did not make; move it away, or install requirements-lock.txt into it and call python and pytest yourself" >&2
     exit 1
 fi
 
@@ -43,7 +43,7 @@ if [ ! -e "$target/pins" ]; then
     rm -rf "$target"
     "$python" -m venv "$target"
     touch "$target/harmonicrnn"
-    "$target/bin/python" -m pip install --quiet --progress-bar off -r requirements-dev.txt
+    "$target/bin/python" -m pip install --quiet --progress-bar off --require-hashes -r requirements-lock.txt
     echo "$pins" >"$target/pins"
 fi
 [ -e .venv ] || ln -s "$target" .venv

@@ -313,6 +313,8 @@ class HarmonicCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.config.subcommand]
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
+        if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
+            kwargs["accelerator"] = "cpu"  # not in the config, which a machine with another GPU may take up
         trainer = super().instantiate_trainer(**kwargs)
         # Before others write the run's files.
         agreement = Agreement(vars(config.as_flat()), self.run.checkpoint if self.run else None)
@@ -365,7 +367,9 @@ def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
 
 def check_trainer(config: Namespace) -> None:
     """Raises UserError for settings of the trainer that are out of range, or that this project's data and runs do not follow."""
+    mps = config.accelerator == "mps" or (config.accelerator == "gpu" and torch.backends.mps.is_available())
     for key, wrong, what in (
+        ("accelerator", mps, "must be cpu or auto on this machine, whose GPU has no float64, in which likelihoods are summed"),
         ("overfit_batches", bool(config.overfit_batches), "is not followed: train on a folder of few recordings"),
         ("fast_dev_run", bool(config.fast_dev_run), "is not followed: set trainer.max_steps and trainer.limit_val_batches to 1"),
         ("barebones", bool(config.barebones), "is not followed, as it leaves no run"),

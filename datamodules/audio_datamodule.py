@@ -1,6 +1,7 @@
 """What all datasets share: quantising, scaling, batches, and the splits among ranks."""
 
 import hashlib
+import math
 import os
 from abc import abstractmethod
 from collections import defaultdict
@@ -26,8 +27,8 @@ from harmonicrnn.audio.quantise import Law
 from harmonicrnn.errors import UserError
 
 MAX_RATE = 768_000
-MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-"""Bytes that this machine has."""
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in os.sysconf_names else math.inf
+"""Bytes that this machine has; without end where the system does not tell."""
 BATCH_BYTES = 3  # a sample: its class, and whether it counts
 
 

@@ -1,7 +1,7 @@
 """Datasets without files, whose recordings are made when they are asked for."""
 
 from abc import abstractmethod
-from functools import partial
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,19 @@ class GeneratedRecordings:
     """A split's recordings, of equal length; the latest one is kept."""
 
     def __init__(self, data: GeneratedDataModule, split: Split, count: int, samples: int) -> None:
-        self.data, self.lengths = data, [samples] * count
-        self._make = partial(data.make, split)
+        self.data, self.split, self.lengths = data, split, [samples] * count
         self._latest: tuple[int, Tensor] | None = None
 
     def samples(self, recording: int, start: int, stop: int) -> Tensor:
         if self._latest is None or self._latest[0] != recording:
-            self._latest = recording, self._make(recording)
+            self._latest = recording, self.data.make(self.split, recording)
         return self._latest[1][start:stop]
 
     def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
         return extremes(self.samples(recording, start, stop))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For workers that are not forked, to which the trainer cannot be sent.
+        data = copy(self.data)
+        data.trainer = None
+        return vars(self) | {"data": data}

@@ -16,6 +16,7 @@ from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.checkpoints import KEY, NET, check_fits, net_weights
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import Engine, generate, make_engine
+from harmonicrnn.generation.engine import check_device
 from harmonicrnn.generation.prompts import Audio, classes_of
 from harmonicrnn.generation.sampler import check_arguments, starting_states
 from harmonicrnn.generation.stream import Stream
@@ -278,6 +279,7 @@ def load(
     """
     if scaling is not None:
         check_choice("scaling", scaling, get_args(Scaling))
+    check_device(device)
     path, checkpoint = read_weights(Path(path))
     settings = checkpoint.get("hyper_parameters", {})
     if not {"sample_rate", "law"} <= settings.keys():

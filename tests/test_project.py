@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import harmonicrnn
 from harmonicrnn import old_names
 
 ROOT = Path(__file__).parents[1]
+LOCK = (ROOT / "requirements-lock.txt").read_text()
 BASE = ROOT / "configs/base.yaml"
 CONFIGS = sorted({*(ROOT / "configs").rglob("*.yaml")} - {BASE})
 
@@ -27,10 +29,24 @@ def pins():
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def test_every_requirement_is_pinned_and_installed():
-    for line in pins():
+def test_every_requirement_is_pinned_and_locked():
+    tools = [line for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if not line.startswith("-r ")]
+    for line in [*pins(), *tools]:
         name, pinned = re.fullmatch(r"([\w-]+)(?:\[\w+\])?==([\d.]+)(?:; .*)?", line).groups()
-        assert version(name).split("+")[0] == pinned
+        assert f"\n{canonicalize_name(name)}=={pinned} ;" in LOCK, f"{name}: make lock"
+
+
+def test_what_is_locked_is_installed_and_has_hashes():
+    """Of this system and Python; `make` holds what it downloads to the hashes."""
+    for block in re.split(r"\n(?=\S)", LOCK.strip()):
+        requirement = Requirement(block.split(" \\\n")[0])
+        (pinned,) = requirement.specifier
+        if requirement.marker.evaluate():
+            assert version(requirement.name).split("+")[0] == pinned.version, requirement.name
+        hashes = block.split(" \\\n")[1:]
+        assert hashes
+        assert all(re.fullmatch("    --hash=sha256:[0-9a-f]{64}", line) for line in hashes)
+    assert "install --quiet --progress-bar off --require-hashes -r requirements-lock.txt" in (ROOT / ".ci/environment.sh").read_text()
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -47,6 +63,25 @@ def test_what_the_package_asks_for_is_pinned_within_its_range():
     (backend,) = map(Requirement, PROJECT["build-system"]["requires"])
     tools = dict(line.split("==") for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if "==" in line)
     assert backend.specifier.contains(tools[backend.name])
+
+
+SYSTEMS = {"x86_64-manylinux_2_28": "Linux", "aarch64-apple-darwin": "macOS"}
+
+
+def test_all_but_the_embeddings_comes_as_wheels_for_every_python_and_system():
+    """As a resolver found them, which was given nothing else: `make lock`."""
+    pythons = [f"3.{minor}" for minor in range(30) if SpecifierSet(PROJECT["project"]["requires-python"]).contains(f"3.{minor}")]
+    expected = {f"{system}-{python}.txt" for system in SYSTEMS for python in pythons}
+    assert {path.name for path in (ROOT / "docs/results/wheels").iterdir()} == expected
+    readme = (ROOT / "README.md").read_text()
+    assert f"Python {pythons[0]} to {pythons[-1]}" in readme
+    assert all(system in readme for system in SYSTEMS.values())
+    for name in expected:
+        found = dict(line.split("==") for line in (ROOT / "docs/results/wheels" / name).read_text().splitlines())
+        for requirement in ASKED["core"] + ASKED["evaluate"] + ASKED["train"]:
+            if requirement.name != "harmonicrnn":
+                assert requirement.specifier.contains(found[canonicalize_name(requirement.name)]), f"{name}: {requirement}: make lock"
+        assert not {each.name for each in ASKED["fad"]} & found.keys()
 
 
 # Where more than the core is needed, and what comes with something else.

@@ -17,6 +17,7 @@ import torch
 from benchmarks.experiments.declare import ROOT
 from benchmarks.timing import reset_peak, resident
 from harmonicrnn.files import replacing
+from harmonicrnn.signals import STOPPING
 
 
 def in_child(function: Callable[[], int], log: Path) -> int:
@@ -40,7 +41,7 @@ def in_child(function: Callable[[], int], log: Path) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-    before = {each: signal.signal(each, lambda signum, _: _pass_on(pid, signum)) for each in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {each: signal.signal(each, lambda signum, _: _pass_on(pid, signum)) for each in STOPPING if each != signal.SIGINT}
     before[signal.SIGINT] = signal.signal(signal.SIGINT, _nothing)  # a terminal sends it to both
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

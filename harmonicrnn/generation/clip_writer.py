@@ -1,7 +1,6 @@
 """Clips drawn into files, watched while they are made, and drawn again where they went wrong."""
 
 import math
-import resource
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -54,11 +53,11 @@ class Settings:
             raise UserError(f"--reject must be 0 or more, got {self.reject}")
         if self.reject and self.temperature == 0:
             raise UserError("--reject has no use at --temperature 0, where each draw is the same")
-        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        open_files = _open_files()
         if 2 * min(self.batch, self.clips) + SPARE_FILES > open_files:
-            most = (open_files - SPARE_FILES) // 2
+            most = int(open_files - SPARE_FILES) // 2
             raise UserError(
-                f"--batch ({self.batch}): each clip drawn needs two open files, and this shell allows {open_files}: at most {most}"
+                f"--batch ({self.batch}): each clip drawn needs two open files, and this shell allows {open_files:.0f}: at most {most}"
             )
 
     def samples(self, sample_rate: int, to_file: bool = True) -> int:
@@ -203,3 +202,13 @@ class ClipFiles:
 def bytes_needed(settings: Settings, sample_rate: int, bits: int) -> int:
     """Of disk, at most."""
     return settings.clips * settings.samples(sample_rate) * (2 + (1 if bits <= 8 else 2))
+
+
+def _open_files() -> float:
+    """How many this process may have at a time; without end where there is no limit, or no way to ask."""
+    try:
+        import resource  # not on every system
+    except ImportError:
+        return math.inf
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if limit == resource.RLIM_INFINITY else limit

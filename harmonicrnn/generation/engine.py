@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from harmonicrnn.errors import UserError
 from harmonicrnn.generation.self_check import EngineError
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 
@@ -106,10 +107,21 @@ class PlainEngine:
             return classes.cpu(), found.cpu()
 
 
+def check_device(device: torch.device | str) -> None:
+    """Raises UserError for MPS, the GPU of Apple's machines: it has no float64, in which samples are drawn and likelihoods summed."""
+    if str(device).partition(":")[0] == "mps":
+        raise UserError(f"device {device}: has no float64, in which samples are drawn and likelihoods summed; use cpu")
+
+
 def make_engine(net: AutoregressiveNet) -> Engine:
     """Compiled code for models on the CPU, a graph on a GPU; the plain engine elsewhere, and with a warning where those have no code for a
-    layer or do not give what the model's forward pass gives."""
+    layer or do not give what the model's forward pass gives.
+
+    Raises:
+        UserError: the model is on a device without float64.
+    """
     device = next(net.parameters()).device.type
+    check_device(device)
     try:
         if device == "cpu":
             from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes

@@ -22,6 +22,6 @@ def make_embedder(name: EmbeddingName, rate: int, weights: Path | None = None, d
         device: where a network works; None for a GPU where there is one.
 
     Raises:
-        UserError: weights are missing, or are not those of this embedding.
+        UserError: the package or weights are missing, or the weights are not those of this embedding.
     """
     return LogMel(rate) if name == "logmel" else Packaged(name, rate, weights, device)

@@ -6,7 +6,7 @@ goes wrong and joins the embeddings of pann into one long vector.
 
 import contextlib
 import hashlib
-import importlib
+import importlib.util
 import io
 import sys
 from collections.abc import Iterator
@@ -103,10 +103,11 @@ class Packaged(Embedder):
         device: where its model works; None for a GPU where there is one.
 
     Raises:
-        UserError: a file is missing, or holds no weights of this model.
+        UserError: the package or a file is missing, or a file holds no weights of this model.
     """
 
     def __init__(self, name: str, audio_rate: int, weights: Path | None = None, device: torch.device | None = None) -> None:
+        check_package(name)
         variants = VARIANTS[name]
         variant = next((one for one in variants if one.rate >= audio_rate), variants[-1])
         self.rate, self.dimensions, self.audio_rate, self._longest = variant.rate, variant.dimensions, audio_rate, variant.longest
@@ -171,6 +172,15 @@ class Packaged(Embedder):
         if cause := _cause(said):
             raise UserError(f"the embedding {self.name} failed on {len(clip)} samples: {cause}")
         return torch.from_numpy(np.asarray(rows, np.float32).reshape(-1, self.dimensions))
+
+
+def check_package(name: str) -> None:
+    """Raises UserError where the package is not installed, which the embedding of this name is from."""
+    if importlib.util.find_spec("frechet_audio_distance") is None:
+        raise UserError(
+            f"the embedding {name} needs the package frechet-audio-distance, which is not installed: pip install frechet-audio-distance, "
+            "under Python 3.11 or 3.12, for later ones it cannot be installed; or choose logmel, which needs no package"
+        )
 
 
 def find_weights(name: str, folder: Path | None, needed: tuple[Needed, ...]) -> Path:

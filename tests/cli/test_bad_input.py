@@ -114,6 +114,7 @@ def test_settings(run, folder, capsys, arguments, parts):
 
 
 TRAINER = {  # of a configuration that is followed
+    "accelerator": "auto",
     "overfit_batches": 0.0,
     "fast_dev_run": False,
     "barebones": False,
@@ -141,6 +142,7 @@ TRAINER = {  # of a configuration that is followed
         ("barebones", True, "is not followed"),
         ("use_distributed_sampler", True, "must be false"),
         ("reload_dataloaders_every_n_epochs", 1, "must be 0"),
+        ("accelerator", "mps", "must be cpu or auto"),
     ],
 )
 def test_settings_of_the_trainer(key, value, message):

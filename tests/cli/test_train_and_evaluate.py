@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
@@ -247,3 +248,10 @@ def test_keys_can_refer_to_one_another(run, folder, extra, steps):
     events = EventAccumulator(str(folder / "logs/tiny/version_0"))
     events.Reload()
     assert [event.step for event in events.Scalars("val/bits")] == steps
+
+
+def test_an_apple_machine_trains_on_its_cpu(run, folder, monkeypatch):
+    """Its GPU, which Lightning would take, has no float64; the run's configuration names no device for it."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert run(f"{FIT} --trainer.max_steps 1 --trainer.limit_val_batches 0") == 0
+    assert yaml.safe_load((folder / "logs/tiny/version_0/config.yaml").read_text())["trainer"]["accelerator"] == "auto"

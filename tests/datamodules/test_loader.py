@@ -1,8 +1,12 @@
+import pickle
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from datamodules import Synthetic
+from datamodules import SC09, Memory, Synthetic
 from datamodules.loader import RankBatches, StreamLoader
+from tests.audio_files import make_sc09
 
 
 @pytest.mark.parametrize("order", ["clips", "crops", "sequential"])
@@ -22,3 +26,18 @@ def test_a_loader_goes_on_from_its_state_with_any_workers_and_ranks(order, worke
         for i, parts in enumerate(zip(*resumed, strict=True)):
             assert torch.equal(torch.cat([part.clip for part in parts]), expected[given + i].clip)
             assert torch.equal(torch.cat([part.classes for part in parts]), expected[given + i].classes)
+
+
+@pytest.mark.parametrize("kind", [Memory, SC09, Synthetic])
+def test_what_workers_are_given_can_be_sent_to_them(kind, tmp_path):
+    """Where they are not forked: on macOS, and from Python 3.14 on."""
+    make_sc09(tmp_path)
+    own = {Memory: {"distance": 32, "motif": 3, "grid": 8, "pairs": 3, "recordings": 8}, SC09: {"root": tmp_path}, Synthetic: {"clips": 8}}
+    data = kind(**own[kind], batch_size=2, num_workers=0)
+    data.trainer = SimpleNamespace(world_size=1, cannot_be_sent=lambda: None)
+    data.prepare_data()
+    data.setup("fit")
+    loader = data.train_dataloader()
+    sent = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn, loader.worker_init_fn)))
+    pieces = next(iter(loader.batches))
+    assert torch.equal(sent[1]([sent[0][piece] for piece in pieces]).classes, next(iter(loader)).classes)

@@ -1,6 +1,9 @@
 import os
 import signal
 import time
+from multiprocessing import get_context
+
+import pytest
 
 from harmonicrnn.signals import leave_signals
 from tests.forking import in_child, status_of
@@ -23,3 +26,41 @@ def test_a_worker_ends_when_the_main_process_asks_and_for_nobody_else():
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
     os.kill(pid, signal.SIGTERM)
     assert status_of(pid) == 0
+
+
+def wait_for_the_end(ready):
+    leave_signals(0)
+    ready.set()
+    time.sleep(20)
+
+
+def test_a_worker_of_a_fork_server_ends_when_the_main_process_asks():
+    """Python 3.14 starts processes by one."""
+    context = get_context("forkserver")
+    ready = context.Event()
+    worker = context.Process(target=wait_for_the_end, args=(ready,))
+    worker.start()
+    assert ready.wait(timeout=60)
+    worker.terminate()
+    worker.join(timeout=5)
+    assert worker.exitcode == 0
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_without_the_sender_of_signals_a_worker_ends_by_any_sigterm(name, monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr(signal, "sigwaitinfo")
+
+    here, there = os.pipe()
+
+    def work():
+        leave_signals(0)
+        os.write(there, b"\n")
+        time.sleep(1)
+        return 3
+
+    pid = in_child(work)
+    os.read(here, 1)
+    stranger = in_child(lambda: os.kill(pid, signal.Signals[name]))
+    assert status_of(stranger) == 0
+    assert status_of(pid) == {"SIGTERM": -signal.SIGTERM, "SIGUSR1": 3}[name]

@@ -112,6 +112,8 @@ def test_words_that_are_no_choice(version):
         load(version).engine("int4")
     with pytest.raises(UserError, match="device cuda:99: cannot be used"):
         load(version, device="cuda:99")
+    with pytest.raises(UserError, match="device mps: has no float64"):
+        load(version, device="mps")
 
 
 def test_a_likelihood_that_is_not_finite(version):

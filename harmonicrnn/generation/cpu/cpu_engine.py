@@ -56,7 +56,7 @@ class CPUEngine:
             raise EngineError(f"weights are stored as {stored} only for models in float32, not in {weight.dtype}")
         if threads is not None and threads < 1:
             raise EngineError(f"threads must be at least 1, got {threads}")
-        available, dtype = len(os.sched_getaffinity(0)), _DTYPES[weight.dtype]
+        available, dtype = available_cores(), _DTYPES[weight.dtype]
         self.threads = min(torch.get_num_threads(), available, MAX_THREADS) if threads is None else threads
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))
         self._team, self._classes = Team(self.threads, dtype, net.classes), net.classes
@@ -119,6 +119,11 @@ class CPUEngine:
         if self._template is None:
             raise RuntimeError(NOT_STARTED)
         return self._template
+
+
+def available_cores() -> int:
+    """That this process may run on, where the system tells (Linux); else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _with_phases(state: State, phases: list[int]) -> State:

@@ -145,6 +145,14 @@ def test_settings_that_make_no_sense(changes, message):
         Settings(**changes)
 
 
+def test_files_may_be_open_without_end_where_there_is_no_limit_or_none_is_told(monkeypatch):
+    many = {"clips": 10**6, "batch": 10**6}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert Settings(**many).batch == 10**6
+    monkeypatch.setitem(sys.modules, "resource", None)  # importing it fails
+    assert Settings(**many).batch == 10**6
+
+
 def test_lengths_that_cannot_be():
     with pytest.raises(UserError, match="less than one sample"):
         Settings(seconds=1e-6).samples(16_000)

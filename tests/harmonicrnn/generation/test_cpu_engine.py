@@ -1,5 +1,6 @@
 import errno
 import mmap
+import os
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from benchmarks.generate import as_stored
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.cpu.addresses import large_pages
+from harmonicrnn.generation.cpu.cpu_engine import available_cores
 from harmonicrnn.generation.engine import PlainEngine
 from harmonicrnn.models import LevelSpec, Prediction
 from harmonicrnn.ops.prediction import Predictor
@@ -171,6 +173,14 @@ def test_weights_are_laid_out_where_there_are_no_large_pages(monkeypatch):
 
     monkeypatch.setattr("harmonicrnn.generation.cpu.addresses.mmap.mmap", Refusing)
     assert len(large_pages(100)) >= 100
+
+
+def test_counts_all_cores_where_the_system_does_not_tell_those_of_a_process(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 6})
+    assert available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert available_cores() == 12
 
 
 def test_refuses_what_it_cannot_step():

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from harmonicrnn.generation import PlainEngine
+from harmonicrnn.errors import UserError
+from harmonicrnn.generation import PlainEngine, make_engine
 from harmonicrnn.generation.engine import choose
 from harmonicrnn.generation.sampler import read_prompt, spread
 from tests.harmonicrnn.models.test_harmonic_rnn import make_model
@@ -58,3 +61,9 @@ def test_an_engine_goes_on_from_call_to_call_and_starts_anew_when_told():
     pieces = [engine.draw(piece, 1.0, 1.0) for piece in uniforms.split([7, 1, 22], dim=1)]
     for field in (0, 1):
         assert torch.equal(torch.cat([piece[field] for piece in pieces], dim=1), whole[field])
+
+
+def test_a_device_without_float64_is_refused():
+    net = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device("mps"))]))
+    with pytest.raises(UserError, match=r"device mps: has no float64, .* use cpu"):
+        make_engine(net)

@@ -53,6 +53,13 @@ MISSING = [
 ]
 
 
+def test_without_the_package_it_is_named_and_log_mels_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "frechet_audio_distance", None)  # as if it were not installed
+    with pytest.raises(UserError, match="vggish needs the package frechet-audio-distance, which is not installed: pip install"):
+        make_embedder("vggish", 16_000, tmp_path)
+    assert make_embedder("logmel", 16_000).embed(noise(16_000)[None]).isfinite().all()
+
+
 @pytest.mark.parametrize(("name", "file", "source"), MISSING, ids=[name for name, _, _ in MISSING])
 def test_a_missing_file_is_named_with_where_to_get_it_and_where_to_put_it(name, file, source, tmp_path, monkeypatch):
     with pytest.raises(UserError) as given:
