@@ -73,7 +73,7 @@ def free_runs(
     seconds: PositiveFloat = 60,
     seeds: PositiveInt = 8,
     prompt: NonNegativeFloat = 1,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     top_p: float = 0.99,
     bits: PositiveFloat = BITS,
     out: Path | None = None,
@@ -86,13 +86,14 @@ def free_runs(
         seconds: Length of each clip.
         seeds: Clips, drawn together.
         prompt: Seconds of a recording that each clip continues; 0 for none, as voices are drawn from.
-        temperature: Divides the logits; 0 takes the most likely class.
+        temperature: Divides the logits; 0 takes the most likely class; null for the voice's own, which is 1 where it has none.
         top_p: Draws only among the most likely classes that hold this much of the probability.
         bits: Mark of the bits per sample.
         out: Folder for the clips and a picture of their spectrograms; null for none.
     """
-    check_arguments(seeds, 0, temperature, top_p, seconds)
     voice = load(run)
+    temperature = voice.temperature if temperature is None else temperature
+    check_arguments(seeds, 0, temperature, top_p, seconds)
     heard = [voice.classes(path) for path in find_recordings(recordings / "test")]
     if not heard:
         raise UserError(f"{recordings / 'test'}: there are no recordings to compare with")

@@ -43,6 +43,8 @@ voice = load("FOLDER")  # this folder; of the Hub: Voice.from_pretrained("OWNER/
 audio = voice.generate(10.0)  # (1, T) float32 in [-1, 1], at voice.sample_rate
 ```
 
+Unless another one is given, it is drawn from at temperature {temperature:g}.
+
 ## Sources and licences
 
 Licence of the weights: {license}.
@@ -82,6 +84,7 @@ def card(name: str, config: dict[str, Any], clips: Sequence[str]) -> str:
         parameters=config["parameters"],
         sample_rate=config["sample_rate"],
         bits=quantiser["bits"],
+        temperature=about.get("temperature", 1),
         law=quantiser["law"],
         clips="".join(f"- [{clip}]({clip})\n" for clip in clips),
         sources=about.get("sources") or "Not stated.",

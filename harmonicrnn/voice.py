@@ -44,7 +44,8 @@ class Voice:
     quantiser, sample_rate: what classes mean; rate in Hz.
     scaling: what samples were scaled by; None where that is not known, as no configuration lies beside the checkpoint.
     checkpoint: where it came from: a checkpoint, or the weights of a voice's folder.
-    about: what is known of its making, as JSON has it: license, sources, data, likelihood, trained_with, init_from and steps, or some.
+    about: what is known of its making, as JSON has it: license, sources, data, likelihood, trained_with, init_from, steps and temperature,
+        or some.
     """
 
     net: AutoregressiveNet
@@ -53,6 +54,11 @@ class Voice:
     scaling: Scaling | None
     checkpoint: Path
     about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def temperature(self) -> float:
+        """At which it is drawn from where nothing else is said: its own, or 1."""
+        return float(self.about.get("temperature", 1.0))
 
     def engine(self, weights: Literal["full", "bfloat16", "int8"] = "full") -> Engine:
         """What draws from it.
@@ -114,7 +120,7 @@ class Voice:
         sample_rate: int | None = None,
         clips: int = 1,
         seed: int = 0,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         top_p: float = 1.0,
     ) -> Tensor:
         """New audio: (clips, T) float32 in [-1, 1] at the model's rate, what follows the prompt.
@@ -125,11 +131,13 @@ class Voice:
                 silence before them.
             sample_rate: of the prompt's samples, in Hz; None for the model's, or a file's own.
             clips, seed: clip i is a function of (seed, i).
-            temperature, top_p: as for `harmonicrnn.generation.generate`.
+            temperature: as for `harmonicrnn.generation.generate`; None for the voice's own.
+            top_p: as for `harmonicrnn.generation.generate`.
 
         Raises:
             UserError: as `classes`; or a number is out of range.
         """
+        temperature = self.temperature if temperature is None else temperature
         check_arguments(clips, seed, temperature, top_p, seconds)
         samples = self._samples("seconds", seconds)
         shape = tuple(getattr(prompt, "shape", ()))
@@ -150,7 +158,7 @@ class Voice:
         chunk: float = 0.05,
         seconds: float | None = None,
         seed: int = 0,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         top_p: float = 1.0,
     ) -> Stream:
         """New audio as it is drawn: blocks (n,) of float32 in [-1, 1] at the model's rate, those that `generate` makes of the same seed.
@@ -166,6 +174,7 @@ class Voice:
         Raises:
             UserError: as `generate`.
         """
+        temperature = self.temperature if temperature is None else temperature
         check_arguments(1, seed, temperature, top_p, 1.0 if seconds is None else seconds)
         block, samples = self._samples("chunk", chunk), None if seconds is None else self._samples("seconds", seconds)
         heard = None if prompt is None else self.classes(prompt, sample_rate)[None]
@@ -181,7 +190,14 @@ class Voice:
             raise UserError(f"{name} ({seconds}) is less than one sample at {self.sample_rate} Hz")
         return samples
 
-    def save(self, folder: Path | str, license: str | None = None, sources: str | None = None, clips: Sequence[Path | str] = ()) -> None:
+    def save(
+        self,
+        folder: Path | str,
+        license: str | None = None,
+        sources: str | None = None,
+        clips: Sequence[Path | str] = (),
+        temperature: float | None = None,
+    ) -> None:
         """Make a folder that can be handed on, whole or not at all: `model.safetensors`, `config.json`, the card `README.md`, and clips.
 
         A voice that was loaded from such a folder takes its card and clips along, unless others are given.
@@ -191,13 +207,19 @@ class Voice:
             license: the Hub's identifier of the weights' licence, such as "cc-by-sa-3.0".
             sources: of the recordings that it was trained on, and their licences; Markdown.
             clips: WAV or FLAC files that it drew, at most four.
+            temperature: at which it is drawn from where nothing else is said; None for what it is.
 
         Raises:
             UserError: the folder is in use or cannot be written, an argument cannot be used, or it is not known how audio was scaled.
         """
         if self.scaling is None:
             raise UserError(f"{self.checkpoint}: nothing beside it says how audio was scaled; give scaling to load, and save then")
-        given = {key: value for key, value in (("license", license and check_license(license)), ("sources", sources)) if value}
+        given: dict[str, Any] = {
+            key: value for key, value in (("license", license and check_license(license)), ("sources", sources)) if value
+        }
+        if temperature is not None:
+            check_arguments(1, 0, temperature, 1.0)
+            given["temperature"] = temperature
         before, text, about = self.checkpoint.parent, None, {"license": UNKNOWN} | self.about
         if self.checkpoint.name != WEIGHTS:
             about |= run_facts(run_of(self.checkpoint)) if self.checkpoint.is_file() else {}

@@ -8,6 +8,7 @@ clip_1.wav, ...     up to four, WAV or FLAC
 """
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,11 +92,16 @@ def _read_config(path: Path) -> dict[str, Any]:
         ("scaling", f"one of {', '.join(get_args(Scaling))}", lambda value: value in get_args(Scaling)),
         ("unseen_in_weights", "settings by their names", lambda value: isinstance(value, dict)),
         ("about", "facts by their names", lambda value: isinstance(value, dict)),
+        ("about", "a temperature of 0 or more", lambda value: _is_temperature(value.get("temperature", 1))),
     ):
         found = config.get(key) if isinstance(config, dict) else None
         if not fits(found):
             raise UserError(f"{path}: {key}: wanted {wanted}, found {json.dumps(found)[:80]}: {DAMAGED}")
     return config
+
+
+def _is_temperature(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
 
 
 def _tuples(value: Any) -> Any:

@@ -16,6 +16,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--out", type=Path | None, help="Folder to make for the voice.")
     add("--license", type=str | None, help="The Hub's identifier of the weights' licence, such as cc-by-sa-3.0; null for unknown.")
     add("--sources", type=Path | None, help="A text file on the recordings it was trained on and their licences, for the card.")
+    add("--temperature", type=float | None, help="At which it is drawn from where nothing else is said; null for 1.")
     add("--clips", type=Path, nargs="*", default=[], help="Up to four clips that it drew, WAV or FLAC.")
 
 
@@ -38,5 +39,5 @@ def export(options: Namespace, voice: Voice) -> None:
             sources = options.sources.read_text().strip()
         except (OSError, ValueError) as error:
             raise UserError(f"--sources {options.sources}: cannot be read as text: {error}") from error
-    voice.save(options.out, license=options.license, sources=sources, clips=options.clips)
+    voice.save(options.out, license=options.license, sources=sources, clips=options.clips, temperature=options.temperature)
     print(f"Written to {pasteable(options.out)}")

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -147,6 +147,7 @@ def draw(
     Raises:
         UserError: an option is out of range for this model, or files cannot be written.
     """
+    settings = settings if settings.temperature is not None else replace(settings, temperature=voice.temperature)
     console, samples = Console(stderr=True), settings.samples(voice.sample_rate, to_file=folder is not None)
     start = starting_states(voice.net, prompts)
     of_run = f"Checkpoint {pasteable(run.checkpoint)} of run {pasteable(run.folder)}"

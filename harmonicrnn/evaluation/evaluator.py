@@ -255,7 +255,7 @@ class Evaluator:
             self.notes += self._fid_notes(clips.info.name, classified)
         if digits.labelled is not None:
             accuracy = accuracy_of(classified, digits.labelled.labels("test"))
-            how = (work.drawing.clips, work.drawing.temperature, work.drawing.top_p) if work.drawing else (0,)
+            how = (work.drawing.clips, work.drawing.drawn_at, work.drawing.top_p) if work.drawing else (0,)
             self.not_published = why_not_published(classifier, accuracy, len(training), *how)
         return rows, training.info, ClassifierReport(classifier.name, classifier.weights, classifier.accuracy, accuracy, SELECTION)
 

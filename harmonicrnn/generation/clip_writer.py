@@ -30,7 +30,8 @@ class Settings:
         clips: How many.
         batch: Clips that are drawn together.
         seed: Clip i depends on (seed, i).
-        temperature: Divides the logits: below 1 for the more likely, above 1 for the less; 0 takes the most likely class always.
+        temperature: Divides the logits: below 1 for the more likely, above 1 for the less; 0 takes the most likely class always. Null for
+            the voice's own, which is 1 where it has none.
         top_p: Draws only among the most likely classes that hold this much of the probability.
         reject: Times that a clip with runaway noise or a collapse to silence is drawn again.
         format: Of the audio files, 16 bits: wav or flac.
@@ -40,13 +41,13 @@ class Settings:
     clips: int = 1
     batch: int = 16
     seed: int = 0
-    temperature: float = 1.0
+    temperature: float | None = None
     top_p: float = 1.0
     reject: int = 0
     format: Format = "wav"
 
     def __post_init__(self) -> None:
-        check_arguments(self.clips, self.seed, self.temperature, self.top_p, self.seconds, option="--")
+        check_arguments(self.clips, self.seed, self.drawn_at, self.top_p, self.seconds, option="--")
         if self.batch < 1:
             raise UserError(f"--batch must be at least 1, got {self.batch}")
         if self.reject < 0:
@@ -59,6 +60,11 @@ class Settings:
             raise UserError(
                 f"--batch ({self.batch}): each clip drawn needs two open files, and this shell allows {open_files:.0f}: at most {most}"
             )
+
+    @property
+    def drawn_at(self) -> float:
+        """The temperature, or 1."""
+        return 1.0 if self.temperature is None else self.temperature
 
     def samples(self, sample_rate: int, to_file: bool = True) -> int:
         """In each clip.
@@ -141,7 +147,7 @@ class ClipWriter:
         """Draws the first clip without files, handing on its classes (n,) as they are made."""
         self.engine.start(self.state([0]))
         watch, nats, samples = Watch(self.quantiser, self.sample_rate), 0.0, settings.samples(self.sample_rate, to_file=False)
-        for classes, of_each in draw(self.engine, samples, [generator(settings.seed, 0)], settings.temperature, settings.top_p):
+        for classes, of_each in draw(self.engine, samples, [generator(settings.seed, 0)], settings.drawn_at, settings.top_p):
             hear(classes[0])
             watch.feed(classes[0])
             nats += of_each.sum().item()
@@ -160,7 +166,7 @@ class ClipWriter:
                 for n in numbers
             ]
             generators = [generator(settings.seed, *clip) for clip in batch]
-            for classes, of_each in draw(self.engine, samples, generators, settings.temperature, settings.top_p, numbers):
+            for classes, of_each in draw(self.engine, samples, generators, settings.drawn_at, settings.top_p, numbers):
                 nats += of_each.sum(dim=1)
                 for lane, file, watch in zip(classes, files, watches, strict=True):
                     file.write(lane)

@@ -167,7 +167,7 @@ class HarmonicRNN(AutoregressiveNet):
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
         y, predicted, after_it = self._read(delayed, state)
         logits: Tensor = self.head(y)
-        if self.prediction is not None and self.steering is not None:
+        if self.prediction is not None and self.steering is not None and predicted is not None:
             logits = self.prediction.joined(predicted, self.steering(y), logits)
         return logits, after_it
 
@@ -176,6 +176,7 @@ class HarmonicRNN(AutoregressiveNet):
             return super().nats(classes, state, before)
         delayed, last, fresh = self.delay(classes, state, before)
         y, predicted, levels = self._read(delayed, state.levels if state else None)
+        assert predicted is not None
         nats = self.prediction.joined_nats(predicted, self.steering(y), self.head(y), classes)
         return nats, ModelState(last, levels, after(fresh, classes))
 

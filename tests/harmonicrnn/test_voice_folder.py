@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from harmonicrnn import Voice, load, voice_folder
 from harmonicrnn.audio import Quantiser
+from harmonicrnn.cli import main
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction, WaveNet
 from harmonicrnn.ops.prediction import Predictor
@@ -71,6 +72,26 @@ def test_a_voice_is_plain_files(folder):
     config = json.loads((folder / "config.json").read_text())
     assert config["parameters"] == sum(parameter.numel() for parameter in make_voice().net.parameters())
     assert config["saved_with"]["libraries"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_a_voice_is_drawn_from_at_its_own_temperature(tmp_path):
+    make_voice().save(tmp_path / "cool", temperature=0.5)
+    voice = load(tmp_path / "cool")
+    assert (make_voice().temperature, voice.temperature) == (1.0, 0.5)
+    assert "at temperature 0.5." in (tmp_path / "cool/README.md").read_text()
+    drawn = voice.generate(0.05)
+    assert torch.equal(drawn, voice.generate(0.05, temperature=0.5))
+    assert not torch.equal(drawn, voice.generate(0.05, temperature=1.0))
+    with voice.stream(seconds=0.05) as blocks:
+        assert np.array_equal(np.concatenate(list(blocks)), drawn[0].numpy())
+    command = ["generate", "--voice", str(tmp_path / "cool"), "--seconds", "0.05", "--out", str(tmp_path / "clips")]
+    assert main(command) == 0
+    assert json.loads((tmp_path / "clips/manifest.json").read_text())["settings"]["temperature"] == 0.5
+    with pytest.raises(UserError, match="temperature"):
+        make_voice().save(tmp_path / "none", temperature=-1.0)
+    with_config(tmp_path / "cool", about={"temperature": "low"})
+    with pytest.raises(UserError, match="about: wanted a temperature of 0 or more, found"):
+        load(tmp_path / "cool")
 
 
 def write(path, content):
