@@ -150,20 +150,25 @@ class AudioFolder(AudioDataModule):
         return {"train": paths, "validation": [], "test": []} if len(paths) < FEWEST else split_by_order(self.root, paths)
 
     def parts(self, entries: Collection[Entry]) -> dict[Split, list[Part]]:
-        if any(entry.split != "train" for entry in entries):
-            parts = super().parts(entries)
-        else:
+        parts = super().parts(entries)
+        shortest = min(self._seconds(parts[split]) for split in SPLITS[1:])
+        few = not any(entry.split != "train" for entry in entries)
+        enough = sum(map(self._seconds, parts.values())) >= 3 * HELD_OUT_SECONDS
+        if few or (shortest < HELD_OUT_SECONDS and enough and not split_folders(self.root)):
             parts = split_inside(self.root, [entry for entry in entries if not entry.error], self.sample_rate)
+            why = f"under {FEWEST}" if few else f"of which a split would be {shortest:.2g} s"
             self.tell_once(
                 rank_zero_info,
-                f"{self.root}: {len(entries)} recordings, under {FEWEST}: cut by their time, the last 12 % for validation and testing, "
+                f"{self.root}: {len(entries)} recordings, {why}: cut by their time, the last 12 % for validation and testing, "
                 f"at least {HELD_OUT_SECONDS:g} s each",
             )
         for split in SPLITS[1:]:
-            seconds = sum(part.stop - part.start for part in parts[split]) / self.sample_rate
-            if 0 < seconds < HELD_OUT_SECONDS:
+            if 0 < (seconds := self._seconds(parts[split])) < HELD_OUT_SECONDS:
                 self.tell_once(rank_zero_warn, f"{self.root}: the {split} split is {seconds:.2g} s, too little to tell models apart")
         return parts
+
+    def _seconds(self, parts: Sequence[Part]) -> float:
+        return sum(part.stop - part.start for part in parts) / self.sample_rate
 
 
 class WholeFolder(AudioFolder):

@@ -68,6 +68,18 @@ def recordings_of(data, split):
     return [source.read(i, 0, length) for i, length in enumerate(source.lengths)]
 
 
+def test_many_short_recordings_are_cut_by_their_time_too(tmp_path):
+    """Where whole recordings would leave less than 2 s for testing, and there are 6 s in all."""
+    data = ready(AudioFolder(make_folder(tmp_path / "flat", 10, samples=8000, rate=8000), sample_rate=8000, clip_samples=800))
+    assert [sum(data.datasets[split].source.lengths) for split in ("train", "validation", "test")] == [48_000, 16_000, 16_000]
+    for split, files in (("train", 8), ("validation", 1), ("test", 1)):
+        make_folder(tmp_path / "split" / split, files, samples=8000, rate=8000)
+    data = AudioFolder(tmp_path / "split", sample_rate=8000, clip_samples=800)  # somebody's own splits stay as they are
+    with pytest.warns(UserWarning, match="the validation split is 1 s, too little"):
+        ready(data, "fit")
+    assert sum(data.datasets["validation"].source.lengths) == 8000
+
+
 def test_held_out_splits_of_less_than_two_seconds_are_told_of(tmp_path):
     with pytest.warns(UserWarning, match=r"the test split is 0\.12 s, too little"):
         ready(AudioFolder(make_folder(tmp_path, 20), batch_size=2), "fit")
