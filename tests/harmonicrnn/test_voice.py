@@ -11,7 +11,7 @@ import torch
 
 from cli import main
 from harmonicrnn import Voice, load
-from harmonicrnn.audio import Quantiser, extremes, read_mono, scale
+from harmonicrnn.audio import Quantiser, extremes, scale
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import generate
 from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction, WaveNet, sample_nats
@@ -235,13 +235,11 @@ def test_models_of_other_modules_are_handed_over(name, tmp_path):
         load(path, net=small_model(16))
 
 
-def test_the_example_of_the_readme_runs(version, monkeypatch, capsys):
-    """Word for word, but for the length and the name of the last step."""
+def test_the_example_of_the_readme_runs(capsys):
+    """Word for word, but for the length."""
     example = next(block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "import load" in block)
     assert len(example.strip().splitlines()) <= 5
-    monkeypatch.chdir(version.parents[2])
     names: dict[str, object] = {}
-    exec(example.replace("step_0001200", "step_0000004").replace("2.0", "0.002"), names)
+    exec(example.replace("2.0", "0.002"), names)
     assert 0 < float(capsys.readouterr().out) < 20
-    assert names["audio"].shape == (1, 32)
-    assert read_mono(version / "samples/step_0000004/reference.wav", 16_000).size
+    assert names["audio"].shape == (1, 16)
