@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+from matplotlib.figure import Figure
 from scipy.signal import find_peaks
 from torch import Tensor
 
@@ -89,7 +90,7 @@ def free_runs(
         temperature: Divides the logits; 0 takes the most likely class; null for the voice's own, which is 1 where it has none.
         top_p: Draws only among the most likely classes that hold this much of the probability.
         bits: Mark of the bits per sample.
-        out: Folder for the clips and a picture of their spectrograms; null for none.
+        out: Folder for the clips, a picture of each (waveform and mel-spectrogram) and one of all spectrograms; null for none.
     """
     voice = load(run)
     temperature = voice.temperature if temperature is None else temperature
@@ -115,6 +116,7 @@ def free_runs(
     if out is not None:
         for i, sound in enumerate(sounds["clip"]):
             write_wav(out / f"clip_{i}.wav", sound, voice.sample_rate)
+            portrait(out / f"clip_{i}.png", sound, voice.sample_rate)
         picture(out / "spectrograms.png", [sounds["test"][0], *sounds["clip"]], voice.sample_rate)
     counts = ", ".join(f"{sum(each)} of {len(each)} {what}" for each, what in ((passed["clip"], "clips"), (passed["test"], "excerpts")))
     print(f"overall  {'pass' if all(passed['clip']) else 'fail'}: {counts}")
@@ -272,10 +274,21 @@ def verdict(name: str, row: Measures, usual: Measures, bits: float) -> bool:
     return not missed
 
 
+def portrait(path: Path, sound: np.ndarray, rate: int) -> None:
+    """A clip's waveform, and its mel-spectrogram in dB under the peak."""
+    from harmonicrnn.evaluation.figures import show_mel  # here, as only this needs it
+
+    figure = Figure(figsize=(9, 3), dpi=90, layout="constrained")
+    wave, mel = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+    wave.plot(np.arange(len(sound)) / rate, sound, linewidth=0.4)
+    wave.set(ylim=(-1, 1), ylabel="amplitude")
+    show_mel(mel, torch.from_numpy(sound), rate)
+    mel.set(xlabel="seconds", ylabel="Hz")
+    figure.savefig(path)
+
+
 def picture(path: Path, sounds: Sequence[np.ndarray], rate: int) -> None:
     """Spectrograms one below the other, the first of an excerpt."""
-    from matplotlib.figure import Figure  # here, as only this needs it
-
     figure = Figure(figsize=(14, 2.2 * len(sounds)), layout="tight")
     for i, (axes, sound) in enumerate(zip(figure.subplots(len(sounds), 1), sounds, strict=True)):
         with np.errstate(divide="ignore"):  # digital silence is -inf dB, drawn as the lowest

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -81,15 +82,20 @@ def mel_figure(samples: Tensor, sample_rate: int, split_at: float | None = None,
     with matplotlib.rc_context(STYLE | {"font.size": 7, "axes.grid": False}):
         figure = Figure(figsize=size, dpi=110, layout="constrained")
         axes = figure.add_subplot(xlabel="seconds", ylabel="Hz")
-        mel = mel_decibels(samples, sample_rate)
-        extent = (0, max(len(samples), WINDOW) / sample_rate, 0, mel.shape[0])
-        axes.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, cmap="magma")
+        show_mel(axes, samples, sample_rate)
         axes.locator_params(axis="x", nbins=5)
-        hertz = [each for each in MARKS if mel_position(each, sample_rate) < MELS]
-        axes.set_yticks([mel_position(each, sample_rate) for each in hertz], [f"{each:,}" for each in hertz])
         if split_at is not None:
             axes.axvline(split_at, color="white", linestyle="--", linewidth=1)
     return figure
+
+
+def show_mel(axes: Axes, samples: Tensor, sample_rate: int) -> None:
+    """Draws the mel-spectrogram (dB under its peak) of a waveform (T,) over seconds and Hz."""
+    mel = mel_decibels(samples, sample_rate)
+    extent = (0, max(len(samples), WINDOW) / sample_rate, 0, mel.shape[0])
+    axes.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, cmap="magma")
+    hertz = [each for each in MARKS if mel_position(each, sample_rate) < MELS]
+    axes.set_yticks([mel_position(each, sample_rate) for each in hertz], [f"{each:,}" for each in hertz])
 
 
 def svg(figure: Figure) -> str:

@@ -94,6 +94,23 @@ def test_a_voice_is_drawn_from_at_its_own_temperature(tmp_path):
         load(tmp_path / "cool")
 
 
+def test_the_voice_in_the_box(tmp_path):
+    """It needs no network and no run, and its card says what it is."""
+    voice = load("bach")
+    folder = voice.checkpoint.parent
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 6e6
+    assert len([path for path in folder.iterdir() if path.name.startswith("clip_")]) == 4
+    assert (voice.sample_rate, voice.quantiser.bits, voice.scaling) == (8000, 8, "peak")
+    (test,) = (each for each in voice.about["likelihood"] if each["split"] == "test")
+    card = (folder / "README.md").read_text()
+    for part in (f"{test['bits_per_sample']:.4f}", "linear predictors", "music21", "Fluid R3", "train.py fit", "Intended use"):
+        assert part in card
+    clip, rate = soundfile.read(folder / "clip_1.wav")
+    assert rate == 8000
+    assert abs(voice.nll(clip[:8000].astype(np.float32), 8000) - test["bits_per_sample"]) < 1
+    assert main(["generate", "--voice", "bach", "--seconds", "0.01", "--out", str(tmp_path / "clips")]) == 0
+
+
 def write(path, content):
     path.write_text(content if isinstance(content, str) else json.dumps(content))
 
