@@ -1,5 +1,6 @@
 """What scripts do with a trained model: on the run of a tiny training, on one made before version 0.2, and on those of other modules."""
 
+import json
 import math
 import re
 from dataclasses import asdict, replace
@@ -243,3 +244,13 @@ def test_the_example_of_the_readme_runs(capsys):
     exec(example.replace("2.0", "0.002"), names)
     assert 0 < float(capsys.readouterr().out) < 20
     assert names["audio"].shape == (1, 16)
+
+
+def test_the_tour_runs():
+    """All cells of docs/tour.ipynb, word for word but for the length."""
+    cells = json.loads((README.parent / "docs/tour.ipynb").read_text())["cells"]
+    names: dict[str, object] = {}
+    for source in ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"):
+        exec(source.replace("seconds = 5.0", "seconds = 0.05"), names)
+    assert names["audio"].shape == (1, 400)
+    assert (names["folder"] / "model.safetensors").is_file()
