@@ -17,12 +17,13 @@ def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
     net = copy.deepcopy(net)
     if stored == "full":
         return net
-    _join(net.head_norm, net.head)
+    _join(net.head_norm, *filter(None, (net.head, net.steering)))
+    kept = {net.embedding.projection, *(net.features.modules() if net.features else ())}  # tables, as the engine has them
     for module in net.modules():
         if isinstance(module, ResidualBranch):
             _join(module.norm, module.gate, module.layer.input if isinstance(module.layer, TemporalMixer) else module.layer)
     for module in net.modules():
-        if isinstance(module, nn.Linear) and module is not net.embedding.projection:
+        if isinstance(module, nn.Linear) and module not in kept:
             module.weight.copy_(rounded(module.weight.T, stored).T)
         elif isinstance(module, DownPool | UpPool) and 1 not in module.weight.shape[1:]:  # those of single channels are kept whole
             module.weight.copy_(rounded(module.weight, stored))

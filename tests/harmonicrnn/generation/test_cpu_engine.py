@@ -156,8 +156,10 @@ def test_lanes_that_are_reset_begin_anew():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 1e-3)])
-@pytest.mark.parametrize("changes", [{}, PAPER | {"heads": 8}], ids=["griffin", "paper"])
+@pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 2e-3)])
+@pytest.mark.parametrize(
+    "changes", [{}, PAPER | {"heads": 8}, {"prediction": Prediction(PREDICTORS)}], ids=["griffin", "paper", "predicted"]
+)
 def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limit, threads):
     net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32, **changes)
     rounded_net, classes = as_stored(net, stored), make_classes(5, 500)
