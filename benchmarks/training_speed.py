@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from benchmarks.timing import benchmark, by_turns, check, header, ratio, show
-from harmonicrnn.models import HarmonicRNN, LevelSpec, sample_nats
+from harmonicrnn.models import HarmonicRNN, LevelSpec
 from harmonicrnn.models.presets import PRESETS
 from harmonicrnn.ops import linear_scan
 from harmonicrnn.ops.reference import linear_scan_reference
@@ -62,7 +62,7 @@ def check_pieces(net: HarmonicRNN, classes: Tensor) -> None:
 
 
 def gradients_of(net: HarmonicRNN, classes: Tensor) -> Callable[[], object]:
-    return lambda: torch.autograd.grad(sample_nats(net.train()(classes)[0], classes).mean(), list(net.parameters()))
+    return lambda: torch.autograd.grad(net.train().nats(classes)[0].mean(), list(net.parameters()))
 
 
 def check_recurrence(samples: int, units: int = 64) -> None:
@@ -102,7 +102,7 @@ def training_step(levels: tuple[LevelSpec, ...], settings: OmegaConf) -> Callabl
 
     def step() -> None:
         optimizer.zero_grad()
-        sample_nats(net(classes)[0], classes).mean().backward()
+        net.nats(classes)[0].mean().backward()
         optimizer.step()
 
     return step
