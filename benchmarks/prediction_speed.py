@@ -1,14 +1,15 @@
-"""Speed of linear prediction on one core, and what it adds to a training step.
+"""Speed of linear prediction on one core, what it adds to a training step, and one stream of a model that has it.
 
     OMP_NUM_THREADS=1 python -m benchmarks.prediction_speed [--samples N] [--repeats N]
 
 Before any timing the compiled predictors are held against their definition, and the compiled mixture against tensor operations, forward and
 backward, in float64. Times are the processor's, so that other work counts less. The goal is 300,000 samples/s of the default
-predictor of order 256.
+predictor of order 256, and 16,000 of one stream of a million parameters, 20,800 of it in int8.
 """
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,12 +20,15 @@ from torch import Tensor
 from benchmarks.timing import benchmark, by_turns, check, header, ratio, show
 from benchmarks.training_speed import gradients_of
 from harmonicrnn.audio import Quantiser
+from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction
 from harmonicrnn.models.prediction import DEFAULT_PREDICTORS, LinearPrediction, Predicted
 from harmonicrnn.ops.prediction import Predictor, PredictorState, compiled, definition, mixture_batched, mixture_compiled
 
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
 ORDER, GOAL = 256, 300_000  # samples/s
+REAL_TIME = {"full": 16_000, "int8": 20_800}  # samples/s
+MILLION = (LevelSpec(48, 1, 4), LevelSpec(80, 1, 4), LevelSpec(112, 1, 4), LevelSpec(128, 2))
 CHECKED = 600  # samples of the clip that equality is checked on
 
 
@@ -60,6 +64,7 @@ def prediction(samples: PositiveInt = 8_000, repeats: PositiveInt = 7) -> None:
         if name == f"predictor of order {ORDER}":
             print(f"goal     {GOAL:,} samples/s: {'met' if median >= GOAL else 'missed'}")
     training_steps(classes, repeats)
+    one_stream(quantiser, samples, repeats)
 
 
 def training_steps(classes: Tensor, repeats: int) -> None:
@@ -78,6 +83,23 @@ def training_steps(classes: Tensor, repeats: int) -> None:
         show(f"training step, {name}", [1e3 * s for s in values], "ms", digits=1)
     for name in models:
         print(f"ratio    {ratio(seconds[f'{name} model with prediction'], seconds[f'{name} model']):.2f} of the {name} model's step")
+
+
+@torch.inference_mode()
+def one_stream(quantiser: Quantiser, samples: int, repeats: int) -> None:
+    """Drawing by the compiled engine, which checks itself against the forward pass first, of a model with a million parameters."""
+    net = HarmonicRNN(MILLION, preset="griffin", heads=4, prediction=Prediction()).eval()
+    net.set_cells(*quantiser.cells())
+    _, fresh = net(torch.empty(1, 0, dtype=torch.long))
+    engines = {weights: CPUEngine(net, weights, threads=1) for weights in REAL_TIME}
+    for engine in engines.values():
+        engine.start(fresh)
+    uniforms = torch.rand(1, samples, dtype=torch.float64)
+    draws = {weights: partial(engine.draw, uniforms, 1.0, 1.0) for weights, engine in engines.items()}
+    for weights, seconds in by_turns(draws, repeats, clock=time.process_time).items():
+        parameters = sum(parameter.numel() for parameter in net.parameters())
+        median = show(f"one stream, {parameters:,} parameters, {weights}", [samples / s for s in seconds], "samples/s")
+        print(f"goal     {REAL_TIME[weights]:,} samples/s: {'met' if median >= REAL_TIME[weights] else 'missed'}")
 
 
 def tones(samples: int) -> Tensor:
