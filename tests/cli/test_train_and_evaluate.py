@@ -247,3 +247,10 @@ def test_keys_can_refer_to_one_another(run, folder, extra, steps):
     events = EventAccumulator(str(folder / "logs/tiny/version_0"))
     events.Reload()
     assert [event.step for event in events.Scalars("val/bits")] == steps
+
+
+def test_lightning_advertises_nothing(run, folder, caplog):
+    with caplog.at_level("INFO"):
+        assert run(f"{FIT} --samples.sample_seconds 0") == 0
+    assert "Recurrence: " in caplog.text
+    assert "Tip" not in caplog.text
