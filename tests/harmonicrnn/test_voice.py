@@ -234,12 +234,14 @@ def test_models_of_other_modules_are_handed_over(name, tmp_path):
 
 
 def test_the_example_of_the_readme_runs(version, monkeypatch, capsys):
-    """Word for word, but for the length and the name of the last step."""
+    """Word for word, but for the length and the recording."""
     example = next(block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "import load" in block)
     assert len(example.strip().splitlines()) <= 5
     monkeypatch.chdir(version.parents[2])
     names: dict[str, object] = {}
-    exec(example.replace("step_0001200", "step_0000004").replace("2.0", "0.002"), names)
+    recording = "logs/demo/version_0/samples/step_0000004/reference.wav"
+    assert "demo/test/bach-bwv119.9.flac" in example
+    exec(example.replace("demo/test/bach-bwv119.9.flac", recording).replace("2.0", "0.002"), names)
     assert 0 < float(capsys.readouterr().out) < 20
     assert names["audio"].shape == (1, 32)
-    assert read_mono(version / "samples/step_0000004/reference.wav", 16_000).size
+    assert read_mono(Path(recording), 16_000).size
