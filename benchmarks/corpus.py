@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -26,7 +27,7 @@ class Piece:
     Args:
         name: Of its file, without a suffix.
         credit: What it is and whose.
-        read: Returns its samples in [-1, 1], float32 (samples,), at 16 kHz.
+        read: Returns its samples in [-1, 1], float32 (samples,), at the corpus's rate.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Corpus:
         every: See there.
         held_out: See there.
         left_out: Names of pieces that have numbers but are not made.
+        rate: Of the files, in Hz.
+        suffix: Of the files: wav or flac.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Corpus:
     every: int
     held_out: int
     left_out: Collection[str] = ()
+    rate: int = RATE
+    suffix: Literal["wav", "flac"] = "wav"
 
 
 def split_of(i: int, every: int, held_out: int) -> Split:
@@ -68,7 +73,9 @@ def places(corpus: Corpus) -> dict[str, Piece]:
     """The pieces by their files, relative to the folder."""
     splits = [split_of(i, corpus.every, corpus.held_out) for i in range(len(corpus.pieces))]
     return {
-        f"{split}/{piece.name}.wav": piece for split, piece in zip(splits, corpus.pieces, strict=True) if piece.name not in corpus.left_out
+        f"{split}/{piece.name}.{corpus.suffix}": piece
+        for split, piece in zip(splits, corpus.pieces, strict=True)
+        if piece.name not in corpus.left_out
     }
 
 
@@ -93,7 +100,7 @@ def make(corpus: Corpus, out: Path, minutes: float | None = None) -> None:
         wanted = math.inf if minutes is None else shares[split] * minutes * 60
         for place in order:
             if place.startswith(f"{split}/") and wanted > 0:
-                wanted -= provide(pieces[place], place, out, sums)
+                wanted -= provide(corpus, pieces[place], place, out, sums)
     write_readme(corpus, out, sums)
 
 
@@ -118,7 +125,7 @@ def begin(corpus: Corpus, out: Path) -> dict[str, str]:
     return sums
 
 
-def provide(piece: Piece, place: str, out: Path, sums: dict[str, str]) -> float:
+def provide(corpus: Corpus, piece: Piece, place: str, out: Path, sums: dict[str, str]) -> float:
     """The seconds of a piece's file, which is made unless it is there and whole; 0 of a silent piece, which is left out."""
     path = out / place
     if path.is_file() and digest(path.read_bytes()) == sums.get(place):
@@ -127,12 +134,12 @@ def provide(piece: Piece, place: str, out: Path, sums: dict[str, str]) -> float:
     if np.abs(samples).max(initial=0) < SILENCE:
         return 0.0
     with replacing(path) as file:
-        soundfile.write(file, pcm16(samples), RATE, format="WAV", subtype="PCM_16")
+        soundfile.write(file, pcm16(samples), corpus.rate, format=corpus.suffix.upper(), subtype="PCM_16")
     sums[place] = digest(path.read_bytes())
     with replacing(out / SUMS) as file:
         file.write("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
-    print(f"{place}: {len(samples) / RATE:.1f} s", flush=True)
-    return len(samples) / RATE
+    print(f"{place}: {len(samples) / corpus.rate:.1f} s", flush=True)
+    return len(samples) / corpus.rate
 
 
 def digest(content: bytes) -> str:
@@ -170,7 +177,8 @@ def readme(corpus: Corpus, seconds: dict[str, float]) -> str:
     rows = "".join(f"| {split} | {len(each)} | {sum(each) / 60:.1f} |\n" for split, each in lengths.items())
     files = "".join(f"- `{place}`: {pieces[place].credit}\n" for place in sorted(seconds))
     return f"""{heading(corpus)}
-WAV, mono, 16 kHz, 16 bits. Made by `python -m benchmarks.recordings {corpus.name} --out FOLDER`; `sha256sum -c {SUMS}` checks the files.
+{corpus.suffix.upper()}, mono, {corpus.rate / 1000:g} kHz, 16 bits. Made by `python -m benchmarks.recordings {corpus.name} --out FOLDER`;
+`sha256sum -c {SUMS}` checks the files.
 
 | split | files | minutes |
 |---|---|---|

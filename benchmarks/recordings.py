@@ -1,11 +1,11 @@
 """Real recordings to train and test on, from Debian's packages: music, speech, and piano rendered from scores; or simple
-melodies on the piano.
+melodies on the piano, and the few of them that come with the repository.
 
-    python -m benchmarks.recordings music|speech|piano|melody [--out FOLDER] [--minutes N]
+    python -m benchmarks.recordings music|speech|piano|melody|demo [--out FOLDER] [--minutes N]
 
-Each makes a folder of 16-bit mono WAV files at 16 kHz in `train/`, `validation/` and `test/`, and beside them a `README.md` with sources,
-licence and attribution, and `checksums.sha256`. The same versions of the packages give the same files. What is there and whole is not made
-again. Nothing is installed: what is missing is named.
+Each makes a folder of 16-bit mono WAV files at 16 kHz (demo: FLAC at 8 kHz) in `train/`, `validation/` and `test/`, and beside them a
+`README.md` with sources, licence and attribution, and `checksums.sha256`. The same versions of the packages give the same files. What is
+there and whole is not made again. Nothing is installed: what is missing is named.
 """
 
 import os
@@ -14,7 +14,7 @@ import subprocess
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -102,9 +102,24 @@ def melody(out: Path = Path("data/melody"), minutes: PositiveFloat | None = None
         out: Folder to make.
         minutes: About as much of it; null for all.
     """
-    font, versions = piano_sounds("melody")
-    about, pieces = piano_melodies.ABOUT + piano_scores.LICENCE, piano_melodies.pieces(font, RATE)
-    make(Corpus("melody", about, versions, pieces, every=8, held_out=3, left_out=piano_scores.COPIES), out, minutes)
+    make(melodies("melody"), out, minutes)
+
+
+def demo(out: Path = Path("demo"), minutes: PositiveFloat | None = 6) -> None:
+    """The few of the melodies that the repository's folder `demo` holds.
+
+    Args:
+        out: Folder to make.
+        minutes: About as much of it; null for all.
+    """
+    make(melodies("demo", rate=8000, suffix="flac"), out, minutes)
+
+
+def melodies(name: str, rate: int = RATE, suffix: Literal["wav", "flac"] = "wav") -> Corpus:
+    """The corpus of all melodies under a name, at a rate in Hz."""
+    font, versions = piano_sounds(name)
+    about, pieces = piano_melodies.ABOUT + piano_scores.LICENCE, piano_melodies.pieces(font, rate)
+    return Corpus(name, about, versions, pieces, every=8, held_out=3, left_out=piano_scores.COPIES, rate=rate, suffix=suffix)
 
 
 def piano_sounds(what: str) -> tuple[Path, dict[str, str]]:
@@ -182,4 +197,4 @@ def decoded(path: Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    raise SystemExit(benchmark(music, speech, piano, melody))
+    raise SystemExit(benchmark(music, speech, piano, melody, demo))

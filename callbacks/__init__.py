@@ -13,6 +13,7 @@ from callbacks.run_record import RunRecord
 from callbacks.run_summary import RunSummary
 from callbacks.stopping import Stopped
 from callbacks.throughput import Throughput
+from callbacks.training_bar import TrainingBar
 from callbacks.without_training import WithoutTraining
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RunSummary",
     "Stopped",
     "Throughput",
+    "TrainingBar",
     "WholeCheckpointIO",
     "WithoutTraining",
 ]

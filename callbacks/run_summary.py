@@ -55,8 +55,15 @@ class RunSummary(Callback):
             )
         if memory > (free := free_memory(pl_module.device)):
             rank_zero_warn(f"Memory: only {free / 2**30:.1f} GiB are free: other processes hold the rest, and training may run out of it")
-        hours = seconds * samples * share * steps / 3600
-        rank_zero_info(f"Time: about {hours:.2f} h for {steps:,} steps at {1 / seconds / share:,.0f} samples/s, validation not counted")
+        time_needed = in_words(seconds * samples * share * steps)
+        rank_zero_info(f"Time: about {time_needed} for {steps:,} steps at {1 / seconds / share:,.0f} samples/s, validation not counted")
+
+
+def in_words(seconds: float) -> str:
+    """A duration in the unit that suits it: seconds, minutes or hours."""
+    if seconds < 99.5:
+        return f"{max(1, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def probe(net: nn.Module, samples: int) -> tuple[float, float]:

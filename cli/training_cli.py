@@ -1,5 +1,6 @@
 """LightningCLI over this project's model, data and callbacks."""
 
+import logging
 import shlex
 import sys
 import warnings
@@ -13,7 +14,7 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -35,6 +36,7 @@ from callbacks import (
     RunSummary,
     Stopped,
     Throughput,
+    TrainingBar,
     WholeCheckpointIO,
     WithoutTraining,
 )
@@ -82,6 +84,7 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
     # Lightning 2.6 under torch 2.11, at every step.
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
     with ExitStack() as held:
         try:
             HarmonicCLI(command, options, args, held)
@@ -96,6 +99,11 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
                 raise
             return 1  # which the strategy has told
     return 0
+
+
+def is_no_tip(record: logging.LogRecord) -> bool:
+    """Whether a line of Lightning's is about this training, and not about other products."""
+    return "Tip: " not in record.getMessage()
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -276,7 +284,7 @@ class HarmonicCLI(LightningCLI):
         untrained = WithoutTraining()
         callbacks: list[Callback] = [NLLReport(untrained)] if autoregressive else []
         if config.trainer.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar())
+            callbacks.append(TrainingBar())
         if evaluates:
             return callbacks
         if autoregressive:

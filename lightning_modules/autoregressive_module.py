@@ -119,7 +119,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        if isinstance(schedule := self.lr_schedulers(), LambdaLR):
+        # A training that begins has nothing restored, and its clock has moved on since its optimiser was made.
+        if self.global_step and isinstance(schedule := self.lr_schedulers(), LambdaLR):
             apply_config(self.trainer.optimizers[0], schedule, self.optimizer)
 
     def training_step(self, batch: Batch) -> Tensor:

@@ -77,6 +77,15 @@ def test_the_readme_tells_sources_licence_and_lengths(tmp_path):
     assert "i % 4 == 1" in text
 
 
+def test_another_rate_and_flac(tmp_path):
+    make(corpus(pieces := Pieces(8), rate=8000, suffix="flac"), tmp_path)
+    info = soundfile.info(tmp_path / "test/p05.flac")
+    assert (info.format, info.samplerate, info.channels, info.subtype, info.frames) == ("FLAC", 8000, 1, "PCM_16", pieces.length)
+    samples, _ = soundfile.read(tmp_path / "test/p05.flac")
+    assert np.abs(samples - pieces.read("p05")).max() <= 0.5 / 32768
+    assert "\nFLAC, mono, 8 kHz, 16 bits." in (tmp_path / "README.md").read_text()
+
+
 def test_what_is_whole_is_not_made_again(tmp_path):
     pieces = Pieces(8)
     make(corpus(pieces), tmp_path)

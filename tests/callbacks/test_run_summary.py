@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from callbacks.run_summary import probe
+from callbacks.run_summary import in_words, probe
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 
 
@@ -18,3 +19,11 @@ def test_probe_scales_with_the_model_and_leaves_no_trace(monkeypatch):
     # At least the block's twenty-odd activations of the width, and less than a hundred of them; logits come on top.
     assert 20 * 64 * 4 < large_bytes - 256 * 4 < 100 * 64 * 4
     assert small_bytes < large_bytes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.1, "1 s"), (36, "36 s"), (99.4, "99 s"), (99.6, "2 min"), (90 * 60, "90 min"), (99.6 * 60, "1.7 h"), (360_000, "100.0 h")],
+)
+def test_a_duration_has_a_unit_that_suits_it(seconds, words):
+    assert in_words(seconds) == words

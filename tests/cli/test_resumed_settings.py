@@ -96,9 +96,11 @@ def test_without_validation_there_is_none_at_the_end(run, folder):
     assert not (folder / "logs/tiny/version_0/checkpoints/best.ckpt").exists()
 
 
-def test_the_schedule_comes_to_its_end_with_the_time(run, folder):
-    """Of a million steps a few are made, of which the last is at a rate of nearly zero, and validated."""
-    assert run(f"{FIT} --trainer.max_steps 1000000 --trainer.max_time 00:00:00:03 --trainer.val_check_interval 1000000") == 0
+def test_the_schedule_comes_to_its_end_with_the_time(run, folder, caplog):
+    """Of a million steps a few are made, of which the last is at a rate of nearly zero, and validated; nothing goes on from before."""
+    with caplog.at_level("INFO"):
+        assert run(f"{FIT} --trainer.max_steps 1000000 --trainer.max_time 00:00:00:03 --trainer.val_check_interval 1000000") == 0
+    assert "goes on" not in caplog.text
     step = last(folder)["global_step"]
     assert 1 < step < 1_000_000
     assert validated_after(folder) == [step]

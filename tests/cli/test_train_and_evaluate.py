@@ -255,3 +255,10 @@ def test_an_apple_machine_trains_on_its_cpu(run, folder, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert run(f"{FIT} --trainer.max_steps 1 --trainer.limit_val_batches 0") == 0
     assert yaml.safe_load((folder / "logs/tiny/version_0/config.yaml").read_text())["trainer"]["accelerator"] == "auto"
+
+
+def test_lightning_advertises_nothing(run, folder, caplog):
+    with caplog.at_level("INFO"):
+        assert run(f"{FIT} --samples.sample_seconds 0") == 0
+    assert "Recurrence: " in caplog.text
+    assert "Tip" not in caplog.text
