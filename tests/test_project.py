@@ -56,6 +56,7 @@ NEED = {
     "models/digit_net.py": "evaluate",
     "hub.py": "hub",
     "cli/playing.py": "play",
+    "live": "serve",
     "parallel": "train",
 }
 BROUGHT = {"triton": "torch", "typing_extensions": "torch", "llvmlite": "numba"}
@@ -194,7 +195,7 @@ LIBRARY = [
     "voice_folder",
     "hub",
 ]
-LIBRARY += ["generation", "parallel", "evaluation", "voice", "cli"]
+LIBRARY += ["generation", "parallel", "evaluation", "voice", "live", "cli"]
 EXPERIMENT = ["harmonicrnn", "datamodules", "lightning_modules", "callbacks", "cli", "benchmarks", "tests"]
 ALLOWED = {
     "machine_code": {"files"},
