@@ -141,3 +141,20 @@ def test_what_the_server_refuses_is_told_and_what_is_stopped_ends(browse, voice)
         assert len(voice.asked) == 1
 
     browse(visit)
+
+
+def test_a_prompt_is_recorded(browse, voice):
+    async def visit(page, port):
+        await page.value(put("seconds", "1"))
+        await page.value(click("record"))
+        await page.until("document.getElementById('record').textContent === 'End recording'")
+        await asyncio.sleep(1.5)
+        await page.value(click("record"))
+        await page.until("/microphone/.test(document.getElementById('prompt').textContent)")
+        await page.value(click("play"))
+        await page.until(f"/^Finished/.test({STATUS})")
+
+    browse(visit)
+    prompt = voice.asked[0]["prompt"]
+    assert 0.5 < len(prompt) / 8000 < 10
+    assert np.abs(prompt).max() > 0.01  # Chromium's own beeps
