@@ -91,6 +91,7 @@ NEED = {
     "models/digit_net.py": "evaluate",
     "hub.py": "hub",
     "cli/playing.py": "play",
+    "live": "serve",
     "parallel": "train",
 }
 BROUGHT = {"triton": "torch", "typing_extensions": "torch", "llvmlite": "numba"}
@@ -229,7 +230,7 @@ LIBRARY = [
     "voice_folder",
     "hub",
 ]
-LIBRARY += ["generation", "parallel", "evaluation", "voice", "cli"]
+LIBRARY += ["generation", "parallel", "evaluation", "voice", "live", "cli"]
 EXPERIMENT = ["harmonicrnn", "datamodules", "lightning_modules", "callbacks", "cli", "benchmarks", "tests"]
 ALLOWED = {
     "machine_code": {"files"},

@@ -1,4 +1,4 @@
-"""The command line of the library: `harmonicrnn generate`, `nll` and `export`, for trained models, and `harmonicrnn predictors`."""
+"""The command line of the library: `harmonicrnn generate`, `serve`, `nll` and `export`, of trained models, and `predictors`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,11 +24,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str] | None) -> int:
-    works: dict[str, Callable[[Namespace], None]] = {"generate": generate, "nll": nll, "export": export, "predictors": predictors}
+    works: dict[str, Callable[[Namespace], None]] = {"generate": generate, "nll": nll, "export": export, "serve": serve}
+    works["predictors"] = predictors
     commands = {
         "generate": Command("Draw audio from a trained model.", _options_of_generate),
         "nll": Command("Print how likely a model finds recordings, in bits per sample.", _options_of_nll),
         "export": Command("Make a folder to hand on, a voice, of a trained model.", _options_of_export),
+        "serve": Command("Open a page, on this machine alone, on which a model is heard as it draws.", _options_of_serve),
         "predictors": Command("Print how likely recordings are without any training, in bits per sample.", _options_of_predictors),
     }
     given = make_program("harmonicrnn", "Trained models of raw audio: listen to them, and measure them.", commands).parse_args(args)
@@ -88,6 +90,17 @@ def export(options: Namespace) -> None:
     exporting.export(options, load(options.run, options.scaling))
 
 
+def serve(options: Namespace) -> None:
+    """Serve the page on which voices are heard, until Ctrl-C.
+
+    Raises:
+        UserError: something is wrong with the options or a voice.
+    """
+    from harmonicrnn.cli import serving
+
+    serving.serve(options)
+
+
 def predictors(options: Namespace) -> None:
     """Print the bits per sample of recordings under what needs no training, a line each, and on standard error how they were measured.
 
@@ -126,6 +139,12 @@ def _options_of_export(parser: ArgumentParser) -> None:
     from harmonicrnn.cli.exporting import add_options
 
     _add_run(parser)
+    add_options(parser)
+
+
+def _options_of_serve(parser: ArgumentParser) -> None:
+    from harmonicrnn.cli.serving import add_options
+
     add_options(parser)
 
 

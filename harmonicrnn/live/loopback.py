@@ -1,0 +1,69 @@
+"""A server on this machine's own address, which no other machine reaches."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from socket import socket
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from harmonicrnn.errors import UserError
+from harmonicrnn.live.application import Stage, application
+from harmonicrnn.live.asking import MOST_BYTES
+from harmonicrnn.signals import STOPPING
+from harmonicrnn.voice import Voice
+
+ADDRESS = "127.0.0.1"
+UPLOAD = 60.0  # seconds that a prompt may take to arrive
+
+
+def bind(port: int) -> list[socket]:
+    """A socket that listens; at any free port where it is 0. Raises UserError where it cannot be had."""
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"--port must be from 0 (any that is free) to 65535, got {port}")
+    try:
+        return bind_sockets(port, ADDRESS)
+    except OSError as error:
+        raise UserError(f"--port {port}: {error.strerror or error}: give another one, or 0 for any that is free") from error
+
+
+@asynccontextmanager
+async def serving(voices: Mapping[str, Voice], sockets: list[socket]) -> AsyncIterator[Stage]:
+    """Answers until it is left; then listeners are sent away, and what is being drawn is finished."""
+    stage = Stage(voices)
+    server = HTTPServer(application(stage), max_body_size=MOST_BYTES, body_timeout=UPLOAD)
+    server.add_sockets(sockets)
+    try:
+        yield stage
+    finally:
+        server.stop()
+        await server.close_all_connections()
+        async with stage.lock:
+            stage.thread.shutdown()
+
+
+def serve_until_signal(voices: Mapping[str, Voice], sockets: list[socket], ready: Callable[[], None]) -> None:
+    """Answers until the program is asked to stop; at a second Ctrl-C it ends at once.
+
+    Args:
+        voices: by the names that the page shows.
+        sockets: as `bind` gives them.
+        ready: is called when a listener may come.
+    """
+
+    async def serve() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def end() -> None:
+            stop.set()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+        async with serving(voices, sockets):
+            for signum in STOPPING:
+                loop.add_signal_handler(signum, end)
+            ready()
+            await stop.wait()
+
+    asyncio.run(serve())
