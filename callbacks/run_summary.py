@@ -17,7 +17,7 @@ from callbacks.loggers import left_out, name_of
 from callbacks.run_record import run_directory
 from datamodules.audio_datamodule import MEMORY
 from harmonicrnn.errors import UserError
-from harmonicrnn.models import sample_nats, undivided
+from harmonicrnn.models import undivided
 
 PROBE_SAMPLES = 8000
 STATE_BYTES = 16  # for each parameter in float32: itself, its gradient and AdamW's two moments
@@ -83,7 +83,7 @@ def probe(net: nn.Module, samples: int) -> tuple[float, float]:
             held.clear()
             started = _now(classes)
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                loss = sample_nats(net(classes)[0], classes).mean()
+                loss = net.nats(classes)[0].mean()
             if parameters:
                 torch.autograd.grad(loss, parameters)
             seconds = _now(classes) - started

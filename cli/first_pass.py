@@ -67,7 +67,7 @@ def runs_folder(told: Mapping[str, Any], unnamed: str = "") -> Path:
     root = told.get("default_root_dir")
     place = Path(LOGS, unnamed) if root is None else Path(os.path.expanduser(root))  # noqa: PTH111 - as Lightning does
     parent, name = (place.parent, place.name) if root or unnamed else (place, "")
-    if str(told.get("class_path") or IN_FOLDER[0]).endswith(IN_FOLDER):
+    if str(told.get("class_path") or IN_FOLDER[0]).rpartition(".")[2] in IN_FOLDER:
         parent = parent if told.get("save_dir") in (None, LOGS) else Path(told["save_dir"])
         name = name if told.get("name") in (None, "", NAME, "lightning_logs") else told["name"]
     return parent / name

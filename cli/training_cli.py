@@ -211,7 +211,7 @@ class HarmonicCLI(LightningCLI):
         self.loggers = (config.trainer.logger if several else [config.trainer.logger]) if config.trainer.logger else []
         told, self.version = {"default_root_dir": config.trainer.default_root_dir, "class_path": "none"}, None
         for logger in self.loggers:
-            if logger.class_path.endswith(IN_FOLDER):
+            if logger.class_path.rpartition(".")[2] in IN_FOLDER:
                 told |= {} if several else {"class_path": logger.class_path, **vars(logger.init_args)}
                 self.version = logger.init_args.get("version") if self.version is None else self.version
                 logger.init_args.update(Namespace(save_dir=LOGS, name=NAME, version=None))
@@ -227,7 +227,7 @@ class HarmonicCLI(LightningCLI):
         check_writable(self.logs)
         # A class that is given in place of the default takes over its settings.
         for logger in self.loggers:
-            settings = Namespace() if logger.class_path.endswith(IN_FOLDER) else logger.get("init_args", Namespace())
+            settings = Namespace() if logger.class_path.rpartition(".")[2] in IN_FOLDER else logger.get("init_args", Namespace())
             for key, before, own in (("save_dir", LOGS, str(self.logs)), ("name", NAME, self.logs.name)):
                 if settings.get(key) == before:
                     settings[key] = own

@@ -114,7 +114,8 @@ class AudioFolder(AudioDataModule):
 
     Sub-folders `train/`, `validation/` and `test/` are the splits where they are there (or `Train`, `val`, `valid`, `dev`, `eval`, say);
     else the first 88 % of the files in natural order (`take2.wav` before `take10.wav`) are for training, the next 6 % for validation and
-    the rest for testing. Fewer than nine files are cut instead, in these shares of their time.
+    the rest for testing. Fewer than nine files, and more where a split would have less than 2 s, are cut instead, in these shares of their
+    time.
 
     Args:
         root: Folder of the recordings.

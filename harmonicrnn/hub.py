@@ -10,7 +10,7 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from harmonicrnn.errors import UserError
 
 T = TypeVar("T")
-FILES = ["*.json", "*.md", "*.safetensors", "*.wav", "*.flac"]
+FILES = ["model.safetensors", "config.json", "README.md", "clip_?.wav", "clip_?.flac"]
 
 
 class HubVoice(ModelHubMixin, library_name="harmonicrnn"):

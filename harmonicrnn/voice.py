@@ -2,11 +2,14 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from threading import Lock
+from threading import RLock
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import torch
@@ -27,11 +30,11 @@ from harmonicrnn.ops.prediction import Predictor
 from harmonicrnn.provenance import provenance
 from harmonicrnn.run_facts import read_config, run_facts
 from harmonicrnn.runs import WEIGHTS, run_of
-from harmonicrnn.voice_folder import CARD, FORMAT, check_free, check_tensors, clips_in, read_weights, write_folder
+from harmonicrnn.voice_folder import FORMAT, card_in, check_free, check_tensors, clips_in, read_weights, write_folder
 
 ROOM = 100  # times more weights than there are is no model of theirs, whatever is counted roughly
 CHUNK = 1 << 14  # samples of a recording in one pass
-_ONE_AT_A_TIME = Lock()  # while an engine is made the model's weights are exchanged
+_ONE_AT_A_TIME = RLock()  # while an engine is made the model's weights are exchanged
 HARMONIC = "lightning_modules.HarmonicModule"
 TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of a module that its model knows nothing of
 
@@ -70,14 +73,15 @@ class Voice:
             UserError: there is no such way, or they are to be rounded, and the model is not on the CPU.
         """
         check_choice("weights", weights, ("full", "bfloat16", "int8"))
-        if weights == "full":
-            return make_engine(self.net)
-        from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
+        with _ONE_AT_A_TIME:
+            if weights == "full":
+                return make_engine(self.net)
+            from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
 
-        try:
-            return CPUEngine(self.net, weights)
-        except ValueError as error:
-            raise UserError(f"weights {weights}: {error}") from error
+            try:
+                return CPUEngine(self.net, weights)
+            except ValueError as error:
+                raise UserError(f"weights {weights}: {error}") from error
 
     def classes(self, audio: Audio, sample_rate: int | None = None, seconds: float | None = None) -> Tensor:
         """What the model hears of a recording, or of its first seconds: (T,) int16, as `prompts.classes_of` gives it.
@@ -223,8 +227,8 @@ class Voice:
         before, text, about = self.checkpoint.parent, None, {"license": UNKNOWN} | self.about
         if self.checkpoint.name != WEIGHTS:
             about |= run_facts(run_of(self.checkpoint)) if self.checkpoint.is_file() else {}
-        elif not (given or clips) and (before / CARD).is_file():
-            text = (before / CARD).read_text()
+        elif not (given or clips):
+            text = card_in(before)
         weights, arguments = self.net.state_dict(), self.net.arguments if isinstance(self.net, HarmonicRNN) else None
         if arguments is not None:
             with torch.random.fork_rng(devices=[]):
@@ -254,17 +258,19 @@ class Voice:
         Raises:
             UserError: there is none, it cannot be fetched, or it cannot be used.
         """
-        from harmonicrnn.hub import from_pretrained  # here, as the Hub's library is an extra
-
-        return from_pretrained(load, name, **options)
+        voice: Voice = _hub().from_pretrained(load, name, **options)
+        return voice
 
     def save_pretrained(self, folder: Path | str, **options: Any) -> str | None:
-        """As `save`, with the options of `huggingface_hub.ModelHubMixin.save_pretrained`: with push_to_hub=True goes to the Hub too."""
-        from harmonicrnn.hub import HubVoice, told
+        """As `save`, with its options and those of `huggingface_hub.ModelHubMixin.save_pretrained`: push_to_hub=True uploads it.
 
+        Raises:
+            UserError: as `save`; the Hub refuses; or its library is not installed.
+        """
+        hub = _hub()
         check_free(Path(folder))  # the mixin would remove the config of what is there
-        with told(folder):
-            url: str | None = HubVoice(self.save).save_pretrained(folder, **options)
+        with hub.told(folder):
+            url: str | None = hub.HubVoice(_saving(self, options)).save_pretrained(folder, **options)
             return url
 
     def push_to_hub(self, name: str, **options: Any) -> str:
@@ -273,16 +279,29 @@ class Voice:
 
         Args:
             name: of the repository.
-            options: those of `huggingface_hub.ModelHubMixin.push_to_hub`: private, token, branch, create_pr, commit_message.
+            options: those of `save`, and of `huggingface_hub.ModelHubMixin.push_to_hub`: private, token, branch, create_pr, commit_message.
 
         Raises:
-            UserError: it cannot be saved, or the Hub refuses.
+            UserError: it cannot be saved, the Hub refuses, or its library is not installed.
         """
-        from harmonicrnn.hub import HubVoice, told
-
-        with told(name):
-            url: str = HubVoice(self.save).push_to_hub(name, **options)
+        hub = _hub()
+        with hub.told(name):
+            url: str = hub.HubVoice(_saving(self, options)).push_to_hub(name, **options)
             return url
+
+
+def _hub() -> ModuleType:
+    """What goes to the Hub; raises UserError where the Hub's library, which is an extra, is not installed."""
+    try:
+        return import_module("harmonicrnn.hub")
+    except ModuleNotFoundError as error:
+        raise UserError(f"the Hub needs the package {error.name}: pip install '.[hub]'") from error
+
+
+def _saving(voice: Voice, options: dict[str, Any]) -> Callable[[Path], None]:
+    """`save` with the options that are its own, which are taken out."""
+    own = {key: options.pop(key) for key in ("license", "sources", "clips", "temperature") if key in options}
+    return partial(voice.save, **own)
 
 
 def load(

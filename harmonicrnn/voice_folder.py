@@ -23,7 +23,7 @@ from harmonicrnn.audio.quantise import Law, Scaling
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.checkpoints import KEY, NET, UNSEEN, read_checkpoint
 from harmonicrnn.errors import UserError
-from harmonicrnn.files import PART, making_folder
+from harmonicrnn.files import making_folder
 from harmonicrnn.model_card import card
 from harmonicrnn.runs import WEIGHTS, run_at
 
@@ -128,7 +128,7 @@ def _described(tensor: Tensor | None) -> str:
 
 def check_free(folder: Path) -> None:
     """Raises UserError where a new voice cannot take the place of what is there."""
-    if folder.exists() and not (folder.is_dir() and all(path.suffix == PART for path in folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder}: is there and no empty folder; name another one, or remove it")
 
 
@@ -173,4 +173,19 @@ def _check_clips(clips: Sequence[Path]) -> None:
 
 def clips_in(folder: Path) -> list[Path]:
     """The clips of a voice's folder."""
-    return sorted(path for path in folder.glob("clip_*") if path.suffix in CLIP_FORMATS)[:MOST_CLIPS]
+    return sorted(path for path in folder.glob("clip_*") if path.suffix in CLIP_FORMATS and _is_its_own(path))[:MOST_CLIPS]
+
+
+def card_in(folder: Path) -> str | None:
+    """The card of a voice's folder; None where there is none that can be read."""
+    try:
+        return (folder / CARD).read_text(encoding="utf-8") if _is_its_own(folder / CARD) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _is_its_own(path: Path) -> bool:
+    """Whether a file is in the folder, or, as the Hub's cache has it, a link to one of its blobs: a stranger's folder may hold links to the
+    files of whoever saves it again."""
+    target = path.resolve()
+    return target.is_file() and (target.parent == path.parent.resolve() or target.parent.name == "blobs")

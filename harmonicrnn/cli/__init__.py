@@ -56,7 +56,15 @@ def generate(options: Namespace) -> None:
     settings, folder = begin(options, run)
     voice = load(run.checkpoint, options.scaling, device_of(options.device))
     prompt = file_prompt(options, voice)
-    draw(options, settings, folder, run, voice, prompt, lambda: Reference.read(run.folder) or Reference.defaults(voice.quantiser))
+    draw(
+        options,
+        settings,
+        folder,
+        run,
+        voice,
+        prompt,
+        lambda: (None if run.is_voice else Reference.read(run.folder)) or Reference.defaults(voice.quantiser),
+    )
 
 
 def nll(options: Namespace) -> None:

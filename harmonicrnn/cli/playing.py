@@ -60,11 +60,13 @@ def playing(quantiser: Quantiser, sample_rate: int, kept: Path) -> Iterator[Play
             try:
                 yield player
             except KeyboardInterrupt:
-                print(f"What was heard is kept: {pasteable(kept)}", file=sys.stderr)
+                if kept.exists():
+                    print(f"What was heard is kept: {pasteable(kept)}", file=sys.stderr)
                 raise
             finally:
                 print(f"{player.under_runs} under-runs", file=sys.stderr)
     except sounddevice.PortAudioError as error:
         raise UserError(
-            f"--play: no device plays {sample_rate} Hz: {error}: look at python -m sounddevice; or leave --play out, and play the file"
+            f"--play: no device plays {sample_rate} Hz, or it stopped: {error}: look at python -m sounddevice; or leave "
+            "--play out, and play the file"
         ) from error

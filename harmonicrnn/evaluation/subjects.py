@@ -9,7 +9,7 @@ from typing import Any
 from harmonicrnn.checkpoints import KEY, read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.provenance import sha256
-from harmonicrnn.runs import CHECKPOINTS, Run, any_runs, find_run
+from harmonicrnn.runs import CHECKPOINTS, WEIGHTS, Run, any_runs, find_run
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ def _find(path: Path) -> Subject:
         return _of_run(find_run(str(path), path.parent))
     if not path.is_dir():
         raise UserError(f"{path}: there is no such run, checkpoint or folder")
+    if (path / WEIGHTS).is_file():
+        raise UserError(f"{path}: is a voice, which cannot be evaluated: give its run or checkpoint; or a folder of clips that it drew")
     return _of_run(find_run(None, path)) if any_runs(path) else Subject(path.name or str(path), path)
 
 

@@ -105,7 +105,9 @@ class Voices(Guarded):
         self.stage = stage
 
     def get(self) -> None:
-        voices = [{"name": name, "sample_rate": voice.sample_rate} for name, voice in self.stage.voices.items()]
+        voices = [
+            {"name": name, "sample_rate": voice.sample_rate, "temperature": voice.temperature} for name, voice in self.stage.voices.items()
+        ]
         self.finish({"voices": voices, "most_seconds": MOST_SECONDS, "prompt_seconds": PROMPT_SECONDS, "most_bytes": MOST_BYTES})
 
 

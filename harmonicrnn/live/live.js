@@ -223,6 +223,9 @@ const frame = () => {
 };
 settings = await (await fetch("voices.json")).json();
 $("voice").append(...settings.voices.map(({ name }) => new Option(name)));
+const own = () => ($("temperature").value = settings.voices.find(({ name }) => name === $("voice").value).temperature);
+$("voice").onchange = own;
+own();
 $("seconds").max = settings.most_seconds;
 $("play").disabled = false;
 frame();

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,6 +99,21 @@ def test_the_hub_and_back(hub):
 def test_saving_and_pushing_in_one(hub, tmp_path):
     assert make_voice().save_pretrained(tmp_path / "here", repo_id="me/there", push_to_hub=True).endswith("me/there/commit/1")
     assert same(load(tmp_path / "here"), load(hub.place / "me/there"))
+
+
+def test_licence_and_temperature_go_to_the_hub_too(hub, tmp_path):
+    own = {"license": "cc0-1.0", "temperature": 0.5}
+    make_voice().push_to_hub("me/licensed", **own)
+    make_voice().save_pretrained(tmp_path / "here", **own)
+    for voice in (Voice.from_pretrained("me/licensed"), Voice.from_pretrained(tmp_path / "here")):
+        assert {key: voice.about[key] for key in own} == own
+
+
+def test_without_the_hubs_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "harmonicrnn.hub", raising=False)
+    with pytest.raises(UserError, match=r"the Hub needs the package huggingface_hub: pip install '\.\[hub\]'"):
+        Voice.from_pretrained("me/tiny")
 
 
 def test_what_the_hub_does_not_have(hub, monkeypatch):

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -307,3 +308,26 @@ def test_the_card_tells_what_the_run_knows(tmp_path):
     again = load(tmp_path / "tiny")
     assert again.about["trained_with"] == voice.about["trained_with"]
     assert again.nll(tone(300, 1, 8000)) == voice.nll(tone(300, 1, 8000))
+
+
+def test_links_to_the_files_of_others_are_not_saved(folder, tmp_path):
+    (tmp_path / "secret.txt").write_text("of whoever saves it again")
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to(tmp_path / "secret.txt")
+    soundfile.write(tmp_path / "mine.wav", np.zeros(10), 8000)
+    (folder / "clip_1.wav").symlink_to(tmp_path / "mine.wav")
+    load(folder).save(tmp_path / "again")
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert "of whoever" not in (tmp_path / "again/README.md").read_text()
+
+
+def test_engines_of_one_voice_are_made_by_one_thread_at_a_time():
+    voice = make_voice()
+    before = {name: value.clone() for name, value in voice.net.state_dict().items()}
+    threads = [Thread(target=lambda: [voice.engine() for _ in range(8)]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(value, before[name]) for name, value in voice.net.state_dict().items())
+    assert all(parameter.requires_grad for parameter in voice.net.parameters())

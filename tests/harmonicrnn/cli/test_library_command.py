@@ -132,7 +132,7 @@ def test_a_voice_is_exported_and_drawn_from(run, capsys, monkeypatch):
         ("generate trained --weights int4", ["weights", "int4"]),
         ("generate --seconds 1", ["give one model", "--voice"]),
         ("generate trained --voice trained", ["give one model", "--voice"]),
-        ("generate --voice mozart", ["bach: there is no such checkpoint, run or voice; voices that come with the library:"]),
+        ("generate --voice mozart", ["mozart: there is no such checkpoint, run or voice; voices that come with the library:"]),
         ("export trained", ["--out is missing"]),
         ("export trained --out trained", ["trained: is there and no empty folder"]),
         ("export nowhere --out voice", ["nowhere", "no such"]),

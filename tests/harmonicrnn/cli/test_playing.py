@@ -102,7 +102,9 @@ def test_without_a_device(run, device, capsys, monkeypatch):
         sys.modules["sounddevice"], "OutputStream", lambda **asked: (_ for _ in ()).throw(PortAudioError("no default device"))
     )
     assert main(["generate", "trained", "--seconds", "0.01", "--play"]) == 2
-    assert "error: --play: no device plays 8000 Hz: no default device: look at python -m sounddevice" in capsys.readouterr().err
+    assert (
+        "error: --play: no device plays 8000 Hz, or it stopped: no default device: look at python -m sounddevice" in capsys.readouterr().err
+    )
     assert not (run / "generated_0").exists()
 
 
