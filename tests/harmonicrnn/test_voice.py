@@ -240,8 +240,8 @@ def test_the_example_of_the_readme_runs(version, monkeypatch, capsys):
     monkeypatch.chdir(version.parents[2])
     names: dict[str, object] = {}
     recording = "logs/demo/version_0/samples/step_0000004/reference.wav"
-    assert "demo/test/bach-bwv119.9.flac" in example
-    exec(example.replace("demo/test/bach-bwv119.9.flac", recording).replace("2.0", "0.002"), names)
+    assert "demo/test/bach-bwv356.flac" in example
+    exec(example.replace("demo/test/bach-bwv356.flac", recording).replace("2.0", "0.002"), names)
     assert 0 < float(capsys.readouterr().out) < 20
     assert names["audio"].shape == (1, 32)
     assert read_mono(Path(recording), 16_000).size
