@@ -11,6 +11,7 @@ there and whole is not made again. Nothing is installed: what is missing is name
 import os
 import shutil
 import subprocess
+from collections.abc import Collection
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,7 @@ from harmonicrnn.errors import UserError
 
 MUSIC = ("wesnoth-1.16-music", "wesnoth-1.18-music")  # of Debian 12 and 13
 SPEECH, DECODER = "asterisk-core-sounds-en-g722", "ffmpeg"
+SILENT = "bach-bwv119.9"  # rests for longer than a clip of the demo
 SYNTHESIZER, SOUND_FONT = "fluidsynth", "fluid-soundfont-gm"
 
 ABOUT_MUSIC = """
@@ -112,14 +114,16 @@ def demo(out: Path = Path("demo"), minutes: PositiveFloat | None = 6) -> None:
         out: Folder to make.
         minutes: About as much of it; null for all.
     """
-    make(melodies("demo", rate=8000, suffix="flac"), out, minutes)
+    make(melodies("demo", rate=8000, suffix="flac", left_out=piano_scores.COPIES | {SILENT}), out, minutes)
 
 
-def melodies(name: str, rate: int = RATE, suffix: Literal["wav", "flac"] = "wav") -> Corpus:
-    """The corpus of all melodies under a name, at a rate in Hz."""
+def melodies(
+    name: str, rate: int = RATE, suffix: Literal["wav", "flac"] = "wav", left_out: Collection[str] = piano_scores.COPIES
+) -> Corpus:
+    """The corpus of all melodies but those left out under a name, at a rate in Hz."""
     font, versions = piano_sounds(name)
     about, pieces = piano_melodies.ABOUT + piano_scores.LICENCE, piano_melodies.pieces(font, rate)
-    return Corpus(name, about, versions, pieces, every=8, held_out=3, left_out=piano_scores.COPIES, rate=rate, suffix=suffix)
+    return Corpus(name, about, versions, pieces, every=8, held_out=3, left_out=left_out, rate=rate, suffix=suffix)
 
 
 def piano_sounds(what: str) -> tuple[Path, dict[str, str]]:
