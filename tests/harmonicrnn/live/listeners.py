@@ -27,7 +27,7 @@ class Hum:
         block: samples in each.
     """
 
-    sample_rate = 8000
+    sample_rate, temperature = 8000, 0.9
 
     def __init__(self, pause: float = 0.0, breaks: int | None = None, block: int = 400) -> None:
         self.pause, self.breaks, self.block = pause, breaks, block

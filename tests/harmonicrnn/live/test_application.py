@@ -57,7 +57,7 @@ def test_the_page_and_its_scripts_are_those_of_the_package(port):
 
 def test_what_the_page_has_to_know(port):
     known = json.loads(ask(port, "GET", "/voices.json").read())
-    assert known["voices"] == [{"name": "hum", "sample_rate": 8000}]
+    assert known["voices"] == [{"name": "hum", "sample_rate": 8000, "temperature": 0.9}]
     assert (known["most_seconds"], known["prompt_seconds"], known["most_bytes"]) == (600, PROMPT_SECONDS, MOST_BYTES)
 
 

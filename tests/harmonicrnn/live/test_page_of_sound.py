@@ -78,6 +78,7 @@ def click(name):
 
 def test_it_is_heard_seen_and_saved(browse, voice, tmp_path):
     async def visit(page, port):
+        await page.until("document.getElementById('temperature').value === '0.9'")  # the voice's own
         for name, value in (("seconds", "2"), ("seed", "7"), ("temperature", "0.8"), ("top_p", "0.9")):
             await page.value(put(name, value))
         await page.value(click("play"))
