@@ -233,7 +233,7 @@ def test_gradients_are_clipped_by_default(run, folder, monkeypatch):
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watch)
-    monkeypatch.setattr("lightning_modules.autoregressive_module.sample_nats", lambda *args: 100 * sample_nats(*args))
+    monkeypatch.setattr("harmonicrnn.models.autoregressive_net.sample_nats", lambda *args: 100 * sample_nats(*args))
     assert run(f"{FIT} --samples.sample_seconds 0") == 0
     assert norms == pytest.approx([1.0] * 4, rel=1e-3)
 
