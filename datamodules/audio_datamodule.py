@@ -59,6 +59,7 @@ class AudioDataModule(L.LightningDataModule):
         order: Of training: clips at fixed positions, shuffled; crops at random positions; or sequential, where each lane of the batch walks
             through whole recordings and the model carries its state from chunk to chunk.
         eval_context: What an evaluated clip is given: clip, nothing before it; or file, all of its recording before it.
+        eval_clips: Clips of the validation and test splits that are evaluated, at even distances; null for all.
     """
 
     keep_tails = True
@@ -79,6 +80,7 @@ class AudioDataModule(L.LightningDataModule):
         on_bad_file: Literal["error", "skip"] = "error",
         order: Literal["clips", "crops", "sequential"] = "clips",
         eval_context: Literal["clip", "file"] = "clip",
+        eval_clips: int | None = None,
     ) -> None:
         super().__init__()
         for key, value in (("sample_rate", sample_rate), ("clip_samples", clip_samples), ("batch_size", batch_size)):
@@ -87,6 +89,10 @@ class AudioDataModule(L.LightningDataModule):
         for key, value in (("num_workers", num_workers), ("seed", seed)):
             if value < 0:
                 raise UserError(f"data.{key} must be 0 or more, got {value}")
+        if eval_clips is not None and eval_clips < 1:
+            raise UserError(f"data.eval_clips must be at least 1, or null for all, got {eval_clips}")
+        if eval_clips is not None and eval_context == "file":
+            raise UserError("data.eval_clips takes clips out of recordings, data.eval_context: file evaluates whole ones: leave one out")
         if sample_rate > MAX_RATE:
             raise UserError(f"data.sample_rate must be at most {MAX_RATE} Hz, got {sample_rate}")
         self.root, self.sample_rate, self.clip_samples = Path(root), sample_rate, clip_samples
@@ -94,7 +100,7 @@ class AudioDataModule(L.LightningDataModule):
         self.quantiser = Quantiser(bits, law)
         self.shards = (self.shard_home() if shards is None else Path(shards)) / f"shards_{sample_rate}"
         self.skip_bad = on_bad_file == "skip"
-        self.order, self.eval_context = order, eval_context
+        self.order, self.eval_context, self.eval_clips = order, eval_context, eval_clips
         for key, carries in (("order", order == "sequential"), ("eval_context", eval_context == "file")):
             if carries and scaling == "clip":
                 raise UserError(
@@ -123,6 +129,8 @@ class AudioDataModule(L.LightningDataModule):
         context = f"clips of {self.clip_samples} samples, shorter rests {rests}, no context across clips"
         if self.eval_context == "file":
             context = f"whole files, state carried through chunks of {self.clip_samples} samples"
+        if self.eval_clips is not None:
+            context += f", {self.eval_clips} clips at even distances"
         return f"{type(self).__name__}: {self.quantiser.law} {self.bits} bit, scaling {self.scaling}, {self.sample_rate} Hz, {context}"
 
     def title(self, split: Split) -> str:
@@ -248,7 +256,12 @@ class AudioDataModule(L.LightningDataModule):
         return dataset
 
     def _table(self, split: Split) -> list[Piece]:
-        return clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails)
+        """The clips at fixed positions, numbered from 0; of an evaluated split those that `eval_clips` keeps."""
+        table = clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails)
+        if split == "train" or self.eval_clips is None or self.eval_clips >= len(table):
+            return table
+        kept = (table[i * len(table) // self.eval_clips] for i in range(self.eval_clips))
+        return [piece._replace(clip=number) for number, piece in enumerate(kept)]
 
     def clip_count(self, split: Split) -> int:
         """How many clips at fixed positions a split has."""

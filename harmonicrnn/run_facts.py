@@ -8,7 +8,7 @@ from typing import Any
 from harmonicrnn.provenance import sha256
 from harmonicrnn.runs import CHECKPOINTS, Run
 
-DATA = ("law", "bits", "scaling", "sample_rate", "clip_samples", "order", "eval_context")
+DATA = ("law", "bits", "scaling", "sample_rate", "clip_samples", "order", "eval_context", "eval_clips")
 SPLITS = ("test", "validation")
 
 

@@ -85,5 +85,4 @@ class Experiment:
             raise UserError(f"--data {data}: {self.name} needs the data that it makes; leave it out")
         if not data.is_dir():
             raise UserError(f"--data {data}: there is no such folder; name one with recordings")
-        settings.pop("data.clips", None)  # of made-up music
         return {"data.class_path": "datamodules.AudioFolder", "data.root": str(data.resolve())} | settings
