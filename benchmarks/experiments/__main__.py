@@ -29,6 +29,7 @@ def make_parser() -> ArgumentParser:
     what.add_argument("--run", metavar="NAME", help="Run an experiment, as far as it has not been run, and report on it.")
     what.add_argument("--report", metavar="NAME", help="Make tables and plots of the results that there are.")
     parser.add_argument("--seeds", type=PositiveInt | None, help="Seeds of each run, from 0 on; null for the experiment's own number.")
+    parser.add_argument("--only", type=list[str] | None, help="Names of the runs to make, such as [a,b]; null for all.")
     parser.add_argument("--device", type=Literal["cpu", "cuda"] | None, help="Null for a GPU where there is one.")
     parser.add_argument("--quick", action="store_true", help="A trial of minutes, which shows that the experiment runs and nothing else.")
     parser.add_argument("--any_code", action="store_true", help="Keep results that were made by other code.")
@@ -59,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
             from benchmarks.experiments.runner import Runner
 
             device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            Runner(experiment, out, device, given.quick, given.any_code, given.data).run(given.seeds or experiment.seeds)
+            Runner(experiment, out, device, given.quick, given.any_code, given.data, given.only).run(given.seeds or experiment.seeds)
         from benchmarks.experiments.report import report
 
         with writing(given.docs or out):

@@ -45,7 +45,7 @@ MODELS: dict[str, Settings] = {
     "none_prediction": {**PREDICTION, "model.recurrence": "none"},
 }
 BEST_RATE = dict.fromkeys(MODELS, 1e-2)
-RATED = ("harmonic", "paper", "none", "lti", "wavenet", "harmonic_prediction")
+RATED = ("harmonic", "paper", "none", "wavenet")
 """Models whose rate is looked for; the others take that of the one that they are most like."""
 RATES = (3e-3, 1e-2, 3e-2)
 SAMPLED = 256

@@ -40,17 +40,29 @@ class Runner:
         quick: make the experiment's trial of minutes.
         any_code: take results of other code for finished.
         data: folder of recordings that is taken in place of the configs' data; None for theirs.
+        only: names of the runs to make; None for all.
 
     Raises:
-        UserError: the experiment cannot be run on that folder.
+        UserError: the experiment cannot be run on that folder, or has no run of a name.
     """
 
     def __init__(
-        self, experiment: Experiment, out: Path, device: str, quick: bool = False, any_code: bool = False, data: Path | None = None
+        self,
+        experiment: Experiment,
+        out: Path,
+        device: str,
+        quick: bool = False,
+        any_code: bool = False,
+        data: Path | None = None,
+        only: Sequence[str] | None = None,
     ) -> None:
         self.experiment, self.out, self.device, self.any_code = experiment, out, device, any_code
         self.extra = experiment.over_all(quick, data)
         self.runs = [run for run in experiment.runs if run.name in experiment.trial or not (quick and experiment.trial)]
+        if only is not None:
+            if unknown := set(only) - {run.name for run in self.runs}:
+                raise UserError(f"--only: {experiment.name} has no run {', '.join(sorted(unknown))}; --list names its runs")
+            self.runs = [run for run in self.runs if run.name in only]
         self.code = code_hash()
 
     def run(self, seeds: int) -> list[Result]:
