@@ -332,6 +332,7 @@ def load(
         check_tensors(path, net_weights(checkpoint), net.state_dict())
     check_fits(checkpoint, net, path, prefix=NET, known={"law": quantiser.law, "sample_rate": rate})
     net.load_state_dict(net_weights(checkpoint))
+    net.set_cells(*quantiser.cells())
     try:
         net = net.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has one for what is not there and one for what it was built without

@@ -23,9 +23,11 @@ from harmonicrnn.models import AutoregressiveNet, ModelState
 from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.dropout import DropoutPlace, at_place
 from harmonicrnn.old_names import bring_up_to_date
+from harmonicrnn.ops import combined_key
 from harmonicrnn.parallel import context_size
 from harmonicrnn.voice_folder import read_weights
 from lightning_modules.compiled_forward import Compile, CompiledForward
+from lightning_modules.history_noise import LOWEST, with_noise
 from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer, time_used
 
@@ -46,6 +48,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
         sample_rate: Of the audio in Hz; comes from the data.
         law: Spacing of the classes; comes from the data.
         compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
+        history_noise: Highest level in dB of full scale of noise on what the model hears of a clip in training, while it predicts the
+            clip as it is; null for none. Free runs then come back from errors.
     """
 
     best_by: tuple[str, Literal["min", "max"]] = ("val/bits", "min")
@@ -60,9 +64,13 @@ class AutoregressiveModule(L.LightningModule, ABC):
         sample_rate: int,
         law: Law,
         compile: Compile = "auto",
+        history_noise: float | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["net", "init_from", "compile"])
+        if history_noise is not None and not LOWEST < history_noise <= 0:
+            raise ValueError(f"model.history_noise must be above {LOWEST:g} dB and at most 0 dB, or null for none, got {history_noise}")
+        self.save_hyperparameters(ignore=["net", "init_from", "compile", "history_noise"])
+        self.history_noise = history_noise
         self.net, self.optimizer, self.sample_rate = net, optimizer, sample_rate
         self.quantiser = Quantiser(net.bits, law)
         net.set_cells(*self.quantiser.cells())
@@ -86,6 +94,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self.net(classes, state, before)
 
     def setup(self, stage: str) -> None:
+        if self.history_noise is not None and context_size(self.trainer) > 1:
+            raise UserError("model.history_noise is drawn for whole clips, and here ranks share them: leave one of them out")
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.check_chunks(data, context_size(self.trainer))
@@ -182,13 +192,20 @@ class AutoregressiveModule(L.LightningModule, ABC):
         """Nats of each sample, (B, T)."""
         return self._nats(batch, "evaluation")
 
+    def _heard(self, batch: Batch, stream: str) -> Tensor | None:
+        """What the model hears of a batch, where that is not the batch itself; a function of seed, step and rank."""
+        if stream != "train" or self.history_noise is None:
+            return None
+        seed = combined_key(int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, self.global_rank)
+        return with_noise(batch.classes, self.quantiser, self.history_noise, torch.Generator().manual_seed(seed))
+
     def _nats(self, batch: Batch, stream: str) -> Tensor:
-        nats = self._compiled.nats if self._compiled else self.net.nats
+        nats, heard = self._compiled.nats if self._compiled else self.net.nats, self._heard(batch, stream)
         with at_place(self.net, self._place(batch) if stream == "train" else None):
             if batch.context is None:
-                found, _ = nats(batch.classes, None, batch.before)
+                found, _ = nats(batch.classes, None, batch.before, heard)
             else:
-                found, state = nats(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before)
+                found, state = nats(batch.classes, self.carried.take(stream, batch.context, self.net), batch.before, heard)
                 self.carried.put(stream, state, self.net.slices)
         return found
 

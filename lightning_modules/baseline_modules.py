@@ -28,6 +28,8 @@ class WaveNetModule(AutoregressiveModule):
         law: Spacing of the classes; comes from the data.
         compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
             It is off where ranks share a waveform, and where its first use fails or gives other results (a warning says so).
+        history_noise: Highest level in dB of full scale of noise on what the model hears of a clip in training, while it predicts the
+            clip as it is; null for none. Free runs then come back from errors.
         network: The architecture, as in `harmonicrnn.models.WaveNet`; bits come from the data.
     """
 
@@ -38,10 +40,11 @@ class WaveNetModule(AutoregressiveModule):
         sample_rate: int = 16_000,
         law: Law = "mu-law",
         compile: Compile = "auto",
+        history_noise: float | None = None,
         **network: Any,
     ) -> None:
         net = WaveNet(**network)
-        super().__init__(net, optimizer, init_from, sample_rate, law, compile)
+        super().__init__(net, optimizer, init_from, sample_rate, law, compile, history_noise)
 
 
 class CountsModule(AutoregressiveModule):

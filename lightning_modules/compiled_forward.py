@@ -61,9 +61,11 @@ class CompiledForward:
                 self._give_up(classes.device, f"fails: {type(error).__name__}: {' '.join(str(error).split(MORE)[0].split())}")
         return self.net(classes, state, before)  # type: ignore[no-any-return]
 
-    def nats(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
+    def nats(
+        self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None, heard: Tensor | None = None
+    ) -> tuple[Tensor, ModelState]:
         """As the net's."""
-        logits, known = self(classes, state, before)
+        logits, known = self(classes if heard is None else heard, state, before)
         return sample_nats(logits, classes), known
 
     def _tried(self, classes: Tensor) -> Forward:

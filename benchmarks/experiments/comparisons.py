@@ -29,7 +29,11 @@ def levels(*specs: tuple[int, int, int]) -> Settings:
 UNPOOLED = levels((32, 5, 1))
 PAPER: Settings = {"model.preset": "paper", **levels((28, 1, 4), (28, 1, 4), (28, 1, 1))}
 PREDICTION: Settings = {"model.prediction": {}}
-BAND: Settings = {"model": "benchmarks.experiments.ungated_phase.UngatedPhaseModule", "model.phase": [0.0, pi], "model.modulus": [0.9, 0.9998]}
+BAND: Settings = {
+    "model": "benchmarks.experiments.ungated_phase.UngatedPhaseModule",
+    "model.phase": [0.0, pi],
+    "model.modulus": [0.9, 0.9998],
+}
 """Phases over the whole band that the gate leaves alone, and at a gate of one half a memory of up to 20,000 samples in the centre."""
 MODELS: dict[str, Settings] = {
     "harmonic": {},

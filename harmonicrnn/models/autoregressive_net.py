@@ -82,10 +82,16 @@ class AutoregressiveNet(MixesTime, ABC):
         logits, levels = self.predict(delayed, state.levels if state else None)
         return logits, ModelState(last, levels, after(fresh, classes))
 
-    def nats(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
-        """-ln p of each sample, (B, T), and the state after the last; arguments as for `forward`. What the other classes cost is left out
-        where a model can do without."""
-        logits, known = self(classes, state, before)
+    def nats(
+        self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None, heard: Tensor | None = None
+    ) -> tuple[Tensor, ModelState]:
+        """What training minimises and evaluation reports: -ln p of each sample, (B, T), and the state after the last.
+
+        Args:
+            classes, state, before: as for `forward`.
+            heard: (B, T), given to the model as the past of later samples in the place of `classes`; None for these themselves.
+        """
+        logits, known = self(classes if heard is None else heard, state, before)
         return sample_nats(logits, classes), known
 
     def delay(self, classes: Tensor, state: ModelState | None, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,6 +16,7 @@ from harmonicrnn.models.embedding import ClassEmbedding
 from harmonicrnn.models.initialisation import linear
 from harmonicrnn.models.prediction import LinearPrediction, Predicted, Prediction, PredictionState
 from harmonicrnn.models.presets import PRESETS, Architecture, Embedding, Init, Norm, Preset, Recurrence
+from harmonicrnn.models.sample_likelihood import sample_nats
 from harmonicrnn.models.skip_block import LevelSpec, Pooling, Shift, build_levels, check_levels
 from harmonicrnn.models.state import State, after
 from harmonicrnn.ops import Implementation
@@ -141,11 +142,13 @@ class HarmonicRNN(AutoregressiveNet):
         if self.prediction is not None and self.prediction.settings.input:
             self.features = PredictionFeatures(width, self.prediction, self.parts)
         self.steering = None
-        if self.prediction is not None and self.prediction.settings.logits:
-            self.steering = nn.Linear(width, self.prediction.steered_by)
+        if prediction is not None and self.prediction is not None and prediction.logits:
+            if prediction.floor is None:
+                self.steering = nn.Linear(width, self.prediction.steered_by)
             for layer in (self.head, self.steering):  # an untrained model is the predictors' mixture
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                if layer is not None:
+                    nn.init.zeros_(layer.weight)
+                    nn.init.zeros_(layer.bias)
         number_dropouts(self)
 
     @property
@@ -160,24 +163,40 @@ class HarmonicRNN(AutoregressiveNet):
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:
         settings: dict[str, str | int] = {"shift": self.shift, "unit_first_step": self.parts.unit_first_step}
-        if self.prediction is not None:
+        if self.prediction is not None and not self.multiplies:
             settings["prediction"] = self.prediction.unseen_in_weights
         return settings
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether what it says is the product of its own distribution, which is trained alone, and the predictors'."""
+        return self.prediction is not None and self.prediction.settings.floor is not None
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
         y, predicted, after_it = self._read(delayed, state)
         logits: Tensor = self.head(y)
-        if self.prediction is not None and self.steering is not None and predicted is not None:
-            logits = self.prediction.joined(predicted, self.steering(y), logits)
+        if self.prediction is not None and predicted is not None:
+            if self.steering is not None:
+                logits = self.prediction.joined(predicted, self.steering(y), logits)
+            elif self.multiplies:
+                logits = self.prediction.multiplied(predicted, logits)
         return logits, after_it
 
-    def nats(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
-        if self.prediction is None or self.steering is None:
-            return super().nats(classes, state, before)
-        delayed, last, fresh = self.delay(classes, state, before)
-        y, predicted, levels = self._read(delayed, state.levels if state else None)
-        assert predicted is not None
-        nats = self.prediction.joined_nats(predicted, self.steering(y), self.head(y), classes)
+    def nats(
+        self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None, heard: Tensor | None = None
+    ) -> tuple[Tensor, ModelState]:
+        if not (self.steering is not None or (self.multiplies and self.training)):
+            return super().nats(classes, state, before, heard)
+        delayed, last, fresh = self.delay(classes if heard is None else heard, state, before)
+        before_it = state.levels if state else None
+        if self.steering is None:  # the network alone
+            y, levels = self._levels(self.embedding(delayed), before_it)
+            nats = sample_nats(self.head(y), classes)
+        else:
+            y, predicted, levels = self._read(delayed, before_it)
+            assert self.prediction is not None
+            assert predicted is not None
+            nats = self.prediction.joined_nats(predicted, self.steering(y), self.head(y), classes)
         return nats, ModelState(last, levels, after(fresh, classes))
 
     def _read(self, delayed: Tensor, state: State | None) -> tuple[Tensor, Predicted | None, State]:

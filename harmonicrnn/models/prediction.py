@@ -10,8 +10,8 @@ initial weights of the mixture are learned; a network may also steer the mixture
     l_k(t + 1) = g l_k(t) + log P_k(x_t)                                       log weight of component k
     P(x_t)     = sum_k softmax_k(g l(t)) P_k(x_t)
 
-A network that has them joins its own distribution in a mixture of both, whose shares it sets (`LinearPrediction.joined`). It begins as the
-uniform distribution, which keeps what the predictors did not expect possible, and becomes what the network knows of it, such as onsets.
+A network joins them with its own distribution in one of two ways: in a mixture of both, whose shares it sets (`LinearPrediction.joined`),
+or in their product above a floor (`LinearPrediction.multiplied`), with a network that is trained alone.
 """
 
 import math
@@ -60,8 +60,10 @@ class Prediction:
         predictors: Order, decay of the window, samples between solutions, white noise and floor of each; null for those of orders 16, 32
             and 256.
         input: Whether what they predict enters the embedding.
-        logits: Whether what the model says is a mixture of its own distribution and the predictors', as the network steers them. Head and
-            steering then start at zero, and the network's distribution as the uniform one.
+        logits: Whether the model's distribution is its own joined with the predictors'. The head then starts at zero: an untrained model is
+            the predictors' mixture.
+        floor: Null for a mixture of both distributions that the network steers, trained as a whole. Else the model's distribution is
+            p (floor + P), normalised: the network's own p is trained alone, as without predictors, and weights can be used with or without.
         widths: Scales of each predictor's components as multiples of its running error, where training begins.
         first_scale: Running error of a lane that begins, in samples of [-1, 1].
         scale_decay: b, of the running error.
@@ -77,6 +79,7 @@ class Prediction:
     predictors: Sequence[Predictor] | None = None
     input: bool = True
     logits: bool = True
+    floor: float | None = None
     widths: tuple[float, ...] = (0.35, 0.7, 1.4, 2.8)
     first_scale: float = 0.05
     scale_decay: float = 0.98
@@ -93,6 +96,9 @@ class Prediction:
             (not 0 <= self.cell_floor < inf, f"needs a cell_floor of at least 0, got {self.cell_floor}"),
             (not 0 <= self.weight_decay < 1, f"needs a weight_decay of at least 0 and below 1, got {self.weight_decay}"),
             (not 0 < self.share < 1, f"needs a share above 0 and below 1, got {self.share}"),
+            (self.floor is not None and not 0 < self.floor < inf, f"needs a finite floor above 0, or null, got {self.floor}"),
+            (self.floor is not None and self.input, "with a floor has a network that is trained without predictors: set input to false"),
+            (self.floor is not None and not self.logits, "has a floor for the logits, which it does not enter: leave one of them out"),
             (not (self.input or self.logits), "enters neither the input nor the logits: set one of them, or leave it out (null)"),
         ):
             if wrong:
@@ -149,13 +155,18 @@ class LinearPrediction(MixesTime):
         # A network's logits of 0 are those of q uniform classes.
         self.first_log_scale = math.log(classes * (1 - prediction.share) / prediction.share)
         widths = torch.tensor(prediction.widths).log().repeat(len(self.predictors), 1)
-        # Without a distribution they would have no gradients, for which other ranks would wait.
-        self.log_width = nn.Parameter(widths, prediction.logits)
-        self.first_log_weights = nn.Parameter(torch.zeros(widths.numel()), prediction.logits)
+        self.log_width: Tensor
+        self.first_log_weights: Tensor
         self.centres: Tensor
         self.limits: Tensor
-        self.register_buffer("centres", torch.empty(classes, dtype=torch.float64))
-        self.register_buffer("limits", torch.empty(classes + 1, dtype=torch.float64))
+        alone = prediction.floor is not None  # weights are then those of the network
+        for name, start in (("log_width", widths), ("first_log_weights", torch.zeros(widths.numel()))):
+            if alone:
+                self.register_buffer(name, start, persistent=False)
+            else:  # Without a distribution they would have no gradients, for which other ranks would wait.
+                self.register_parameter(name, nn.Parameter(start, prediction.logits))
+        self.register_buffer("centres", torch.empty(classes, dtype=torch.float64), persistent=not alone)
+        self.register_buffer("limits", torch.empty(classes + 1, dtype=torch.float64), persistent=not alone)
         grid = torch.arange(1, 2 * classes, dtype=torch.float64) / classes - 1
         self.set_cells(grid[::2], grid[1::2])
 
@@ -167,7 +178,7 @@ class LinearPrediction(MixesTime):
     @property
     def unseen_in_weights(self) -> str:
         """The settings that no weight shows."""
-        names = (field.name for field in fields(self.settings) if field.name not in ("predictors", "widths"))
+        names = (field.name for field in fields(self.settings) if field.name not in ("predictors", "widths", "floor"))
         own = ", ".join(f"{name} {getattr(self.settings, name)}" for name in names)
         return f"{own}, {', '.join(map(str, self.predictors))}"
 
@@ -290,6 +301,18 @@ class LinearPrediction(MixesTime):
         moved, log_width = self.steered(predicted, steering[..., :-1]), self._computed(self.log_width)
         mixture = mixture_log_probabilities(moved.p, moved.s, log_width, moved.log_weights, self.limits, LEAST_SHARE)
         return torch.logaddexp(own.to(mixture.dtype), self._log_scale(steering)[..., None] + mixture)
+
+    def multiplied(self, predicted: Predicted, own: Tensor) -> Tensor:
+        """Logits (B, T, q) of the product of a network's own distribution and the predictors', above a floor: own + log(floor + P).
+
+        Args:
+            predicted: what the predictors say.
+            own: (B, T, q), the network's logits.
+        """
+        assert self.settings.floor is not None
+        p, s, log_weights, _ = predicted
+        mixture = mixture_log_probabilities(p, s, self._computed(self.log_width), log_weights, self.limits, LEAST_SHARE)
+        return own.to(mixture.dtype) + torch.logaddexp(mixture.new_tensor(self.settings.floor).log(), mixture)
 
     def joined_nats(self, predicted: Predicted, steering: Tensor, own: Tensor, classes: Tensor) -> Tensor:
         """-ln p of classes (B, T) as of the logits of `joined`, without what the other classes cost the predictors; (B, T) in float32, or

@@ -35,6 +35,7 @@ LAYOUTS = [
     {"prediction": Prediction(PREDICTORS)},
     {"prediction": Prediction(PREDICTORS[:1], input=False), "embedding": "learned", "bits": 8},
     {"prediction": Prediction(PREDICTORS, logits=False, widths=(0.7,))},
+    {"prediction": Prediction(PREDICTORS, input=False, floor=0.05)},
     {"prediction": Prediction(PREDICTORS), "bits": 12},
 ]
 

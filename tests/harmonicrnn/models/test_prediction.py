@@ -21,6 +21,7 @@ from tests.helpers import F64, relative_error
 SPLITS = {"single": [1] * 14, "uneven": [5, 0, 1, 6, 0, 2], "none first": [0, 14, 0]}
 PREDICTORS = (Predictor(3, 0.9, 4), Predictor(20, 0.97, 7))
 SETTINGS = Prediction(PREDICTORS, widths=(0.5, 1.5), share=0.01)
+FLOOR = replace(SETTINGS, input=False, floor=0.05)
 CELLS = pytest.mark.parametrize(("bits", "law"), [(4, "linear"), (4, "mu-law"), (8, "mu-law"), (12, "linear"), (12, "mu-law")])
 
 
@@ -130,7 +131,9 @@ def test_a_tone_is_soon_predicted():
 
 
 @pytest.mark.parametrize(
-    "settings", [SETTINGS, replace(SETTINGS, input=False), replace(SETTINGS, logits=False)], ids=["both", "logits", "input"]
+    "settings",
+    [SETTINGS, replace(SETTINGS, input=False), replace(SETTINGS, logits=False), FLOOR],
+    ids=["both", "logits", "input", "product"],
 )
 def test_causal(settings):
     """What is said of a sample depends on those before it, not on it or on later ones."""
@@ -144,7 +147,7 @@ def test_causal(settings):
 
 
 @pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)
-@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, logits=False)], ids=["both", "input"])
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, logits=False), FLOOR], ids=["both", "input", "product"])
 def test_any_split_equals_one_pass(settings, sizes):
     net, classes = with_a_head(make_net(settings)), make_classes(time=14)
     weight = weights_like(net(classes)[0])[0]
@@ -267,6 +270,7 @@ def test_cells_of_a_model_that_was_not_told():
 VARIANTS = {
     "both": SETTINGS,
     "logits alone": replace(SETTINGS, input=False),
+    "product": FLOOR,
     "a solution at each sample": replace(SETTINGS, predictors=(Predictor(6, 0.9, 1), Predictor(31, 0.95, 25))),
 }
 
@@ -363,6 +367,39 @@ def test_nats_are_those_of_the_logits(carried):
         assert relative_error(one, other) < 1e-8
 
 
+def test_a_model_multiplies_its_own_distribution_with_that_of_the_predictors():
+    """Above the floor, as the formula says; weights are those of a model without predictors, which in training it is."""
+    net, plain, classes = with_a_head(make_net(FLOOR)), make_net(None), make_classes()
+    plain.load_state_dict(net.state_dict())
+    assert net.unseen_in_weights == plain.unseen_in_weights
+    with torch.no_grad():
+        own = plain(classes)[0].softmax(dim=-1)
+        pure = (log_probabilities(net.prediction, delayed(classes, 16))[0].exp() - SETTINGS.share / 16) / (1 - SETTINGS.share)
+        expected = own * (FLOOR.floor + pure)
+        expected /= expected.sum(dim=-1, keepdim=True)
+        logits, _ = net.eval()(classes)
+        assert relative_error(logits.softmax(dim=-1), expected) < 1e-9
+        assert relative_error(net.nats(classes)[0], sample_nats(logits, classes)) < 1e-12
+    first, state = net.train().nats(classes[:, :18])
+    second, _ = net.nats(classes[:, 18:], state)
+    nats, _ = plain.nats(classes)
+    assert relative_error(torch.cat([first, second], dim=1), nats) < 1e-12
+    torch.autograd.backward(first.sum())  # reaches all that is trained
+    assert all(p.grad is not None for p in net.parameters())
+
+
+@pytest.mark.parametrize("settings", [None, SETTINGS, FLOOR], ids=["plain", "mixture", "product"])
+def test_nats_of_classes_after_another_past(settings):
+    """Each sample after those of `heard`, and the state too."""
+    net, classes, heard = with_a_head(make_net(settings)).eval(), make_classes(), make_classes(seed=6)
+    with torch.no_grad():
+        logits, expected_state = net(heard)
+        found, state = net.nats(classes, heard=heard)
+        assert relative_error(found, sample_nats(logits, classes)) < 1e-10
+        follow = make_classes(time=5, seed=7)
+        assert relative_error(net(follow, state)[0], net(follow, expected_state)[0]) < 1e-10
+
+
 def test_a_model_at_rest_does_not_stay_there():
     """However long it hears one class, other classes keep a share of what follows."""
     loud, left = torch.full((1, 4000), 230), []
@@ -401,6 +438,8 @@ def test_settings_that_no_weight_shows():
         ({"weight_decay": math.nan}, "needs a weight_decay of at least 0 and below 1"),
         ({"cell_floor": -0.1}, "needs a cell_floor of at least 0, got -0.1"),
         ({"share": 0}, "needs a share above 0 and below 1"),
+        ({"input": False, "floor": 0}, "needs a finite floor above 0, or null, got 0"),
+        ({"floor": 0.1}, "with a floor has a network that is trained without predictors: set input to false"),
         ({"input": False, "logits": False}, "enters neither the input nor the logits"),
     ],
 )

@@ -45,6 +45,8 @@ def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Fin
         fold(net.head_norm, net.head)
         weights, bias = matrix(share, net.head)[..., own.start : own.stop], net.head.bias[None, own.start : own.stop]
         program.add(ProductStep(share, weights, bias, program.normed[0], logits[0]))
+        if net.prediction is not None and net.multiplies:
+            program.add(MixtureStep(share, prediction, None, own, logits[0]))
     else:
         fold(net.head_norm, net.head, net.steering)
         weights, bias, start = side_by_side(net.head, as_index(own), net.steering, torch.arange(net.steering.out_features), share)

@@ -42,9 +42,10 @@ STEERING = layout(
 
 MIXTURE = layout(
     "p", "scale", "weights", "log_scale", "predictors", "components", "widths", "limits", "first", "size", "classes", "room", "target",
-    "target_stride",
+    "target_stride", floor="f8",
 )  # fmt: skip
-"""For the classes from `first` on, as many as `size`; `room` (3, size + 1) of the type of the activations."""
+"""`floor` is 0 for a mixture, of the share `log_scale`.
+For the classes from `first` on, as many as `size`; `room` (3, size + 1) of the type of the activations."""
 
 
 @jit
@@ -275,8 +276,12 @@ def _add_mixture(tag: Any, at: Any, me: Any) -> Any:
     for lane in range(me.lanes):
         p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
         mix(p, scale, widths, view(o.weights, lane * o.components, o.components, WIDE), limits, LEAST_SHARE, o.classes, away, tail, found)
-        log_scale = view(o.log_scale, lane, 1, WIDE)[0]
         target = view(o.target, lane * o.target_stride, o.size, tag)
+        if o.floor > 0:
+            for j in range(len(target)):
+                target[j] = like(np.float64(target[j]) + np.log(o.floor + np.float64(found[j])), tag)
+            continue
+        log_scale = view(o.log_scale, lane, 1, WIDE)[0]
         for j in range(len(target)):
             own, mixture = np.float64(target[j]), log_scale + np.log(np.float64(found[j]))
             target[j] = like(max(own, mixture) + np.log1p(np.exp(-abs(own - mixture))), tag)
@@ -284,17 +289,22 @@ def _add_mixture(tag: Any, at: Any, me: Any) -> Any:
 
 
 class MixtureStep(Operation):
-    """target, the network's logits of a worker's own classes, becomes those that `LinearPrediction.joined` makes of them."""
+    """target, the network's logits of a worker's own classes, becomes those that `LinearPrediction.joined` makes of them; without steering
+    those of `LinearPrediction.multiplied`."""
 
     layout, step = MIXTURE, staticmethod(_add_mixture)
 
-    def __init__(self, share: Share, prediction: PredictionStep, steering: SteeringStep, own: range, target: Place) -> None:
+    def __init__(self, share: Share, prediction: PredictionStep, steering: SteeringStep | None, own: range, target: Place) -> None:
         same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes")}
-        super().__init__(share, first=own.start, size=len(own), target=target, **same)
-        self._steering = steering
+        floor = prediction.layer.settings.floor or 0.0
+        super().__init__(share, first=own.start, size=len(own), target=target, floor=floor, **same)
+        self._prediction, self._steering = prediction, steering
         self.record["room"] = self.array((3, len(own) + 1))
 
     def begin(self, lanes: int) -> None:
         super().begin(lanes)
-        for name in ("p", "scale", "weights", "log_scale"):
-            self.record[name] = address(getattr(self._steering, name))
+        given = self._steering or self._prediction
+        for name in ("p", "scale", "weights"):
+            self.record[name] = address(getattr(given, name))
+        if self._steering is not None:
+            self.record["log_scale"] = address(self._steering.log_scale)
