@@ -11,7 +11,7 @@ from harmonicrnn.audio import Quantiser
 
 LOWEST = -80.0
 """dB, of the quietest noise."""
-CLEAN = 0.25
+CLEAN = 0.5
 """Share of the clips that are left as they are."""
 POINTS = 8
 """Levels drawn for a clip, at even distances; between them the level in dB follows a line."""
