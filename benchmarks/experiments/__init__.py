@@ -7,8 +7,15 @@ report.py makes tables and plots of that. See `python -m benchmarks.experiments 
 from collections.abc import Callable
 
 from benchmarks.experiments.comparisons import ablations, baselines, rates
+from benchmarks.experiments.context import context
 from benchmarks.experiments.declare import Experiment
 from benchmarks.experiments.memory import memory
 
-EXPERIMENTS: dict[str, Callable[[], Experiment]] = {"memory": memory, "ablations": ablations, "rates": rates, "baselines": baselines}
+EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
+    "memory": memory,
+    "ablations": ablations,
+    "rates": rates,
+    "baselines": baselines,
+    "context": context,
+}
 """By name; each builds its declaration when it is asked for."""

@@ -47,6 +47,7 @@ class Experiment:
         quick: What is set over all runs for a trial of minutes (`--quick`), which shows that the experiment runs and nothing else.
         trial: Names of the runs that the trial makes, where not all of them.
         any_data: Whether it can be run on a folder of recordings instead of its configs' data.
+        positions: Whether the NLL of each test is reported against the samples before too.
         curve: Label along the horizontal axis of a plot of the NLL, where there is to be one; the other labels tell its lines apart.
     """
 
@@ -57,6 +58,7 @@ class Experiment:
     quick: Settings = field(default_factory=dict)
     trial: tuple[str, ...] = ()
     any_data: bool = False
+    positions: bool = False
     curve: str | None = None
 
     def __post_init__(self) -> None:

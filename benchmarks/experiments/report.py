@@ -36,12 +36,15 @@ def report(experiment: Experiment, results: Path, folder: Path, extra: Settings)
     plots = {"learning": learning_figure(found)}
     if experiment.curve:
         plots |= {f"nll_{test}": curve_figure(found, experiment.curve, test) for test in tests_of(found)}
+    if experiment.positions:
+        plots |= {f"positions_{test}": positions_figure(found, test) for test in tests_of(found)}
     for name, figure in plots.items():
         figure.savefig(folder / f"{name}.svg")
     path = folder / "README.md"
     images = "\n".join(f"![{name}]({name}.svg)" for name in plots)
     path.write_text(
-        f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{marks(found)}{images}\n\n{made_by(experiment, found, extra)}\n"
+        f"# {experiment.name}\n\n{experiment.question}\n\n{table(found)}\n\n{marks(found)}"
+        f"{position_table(found) if experiment.positions else ''}{images}\n\n{made_by(experiment, found, extra)}\n"
     )
     return path
 
@@ -87,6 +90,41 @@ def table(results: Sequence[Result]) -> str:
         rows.append([*cells, *bits, *counts, *speeds, memory, spread([r.seconds for r in group], 0), str(len(group))])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def position_table(results: Sequence[Result]) -> str:
+    """Bits per sample against the samples before, of each test and run, means of the seeds: every second octave."""
+    rows: dict[int, list[str]] = defaultdict(list)
+    heads = []
+    for group in by_run(results):
+        for test in tests_of(group):
+            heads.append(f"{group[0].run}, {test}")
+            for start, bits in mean_positions(group, test):
+                if start in (0, *(4**k for k in range(16))):
+                    rows[start].append(f"{bits:.3f}")
+    lines = ["| samples before, from | " + " | ".join(heads) + " |", "|" + "---|" * (len(heads) + 1)]
+    lines += [f"| {start:,} | " + " | ".join(cells) + " |" for start, cells in sorted(rows.items()) if len(cells) == len(heads)]
+    return "\n".join(lines) + "\n\n"
+
+
+def mean_positions(group: Sequence[Result], test: str) -> list[tuple[int, float]]:
+    """The curve of a test over the samples before, the mean of a run's seeds."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for result in group:
+        for start, bits in result.tests.get(test, {}).get("positions", ()):
+            values[start].append(bits)
+    return [(start, statistics.mean(bits)) for start, bits in sorted(values.items())]
+
+
+def positions_figure(results: Sequence[Result], test: str) -> Figure:
+    """The likelihood of one test over the samples before, a line a run."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="samples before", ylabel=f"{test}, bits/sample", xscale="symlog")
+    for group in by_run(results):
+        if points := mean_positions(group, test):
+            axes.plot(*zip(*points, strict=True), marker=".", label=group[0].run)
+    _legend(axes, figure)
+    return figure
 
 
 def marks(results: Sequence[Result]) -> str:

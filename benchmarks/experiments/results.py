@@ -25,11 +25,11 @@ from harmonicrnn.files import replacing
 CODE = ("callbacks", "cli", "datamodules", "harmonicrnn", "lightning_modules")
 """Folders whose code may change a result."""
 
-PARTS = {"bits": float, "samples": int}
-"""What is kept of each test, each in a column of its own, such as "test bits"."""
-
 Points = list[tuple[int, float]]
-"""A curve: (steps made, value)."""
+"""A curve: (steps made or samples before, value)."""
+
+PARTS: dict[str, Any] = {"bits": float, "samples": int, "positions": Points}
+"""What is kept of each test, each in a column of its own, such as "test bits"; `positions` of experiments that want it."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Result:
     samples_per_second: float | None
     sampled_per_second: float | None
     validation: Points
-    tests: dict[str, dict[str, float]]
+    tests: dict[str, dict[str, Any]]
     labels: Mapping[str, str | int | float]
     stale: bool = False
 
@@ -78,7 +78,8 @@ class Result:
 
     def bits(self, test: str) -> float | None:
         """Bits per sample of an evaluation; None where there was none."""
-        return self.tests[test]["bits"] if test in self.tests else None
+        found: float | None = self.tests[test]["bits"] if test in self.tests else None
+        return found
 
 
 COLUMNS = tuple(field.name for field in fields(Result))[: -len(("tests", "labels", "stale"))]
@@ -159,7 +160,7 @@ def training_rate(curves: Mapping[str, Points]) -> float | None:
 def write(path: Path, results: Iterable[Result]) -> None:
     """All results of an experiment, in the place of those that the file has."""
     results = list(results)
-    tests = dict.fromkeys(f"{test} {part}" for result in results for test in result.tests for part in PARTS)
+    tests = dict.fromkeys(f"{test} {part}" for result in results for test, parts in result.tests.items() for part in parts)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow([*COLUMNS, *tests])
@@ -191,11 +192,11 @@ def read(path: Path, experiment: Experiment, extra: Settings) -> list[Result]:
 
 def _result(row: Mapping[str, str], run: Run) -> Result:
     values: dict[str, Any] = {column: _value(row[column], TYPES[column]) for column in COLUMNS}
-    tests: dict[str, dict[str, float]] = {}
+    tests: dict[str, dict[str, Any]] = {}
     for column, cell in row.items():
         if cell and column not in COLUMNS:
             test, part = column.rsplit(" ", 1)
-            tests.setdefault(test, {})[part] = PARTS[part](cell)
+            tests.setdefault(test, {})[part] = _value(cell, PARTS[part])
     return Result(**values, tests=tests, labels=dict(run.labels))
 
 

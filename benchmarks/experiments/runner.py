@@ -127,12 +127,15 @@ class Runner:
     def _measure(self, run: Run, seed: int, log: Path) -> dict[str, Any]:
         """The run's tests, and its speed of generation (null if not asked for)."""
         folder, checkpoint = self._folder(run, seed), self._checkpoint(run, seed)
-        tests, speed = {}, None
+        tests: dict[str, dict[str, Any]] = {}
+        speed = None
         for name, settings in run.tests.items():
             status = in_child(lambda settings=settings: evaluate(checkpoint, arguments(settings)), log)
             self._step(f"{folder.name}: test {name}", status, log)
             told = json.loads((folder / "version_0/nll_test.json").read_text())
             tests[name] = {"bits": told["bits_per_sample"], "samples": told["samples"]}
+            if self.experiment.positions:
+                tests[name]["positions"] = [(each["from"], each["bits_per_sample"]) for each in told["by_position"]]
         if run.sampled:
             drawn = folder / "sampled.json"
             self._step(f"{folder.name}: sample", in_child(lambda: sample(checkpoint, run.sampled, drawn, self.device), log), log)

@@ -10,12 +10,12 @@ import pytest
 
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments import __main__ as program
-from benchmarks.experiments.comparisons import CONFIG, COUNTS, ablations, baselines, rates
+from benchmarks.experiments.comparisons import CONFIG, MODELS, ablations, baselines, rates
+from benchmarks.experiments.context import context
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
-from benchmarks.experiments.report import made_by, spread, table
+from benchmarks.experiments.report import made_by, report, spread, table
 from benchmarks.experiments.results import CODE, Result, config_hash, read, write
-from benchmarks.experiments.runner import Runner
 from harmonicrnn.generation.engine import PlainEngine
 from tests.audio_files import make_folder
 
@@ -42,9 +42,9 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("harmonicrnn.generation.sampler.make_engine", PlainEngine)  # the other is compiled first, which takes long
 
-    def call(*runs):
+    def call(*runs, only="null"):
         monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: Experiment("tiny", "Does it run?", runs, curve="k"))
-        return program.main(["--run", "tiny", "--device", "cpu", "--out", "out"])
+        return program.main(["--run", "tiny", "--device", "cpu", "--out", "out", "--only", only])
 
     return call
 
@@ -97,8 +97,8 @@ def test_recordings_in_place_of_the_experiments_own_data(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     for split in ("train", "validation", "test"):
         make_folder(tmp_path / "takes" / split, 2, samples=4096, rate=4000)
-    counts = Run("a", CONFIG, COUNTS | TINY_STEPS, {"model": "counts"})
-    experiment = Experiment("tiny", "?", (counts,), quick={"data.clips": 8}, any_data=True)
+    counts = Run("a", CONFIG, {"model": "lightning_modules.CountsModule", **TINY_STEPS}, {"model": "counts"})
+    experiment = Experiment("tiny", "?", (counts,), quick={"data.sample_rate": 4000}, any_data=True)
     monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: experiment)
     assert program.main(["--run", "tiny", "--device", "cpu", "--quick", "--data", "takes"]) == 0
     folder = tmp_path / "logs/experiments/tiny_takes_quick"
@@ -249,34 +249,57 @@ def test_spread():
     assert spread([1.0, None], 1) == "-"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_trial_of_every_experiment(name, tmp_path, monkeypatch):
-    """About two minutes each: dozens of trainings of a few steps."""
+@pytest.fixture
+def recordings(tmp_path, monkeypatch):
+    """Small folders where the experiments' configs look for recordings."""
     monkeypatch.chdir(tmp_path)
+    for name in ("music", "piano"):
+        for split in ("train", "validation", "test"):
+            make_folder(tmp_path / "data" / name / split, 2, samples=80_000, rate=16_000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_trial_of_every_experiment(name, recordings):
+    """About two minutes each: dozens of trainings of a few steps."""
     assert program.main(["--run", name, "--quick", "--seeds", "1", "--device", "cpu"]) == 0
     experiment = EXPERIMENTS[name]()
-    table = Path(f"logs/experiments/{name}_quick/README.md").read_text()
-    assert table.count("\n| ") == 1 + len(experiment.trial or experiment.runs)
+    table = Path(f"logs/experiments/{name}_quick/README.md").read_text().split("\n\n")[2]
+    assert table.count("\n| ") == len(experiment.trial or experiment.runs)
 
 
-@pytest.mark.parametrize("build", [ablations, rates, baselines])
-def test_every_run_sees_the_same_clips_and_as_many(build):
-    """Those of one config; but for the one that is given equal time instead."""
+@pytest.mark.parametrize(
+    ("build", "longer"), [(ablations, ["unpooled_time"]), (rates, []), (baselines, [f"{name}_20M" for name in MODELS])]
+)
+def test_every_run_sees_the_same_clips_and_as_many(build, longer):
+    """Those of one config; but for those that say so."""
     experiment = build()
-    assert {run.config for run in experiment.runs} == {CONFIG}
-    shorter = [run.name for run in experiment.runs if any(key.startswith(("data.", "trainer.")) for key in run.settings)]
-    assert shorter == (["unpooled_time"] if build is ablations else [])
-    assert experiment.seeds == 3
+    assert len({run.config for run in experiment.runs}) == 1
+    assert [run.name for run in experiment.runs if any(key.startswith(("data.", "trainer.")) for key in run.settings)] == longer
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("build", [ablations, rates, baselines])
-def test_a_trial_of_four_steps(build, tmp_path):
-    """Up to fifteen trainings."""
-    experiment = build()
-    results = Runner(experiment, tmp_path, "cpu", quick=True).run(1)
-    assert len(results) == len(experiment.runs)
-    assert {(result.steps, len(result.validation)) for result in results} == {(4, 2)}
+def test_each_step_of_the_context_experiment_has_as_many_samples():
+    steps = {run.settings["data.clip_samples"] * run.settings["data.batch_size"] for run in context().runs}
+    assert steps == {32_000}
+
+
+def test_runs_that_are_asked_for_alone(run, tmp_path, capsys):
+    runs = make_run("a", tests={"repeat": {}}), make_run("b", "a", k=64)
+    assert run(*runs, only="[c]") == 2
+    assert "--only: tiny has no run c; --list names its runs" in capsys.readouterr().err
+    assert run(*runs, only="[a]") == 0
+    assert list(results(tmp_path)) == ["a_seed0"]
+
+
+def test_the_likelihood_against_the_samples_before(tmp_path):
+    """Kept in the CSV, and reported at every second octave."""
+    a = make_run("a")
+    experiment = Experiment("tiny", "?", (a,), positions=True)
+    result = make_result(experiment, a)
+    result.tests = {"whole": {"bits": 2.0, "samples": 9, "positions": [(0, 7.5), (1, 3.0), (2, 2.5), (4, 1 / 3)]}}
+    write(tmp_path / "results.csv", [result])
+    assert read(tmp_path / "results.csv", experiment, {}) == [result]
+    text = report(experiment, tmp_path / "results.csv", tmp_path, {}).read_text()
+    assert "| samples before, from | a, whole |\n|---|---|\n| 0 | 7.500 |\n| 1 | 3.000 |\n| 4 | 0.333 |\n" in text
+    assert (tmp_path / "positions_whole.svg").stat().st_size > 0

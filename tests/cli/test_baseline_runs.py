@@ -7,12 +7,14 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.experiments.comparisons import baselines
+from benchmarks.experiments.comparisons import MODELS, baselines
 from benchmarks.experiments.declare import ROOT
+from benchmarks.experiments.ungated_phase import UngatedPhaseModule
 from harmonicrnn import load
-from harmonicrnn.models import LevelSpec
-from lightning_modules import CountsModule, HarmonicModule, WaveNetModule, load_module
+from harmonicrnn.models import LevelSpec, Prediction
+from lightning_modules import HarmonicModule, WaveNetModule, load_module
 
+UNGATED = "benchmarks.experiments.ungated_phase.UngatedPhaseModule"
 SETTINGS = {
     "WaveNetModule": "--model.width 8 --model.skip 8 --model.cycle 3",
     "CountsModule": "--model.order 1",
@@ -44,21 +46,22 @@ def test_counts_are_neither_averaged_nor_trained_on_several_devices(run, capsys)
 
 
 def test_equal_parameters_within_five_percent():
-    """Of each run of the experiment as it is set, and the one it is compared with; of counts of order 2 it is said that they have more."""
+    """Of each run of the experiment as it is set, and the one it is compared with."""
 
     def parameters(run):
         settings = {key.removeprefix("model."): value for key, value in run.settings.items() if key.startswith("model.")}
-        if "model" not in run.settings:
+        if run.settings.get("model") != "lightning_modules.WaveNetModule":
             settings = yaml.safe_load((ROOT / run.config).read_text())["model"] | settings
         settings = {key: value for key, value in settings.items() if not key.startswith("optimizer")}
         if "levels" in settings:
             settings["levels"] = [LevelSpec(**level) for level in settings["levels"]]
-        modules = {"lightning_modules.WaveNetModule": WaveNetModule, "lightning_modules.CountsModule": CountsModule}
+        if "prediction" in settings:
+            settings["prediction"] = Prediction(**settings["prediction"])
+        modules = {"lightning_modules.WaveNetModule": WaveNetModule, UNGATED: UngatedPhaseModule}
         module = modules.get(run.settings.get("model"), HarmonicModule)(**settings)
         return sum(parameter.numel() for parameter in module.parameters())
 
     found = {run.name: parameters(run) for run in baselines().runs}
-    assert found.pop("counts_2") == 256**3 + 256**2 + 256
-    assert len(found) == 5
+    assert len(found) == 2 * len(MODELS)
     for name, count in found.items():
-        assert abs(count / found["harmonic"] - 1) < 0.05, name
+        assert abs(count / found["harmonic_2M"] - 1) < 0.05, name
