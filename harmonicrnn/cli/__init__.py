@@ -1,4 +1,4 @@
-"""The command line of the library: `harmonicrnn generate`, `serve`, `nll` and `export`, of trained models, and `predictors`."""
+"""The command line of the library: `harmonicrnn generate`, `serve`, `nll`, `export` and `predictors`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ FILES = "Recordings: WAV, FLAC and other audio files."
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line, by default that of the program, and return the exit status."""
+    """Runs the command line (default: sys.argv) and returns the exit status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in train.py
     return reporting(lambda: _run(args))
 
@@ -39,10 +39,10 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def generate(options: Namespace) -> None:
-    """Draw clips from a run's model or a voice into a folder with a manifest, or one into standard output.
+    """Draws clips from a run's model or a voice into a folder with a manifest, or one clip into standard output.
 
     Raises:
-        UserError: something is wrong with the options, the run, the prompt or the disk.
+        UserError: the options, the run, the prompt or the disk cannot be used.
     """
     from harmonicrnn.cli.generating import begin, device_of, draw, file_prompt
     from harmonicrnn.errors import UserError
@@ -68,10 +68,10 @@ def generate(options: Namespace) -> None:
 
 
 def nll(options: Namespace) -> None:
-    """Print the bits per sample of recordings, a line each, and on standard error how they were measured.
+    """Prints the bits per sample of recordings, one line each, and the protocol on standard error.
 
     Raises:
-        UserError: something is wrong with the run or a recording.
+        UserError: the run or a recording cannot be used.
     """
     import sys
 
@@ -86,10 +86,10 @@ def nll(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> None:
-    """Make a voice's folder of a run's model.
+    """Exports a run's model as a voice folder.
 
     Raises:
-        UserError: something is wrong with the options, the run or the disk.
+        UserError: the options, the run or the disk cannot be used.
     """
     from harmonicrnn.cli import exporting
     from harmonicrnn.voice import load
@@ -99,10 +99,10 @@ def export(options: Namespace) -> None:
 
 
 def serve(options: Namespace) -> None:
-    """Serve the page on which voices are heard, until Ctrl-C.
+    """Serves the live page until Ctrl-C.
 
     Raises:
-        UserError: something is wrong with the options or a voice.
+        UserError: an option or a voice cannot be used.
     """
     from harmonicrnn.cli import serving
 
@@ -110,10 +110,10 @@ def serve(options: Namespace) -> None:
 
 
 def predictors(options: Namespace) -> None:
-    """Print the bits per sample of recordings under what needs no training, a line each, and on standard error how they were measured.
+    """Prints the bits per sample of recordings under untrained predictors, one line each, and the protocol on standard error.
 
     Raises:
-        UserError: something is wrong with a number or a recording.
+        UserError: an option or a recording cannot be used.
     """
     import sys
 
@@ -126,7 +126,7 @@ def predictors(options: Namespace) -> None:
 
 
 def protocol(voice: "Voice") -> str:
-    """What likelihoods that `nll` prints are of."""
+    """Returns a line on how `nll` measures likelihoods."""
     quantiser = voice.quantiser
     return (
         f"Exact -log2 p in bits/sample, each sample given all before it in its file, of {quantiser.bits}-bit {quantiser.law} at "

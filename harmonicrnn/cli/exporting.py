@@ -1,4 +1,4 @@
-"""The work of `export`: a trained model as a folder that can be handed on."""
+"""Implements `harmonicrnn export`: writes a trained model as a voice folder."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from harmonicrnn.voice_folder import check_free
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Where to, and what the model alone does not tell."""
+    """Adds the options of `export`."""
     add = parser.add_argument
     add("--out", type=Path | None, help="Folder to make for the voice.")
     add("--license", type=str | None, help="The Hub's identifier of the weights' licence, such as cc-by-sa-3.0; null for unknown.")
@@ -21,14 +21,14 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def check_out(options: Namespace) -> None:
-    """Raises UserError where no folder is named, or it is in use."""
+    """Raises UserError if no folder is given or it is in use."""
     if options.out is None:
         raise UserError("--out is missing: name a folder to make for the voice")
     check_free(options.out)
 
 
 def export(options: Namespace, voice: Voice) -> None:
-    """Make the folder, and say where it is.
+    """Writes the voice folder and prints its path.
 
     Raises:
         UserError: an option cannot be used, or the folder cannot be written.
