@@ -54,7 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if record is None or "state_dict" not in checkpoint:
         raise UserError(f"{path}: is not a checkpoint of this project")
     if not _has_form(checkpoint):
-        raise UserError(f"{path}: is damaged: not all of it is of its kind; take another checkpoint of the run")
+        raise UserError(f"{path}: is damaged: it has entries of the wrong type; take another checkpoint of the run")
     if record["format"] > FORMAT:
         raise UserError(f"{path}: has format {record['format']}, this version reads up to {FORMAT}; update the code")
     bring_up_to_date(checkpoint)

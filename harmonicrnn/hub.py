@@ -50,6 +50,6 @@ def told(name: str | Path) -> Iterator[None]:
     except Exception as error:  # the Hub's library and its connection can raise any error
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{name}: the Hub gave no such thing, or it cannot be reached: {why[:300]}: look at the name OWNER/NAME, log in with hf auth "
+            f"{name}: it is not on the Hub, or the Hub cannot be reached: {why[:300]}: look at the name OWNER/NAME, log in with hf auth "
             "login, or give a folder"
         ) from error

@@ -45,6 +45,6 @@ def kept(function: Any) -> Any:
     It is recompiled after a change of any file that it may use.
     """
     compiled = jit(function)
-    with side_product("keeping compiled code, for which each start compiles anew (NUMBA_CACHE_DIR can name a folder for it)"):
+    with side_product("caching of compiled code, without which each start compiles anew (NUMBA_CACHE_DIR can name a folder for it)"):
         compiled._cache = _Kept(function)
     return compiled

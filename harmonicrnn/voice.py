@@ -114,7 +114,7 @@ class Voice:
                 each, state = self.net.nats(piece[None], state)
                 nats += each.sum(dtype=torch.float64).item()
         if not math.isfinite(nats):
-            raise UserError(f"{self.checkpoint}: its likelihood is not finite; its weights are of a training that went wrong")
+            raise UserError(f"{self.checkpoint}: its likelihood is not finite; its weights come from a training that diverged")
         return nats / len(classes) / math.log(2)
 
     def generate(
@@ -355,7 +355,7 @@ def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> 
     strange = [key for key in settings if key not in {*accepted, *TRAINING} and not key.startswith("_")]
     if (kind := _class_of(settings)) != HARMONIC or strange:
         what = kind if kind != HARMONIC else f"a model with {', '.join(strange)}"
-        raise UserError(f"{path}: is of {what}, which is not known here: build its model, and hand it over with load(path, net=...)")
+        raise UserError(f"{path}: is of {what}, which is not known here: build its model, and pass it to load(path, net=...)")
     own = {key: value for key, value in settings.items() if key in accepted}
     try:
         if own.get("levels"):

@@ -77,7 +77,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file, which says what the weights are of: {DAMAGED}") from error
+        raise UserError(f"{path}: there is no such file; it describes the model of the weights: {DAMAGED}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: is damaged or no JSON ({error}): {DAMAGED}") from error
     number = config.get("format") if isinstance(config, dict) else None
@@ -129,7 +129,7 @@ def _described(tensor: Tensor | None) -> str:
 def check_free(folder: Path) -> None:
     """Raises UserError unless the folder does not exist or is empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder}: is there and no empty folder; name another one, or remove it")
+        raise UserError(f"{folder}: exists and is not an empty folder; name another one, or remove it")
 
 
 def write_folder(

@@ -28,12 +28,12 @@ def _run(args: Sequence[str] | None) -> int:
     works["predictors"] = predictors
     commands = {
         "generate": Command("Draw audio from a trained model.", _options_of_generate),
-        "nll": Command("Print how likely a model finds recordings, in bits per sample.", _options_of_nll),
-        "export": Command("Make a folder to hand on, a voice, of a trained model.", _options_of_export),
-        "serve": Command("Open a page, on this machine alone, on which a model is heard as it draws.", _options_of_serve),
-        "predictors": Command("Print how likely recordings are without any training, in bits per sample.", _options_of_predictors),
+        "nll": Command("Print the bits per sample of recordings under a model.", _options_of_nll),
+        "export": Command("Export a trained model as a voice, a folder to publish.", _options_of_export),
+        "serve": Command("Serve a local web page that plays models as they draw.", _options_of_serve),
+        "predictors": Command("Print the bits per sample of recordings under predictors without training.", _options_of_predictors),
     }
-    given = make_program("harmonicrnn", "Trained models of raw audio: listen to them, and measure them.", commands).parse_args(args)
+    given = make_program("harmonicrnn", "Draw from trained models of raw audio, and measure them.", commands).parse_args(args)
     works[given.subcommand](given[given.subcommand])
     return 0
 
@@ -167,15 +167,15 @@ def _options_of_nll(parser: ArgumentParser) -> None:
 def _options_of_predictors(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="+", type=Path, help=FILES)
-    add("--bits", type=int, default=8, help="Bits a sample; 2^bits classes.")
+    add("--bits", type=int, default=8, help="Bits per sample; 2^bits classes.")
     add("--law", type=Literal["mu-law", "linear"], default="mu-law", help="Spacing of the classes.")
-    add("--sample_rate", type=int, default=16_000, help="In Hz, that recordings are resampled to.")
-    scaled = "What samples are scaled by before they become classes."
+    add("--sample_rate", type=int, default=16_000, help="Rate in Hz to which recordings are resampled.")
+    scaled = "Range that is mapped to full scale before quantising."
     add("--scaling", type=Literal["clip", "file", "peak", "none"], default="peak", help=scaled)
 
 
 def _add_run(parser: ArgumentParser, needed: bool = True) -> None:
-    run = "A run's folder, whose best checkpoint is taken, a checkpoint, or a voice."
+    run = "A run's folder (its best checkpoint), a checkpoint, or a voice."
     parser.add_argument("run", type=Path if needed else Path | None, nargs=None if needed else "?", help=run)
-    scaled = "What samples are scaled by before they become classes; null for what the run's config.yaml says."
+    scaled = "Range that is mapped to full scale before quantising; null for that in the run's config.yaml."
     parser.add_argument("--scaling", type=Literal["clip", "file", "peak", "none"] | None, default=None, help=scaled)

@@ -15,9 +15,9 @@ def add_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path | None, help="Folder to make for the voice.")
     add("--license", type=str | None, help="The Hub's identifier of the weights' licence, such as cc-by-sa-3.0; null for unknown.")
-    add("--sources", type=Path | None, help="A text file on the recordings it was trained on and their licences, for the card.")
-    add("--temperature", type=float | None, help="At which it is drawn from where nothing else is said; null for 1.")
-    add("--clips", type=Path, nargs="*", default=[], help="Up to four clips that it drew, WAV or FLAC.")
+    add("--sources", type=Path | None, help="A text file on the training recordings and their licences, for the card.")
+    add("--temperature", type=float | None, help="Default sampling temperature; null for 1.")
+    add("--clips", type=Path, nargs="*", default=[], help="Up to four clips drawn from it, WAV or FLAC.")
 
 
 def check_out(options: Namespace) -> None:

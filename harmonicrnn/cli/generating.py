@@ -35,7 +35,7 @@ from harmonicrnn.voice import Voice
 SHOWN = 20
 
 
-def add_options(parser: ArgumentParser, prompts: str = "An audio file, which all clips continue.") -> None:
+def add_options(parser: ArgumentParser, prompts: str = "An audio file that all clips continue.") -> None:
     """Adds the options of generation; `prompts` is the help text of --prompt."""
     add = parser.add_argument
     parser.add_class_arguments(Settings, None)
@@ -43,25 +43,25 @@ def add_options(parser: ArgumentParser, prompts: str = "An audio file, which all
     add(
         "--prompt_seconds",
         type=float | None,
-        help="Length of the prompt's beginning that is taken; null for all of a file, half of a clip.",
+        help="Seconds to use from the beginning of the prompt; null for all of a file, half of a clip.",
     )
-    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder, of a voice in this one.")
-    add("--overwrite", action="store_true", help="Replace the clips that are in the folder.")
+    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder, or in this one for a voice.")
+    add("--overwrite", action="store_true", help="Replace existing clips in the folder.")
     add("--stdout", action="store_true", help="Write one clip to standard output instead: raw 16-bit little-endian samples, mono.")
-    add("--play", action="store_true", help="Play the clip while it is drawn and written. Ctrl-C ends it, and keeps what was heard.")
+    add("--play", action="store_true", help="Play the clip while it is drawn and written. Ctrl-C ends it and keeps what was played.")
     add_device(parser)
     add(
         "--weights",
         type=Literal["full", "bfloat16", "int8"],
         default="full",
-        help="How the CPU keeps the weights: rounded to fewer bits it is faster, and not quite the same model.",
+        help="Storage of the weights on the CPU: fewer bits are faster, but slightly change the model.",
     )
 
 
 def add_device(parser: ArgumentParser) -> None:
     """Adds the option --device."""
     names = Literal["auto", "cpu", "cuda"]
-    parser.add_argument("--device", type=names, default="auto", help="Where models work; auto is a GPU if there is one.")
+    parser.add_argument("--device", type=names, default="auto", help="Device for models; auto is a GPU if there is one.")
 
 
 def device_of(name: str) -> torch.device:

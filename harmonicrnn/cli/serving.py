@@ -16,7 +16,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Adds the options of `serve`."""
     voices = "Voices to choose from: their folders, names of those that come with the library, or folders of runs."
     parser.add_argument("--voice", type=Path, nargs="+", required=True, help=voices)
-    parser.add_argument("--port", type=int, default=PORT, help="On this machine's own address, 127.0.0.1; 0 for any that is free.")
+    parser.add_argument("--port", type=int, default=PORT, help="Port on this machine's address 127.0.0.1; 0 for any free port.")
     add_device(parser)
 
 

@@ -346,7 +346,7 @@ class Evaluator:
         split = self.reference.info.name
         found = [Measure("NLL", "NLL, bits/sample", f"exact mean over all samples of {split}, lower is better")] if models else []
         for embedder in self.work.embedders:
-            own = "; comparable with itself alone" if embedder.name == "logmel" else ""
+            own = "; comparable only with itself" if embedder.name == "logmel" else ""
             title = f"FAD {embedder.name}"
             found.append(Measure(title, title, f"Fréchet audio distance from {split}, lower is better{own}"))
             if self.work.extrapolate:

@@ -86,7 +86,7 @@ def measure_likelihood(
         progress(sums.add(nats, batch, data.clip_samples))
     measured, of_clips = metric.likelihood(), sums.totals()
     if not math.isfinite(measured.bits_per_sample):
-        raise UserError("its likelihoods are not finite; its weights are of a training that went wrong")
+        raise UserError("its likelihoods are not finite; its weights come from a training that diverged")
     bits, counts = of_clips["bits"], of_clips["samples"]
     interval = ratio_interval(bits.numpy(), counts.numpy(), seed)
     return ClipLikelihood(measured.bits_per_sample, measured.samples, len(bits), measured.by_position, interval, (bits / counts).tolist())

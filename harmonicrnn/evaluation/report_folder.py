@@ -30,7 +30,7 @@ def choose_folder(out: Path | None, run: Path | None, settings: dict[str, Any], 
     """
     if out is None:
         if run is None:
-            raise UserError("name a folder for the report with --out: no run is evaluated in whose folder it would lie")
+            raise UserError("name a folder for the report with --out: there is no run with a folder to put it in")
         number = 0
         while (run / f"evaluation_{number}").exists():
             number += 1

@@ -135,7 +135,7 @@ def free_folder(out: Path | None, run: Path, overwrite: bool) -> Path:
         raise UserError(f"--out {out}: is a file; name a folder")
     if out.is_dir() and any(path.suffix != PART for path in out.iterdir()):  # .part files may be left by a kill
         if not overwrite:
-            raise UserError(f"--out {out}: is there and not empty; name another folder, or replace its clips with --overwrite")
+            raise UserError(f"--out {out}: exists and is not empty; name another folder, or replace its clips with --overwrite")
         if not (out / "manifest.json").is_file():
             raise UserError(f"--out {out}: holds files but no manifest.json of generated clips; nothing in it is overwritten")
     return out

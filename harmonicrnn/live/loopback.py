@@ -22,11 +22,11 @@ UPLOAD = 60.0  # seconds that a prompt may take to arrive
 def bind(port: int) -> list[socket]:
     """Returns listening sockets; port 0 takes any free port. Raises UserError if it is not available."""
     if not 0 <= port < 1 << 16:
-        raise UserError(f"--port must be from 0 (any that is free) to 65535, got {port}")
+        raise UserError(f"--port must be from 0 (any free port) to 65535, got {port}")
     try:
         return bind_sockets(port, ADDRESS)
     except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror or error}: give another one, or 0 for any that is free") from error
+        raise UserError(f"--port {port}: {error.strerror or error}: give another one, or 0 for any free port") from error
 
 
 @asynccontextmanager

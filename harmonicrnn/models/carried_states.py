@@ -34,7 +34,7 @@ class CarriedStates:
         if state is not None:
             return state.reset(context == 0)
         if context.any():
-            raise UserError("the checkpoint holds no states of recordings that were under way; start anew from it with --model.init_from")
+            raise UserError("the checkpoint holds no states of unfinished recordings; start anew from it with --model.init_from")
         return None
 
     def put(self, stream: str, state: ModelState, group: Slices | None = None) -> None:

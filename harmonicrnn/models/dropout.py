@@ -55,7 +55,7 @@ class Dropout(nn.Module):
         if not self.training or not self.rate:
             return x
         if self.place is None:
-            raise RuntimeError("dropout has not been told where its input stands: see set_dropout_place, or call eval()")
+            raise RuntimeError("dropout does not know the place of its input: call set_dropout_place, or eval()")
         place = self.place
         return dropout(x, self.rate, place.keys[self.layer], place.clips, place.start // self.pooled)
 
