@@ -25,7 +25,7 @@ tags:
 
 A model of raw audio that draws one sample after the other: {kind} with {parameters:,} parameters, mono, {sample_rate:,} Hz,
 {bits}-bit {law}. It takes no text: it begins from silence, or continues a recording. The weights are plain tensors in `model.safetensors`;
-loading runs nothing.
+loading runs no code.
 
 ## Listen
 
@@ -43,7 +43,7 @@ voice = load("FOLDER")  # this folder; of the Hub: Voice.from_pretrained("OWNER/
 audio = voice.generate(10.0)  # (1, T) float32 in [-1, 1], at voice.sample_rate
 ```
 
-Unless another one is given, it is drawn from at temperature {temperature:g}.
+By default it is sampled at temperature {temperature:g}.
 
 ## Sources and licences
 

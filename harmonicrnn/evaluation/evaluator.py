@@ -144,7 +144,7 @@ class Evaluator:
         self.numbers, self.prompts = choose_prompts(work.data, work.split, work.examples) if work.data else ([], torch.empty(0, 0))
 
     def run(self, command: str = "") -> tuple[Report, list[ExampleGroup]]:
-        """Measures all that is asked for.
+        """Runs all measurements of the evaluation.
 
         Args:
             command: command line to record in the report.
@@ -153,7 +153,7 @@ class Evaluator:
             the report, and example clips for its page.
 
         Raises:
-            UserError: what failed, and why.
+            UserError: a measurement failed; the message says which and why.
         """
         work = self.work
         references = [self._reference(embedder) for embedder in work.embedders]

@@ -31,7 +31,7 @@ class Settings:
         batch: Clips drawn at a time.
         seed: Clip i depends on (seed, i).
         temperature: Divides the logits: below 1 favours likely classes, above 1 unlikely ones, 0 takes the most likely. Null for
-            the voice's own, which is 1 where it has none.
+            the voice's own, 1 by default.
         top_p: Draws only from the most likely classes, up to this cumulative probability.
         reject: Number of times to redraw a clip with runaway noise or a collapse to silence.
         format: Of the audio files, 16 bits: wav or flac.

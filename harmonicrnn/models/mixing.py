@@ -11,7 +11,7 @@ from harmonicrnn.ops import Slices
 
 
 class MixesTime(nn.Module):
-    """Base class of layers whose output at one step depends on other steps.
+    """Base class of layers with outputs that depend on other steps than their own.
 
     `slices` is None, or this rank's slice of a longer sequence: then the layer gets the preceding steps from the previous rank, and a state
     passed to it is used on the first rank only.

@@ -66,7 +66,7 @@ class Prediction:
         first_scale: Initial running error of a lane, for samples in [-1, 1].
         scale_decay: b, of the running error.
         cell_floor: Least s as a fraction of the width of the cell of p, within which samples cannot be told apart. Without it a model
-            that hears itself settles at a constant class, which is predicted without error.
+            that is fed its own samples settles at a constant class, which is predicted without error.
         weight_decay: g, of the mixture's log weights.
         share: Weight of the uniform distribution in each component, and initial weight of the network's distribution in the output;
             above 0.

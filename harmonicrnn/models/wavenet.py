@@ -15,7 +15,7 @@ from harmonicrnn.models.state import State, after, state_dtype
 
 
 class DilatedLayer(MixesTime):
-    """z_t = tanh(F [x_{t-d}, x_t]) * sigmoid(G [x_{t-d}, x_t]); x_t + R z_t goes on to the next layer, S z_t to the output.
+    """z_t = tanh(F [x_{t-d}, x_t]) * sigmoid(G [x_{t-d}, x_t]); x_t + R z_t is the next layer's input, S z_t is added to the output.
 
     Args:
         width: D.

@@ -1,5 +1,4 @@
-"""LLVM intrinsics that numba lacks: floating-point products in vector registers, views of addresses, bit casts, and flags shared by
-threads.
+"""LLVM code for numba: floating-point products in vector registers, views of addresses, bit casts, flags shared by threads.
 
 LLVM splits vectors of PANEL numbers for the processor: two registers of AVX2, one of AVX-512, four of NEON.
 """

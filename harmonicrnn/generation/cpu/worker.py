@@ -1,4 +1,4 @@
-"""One thread's program with its states and rooms."""
+"""Worker, one thread's program with its states and buffers."""
 
 import numpy as np
 from torch import Tensor

@@ -20,7 +20,7 @@ WINDOW = layout(
     "x", "x_stride", "window", "window_stride", "raised", "raised_stride", "factor", "frame", "phase", "groups", "group_width",
     "group_stride", "skipped",
 )  # fmt: skip
-"""`window` (lanes, groups, factor, group_width): inputs of the open window, of which the first `phase` are valid. `raised` (lanes,
+"""`window` (lanes, groups, factor, group_width): inputs of the open window; the first `phase` are valid. `raised` (lanes,
 groups, group_stride): outputs of the level below, factor steps per group."""
 BY_CHANNEL = layout("inner", "inner_stride", "steps", "steps_stride", "factor", "width", "kernel", "bias")
 FRESH = layout("fresh", "fresh_stride")
