@@ -1,4 +1,4 @@
-"""HarmonicRNN: trained models of raw audio as they are used in scripts and notebooks, and what they are made of.
+"""The library HarmonicRNN: trained models of raw audio (`load`, `Voice`) and the parts they are built from.
 
 from harmonicrnn import load
 
@@ -17,7 +17,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: parts of the library are imported without what only whole models need.
+    # Imported on first use: parts of the library do not need the dependencies of whole models.
     if name in ("Voice", "load"):
         from harmonicrnn import voice
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what ours hold beside Lightning's contents, and how one is read without trusting it."""
+"""Reads and checks checkpoints safely: no code inside them is run."""
 
 import pickle
 from collections.abc import Callable
@@ -14,32 +14,32 @@ from harmonicrnn.old_names import bring_up_to_date
 from harmonicrnn.ops.prediction import Predictor
 
 FORMAT = 1
-"""Raised when a checkpoint of before can no longer be read."""
+"""Version of the checkpoint format, incremented when older checkpoints can no longer be read."""
 
 KEY = "harmonicrnn"
 UNSEEN = "unseen_in_weights"
-SHOWN = 5  # differences that an error names
+SHOWN = 5  # differences listed in an error
 OTHER_MODEL = "its architecture differs from the configured one; test it with its own run's config, or train anew"
 DIGIT_ACCURACY = "digit_accuracy"
-"""Where one of a digit classifier holds its accuracy on the validation and the test split; nothing between validations."""
+"""Key of a digit classifier's accuracy on the validation and test splits; absent between validations."""
 NET = "net."
-"""Begins the names of a model's weights within its module."""
+"""Prefix of the model's weights in its Lightning module."""
 
 
 class _OptimizerRecord:
-    """Stands for `lightning_modules.OptimizerConfig`, which nothing that reads checkpoints has a use for."""
+    """Placeholder for `lightning_modules.OptimizerConfig`, which readers of checkpoints do not need."""
 
 
-# What modules built by hand keep among their hyperparameters, by the names that these records have or had; whoever loads them.
+# Records stored in hyperparameters by modules built by hand, under their current and former names.
 torch.serialization.add_safe_globals([LevelSpec, (LevelSpec, "models.skip_block.LevelSpec"), Prediction, Predictor])
 OPTIMIZER: tuple[Callable[..., Any], str] = (_OptimizerRecord, "lightning_modules.optimizer.OptimizerConfig")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint, on the CPU. Code inside it is never run.
+    """Returns the contents of a checkpoint, on the CPU. Code inside it is never run.
 
     Raises:
-        UserError: it is missing, cut short, carries code, or was written by another project or a later format.
+        UserError: it is missing, cut short, contains code, or was written by another project or a later format.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
@@ -48,13 +48,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: holds more than numbers and names, or is no checkpoint; it is not loaded") from error
-    except Exception as error:  # whatever a damaged file makes the reader raise
+    except Exception as error:  # a damaged file can raise any error
         raise UserError(f"{path}: is cut short or damaged; take another checkpoint of the run") from error
     record = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if record is None or "state_dict" not in checkpoint:
         raise UserError(f"{path}: is not a checkpoint of this project")
     if not _has_form(checkpoint):
-        raise UserError(f"{path}: is damaged: not all of it is of its kind; take another checkpoint of the run")
+        raise UserError(f"{path}: is damaged: it has entries of the wrong type; take another checkpoint of the run")
     if record["format"] > FORMAT:
         raise UserError(f"{path}: has format {record['format']}, this version reads up to {FORMAT}; update the code")
     bring_up_to_date(checkpoint)
@@ -62,7 +62,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _has_form(checkpoint: dict[str, Any]) -> bool:
-    """Whether what all checkpoints of ours have is names, numbers and tensors where these are expected."""
+    """Returns whether the required entries are names, numbers and tensors where expected."""
     weights = [checkpoint["state_dict"], checkpoint.get("current_model_state", {})]
     settings = [checkpoint[KEY], checkpoint.get("hyper_parameters", {}), checkpoint.get(UNSEEN, {})]
     if not all(isinstance(each, dict) and all(isinstance(name, str) for name in each) for each in (*weights, *settings)):
@@ -72,7 +72,7 @@ def _has_form(checkpoint: dict[str, Any]) -> bool:
 
 
 def net_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights of the model alone, without what else its module has."""
+    """Returns the weights of the model, without those of the rest of its module."""
     return {name.removeprefix(NET): value for name, value in checkpoint["state_dict"].items() if name.startswith(NET)}
 
 
@@ -84,17 +84,17 @@ def check_fits(
     known: dict[str, Any] | None = None,
     advice: str = OTHER_MODEL,
 ) -> None:
-    """Raises UserError, naming the first differences, where the checkpoint's weights are not those of the module's architecture.
+    """Raises UserError, listing the first differences, if the checkpoint's weights do not fit the module's architecture.
 
-    Beside names and shapes, the settings that no weight shows (`module.unseen_in_weights`, if any) must be those it was trained with.
+    Compares names, shapes, and the settings that weights do not show (`module.unseen_in_weights`, if any).
 
     Args:
-        checkpoint: as `read_checkpoint` gives it.
-        module: takes the weights whose names begin with the prefix.
+        checkpoint: as returned by `read_checkpoint`.
+        module: the module to load weights into.
         path: of the checkpoint, for messages.
-        prefix: of the weights' names.
-        known: further settings that no weight shows.
-        advice: what to do.
+        prefix: of the weights' names in the checkpoint.
+        known: further settings that weights do not show.
+        advice: what to do, for messages.
     """
     saved = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
     own = {prefix + name: value for name, value in module.state_dict().items()}

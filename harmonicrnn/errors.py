@@ -1,5 +1,5 @@
-"""The one kind of error that is shown to the user as its message alone, without a traceback."""
+"""UserError, the error that is shown to the user as its message alone, without a traceback."""
 
 
 class UserError(ValueError):
-    """Something in the user's data, configuration or files; the message says what, where, and what to do."""
+    """An error in the user's data, configuration or files; the message says what, where, and what to do."""

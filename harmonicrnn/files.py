@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing of files and folders: complete on disk or not there."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 
 from harmonicrnn.errors import UserError
 
-PART = ".part"  # ends the name of a file that is being written
+PART = ".part"  # suffix of a file while it is written
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the name `path` when all went well and it is on disk, and is removed otherwise.
+    """Yields a file to write to that is renamed to `path` once complete and on disk, and removed on errors.
 
-    Until then `path` is what it was. Only a crash leaves the file behind, under a name for `remove_parts`.
+    Until then `path` is unchanged. Only a crash leaves the temporary file, which `remove_parts` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{secrets.token_hex(8)}{PART}")
@@ -39,10 +39,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def making_folder(path: Path) -> Iterator[Path]:
-    """A folder to put files into, which takes the name `path` when all went well and they are on disk, and is removed otherwise.
+    """Yields a folder to fill that is renamed to `path` once complete and on disk, and removed on errors.
 
     Raises:
-        OSError: there is something of that name, other than an empty folder, or it cannot be written.
+        OSError: `path` exists and is not an empty folder, or cannot be written.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def making_folder(path: Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Waits until a file, or the names in a folder, would outlive a power cut."""
+    """Flushes a file, or the names in a folder, to disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -70,10 +70,10 @@ def _to_disk(path: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all.
+    """Writes a JSON file atomically.
 
     Raises:
-        ValueError: a number is not finite, which JSON does not know.
+        ValueError: a number is not finite.
         OSError: it cannot be written.
     """
     text = json.dumps(content, indent=2, allow_nan=False)
@@ -83,7 +83,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 @contextmanager
 def side_product(what: str | Path) -> Iterator[None]:
-    """For what is not the work itself: where it cannot be made, whatever the reason, that is warned of."""
+    """Context for by-products: turns any error inside into a warning."""
     try:
         yield
     except Exception as error:
@@ -92,7 +92,7 @@ def side_product(what: str | Path) -> Iterator[None]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove, at any depth, what a crash left half-written; for when no other process writes there."""
+    """Removes incomplete files left by a crash, at any depth; no other process may be writing there."""
     for part in list(folder.rglob(f".*{PART}")):
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
@@ -101,12 +101,12 @@ def remove_parts(folder: Path) -> None:
 
 
 def pasteable(path: Path) -> str:
-    """A path as it can be pasted into a shell."""
+    """Returns a path quoted for a shell."""
     return shlex.quote(str(path))
 
 
 def check_writable(folder: Path) -> None:
-    """Raises UserError where no file can be made in the folder; makes nothing itself."""
+    """Raises UserError if no file can be created in the folder; creates nothing."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent

@@ -1,4 +1,4 @@
-"""Voices on the Hugging Face Hub, through its own mixin; nothing else of the library goes to the network."""
+"""Loads and saves voices on the Hugging Face Hub, through its mixin; the library's only use of the network."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ FILES = ["model.safetensors", "config.json", "README.md", "clip_?.wav", "clip_?.
 
 
 class HubVoice(ModelHubMixin, library_name="harmonicrnn"):
-    """What the mixin works on: it calls `save` with a folder, and has what `load` made of one as `loaded`."""
+    """Adapter for the mixin: `save` writes a voice into a folder, `loaded` is the result of `load`."""
 
-    _hub_mixin_config = {}  # noqa: RUF012  # ours is written by `save`; the mixin would make one out of the arguments
+    _hub_mixin_config = {}  # noqa: RUF012  # `save` writes the config; the mixin would write the arguments
 
     def __init__(self, save: Callable[[Path], Any] | None = None, loaded: Any = None) -> None:
         self.save, self.loaded = save, loaded
@@ -32,7 +32,7 @@ class HubVoice(ModelHubMixin, library_name="harmonicrnn"):
 
 
 def from_pretrained(load: Callable[[Path], T], name: str | Path, **options: Any) -> T:
-    """What `load` makes of a folder, which is fetched from the Hub where there is none of the name here."""
+    """Returns `load` of a folder, downloaded from the Hub unless there is a local one of this name."""
     if Path(name).is_dir():
         return load(Path(name))
     with told(name):
@@ -42,14 +42,14 @@ def from_pretrained(load: Callable[[Path], T], name: str | Path, **options: Any)
 
 @contextmanager
 def told(name: str | Path) -> Iterator[None]:
-    """Raises UserError, naming what was asked of the Hub, where it fails."""
+    """Turns errors of the Hub inside the context into UserError that names what was requested."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # whatever the Hub's library and its connection raise
+    except Exception as error:  # the Hub's library and its connection can raise any error
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{name}: the Hub gave no such thing, or it cannot be reached: {why[:300]}: look at the name OWNER/NAME, log in with hf auth "
+            f"{name}: it is not on the Hub, or the Hub cannot be reached: {why[:300]}: look at the name OWNER/NAME, log in with hf auth "
             "login, or give a folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Functions compiled by numba, whose machine code is kept for later processes."""
+"""Compiles functions with numba and caches their machine code on disk."""
 
 from contextlib import suppress
 from functools import cache
@@ -11,26 +11,26 @@ from numba.core.caching import FunctionCache
 
 from harmonicrnn.files import side_product
 
-# "contract" allows fused multiply-adds and nothing else: NaN, infinity and the order of operations stay as written.
+# "contract" allows only fused multiply-adds: NaN, infinity and the order of operations stay as written.
 jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
 
 @cache
 def _sources() -> str:
-    """A digest of all that compiled functions may call or be made with: numba itself notices changes of their own file alone."""
+    """Returns a digest of all files that compiled functions may use: numba only notices changes of a function's own file."""
     package = Path(__file__).parent
     files = [*sorted(package.glob("ops/**/*.py")), *sorted(package.glob("generation/cpu/**/*.py")), package / "models/prediction.py"]
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 class _Kept(FunctionCache):
-    """Machine code on disk, which may not be what was written, or not be writable."""
+    """A cache of machine code on disk that tolerates damaged files and folders that are not writable."""
 
     def _index_key(self, *args: Any) -> Any:
         return (*super()._index_key(*args), _sources())
 
     def load_overload(self, *args: Any) -> Any:
-        with suppress(Exception):  # whatever a damaged file makes the reader raise
+        with suppress(Exception):  # a damaged file can raise any error
             return super().load_overload(*args)
         return None
 
@@ -40,11 +40,11 @@ class _Kept(FunctionCache):
 
 
 def kept(function: Any) -> Any:
-    """The function compiled, once for all processes where there is a folder for it: beside its file, or where NUMBA_CACHE_DIR says.
+    """Compiles a function and caches its code for other processes, beside its file or in NUMBA_CACHE_DIR, if that is writable.
 
-    It is compiled again where any file changed that its code may be from.
+    It is recompiled after a change of any file that it may use.
     """
     compiled = jit(function)
-    with side_product("keeping compiled code, for which each start compiles anew (NUMBA_CACHE_DIR can name a folder for it)"):
+    with side_product("caching of compiled code, without which each start compiles anew (NUMBA_CACHE_DIR can name a folder for it)"):
         compiled._cache = _Kept(function)
     return compiled

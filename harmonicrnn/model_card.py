@@ -1,4 +1,4 @@
-"""The card of a voice: README.md with the front matter that the Hugging Face Hub reads."""
+"""Writes the model card of a voice: README.md with the front matter that the Hugging Face Hub reads."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from harmonicrnn.errors import UserError
 
-UNKNOWN = "unknown"  # what the Hub calls a licence that nobody named
+UNKNOWN = "unknown"  # the Hub's identifier of an unknown licence
 
 TEXT = """\
 ---
@@ -25,7 +25,7 @@ tags:
 
 A model of raw audio that draws one sample after the other: {kind} with {parameters:,} parameters, mono, {sample_rate:,} Hz,
 {bits}-bit {law}. It takes no text: it begins from silence, or continues a recording. The weights are plain tensors in `model.safetensors`;
-loading runs nothing.
+loading runs no code.
 
 ## Listen
 
@@ -43,7 +43,7 @@ voice = load("FOLDER")  # this folder; of the Hub: Voice.from_pretrained("OWNER/
 audio = voice.generate(10.0)  # (1, T) float32 in [-1, 1], at voice.sample_rate
 ```
 
-Unless another one is given, it is drawn from at temperature {temperature:g}.
+By default it is sampled at temperature {temperature:g}.
 
 ## Sources and licences
 
@@ -69,11 +69,11 @@ resemble recordings it was trained on, whose licence may then concern it. It is 
 
 
 def card(name: str, config: dict[str, Any], clips: Sequence[str]) -> str:
-    """The text of README.md.
+    """Returns the text of README.md.
 
     Args:
         name: of the voice.
-        config: as its config.json holds it.
+        config: the content of its config.json.
         clips: names of the audio files beside it.
     """
     about, quantiser = config["about"], config["quantiser"]
@@ -95,7 +95,7 @@ def card(name: str, config: dict[str, Any], clips: Sequence[str]) -> str:
 
 
 def check_license(name: str) -> str:
-    """Raises UserError where a licence is no identifier as the Hub has them."""
+    """Returns the licence; raises UserError if it is not an identifier of the Hub."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name):
         raise UserError(f"license {name!r}: give the Hub's identifier of a licence, such as cc0-1.0, cc-by-sa-3.0, gpl-2.0 or {UNKNOWN}")
     return name

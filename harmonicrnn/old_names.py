@@ -1,4 +1,4 @@
-"""Where classes lay before version 0.2: class paths in configs and checkpoints of then are still understood."""
+"""Translates class paths, settings and weight names from before version 0.2, for old configs and checkpoints."""
 
 import re
 from typing import Any
@@ -14,11 +14,11 @@ MOVED = {
     "datamodules.memory": "datamodules.memory_task",
     "callbacks.checkpoints": "callbacks.checkpointing",
 }
-"""Old module to new one; what lies below a module moved with it."""
+"""Old module to new module; submodules moved along."""
 
 
 def current(class_path: str) -> str:
-    """The class path as it is now: of a class that moved its new one, of any other the same."""
+    """Returns the current class path; unchanged if the class did not move."""
     for old, new in MOVED.items():
         if class_path.startswith(f"{old}."):
             return new + class_path.removeprefix(old)
@@ -32,22 +32,22 @@ WEIGHTS = (
     (r"(\.blocks\.\d+\.)(gate|output)\.", r"\1mixer.\2."),
     (r"(\.blocks\.\d+\.)(input|conv|recurrence)\.", r"\1mixer.layer.\2."),
 )
-"""What the weights of a residual block were called, and are."""
+"""Old and new names of the weights of a residual block."""
 
 
 def of_old_block(settings: dict[str, Any]) -> bool:
-    """Whether the settings of a HarmonicRNN are of a time when there was one kind of block: they name no preset."""
+    """Returns whether settings of a HarmonicRNN predate presets."""
     return "preset" not in settings and "levels" in settings
 
 
 def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a HarmonicRNN of then as they are now: there was one preset, and its embedding was called "sinusoidal"."""
+    """Translates old settings of a HarmonicRNN: there was one preset, with its embedding called "sinusoidal"."""
     embedding = settings.get("embedding", "sinusoidal")
     return settings | {"preset": "griffin", "embedding": "projected" if embedding == "sinusoidal" else embedding}
 
 
 def current_weights(weights: dict[str, Any]) -> dict[str, Any]:
-    """The weights of a HarmonicRNN by their names of now."""
+    """Returns the weights of a HarmonicRNN under their current names."""
     renamed = {}
     for name, value in weights.items():
         for old, new in WEIGHTS:
@@ -57,9 +57,9 @@ def current_weights(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def bring_up_to_date(checkpoint: dict[str, Any]) -> None:
-    """Change the names of settings and weights in a checkpoint's contents to those of now, where they are older."""
+    """Updates old names of settings and weights in a checkpoint's contents, in place."""
     settings, weights = checkpoint.get("hyper_parameters"), checkpoint.get("state_dict", {})
-    # A module built by hand keeps only the settings that it was given: not the preset, perhaps, and its weights tell.
+    # A module built by hand stores only the settings it was given, maybe without the preset: check its weights too.
     if not isinstance(settings, dict) or not any(re.search(WEIGHTS[0][0], name) for name in weights):
         return
     for key in ("state_dict", "current_model_state"):

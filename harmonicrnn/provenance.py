@@ -1,4 +1,4 @@
-"""What made a result: the version of the code, of Python and of the libraries."""
+"""Provenance of results: versions of the code, Python and libraries, and checksums of files."""
 
 import hashlib
 import platform
@@ -13,11 +13,11 @@ LIBRARIES = ("torch", "torchaudio", "lightning", "torchmetrics", "numpy", "numba
 
 
 def code_version() -> str:
-    """The commit of the code, marked where files differ from it; outside a checkout the package's version."""
+    """Returns the commit of the code, marked if files differ from it; outside a checkout the package's version."""
     here = Path(__file__).resolve().parent
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        if (here.parent / ".git").exists():  # not a checkout of something else that the package is installed in
+        if (here.parent / ".git").exists():  # not the checkout of another project with the package installed in it
             return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         pass
@@ -25,7 +25,7 @@ def code_version() -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Code, Python and the versions of those libraries that are installed, as JSON has them."""
+    """Returns the versions of code, Python and installed libraries, as JSON values."""
     found = {name: _version(name) for name in LIBRARIES}
     return {
         "code": code_version(),
@@ -35,7 +35,7 @@ def provenance() -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file's content."""
+    """Returns the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a run's folder tells of a model: the data that it was trained on, and how likely it finds it."""
+"""Reads facts on a model from its run's folder: config, training data and likelihood."""
 
 import json
 from contextlib import suppress
@@ -13,8 +13,8 @@ SPLITS = ("test", "validation")
 
 
 def read_config(run: Run) -> dict[str, Any]:
-    """The configuration that a run was trained with; nothing where it is not beside the checkpoint."""
-    from omegaconf import OmegaConf  # here, as it takes longer to load than most of the library
+    """Returns the configuration of a run's training; empty if it is not beside the checkpoint."""
+    from omegaconf import OmegaConf  # here, since its import is slow
 
     if run.checkpoint.parent.name != CHECKPOINTS or not run.config.is_file():
         return {}
@@ -23,7 +23,7 @@ def read_config(run: Run) -> dict[str, Any]:
 
 
 def run_facts(run: Run) -> dict[str, Any]:
-    """Those of a voice's `about` that the run's folder knows; of paths their last name alone, as the voice leaves this machine."""
+    """Returns the entries of a voice's `about` found in the run's folder; paths are cut to their last name."""
     config, facts = read_config(run), dict[str, Any]()
     data = config.get("data") or {}
     settings = data.get("init_args") or {}

@@ -1,8 +1,8 @@
-"""Finding runs and their checkpoints, and voices.
+"""Finds runs, their checkpoints, and voices.
 
 A run is a folder `LOGS/NAME/version_N` with `config.yaml` and `checkpoints/` holding `best.ckpt` and `last.ckpt`. Folders without a
-checkpoint are not runs: they were made by a training that stopped before its first one. A voice is a folder with `model.safetensors`; those
-that come with the library are found by their names.
+checkpoint are not runs: their training stopped before its first one. A voice is a folder with `model.safetensors`; voices that come with
+the library are found by name.
 """
 
 from collections.abc import Iterator
@@ -26,28 +26,28 @@ class Run:
 
     @property
     def config(self) -> Path:
-        """The full configuration it was trained with; may be missing where the checkpoint was moved."""
+        """The full configuration of its training; may be missing if the checkpoint was moved."""
         return self.folder / "config.yaml"
 
     @property
     def is_voice(self) -> bool:
-        """Whether it is a voice's folder: nothing is written there."""
+        """Whether it is a voice's folder, where nothing is written."""
         return self.checkpoint.name == WEIGHTS
 
     @property
     def goes_on_in_place(self) -> bool:
-        """Whether training that goes on from here stays in the folder, as the checkpoint is the run's newest."""
+        """Whether training resumed from here stays in the folder: if the checkpoint is the run's newest."""
         last = self.checkpoint.with_name("last.ckpt")
         return self.config.is_file() and (self.checkpoint == last or not last.exists())
 
 
 def find_run(checkpoint: str | None, logs: Path) -> Run:
-    """The run meant by `--ckpt_path`.
+    """Returns the run meant by `--ckpt_path`.
 
     Args:
-        checkpoint: a file, or "best" or "last" of the newest run below `logs`; None is best, or last where there is no best. A run that was
-            killed between writing its first best and its first last goes on from the best, which was made at the same step.
-        logs: where runs lie, at any depth.
+        checkpoint: a file, or "best" or "last" of the newest run below `logs`; None is best, or last if there is no best. A run killed
+            between writing its first best and its first last resumes from the best, of the same step.
+        logs: folder of runs, at any depth.
 
     Raises:
         UserError: there is no such file or run.
@@ -63,7 +63,7 @@ def find_run(checkpoint: str | None, logs: Path) -> Run:
 
 
 def run_of(path: Path) -> Run:
-    """The run that a checkpoint is of: the folder around its folder `checkpoints`; that which it lies in where this is called otherwise.
+    """Returns the run of a checkpoint: the folder around its folder `checkpoints`, or the checkpoint's folder if that has another name.
 
     A link to a checkpoint is that checkpoint.
     """
@@ -72,8 +72,8 @@ def run_of(path: Path) -> Run:
 
 
 def run_at(path: Path) -> Run:
-    """The run of a folder, with its best checkpoint or else its last, or of a checkpoint; or the voice of a folder, of its weights, or of a
-    name that no file has.
+    """Returns the run of a folder, with its best or else last checkpoint, or of a checkpoint; or the voice of a folder, of its weights, or
+    of a name that is not a path.
 
     Raises:
         UserError: there is none.
@@ -89,7 +89,7 @@ def run_at(path: Path) -> Run:
 
 
 def _with_folders(path: Path) -> Path:
-    """The path of a checkpoint with names for the folders that a run lies in, also where it is given from inside of them."""
+    """Returns a checkpoint's path including the folders of its run, made absolute if it is given from inside them."""
     if ".." in path.parts:
         return path.parent.resolve() / path.name
     return path if len(path.parts) >= len(("name", "version", CHECKPOINTS, "file")) else path.absolute()
@@ -104,12 +104,12 @@ def _one_of(folder: Path, checkpoint: str | None) -> Run:
 
 
 def any_runs(logs: Path) -> bool:
-    """Whether a run with a checkpoint lies below `logs`."""
+    """Returns whether there is a run with a checkpoint below `logs`."""
     return bool(_checkpoints(logs))
 
 
 def _checkpoints(logs: Path) -> dict[Path, float]:
-    """Those below `logs`, and when each was changed; links to nothing, and those that vanish while being looked at, are none."""
+    """Returns the checkpoints below `logs` with their modification times; skips broken links and vanished files."""
     found = {}
     for folder in _folders(logs):
         for path in folder.glob("*.ckpt") if folder.name == CHECKPOINTS else ():
@@ -120,7 +120,7 @@ def _checkpoints(logs: Path) -> dict[Path, float]:
 
 
 def _folders(top: Path) -> Iterator[Path]:
-    """A folder and all below it, also behind links, each once: under its own name where it has one there."""
+    """Yields a folder and all below it once each, following links last."""
     seen: set[tuple[int, int]] = set()
     waiting, linked = [top], list[Path]()
     while waiting or linked:

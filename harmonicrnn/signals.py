@@ -1,4 +1,4 @@
-"""The signals that ask the program to stop, and what it does about them outside of training."""
+"""Handlers of stop signals outside of training."""
 
 import os
 import signal
@@ -10,13 +10,13 @@ from types import FrameType
 from typing import Any
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-"""What terminals, `kill` and clusters send; the last is how SLURM is usually told to warn of a job's end (`--signal=USR1@300`)."""
+"""Sent by terminals, `kill` and clusters; SIGUSR1 is SLURM's usual warning of a job's end (`--signal=USR1@300`)."""
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[list[int]]:
-    """Any of the signals raises KeyboardInterrupt, so that what was begun is cleaned up, and is put into the list; a second SIGINT ends
-    the program at once."""
+    """Turns stop signals inside the context into KeyboardInterrupt, so that clean-up runs, and appends them to the yielded list; a second
+    SIGINT ends the program at once."""
     received: list[int] = []
 
     def end(signum: int, frame: FrameType | None) -> None:
@@ -32,10 +32,10 @@ def ended_by_signals() -> Iterator[list[int]]:
 
 
 def leave_signals(worker: int = 0) -> None:
-    """For a process that helps another: leaves signals, which may be sent to all, to the main one, which may need it to finish what it
-    does; ends when that one asks with SIGTERM. Where the system does not tell who sent a signal (macOS), any SIGTERM ends it."""
+    """Makes a helper process ignore stop signals, which may be sent to all processes, until its parent sends SIGTERM: the parent may need
+    it to finish. On systems that do not report a signal's sender (macOS), any SIGTERM ends it."""
     starter = parent_process()
-    main = starter.pid if starter else os.getppid()  # a fork server stands between the two
+    main = starter.pid if starter else os.getppid()  # a fork server may be in between
     for signum in STOPPING:
         signal.signal(signum, signal.SIG_IGN if signum != signal.SIGTERM else signal.SIG_DFL)
     if not hasattr(signal, "sigwaitinfo"):
@@ -51,6 +51,6 @@ def leave_signals(worker: int = 0) -> None:
 
 
 def restore(handlers: dict[signal.Signals, Any]) -> None:
-    """Give signals back the handlers that they had."""
+    """Restores handlers of signals."""
     for signum, handler in handlers.items():
         signal.signal(signum, handler)

@@ -1,4 +1,4 @@
-"""A trained model with all it takes to listen and to play."""
+"""Voice, a trained model with its data settings, and `load`, which reads one from a run, checkpoint or folder."""
 
 import math
 import re
@@ -32,23 +32,23 @@ from harmonicrnn.run_facts import read_config, run_facts
 from harmonicrnn.runs import WEIGHTS, run_of
 from harmonicrnn.voice_folder import FORMAT, card_in, check_free, check_tensors, clips_in, read_weights, write_folder
 
-ROOM = 100  # times more weights than there are is no model of theirs, whatever is counted roughly
+ROOM = 100  # a model with this many times the stored weights cannot be theirs, despite the rough count
 CHUNK = 1 << 14  # samples of a recording in one pass
-_ONE_AT_A_TIME = RLock()  # while an engine is made the model's weights are exchanged
+_ONE_AT_A_TIME = RLock()  # the model's weights are exchanged while an engine is built
 HARMONIC = "lightning_modules.HarmonicModule"
-TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of a module that its model knows nothing of
+TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of the module that its model does not take
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A model with its weights, and the data settings that it was trained with.
+    """A model with its weights, and the data settings of its training.
 
     net: the model, in evaluation mode.
-    quantiser, sample_rate: what classes mean; rate in Hz.
-    scaling: what samples were scaled by; None where that is not known, as no configuration lies beside the checkpoint.
-    checkpoint: where it came from: a checkpoint, or the weights of a voice's folder.
-    about: what is known of its making, as JSON has it: license, sources, data, likelihood, trained_with, init_from, steps and temperature,
-        or some.
+    quantiser, sample_rate: decode classes; rate in Hz.
+    scaling: range mapped to full scale; None if unknown, without a configuration beside the checkpoint.
+    checkpoint: its source: a checkpoint, or the weights of a voice's folder.
+    about: facts on its training, as JSON values, some of: license, sources, data, likelihood, trained_with, init_from, steps and
+        temperature.
     """
 
     net: AutoregressiveNet
@@ -60,23 +60,23 @@ class Voice:
 
     @property
     def temperature(self) -> float:
-        """At which it is drawn from where nothing else is said: its own, or 1."""
+        """The default sampling temperature: its own, or 1."""
         return float(self.about.get("temperature", 1.0))
 
     def engine(self, weights: Literal["full", "bfloat16", "int8"] = "full") -> Engine:
-        """What draws from it.
+        """Returns an engine to draw from it.
 
         Args:
-            weights: how it keeps them: as they are, or rounded to fewer bits, which is faster on the CPU and not quite the same model.
+            weights: storage of weights: as they are, or rounded to fewer bits, which is faster on the CPU and slightly changes the model.
 
         Raises:
-            UserError: there is no such way, or they are to be rounded, and the model is not on the CPU.
+            UserError: an unknown storage, or rounded weights for a model that is not on the CPU.
         """
         check_choice("weights", weights, ("full", "bfloat16", "int8"))
         with _ONE_AT_A_TIME:
             if weights == "full":
                 return make_engine(self.net)
-            from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
+            from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is imported only when used
 
             try:
                 return CPUEngine(self.net, weights)
@@ -84,10 +84,10 @@ class Voice:
                 raise UserError(f"weights {weights}: {error}") from error
 
     def classes(self, audio: Audio, sample_rate: int | None = None, seconds: float | None = None) -> Tensor:
-        """What the model hears of a recording, or of its first seconds: (T,) int16, as `prompts.classes_of` gives it.
+        """Returns the classes of a recording, or of its first seconds: (T,) int16, as `prompts.classes_of`.
 
         Raises:
-            UserError: the audio cannot be used, or it is not known how it is to be scaled.
+            UserError: the audio cannot be used, or the scaling is not known.
         """
         if self.scaling is None:
             raise UserError(
@@ -98,7 +98,7 @@ class Voice:
 
     @torch.inference_mode()
     def nll(self, audio: Audio, sample_rate: int | None = None) -> float:
-        """Bits per sample of a recording as a whole, its state carried from beginning to end; lower is likelier.
+        """Returns the bits per sample of a whole recording, with carried state; lower is more likely.
 
         Args:
             audio: a file, or floating-point samples in [-1, 1], (T,) or (channels, T).
@@ -114,7 +114,7 @@ class Voice:
                 each, state = self.net.nats(piece[None], state)
                 nats += each.sum(dtype=torch.float64).item()
         if not math.isfinite(nats):
-            raise UserError(f"{self.checkpoint}: its likelihood is not finite; its weights are of a training that went wrong")
+            raise UserError(f"{self.checkpoint}: its likelihood is not finite; its weights come from a training that diverged")
         return nats / len(classes) / math.log(2)
 
     def generate(
@@ -127,12 +127,12 @@ class Voice:
         temperature: float | None = None,
         top_p: float = 1.0,
     ) -> Tensor:
-        """New audio: (clips, T) float32 in [-1, 1] at the model's rate, what follows the prompt.
+        """Draws new audio: (clips, T) float32 in [-1, 1] at the model's rate, without the prompt.
 
         Args:
             seconds: of each clip.
-            prompt: what they all continue: a file, or floating-point samples in [-1, 1], (T,) or, for one clip, (channels, T); None for
-                silence before them.
+            prompt: audio that all clips continue: a file, or floating-point samples in [-1, 1], (T,) or, for one clip, (channels, T); None
+                for silence.
             sample_rate: of the prompt's samples, in Hz; None for the model's, or a file's own.
             clips, seed: clip i is a function of (seed, i).
             temperature: as for `harmonicrnn.generation.generate`; None for the voice's own.
@@ -165,14 +165,14 @@ class Voice:
         temperature: float | None = None,
         top_p: float = 1.0,
     ) -> Stream:
-        """New audio as it is drawn: blocks (n,) of float32 in [-1, 1] at the model's rate, those that `generate` makes of the same seed.
+        """Streams new audio as it is drawn: blocks (n,) of float32 in [-1, 1] at the model's rate, equal to `generate` with the same seed.
 
-        `close` it, by any thread, or leave its `with` block, to end it. Streams of one voice do not disturb each other; its weights must
-        stay as they are meanwhile.
+        To end it, `close` it from any thread, or leave its `with` block. Streams of one voice are independent; its weights must not change
+        meanwhile.
 
         Args:
             prompt, sample_rate, seed, temperature, top_p: as for `generate`.
-            chunk: seconds in a block, and until the first one is there.
+            chunk: seconds in a block.
             seconds: in all; None for no end.
 
         Raises:
@@ -187,7 +187,7 @@ class Voice:
         return Stream(engine, state, self.quantiser, block, samples, seed, temperature, top_p)
 
     def _samples(self, name: str, seconds: float) -> int:
-        """How many are so many seconds; raises UserError where these are none."""
+        """Converts seconds to samples; raises UserError if that is less than one."""
         if not 0 < seconds < math.inf:
             raise UserError(f"{name} must be above 0 and finite, got {seconds}")
         if not (samples := round(seconds * self.sample_rate)):
@@ -202,19 +202,19 @@ class Voice:
         clips: Sequence[Path | str] = (),
         temperature: float | None = None,
     ) -> None:
-        """Make a folder that can be handed on, whole or not at all: `model.safetensors`, `config.json`, the card `README.md`, and clips.
+        """Writes a voice folder, atomically: `model.safetensors`, `config.json`, the card `README.md`, and clips.
 
-        A voice that was loaded from such a folder takes its card and clips along, unless others are given.
+        A voice that was loaded from such a folder keeps its card and clips, unless others are given.
 
         Args:
-            folder: not there yet, or empty.
+            folder: must not exist, or be empty.
             license: the Hub's identifier of the weights' licence, such as "cc-by-sa-3.0".
-            sources: of the recordings that it was trained on, and their licences; Markdown.
-            clips: WAV or FLAC files that it drew, at most four.
-            temperature: at which it is drawn from where nothing else is said; None for what it is.
+            sources: of the training recordings, and their licences; Markdown.
+            clips: WAV or FLAC files drawn by it, at most four.
+            temperature: default sampling temperature; None keeps the voice's.
 
         Raises:
-            UserError: the folder is in use or cannot be written, an argument cannot be used, or it is not known how audio was scaled.
+            UserError: the folder is in use or cannot be written, an argument cannot be used, or the scaling is not known.
         """
         if self.scaling is None:
             raise UserError(f"{self.checkpoint}: nothing beside it says how audio was scaled; give scaling to load, and save then")
@@ -249,14 +249,14 @@ class Voice:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> "Voice":
-        """A voice of a folder, or of the Hugging Face Hub ("OWNER/NAME"), from where it is fetched into the Hub's cache once.
+        """Loads a voice from a folder, or from the Hugging Face Hub ("OWNER/NAME"), which is downloaded once into the Hub's cache.
 
         Args:
             name: of either.
             options: those of `huggingface_hub.ModelHubMixin.from_pretrained`: revision, token, cache_dir, local_files_only, force_download.
 
         Raises:
-            UserError: there is none, it cannot be fetched, or it cannot be used.
+            UserError: there is none, or it cannot be downloaded or used.
         """
         voice: Voice = _hub().from_pretrained(load, name, **options)
         return voice
@@ -268,14 +268,14 @@ class Voice:
             UserError: as `save`; the Hub refuses; or its library is not installed.
         """
         hub = _hub()
-        check_free(Path(folder))  # the mixin would remove the config of what is there
+        check_free(Path(folder))  # the mixin would remove an existing config
         with hub.told(folder):
             url: str | None = hub.HubVoice(_saving(self, options)).save_pretrained(folder, **options)
             return url
 
     def push_to_hub(self, name: str, **options: Any) -> str:
-        """Upload what `save` makes to the Hugging Face Hub, into "OWNER/NAME", which is made where there is none, and public unless
-        `private=True`; what the commit's address is.
+        """Uploads the folder of `save` to the Hugging Face Hub, "OWNER/NAME", which is created if needed, public unless `private=True`;
+        returns the commit's address.
 
         Args:
             name: of the repository.
@@ -291,7 +291,7 @@ class Voice:
 
 
 def _hub() -> ModuleType:
-    """What goes to the Hub; raises UserError where the Hub's library, which is an extra, is not installed."""
+    """Imports `harmonicrnn.hub`; raises UserError if the Hub's library, an extra, is not installed."""
     try:
         return import_module("harmonicrnn.hub")
     except ModuleNotFoundError as error:
@@ -299,7 +299,7 @@ def _hub() -> ModuleType:
 
 
 def _saving(voice: Voice, options: dict[str, Any]) -> Callable[[Path], None]:
-    """`save` with the options that are its own, which are taken out."""
+    """Returns `save` bound to its own options, which are removed from `options`."""
     own = {key: options.pop(key) for key in ("license", "sources", "clips", "temperature") if key in options}
     return partial(voice.save, **own)
 
@@ -307,16 +307,16 @@ def _saving(voice: Voice, options: dict[str, Any]) -> Callable[[Path], None]:
 def load(
     path: Path | str, scaling: Scaling | None = None, device: str | torch.device = "cpu", net: AutoregressiveNet | None = None
 ) -> Voice:
-    """A run's model (the best, or else the last), with averaged weights where it was trained with them; that of a checkpoint; or a voice.
+    """Loads a run's model (the best, or else the last checkpoint, with averaged weights if there are any), a checkpoint's, or a voice.
 
     Args:
         path: a run's folder, a checkpoint, a voice's folder, or the name of a voice that comes with the library.
-        scaling: what samples are scaled by; None for what the run's config.yaml, or the voice's config.json, says.
-        device: where it is to work.
-        net: takes the weights: the model of a baseline or of a module of one's own. None builds HarmonicRNN as the checkpoint describes it.
+        scaling: range mapped to full scale; None for that in the run's config.yaml or the voice's config.json.
+        device: of the model.
+        net: takes the weights: the model of a baseline or of your own module. None builds HarmonicRNN as the checkpoint describes it.
 
     Raises:
-        UserError: there is no such thing, or it cannot be used.
+        UserError: there is no such model, or it cannot be used.
     """
     if scaling is not None:
         check_choice("scaling", scaling, get_args(Scaling))
@@ -335,7 +335,7 @@ def load(
     net.set_cells(*quantiser.cells())
     try:
         net = net.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch has one for what is not there and one for what it was built without
+    except (RuntimeError, AssertionError) as error:  # the latter for backends that torch was built without
         raise UserError(f"device {device}: cannot be used: {str(error).splitlines()[0]}") from error
     if config is not None:
         return Voice(net.eval(), quantiser, rate, scaling or config["scaling"], path, config["about"])
@@ -345,18 +345,18 @@ def load(
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raises UserError where an argument is none of its choices."""
+    """Raises UserError if an argument is none of its choices."""
     if value not in choices:
         raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> HarmonicRNN:
-    """The untrained model that a checkpoint's hyperparameters describe, if the weights may be its own."""
+    """Builds the untrained model that a checkpoint's hyperparameters describe, if its size fits the weights."""
     accepted = signature(HarmonicRNN).parameters
     strange = [key for key in settings if key not in {*accepted, *TRAINING} and not key.startswith("_")]
     if (kind := _class_of(settings)) != HARMONIC or strange:
         what = kind if kind != HARMONIC else f"a model with {', '.join(strange)}"
-        raise UserError(f"{path}: is of {what}, which is not known here: build its model, and hand it over with load(path, net=...)")
+        raise UserError(f"{path}: is of {what}, which is not known here: build its model, and pass it to load(path, net=...)")
     own = {key: value for key, value in settings.items() if key in accepted}
     try:
         if own.get("levels"):
@@ -365,27 +365,27 @@ def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> 
             own["prediction"] = _prediction(**own["prediction"])
         factors = [own.get(key) or 1 for key in ("expansion", "recurrence_expansion", "conv_width")]
         most = ROOM * sum(weight.numel() for weight in weights.values())
-        for level in own.get("levels") or ():  # before any of it is made, which may take more than there is
+        for level in own.get("levels") or ():  # before building it, which could exceed the memory
             if level.width**2 * max(level.depth, 1) * max(*factors, level.factor) > most:
                 raise ValueError(f"{level} would have many more weights than there are")
         return HarmonicRNN(**own)
-    except Exception as error:  # whatever damaged settings make of it
+    except Exception as error:  # damaged settings can raise any error
         raise UserError(f"{path}: its hyperparameters describe no HarmonicRNN: {error}") from error
 
 
 def _prediction(predictors: Sequence[Predictor | dict[str, Any]] | None = None, **settings: Any) -> Prediction:
-    """That of hyperparameters, as the command line writes them."""
+    """Builds a Prediction from hyperparameters, as written by the command line."""
     records = tuple(Predictor(**each) if isinstance(each, dict) else each for each in predictors or ())
     return Prediction(None if predictors is None else records, **settings)
 
 
 def _class_of(settings: dict[str, Any]) -> str:
-    """The class path of the module that a checkpoint was made by, as users write it; that of HarmonicRNN's where it says none."""
+    """Returns the class path of a checkpoint's module, as users write it; by default that of HarmonicRNN's module."""
     return re.sub(r"^lightning_modules\..*\.", "lightning_modules.", current(str(settings.get("_class_path", HARMONIC))))
 
 
 def _scaling(checkpoint: Path) -> Scaling | None:
-    """That of the run that a checkpoint lies in; None where it lies elsewhere."""
+    """Returns the scaling of a checkpoint's run; None if it is not in a run."""
     run = run_of(checkpoint)
     data = read_config(run).get("data") or {}
     found: Scaling | None = (data.get("init_args") or {}).get("scaling")

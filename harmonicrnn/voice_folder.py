@@ -1,7 +1,7 @@
-"""The files of a voice, a folder that can be handed on: weights, what they are, a card, and clips. Reading it runs nothing.
+"""Reads and writes the folder of a voice: weights, config, model card and clips. Reading runs no code.
 
 model.safetensors   the model's weights by their names
-config.json         architecture, what classes mean, and where the voice comes from: {"format": 1, "model": {"class", "arguments"},
+config.json         architecture, quantisation and provenance: {"format": 1, "model": {"class", "arguments"},
                     "quantiser": {"bits", "law"}, "sample_rate", "scaling", "unseen_in_weights", "parameters", "about", "saved_with"}
 README.md           the card, see `model_card`
 clip_1.wav, ...     up to four, WAV or FLAC
@@ -28,7 +28,7 @@ from harmonicrnn.model_card import card
 from harmonicrnn.runs import WEIGHTS, run_at
 
 FORMAT = 1
-"""Raised when a folder of before can no longer be read."""
+"""Version of the format, incremented when older folders can no longer be read."""
 
 CONFIG, CARD = "config.json", "README.md"
 LAWS = get_args(Law)
@@ -38,7 +38,7 @@ DAMAGED = "download or save the whole folder again"
 
 
 def read_weights(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The file of the weights that are meant, and what it holds as `read_checkpoint` gives it.
+    """Returns the file of the weights for a path, and its contents as `read_checkpoint`.
 
     Args:
         path: a voice's folder or name, a run's folder, or a checkpoint.
@@ -51,10 +51,10 @@ def read_weights(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read_folder(folder: Path) -> dict[str, Any]:
-    """What a voice's folder holds, in the form of a checkpoint, on the CPU; and its whole config as "voice".
+    """Returns the contents of a voice's folder, in the form of a checkpoint, on the CPU; and its whole config as "voice".
 
     Raises:
-        UserError: a file is missing or damaged, a setting is none, or it was written by a later format.
+        UserError: a file is missing or damaged, a setting is invalid, or it was written by a later format.
     """
     config = _read_config(folder / CONFIG)
     try:
@@ -77,7 +77,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file, which says what the weights are of: {DAMAGED}") from error
+        raise UserError(f"{path}: there is no such file; it describes the model of the weights: {DAMAGED}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: is damaged or no JSON ({error}): {DAMAGED}") from error
     number = config.get("format") if isinstance(config, dict) else None
@@ -105,14 +105,14 @@ def _is_temperature(value: Any) -> bool:
 
 
 def _tuples(value: Any) -> Any:
-    """With the lists of JSON as the tuples that they were."""
+    """Converts lists of JSON to tuples."""
     if isinstance(value, dict):
         return {key: _tuples(each) for key, each in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def check_tensors(file: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raises UserError, naming the first, where tensors differ from those wanted in name, dtype or shape."""
+    """Raises UserError, naming the first difference, if tensors differ from `wanted` in name, dtype or shape."""
     for name in sorted({*found, *wanted}):
         theirs, ours = (_described(tensors.get(name)) for tensors in (found, wanted))
         if theirs != ours:
@@ -127,18 +127,18 @@ def _described(tensor: Tensor | None) -> str:
 
 
 def check_free(folder: Path) -> None:
-    """Raises UserError where a new voice cannot take the place of what is there."""
+    """Raises UserError unless the folder does not exist or is empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder}: is there and no empty folder; name another one, or remove it")
+        raise UserError(f"{folder}: exists and is not an empty folder; name another one, or remove it")
 
 
 def write_folder(
     folder: Path, weights: Mapping[str, Tensor], config: dict[str, Any], clips: Sequence[Path] = (), text: str | None = None
 ) -> None:
-    """Makes a voice's folder, whole or not at all.
+    """Writes a voice's folder, atomically.
 
     Args:
-        folder: not there yet, or empty.
+        folder: must not exist, or be empty.
         weights, config: of the voice.
         clips: WAV or FLAC files to copy.
         text: of the card; None writes one.
@@ -150,7 +150,7 @@ def write_folder(
     _check_clips(clips)
     names = [f"clip_{number}{clip.suffix.lower()}" for number, clip in enumerate(clips, start=1)]
     with writing(folder), making_folder(folder) as part:
-        # The Hub's own readers ask for the format.
+        # The Hub's readers need the format entry.
         tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
         (part / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
@@ -172,12 +172,12 @@ def _check_clips(clips: Sequence[Path]) -> None:
 
 
 def clips_in(folder: Path) -> list[Path]:
-    """The clips of a voice's folder."""
+    """Returns the clips of a voice's folder."""
     return sorted(path for path in folder.glob("clip_*") if path.suffix in CLIP_FORMATS and _is_its_own(path))[:MOST_CLIPS]
 
 
 def card_in(folder: Path) -> str | None:
-    """The card of a voice's folder; None where there is none that can be read."""
+    """Returns the card of a voice's folder; None if it cannot be read."""
     try:
         return (folder / CARD).read_text(encoding="utf-8") if _is_its_own(folder / CARD) else None
     except (OSError, ValueError):
@@ -185,7 +185,7 @@ def card_in(folder: Path) -> str | None:
 
 
 def _is_its_own(path: Path) -> bool:
-    """Whether a file is in the folder, or, as the Hub's cache has it, a link to one of its blobs: a stranger's folder may hold links to the
-    files of whoever saves it again."""
+    """Returns whether a file is in the folder or, as in the Hub's cache, a link to one of its blobs: a downloaded folder could hold links
+    to private files, which saving it again would copy."""
     target = path.resolve()
     return target.is_file() and (target.parent == path.parent.resolve() or target.parent.name == "blobs")

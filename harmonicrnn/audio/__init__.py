@@ -1,4 +1,4 @@
-"""Reading, quantising, synthesising and writing audio. Samples are float32 in [-1, 1], mono, at one rate."""
+"""Reading, quantising, synthesising and writing audio. Samples are mono float32 in [-1, 1]."""
 
 from harmonicrnn.audio.dataset import Batch, Dataset, Split
 from harmonicrnn.audio.quantise import Quantiser, Scaling, extremes, scale, span_of

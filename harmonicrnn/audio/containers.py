@@ -1,6 +1,6 @@
-"""Where the samples of a file truly end, which its headers do not always say: WAV written to a pipe or over 4 GiB, Ogg files in a row, MP3
-without a count of its frames.
+"""Finds the end of the samples in audio files with wrong or missing lengths in their headers.
 
+Covers WAV written to a pipe or over 4 GiB, chained Ogg files, and MP3 without a frame count.
 Sources: RIFF (Microsoft, 1991), RF64 (EBU Tech 3306), Ogg (RFC 3533), the Xing header of MP3.
 """
 
@@ -12,18 +12,18 @@ from typing import Any, BinaryIO
 
 UNKNOWN = {0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF}
 UNKNOWN_SIZES = {0, *UNKNOWN, *(size - 36 for size in UNKNOWN), *(size + 36 for size in UNKNOWN if size < 0xFFFFFFFF)}
-"""What programs write as the size of a chunk before they know it, some of them less or more the 36 bytes of headers in it."""
+"""Placeholders that programs write for a chunk size not yet known, some off by the 36 bytes of headers."""
 WRAPS = 1 << 32
 MOST_CHUNKS = 100_000
 ID3_BYTES = 128
 LARGEST_PADDING = 1 << 12
-LARGEST_TAG = 1 << 20  # that other programs put behind the end
+LARGEST_TAG = 1 << 20  # bytes, that other programs append to an Ogg file
 KBITS = {True: 320, False: 160}
-"""The highest bit rate of layer III, of MPEG-1 or of its half and quarter rates."""
+"""Highest bit rate of layer III, kbit/s: MPEG-1 (True), MPEG-2 and 2.5 (False)."""
 
 
 class Window(io.RawIOBase):
-    """A file in memory that begins with `head` and goes on with bytes start .. stop of another."""
+    """A read-only file: `head`, then bytes start .. stop of another file."""
 
     def __init__(self, file: BinaryIO, start: int, stop: int, head: bytes = b"") -> None:
         super().__init__()
@@ -56,11 +56,11 @@ class Window(io.RawIOBase):
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds.
+    """How to read a file.
 
-    windows: files to read one after the other instead of it; none where it can be read as it is.
-    note: what to tell of it; nothing where all is well.
-    fault: why it is not whole; nothing where it is.
+    windows: files to read one after the other instead of it; empty if it can be read as it is.
+    note: a warning for the user; empty if there is none.
+    fault: why the file is incomplete; empty if it is complete.
     """
 
     windows: Sequence[Window] = ()
@@ -69,7 +69,7 @@ class Content:
 
 
 def content_of(file: BinaryIO, size: int) -> Content:
-    """What a file of so many bytes holds; as it is where it is of no kind that is known here."""
+    """Inspects a file of `size` bytes; the default `Content` for unknown formats."""
     first = file.read(12)
     file.seek(0)
     if first[:4] in (b"RIFF", b"RIFX", b"RF64") and first[8:] == b"WAVE":
@@ -90,7 +90,7 @@ def _wav(file: BinaryIO, size: int) -> Content:
         file.seek(at)
         head = file.read(8)
         if len(head) < 8:
-            return Content()  # without samples, as the reader says
+            return Content()  # no samples: the reader raises
         name, length = struct.unpack(f"{order}4sI", head)
         if name == b"data":
             data = length
@@ -107,7 +107,7 @@ def _wav(file: BinaryIO, size: int) -> Content:
     if large is not None and data == 0xFFFFFFFF:
         data, unknown = large, not large or large == (1 << 64) - 1
     if unknown:
-        # A size of 0 is meant where other chunks follow.
+        # A size of 0 is valid if other chunks follow.
         end = size if data or not _chunks_follow(file, start, size, order) else start
     elif data > there:
         return Content(fault=f"is cut short: its header promises {data} bytes of samples, {there} are there")
@@ -125,7 +125,7 @@ def _wav(file: BinaryIO, size: int) -> Content:
 
 
 def _wav_header(ahead: bytes, size: int, order: str) -> bytes:
-    """Of a WAV, or RF64 where it must be, with its format's chunks and so many bytes of samples."""
+    """Returns the header of a WAV (RF64 if needed) with the format chunks `ahead` and `size` bytes of samples."""
     body = 4 + len(ahead) + 8 + size
     if order == ">" or body < WRAPS - 1:
         return (b"RIFX" if order == ">" else b"RIFF") + struct.pack(f"{order}I4s{len(ahead)}s4sI", body, b"WAVE", ahead, b"data", size)
@@ -134,13 +134,13 @@ def _wav_header(ahead: bytes, size: int, order: str) -> bytes:
 
 
 def _chunks_follow(file: BinaryIO, at: int, size: int, order: str) -> bool:
-    """Whether what follows the samples is chunks to the end, or padding."""
+    """Returns whether only chunks or padding follow the samples."""
     for _ in range(MOST_CHUNKS):
         file.seek(at)
         head = file.read(8)
         if len(head) < 8:
             return True
-        if not any(head):  # silence, unless it is short and all that follows
+        if not any(head):  # silent samples, unless it is short padding at the end
             return size - at <= LARGEST_PADDING and not any(file.read())
         name, length = struct.unpack(f"{order}4sI", head)
         if not all(32 <= letter < 127 for letter in name) or at + 8 + length > size:
@@ -150,7 +150,7 @@ def _chunks_follow(file: BinaryIO, at: int, size: int, order: str) -> bool:
 
 
 def _ogg(file: BinaryIO, size: int) -> Content:
-    """One window for each link of a chain: one begins where pages that open streams follow others."""
+    """Returns one window per link of a chain; a link begins at a page that opens a stream after one that does not."""
     starts, at, opening, last = [0], 0, True, 0
     while at < size:
         file.seek(at)
@@ -173,13 +173,13 @@ def _ogg(file: BinaryIO, size: int) -> Content:
 
 
 def _flac(file: BinaryIO, size: int) -> Content:
-    """Without the tag of an MP3 (ID3v1) behind it, at which libsndfile fails."""
+    """Cuts off an ID3v1 tag, on which libsndfile fails."""
     file.seek(max(0, size - ID3_BYTES))
     return Content([Window(file, 0, size - ID3_BYTES)]) if file.read(3) == b"TAG" else Content()
 
 
 def _mp3(file: BinaryIO, size: int) -> Content:
-    """Without a count of frames, or with one of a part of the file, libsndfile stops where it guesses the end."""
+    """Adds a frame count if it is missing or too small: libsndfile would stop at a guessed end."""
     head = file.read(10)
     at = 10 + sum((byte & 127) << 7 * place for place, byte in enumerate(head[:5:-1])) if head[:3] == b"ID3" else 0
     file.seek(at)
@@ -193,7 +193,7 @@ def _mp3(file: BinaryIO, size: int) -> Content:
     name, flags, _, counted = struct.unpack(">4sIII", frame[tag : tag + 16].ljust(16, b"\0"))
     if name in (b"Xing", b"Info") and flags & 3 == 3 and size - at <= counted + max(counted // 100, 1 << 10):
         return Content()
-    # A frame of the highest bit rate and of the same kind, so that there is room, which counts more than any file has.
+    # A frame of the same kind at the highest bit rate (for room), with a count larger than any file's.
     length = (144 if full else 72) * KBITS[full] * 1000 // rate
     first = (frame[:2] + bytes([14 << 4 | frame[2] & 0x0C]) + frame[3:4]).ljust(tag, b"\0") + struct.pack(
         ">4sII", b"Xing", 1, (1 << 31) - 1

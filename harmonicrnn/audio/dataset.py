@@ -1,4 +1,4 @@
-"""A dataset as the library sees it: batches of classes, and what its numbers depend on."""
+"""The interface of a dataset (`Dataset`) and of its batches of classes (`Batch`)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,12 +16,12 @@ class Batch(NamedTuple):
     """A batch of B lanes; without the leading B, one lane.
 
     classes (B, T) int16: undelayed.
-    valid (B, T) bool: true on what losses and likelihoods count, never on padding.
-    clip (B,) int64: the clip's number in its split; -1 for a lane that rests.
-    context (B,) int64: samples of its recording that a lane has seen before and carries in its state, 0 where it begins anew; None where no
-        state is carried and every clip begins anew.
-    start (B,) int64: where in its clip a lane's slice begins; None where clips are whole.
-    before (B,) int64: the class of the sample before the slice, without meaning where it begins the clip; None where clips are whole.
+    valid (B, T) bool: samples that count for losses and likelihoods; False on padding.
+    clip (B,) int64: index of the clip in its split; -1 for an idle lane.
+    context (B,) int64: samples of the same recording already in the lane's state, 0 at its beginning; None if no state is carried and every
+        clip starts from an empty state.
+    start (B,) int64: position in its clip at which a lane's slice begins; None if clips are whole.
+    before (B,) int64: class of the sample before the slice, undefined at the beginning of the clip; None if clips are whole.
     """
 
     classes: Tensor
@@ -33,15 +33,15 @@ class Batch(NamedTuple):
 
 
 class Dataset(Protocol):
-    """What measurements ask of a dataset; `datamodules.AudioDataModule` is one.
+    """The interface that measurements need; `datamodules.AudioDataModule` implements it.
 
     root: folder of the recordings.
     sample_rate: in Hz.
-    bits, quantiser, scaling: how samples become classes.
+    bits, quantiser, scaling: the mapping from samples to classes.
     clip_samples: samples in a clip.
     batch_size: clips in a batch, over all ranks.
     eval_context: "clip" (nothing before an evaluated clip) or "file" (all of its recording before it).
-    protocol: what the numbers measured on it depend on, in a line.
+    protocol: one line on the settings that measurements depend on.
     """
 
     root: Path
@@ -57,25 +57,25 @@ class Dataset(Protocol):
     def protocol(self) -> str: ...
 
     def title(self, split: Split) -> str:
-        """What a split is called in a report."""
+        """Returns the name of a split for reports."""
 
     def carries_state(self, split: Split) -> bool:
-        """Whether lanes of this split's batches go on where they stopped."""
+        """Returns whether the lanes of this split's batches continue from the previous batch."""
 
     def clip_count(self, split: Split) -> int:
-        """How many clips at fixed positions a split has."""
+        """Returns the number of clips at fixed positions in a split."""
 
     def clip(self, split: Split, index: int) -> Batch:
-        """A clip at a fixed position, as a batch without lanes."""
+        """Returns a clip at a fixed position, as a batch without the lane dimension."""
 
     def audio(self, split: Split, index: int) -> Tensor:
-        """A clip as it is heard: float32 (T,) in [-1, 1] at the centres of its classes' cells, without padding."""
+        """Returns a decoded clip: float32 (T,) in [-1, 1], at the cell centres, without padding."""
 
     def checksum(self, split: Split) -> str:
-        """SHA-256 of the recordings of a split as they were prepared."""
+        """Returns the SHA-256 of a split's prepared recordings."""
 
     def batches(self, split: Split) -> Iterable[Batch]:
-        """All clips of a split, those of the training split shuffled."""
+        """Yields all clips of a split; the training split is shuffled."""
 
     def in_order(self, split: Split) -> Iterable[Batch]:
-        """All clips of a split in order, whole and on this rank alone, however ranks share `batches`."""
+        """Yields all clips of a split in order, whole, on this rank, regardless of how ranks share `batches`."""

@@ -1,4 +1,4 @@
-"""The recordings in a folder."""
+"""Lists the recordings in a folder."""
 
 import os
 import warnings
@@ -14,7 +14,7 @@ NO_RECORDINGS = f"no audio files ({', '.join(SUFFIXES[:5])} and others)"
 
 
 def visible(folder: Path, pattern: str) -> Iterator[Path]:
-    """The files of a folder that match, without hidden ones and those in hidden folders: `._x.wav` is what macOS notes of an `x.wav`."""
+    """Yields matching files, without hidden ones and those in hidden folders, such as macOS's `._x.wav`."""
     for path in folder.glob(pattern):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not hidden and _is_there(path):
@@ -22,9 +22,9 @@ def visible(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def find_recordings(folder: Path) -> list[Path]:
-    """The audio files in a folder, at any depth, in natural order of their names; hidden files and folders are left out.
+    """Returns the audio files in a folder, at any depth, in natural order of their names, without hidden files and folders.
 
-    Links to folders are followed, after what lies in the folder itself; each folder is gone through once, by whatever names it is there.
+    Links to folders are followed last; each folder is read once.
     """
     found, seen, tops = [], set(), deque([folder])
     while tops:
@@ -43,12 +43,12 @@ def find_recordings(folder: Path) -> list[Path]:
 
 def _is_recording(path: Path) -> bool:
     suffix = path.suffix.lower()
-    # A link that leads nowhere may have led to a folder of them.
+    # A broken link without a suffix may stand for a folder of recordings.
     return (suffix in SUFFIXES and _is_there(path)) or (not suffix and path.is_symlink() and not path.exists())
 
 
 def _is_there(path: Path) -> bool:
-    """A link that leads nowhere is a recording that is missing, not one less."""
+    """Counts a broken link as present, so that reading it raises instead of skipping it."""
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 

@@ -1,4 +1,4 @@
-"""Recordings of any rate and channel count as mono at one rate, read to their true end, and refused or told of where they are not whole."""
+"""Reads recordings of any rate and channel count as mono at one rate. Incomplete or damaged files raise or warn."""
 
 import os
 import re
@@ -19,42 +19,42 @@ from harmonicrnn.errors import UserError
 
 MAX_CHANNELS = 32
 BLOCK_FRAMES = 1 << 18
-FLAC_FRAMES = 4096  # what of a FLAC without a length may be lost where it was cut: a block
-UNKNOWN_FRAMES = 1 << 40  # and more: the file does not say how many there are
+FLAC_FRAMES = 4096  # one block, which a cut FLAC without a length may lose
+UNKNOWN_FRAMES = 1 << 40  # a count this large or larger means unknown
 LARGEST_FACTOR = 256
-LARGEST_SAMPLE = 16.0  # 24 dB above full scale: more is integers written as floats
+LARGEST_SAMPLE = 16.0  # 24 dB above full scale; larger values are integers stored as floats
 READ = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".oga", ".wave", ".bwf", ".rf64", ".w64", ".caf", ".au", ".mp2")
 UNREAD = (".m4a", ".aac", ".wma", ".wv", ".ape", ".amr", ".ac3", ".mka", ".spx", ".tta", ".dsf", ".dff", ".mpc", ".mp4", ".m4b", ".webm")
 SUFFIXES = READ + UNREAD
-"""Names of recordings; the latter are refused with a word on what to do, instead of being left out without one."""
+"""Suffixes of recordings. Files of `UNREAD` formats raise with advice instead of being skipped."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A recording as its file describes it: rate in Hz, channels."""
+    """The header of a recording: rate in Hz, channels."""
 
     rate: int
     channels: int
 
 
 class Forward(soundfile.SoundFile):
-    """A file that is read from its beginning to its end: some codecs cannot seek, and soundfile seeks after each read where it may."""
+    """A file that is only read forward: soundfile seeks after each read if it can, and some codecs cannot seek."""
 
     def seekable(self) -> bool:
         return False
 
 
 def stream_mono(path: Path, sample_rate: int, tell: Callable[[str], object] = warnings.warn) -> Iterator[np.ndarray]:
-    """The recording in pieces of bounded size, channels averaged, resampled to `sample_rate` (Hz) as a whole: float32 (samples,).
+    """Yields the recording in pieces of bounded size, channels averaged, resampled to `sample_rate`: float32 (samples,).
 
     Args:
         path: the file.
         sample_rate: of the pieces, in Hz.
-        tell: is given a line, naming the file, where something of it may be missing that nothing promised.
+        tell: called with a line of warning, naming the file, if samples may be missing that its header does not promise.
 
     Raises:
-        UserError: the file is missing, is not audio, is cut short, is empty, holds NaN or infinite samples or such as no scale explains, or
-            has a rate that cannot be right.
+        UserError: the file is missing, not audio, cut short or empty, has NaN, infinite or implausibly large samples, or an implausible
+            rate.
     """
     made = 0
     for rate, blocks in groupby(_blocks(path, tell), key=lambda each: each[0]):
@@ -74,12 +74,12 @@ def stream_mono(path: Path, sample_rate: int, tell: Callable[[str], object] = wa
 
 
 def read_mono(path: Path, sample_rate: int) -> np.ndarray:
-    """The whole recording as one array, else as `stream_mono`."""
+    """Returns the whole recording as one array; otherwise as `stream_mono`."""
     return np.concatenate(list(stream_mono(path, sample_rate)))
 
 
 def probe(path: Path) -> Source:
-    """What the file's header says; raises as `stream_mono` does."""
+    """Reads the file's header; raises as `stream_mono`."""
     sounds = _sounds(path, tell=lambda line: None)
     sound = next(sounds)
     try:
@@ -89,7 +89,7 @@ def probe(path: Path) -> Source:
 
 
 def _blocks(path: Path, tell: Callable[[str], object]) -> Iterator[tuple[int, np.ndarray]]:
-    """Rates in Hz and mono samples, to the true end."""
+    """Yields rates in Hz and mono samples, up to the true end."""
     total = 0
     for sound in _sounds(path, tell):
         first, known = total, sound.frames < UNKNOWN_FRAMES
@@ -120,7 +120,7 @@ def _check_samples(path: Path, block: np.ndarray, frame: int) -> None:
 
 
 def _sounds(path: Path, tell: Callable[[str], object]) -> Generator[Forward, None, None]:
-    """The file, opened; or, of a file that holds several, these one after another."""
+    """Yields the opened file, or one file per part of a chained file."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -131,7 +131,7 @@ def _sounds(path: Path, tell: Callable[[str], object]) -> Generator[Forward, Non
                 raise UserError(f"{path}: {content.fault}")
             if content.note:
                 tell(f"{path}: {content.note}".replace("FILE", shlex.quote(str(path))))
-            # As bytes, for soundfile itself cannot encode names that are not UTF-8.
+            # As bytes: soundfile cannot encode names that are not UTF-8.
             files: Sequence[object] = content.windows or [os.fsencode(path)]
             for each in files:
                 with _opened(path, each) as sound:
@@ -143,14 +143,14 @@ def _sounds(path: Path, tell: Callable[[str], object]) -> Generator[Forward, Non
 def _opened(path: Path, file: object) -> Forward:
     try:
         sound = Forward(file)
-    except (soundfile.SoundFileError, TypeError) as error:  # the latter of names that end with .raw
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError for names that end with .raw
         raise UserError(
             f"{path}: cannot be read as audio: {_reason(error)}; where other programs play it: "
             f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(path.stem + '.flac')}"
         ) from error
     if not 1 <= sound.channels <= MAX_CHANNELS:
         raise UserError(f"{path}: has {sound.channels} channels; 1 to {MAX_CHANNELS} can be read")
-    # libsndfile shortens what promises more than the file holds, and says so only in its log.
+    # If a header promises more than the file holds, libsndfile shortens it and notes it only in its log.
     for promised, there in re.findall(r": (\d+) \(should be (\d+)\)", sound.extra_info):
         if sound.format not in ("WAV", "WAVEX", "RF64") and int(promised) > int(there) and int(promised) not in UNKNOWN_SIZES:
             raise UserError(f"{path}: is cut short: its header promises {promised} bytes, {there} are there")

@@ -1,4 +1,4 @@
-"""Made-up music: plucked and struck strings playing chords and a melody, from a seed.
+"""Synthetic music from a seed: plucked and struck strings playing chords and a melody.
 
 A string is a sum of partials at whole multiples of its pitch, each decaying exponentially, the higher the faster. A plucked string's
 partials follow its pluck position, |sin(pi k b)| / k^2; a struck one's fall as 1 / k^2, and it decays more slowly.
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 CHORDS = ((0, 4, 7), (9, 12, 16), (5, 9, 12), (7, 11, 14))  # I vi IV V, in semitones above the key
-SCALE = (0, 2, 4, 7, 9)  # major pentatonic: no step of it clashes with those chords
+SCALE = (0, 2, 4, 7, 9)  # major pentatonic, consonant with these chords
 ATTACK_SECONDS = 0.004
-SILENT = 1e-3  # a partial is cut where it has fallen to this share of its start
+SILENT = 1e-3  # a partial ends when it has decayed to this fraction of its initial amplitude
 
 
 @dataclass(frozen=True)
 class Note:
-    """onset in seconds, frequency in Hz, amplitude > 0; a plucked or a struck string."""
+    """A note: onset in seconds, frequency in Hz, amplitude > 0, plucked or struck."""
 
     onset: float
     frequency: float
@@ -25,7 +25,7 @@ class Note:
 
 
 def compose(seconds: float, rng: np.random.Generator) -> list[Note]:
-    """Notes for `seconds` of music: struck chords every two beats under a plucked melody, in a random key and tempo."""
+    """Returns notes for `seconds` of music: struck chords every two beats, a plucked melody, random key and tempo."""
     beat = 60 / rng.uniform(90, 150)
     key = rng.integers(43, 55)  # MIDI number of the key: G2 to F#3
     degree, notes = int(rng.integers(4, 8)), []
@@ -42,7 +42,7 @@ def compose(seconds: float, rng: np.random.Generator) -> list[Note]:
 
 
 def render(notes: list[Note], samples: int, sample_rate: int) -> np.ndarray:
-    """float32 (samples,) with a peak of 0.8."""
+    """Renders notes to float32 (samples,) with a peak of 0.8."""
     out = np.zeros(samples)
     for note in notes:
         start = round(note.onset * sample_rate)

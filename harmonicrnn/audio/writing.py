@@ -1,4 +1,4 @@
-"""Writing audio files, whole or while their samples are being made."""
+"""Writes audio files, at once or incrementally while samples are generated."""
 
 import os
 from collections.abc import Iterator
@@ -17,22 +17,22 @@ LARGEST_WAV = (1 << 32) - 64  # bytes of samples that a WAV header can count
 
 
 def pcm16(samples: np.ndarray) -> np.ndarray:
-    """16-bit samples, little-endian, of samples in [-1, 1]."""
-    # Rounded here: libsndfile truncates floats, which would cost a class now and then.
+    """Converts samples in [-1, 1] to 16-bit little-endian integers."""
+    # Rounded here: libsndfile truncates floats, which can change a class.
     return np.clip(np.rint(np.asarray(samples, dtype=np.float64) * 32768), -32768, 32767).astype("<i2")
 
 
 def write_wav(path: Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Write samples in [-1, 1] (float32, mono) as a 16-bit WAV."""
+    """Writes samples in [-1, 1] (float32, mono) as a 16-bit WAV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, pcm16(samples), sample_rate, subtype="PCM_16")
 
 
 class GrowingWav:
-    """A mono 16-bit WAV that can be played at any time while it grows, also when its process was killed: its header counts what is there.
+    """A growing mono 16-bit WAV that is valid after each write: its header is kept up to date.
 
     Args:
-        path: Of the file, which is made anew.
+        path: Of the file; an existing one is overwritten.
         sample_rate: In Hz.
     """
 
@@ -44,7 +44,7 @@ class GrowingWav:
         self._wave.setparams((1, 2, sample_rate, 0, "NONE", "not compressed"))
 
     def write(self, samples: np.ndarray) -> None:
-        """Append samples (n,) in [-1, 1].
+        """Appends samples (n,) in [-1, 1].
 
         Raises:
             UserError: the file cannot be written any further.
@@ -54,16 +54,16 @@ class GrowingWav:
             self._file.flush()
 
     def close(self) -> None:
-        """Nothing more follows."""
+        """Closes the file."""
         with writing(self.path), self._file:
             self._wave.close()
 
 
 class GrowingFlac:
-    """The same as FLAC. Until it is closed its header does not tell its length, and the last block of 4,096 samples may be missing.
+    """A growing mono 16-bit FLAC. Until closed, its header has no length and the last block of 4,096 samples may be missing.
 
     Args:
-        path: Of the file, which is made anew.
+        path: Of the file; an existing one is overwritten.
         sample_rate: In Hz.
     """
 
@@ -85,8 +85,8 @@ class GrowingArray:
     """A one-dimensional .npy file that can be loaded at any time while it grows.
 
     Args:
-        path: Of the file, which is made anew.
-        dtype: Of its numbers.
+        path: Of the file; an existing one is overwritten.
+        dtype: Of its elements.
     """
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
@@ -96,7 +96,7 @@ class GrowingArray:
             self._write_header()
 
     def write(self, numbers: np.ndarray) -> None:
-        """Append numbers (n,).
+        """Appends numbers (n,).
 
         Raises:
             UserError: the file cannot be written any further.
@@ -108,12 +108,12 @@ class GrowingArray:
             self._write_header()
 
     def close(self) -> None:
-        """Nothing more follows."""
+        """Closes the file."""
         with writing(self.path):
             self._file.close()
 
     def _write_header(self) -> None:
-        # The format leaves room in its header for the length to grow.
+        # The format pads its header so that the length can grow.
         self._file.seek(0)
         header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self._length,)}
         np.lib.format.write_array_header_1_0(self._file, header)
@@ -127,7 +127,7 @@ GROWING: dict[Format, type[Growing]] = {"wav": GrowingWav, "flac": GrowingFlac}
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raises UserError, naming the file, where what is written inside fails."""
+    """Turns write errors inside the context into UserError that names the file."""
     try:
         yield
     except OSError as error:

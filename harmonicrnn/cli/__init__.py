@@ -1,4 +1,4 @@
-"""The command line of the library: `harmonicrnn generate`, `serve`, `nll` and `export`, of trained models, and `predictors`."""
+"""The command line of the library: `harmonicrnn generate`, `serve`, `nll`, `export` and `predictors`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ FILES = "Recordings: WAV, FLAC and other audio files."
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line, by default that of the program, and return the exit status."""
+    """Runs the command line (default: sys.argv) and returns the exit status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in train.py
     return reporting(lambda: _run(args))
 
@@ -28,21 +28,21 @@ def _run(args: Sequence[str] | None) -> int:
     works["predictors"] = predictors
     commands = {
         "generate": Command("Draw audio from a trained model.", _options_of_generate),
-        "nll": Command("Print how likely a model finds recordings, in bits per sample.", _options_of_nll),
-        "export": Command("Make a folder to hand on, a voice, of a trained model.", _options_of_export),
-        "serve": Command("Open a page, on this machine alone, on which a model is heard as it draws.", _options_of_serve),
-        "predictors": Command("Print how likely recordings are without any training, in bits per sample.", _options_of_predictors),
+        "nll": Command("Print the bits per sample of recordings under a model.", _options_of_nll),
+        "export": Command("Export a trained model as a voice, a folder to publish.", _options_of_export),
+        "serve": Command("Serve a local web page that plays models as they draw.", _options_of_serve),
+        "predictors": Command("Print the bits per sample of recordings under predictors without training.", _options_of_predictors),
     }
-    given = make_program("harmonicrnn", "Trained models of raw audio: listen to them, and measure them.", commands).parse_args(args)
+    given = make_program("harmonicrnn", "Draw from trained models of raw audio, and measure them.", commands).parse_args(args)
     works[given.subcommand](given[given.subcommand])
     return 0
 
 
 def generate(options: Namespace) -> None:
-    """Draw clips from a run's model or a voice into a folder with a manifest, or one into standard output.
+    """Draws clips from a run's model or a voice into a folder with a manifest, or one clip into standard output.
 
     Raises:
-        UserError: something is wrong with the options, the run, the prompt or the disk.
+        UserError: the options, the run, the prompt or the disk cannot be used.
     """
     from harmonicrnn.cli.generating import begin, device_of, draw, file_prompt
     from harmonicrnn.errors import UserError
@@ -68,10 +68,10 @@ def generate(options: Namespace) -> None:
 
 
 def nll(options: Namespace) -> None:
-    """Print the bits per sample of recordings, a line each, and on standard error how they were measured.
+    """Prints the bits per sample of recordings, one line each, and the protocol on standard error.
 
     Raises:
-        UserError: something is wrong with the run or a recording.
+        UserError: the run or a recording cannot be used.
     """
     import sys
 
@@ -86,10 +86,10 @@ def nll(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> None:
-    """Make a voice's folder of a run's model.
+    """Exports a run's model as a voice folder.
 
     Raises:
-        UserError: something is wrong with the options, the run or the disk.
+        UserError: the options, the run or the disk cannot be used.
     """
     from harmonicrnn.cli import exporting
     from harmonicrnn.voice import load
@@ -99,10 +99,10 @@ def export(options: Namespace) -> None:
 
 
 def serve(options: Namespace) -> None:
-    """Serve the page on which voices are heard, until Ctrl-C.
+    """Serves the live page until Ctrl-C.
 
     Raises:
-        UserError: something is wrong with the options or a voice.
+        UserError: an option or a voice cannot be used.
     """
     from harmonicrnn.cli import serving
 
@@ -110,10 +110,10 @@ def serve(options: Namespace) -> None:
 
 
 def predictors(options: Namespace) -> None:
-    """Print the bits per sample of recordings under what needs no training, a line each, and on standard error how they were measured.
+    """Prints the bits per sample of recordings under untrained predictors, one line each, and the protocol on standard error.
 
     Raises:
-        UserError: something is wrong with a number or a recording.
+        UserError: an option or a recording cannot be used.
     """
     import sys
 
@@ -126,7 +126,7 @@ def predictors(options: Namespace) -> None:
 
 
 def protocol(voice: "Voice") -> str:
-    """What likelihoods that `nll` prints are of."""
+    """Returns a line on how `nll` measures likelihoods."""
     quantiser = voice.quantiser
     return (
         f"Exact -log2 p in bits/sample, each sample given all before it in its file, of {quantiser.bits}-bit {quantiser.law} at "
@@ -167,15 +167,15 @@ def _options_of_nll(parser: ArgumentParser) -> None:
 def _options_of_predictors(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="+", type=Path, help=FILES)
-    add("--bits", type=int, default=8, help="Bits a sample; 2^bits classes.")
+    add("--bits", type=int, default=8, help="Bits per sample; 2^bits classes.")
     add("--law", type=Literal["mu-law", "linear"], default="mu-law", help="Spacing of the classes.")
-    add("--sample_rate", type=int, default=16_000, help="In Hz, that recordings are resampled to.")
-    scaled = "What samples are scaled by before they become classes."
+    add("--sample_rate", type=int, default=16_000, help="Rate in Hz to which recordings are resampled.")
+    scaled = "Range that is mapped to full scale before quantising."
     add("--scaling", type=Literal["clip", "file", "peak", "none"], default="peak", help=scaled)
 
 
 def _add_run(parser: ArgumentParser, needed: bool = True) -> None:
-    run = "A run's folder, whose best checkpoint is taken, a checkpoint, or a voice."
+    run = "A run's folder (its best checkpoint), a checkpoint, or a voice."
     parser.add_argument("run", type=Path if needed else Path | None, nargs=None if needed else "?", help=run)
-    scaled = "What samples are scaled by before they become classes; null for what the run's config.yaml says."
+    scaled = "Range that is mapped to full scale before quantising; null for that in the run's config.yaml."
     parser.add_argument("--scaling", type=Literal["clip", "file", "peak", "none"] | None, default=None, help=scaled)

@@ -1,4 +1,4 @@
-"""The work of `export`: a trained model as a folder that can be handed on."""
+"""Implements `harmonicrnn export`: writes a trained model as a voice folder."""
 
 from pathlib import Path
 
@@ -11,24 +11,24 @@ from harmonicrnn.voice_folder import check_free
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Where to, and what the model alone does not tell."""
+    """Adds the options of `export`."""
     add = parser.add_argument
     add("--out", type=Path | None, help="Folder to make for the voice.")
     add("--license", type=str | None, help="The Hub's identifier of the weights' licence, such as cc-by-sa-3.0; null for unknown.")
-    add("--sources", type=Path | None, help="A text file on the recordings it was trained on and their licences, for the card.")
-    add("--temperature", type=float | None, help="At which it is drawn from where nothing else is said; null for 1.")
-    add("--clips", type=Path, nargs="*", default=[], help="Up to four clips that it drew, WAV or FLAC.")
+    add("--sources", type=Path | None, help="A text file on the training recordings and their licences, for the card.")
+    add("--temperature", type=float | None, help="Default sampling temperature; null for 1.")
+    add("--clips", type=Path, nargs="*", default=[], help="Up to four clips drawn from it, WAV or FLAC.")
 
 
 def check_out(options: Namespace) -> None:
-    """Raises UserError where no folder is named, or it is in use."""
+    """Raises UserError if no folder is given or it is in use."""
     if options.out is None:
         raise UserError("--out is missing: name a folder to make for the voice")
     check_free(options.out)
 
 
 def export(options: Namespace, voice: Voice) -> None:
-    """Make the folder, and say where it is.
+    """Writes the voice folder and prints its path.
 
     Raises:
         UserError: an option cannot be used, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Clips drawn from a model at the command line: its options, the prompt, the progress, the folder and the report."""
+"""Implements `harmonicrnn generate`: options, prompt, progress, output folder and report."""
 
 import math
 import os
@@ -35,47 +35,47 @@ from harmonicrnn.voice import Voice
 SHOWN = 20
 
 
-def add_options(parser: ArgumentParser, prompts: str = "An audio file, which all clips continue.") -> None:
-    """What is drawn, from what, and where to; `prompts` says which there are."""
+def add_options(parser: ArgumentParser, prompts: str = "An audio file that all clips continue.") -> None:
+    """Adds the options of generation; `prompts` is the help text of --prompt."""
     add = parser.add_argument
     parser.add_class_arguments(Settings, None)
     add("--prompt", type=str | None, help=prompts)
     add(
         "--prompt_seconds",
         type=float | None,
-        help="Length of the prompt's beginning that is taken; null for all of a file, half of a clip.",
+        help="Seconds to use from the beginning of the prompt; null for all of a file, half of a clip.",
     )
-    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder, of a voice in this one.")
-    add("--overwrite", action="store_true", help="Replace the clips that are in the folder.")
+    add("--out", type=Path | None, help="Folder for the clips; null for generated_N in the run's folder, or in this one for a voice.")
+    add("--overwrite", action="store_true", help="Replace existing clips in the folder.")
     add("--stdout", action="store_true", help="Write one clip to standard output instead: raw 16-bit little-endian samples, mono.")
-    add("--play", action="store_true", help="Play the clip while it is drawn and written. Ctrl-C ends it, and keeps what was heard.")
+    add("--play", action="store_true", help="Play the clip while it is drawn and written. Ctrl-C ends it and keeps what was played.")
     add_device(parser)
     add(
         "--weights",
         type=Literal["full", "bfloat16", "int8"],
         default="full",
-        help="How the CPU keeps the weights: rounded to fewer bits it is faster, and not quite the same model.",
+        help="Storage of the weights on the CPU: fewer bits are faster, but slightly change the model.",
     )
 
 
 def add_device(parser: ArgumentParser) -> None:
-    """Where a model works."""
+    """Adds the option --device."""
     names = Literal["auto", "cpu", "cuda"]
-    parser.add_argument("--device", type=names, default="auto", help="Where models work; auto is a GPU if there is one.")
+    parser.add_argument("--device", type=names, default="auto", help="Device for models; auto is a GPU if there is one.")
 
 
 def device_of(name: str) -> torch.device:
-    """Raises UserError where there is none of that name."""
+    """Returns the device; raises UserError if it is not available."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: there is no GPU that can be used; leave it out")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def begin(options: Namespace, run: Run) -> tuple[Settings, Path | None]:
-    """What is drawn, and the folder that it goes to; None for standard output.
+    """Returns the settings and the output folder; None for standard output.
 
     Raises:
-        UserError: options are out of range, or do not go together, or the folder is in use.
+        UserError: options are out of range or conflict, or the folder is in use.
     """
     settings = Settings(**{field.name: options[field.name] for field in fields(Settings)})
     if options.play:
@@ -101,7 +101,7 @@ def begin(options: Namespace, run: Run) -> tuple[Settings, Path | None]:
 
 
 def check_prompt_seconds(options: Namespace, voice: Voice) -> None:
-    """Raises UserError where the length of the prompt is out of range, or there is no prompt."""
+    """Raises UserError if --prompt_seconds is out of range or given without a prompt."""
     seconds = options.prompt_seconds
     if seconds is not None and options.prompt is None:
         raise UserError(f"--prompt_seconds ({seconds:g}) needs a --prompt")
@@ -110,10 +110,12 @@ def check_prompt_seconds(options: Namespace, voice: Voice) -> None:
 
 
 def file_prompt(options: Namespace, voice: Voice, others: str = "") -> Tensor | None:
-    """Classes of the file that all clips continue, (1, T); None for none. `others` says what a prompt may be beside a file.
+    """Returns the classes of the prompt file, (1, T), which all clips continue; None without a prompt.
+
+    `others` names alternatives to a file, for the message.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: the file cannot be used.
     """
     check_prompt_seconds(options, voice)
     if options.prompt is None:
@@ -135,14 +137,14 @@ def draw(
     prompts: Tensor | None,
     reference: Callable[[], Reference],
 ) -> None:
-    """Draw clips into a folder with a manifest, or one into standard output, and report.
+    """Draws clips into a folder with a manifest, or one clip into standard output, and prints a report.
 
     Args:
-        options: as `add_options` declares them.
-        settings, folder: as `begin` gives them.
-        run, voice: the checkpoint's run, and its model.
-        prompts: what is continued, (1 or clips, T) classes; None for silence.
-        reference: gives what clips are compared with; asked for when the first ones are there.
+        options: as declared by `add_options`.
+        settings, folder: as returned by `begin`.
+        run, voice: the checkpoint's run and its model.
+        prompts: classes to continue, (1 or clips, T); None for silence.
+        reference: makes the reference for the detectors; called after the first clips.
 
     Raises:
         UserError: an option is out of range for this model, or files cannot be written.
@@ -176,7 +178,7 @@ def draw(
 
 
 def about_run(run: Run, voice: Voice, options: Namespace, settings: Settings, prompts: Tensor | None) -> dict[str, Any]:
-    """What the manifest says of where clips come from."""
+    """Returns the manifest's record of the origin of clips."""
     prompt = None
     if prompts is not None:
         prompt = {"from": options.prompt, "seconds": prompts.shape[1] / voice.sample_rate, "samples": prompts.shape[1]}
@@ -189,7 +191,7 @@ def about_run(run: Run, voice: Voice, options: Namespace, settings: Settings, pr
 
 
 def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
-    """Draws a clip into standard output; None where its reader stopped before the end."""
+    """Draws a clip into standard output; returns None if its reader closed early."""
 
     def hear(classes: Tensor) -> None:
         sys.stdout.buffer.write(pcm16(voice.quantiser.decode_centre(classes).numpy()).tobytes())
@@ -200,7 +202,7 @@ def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
             return writer.play(settings, hear)
     except UserError as error:
         if isinstance(error.__cause__, OSError):
-            # What is left in the buffer goes nowhere.
+            # Discards what is left in the buffer.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error.__cause__, BrokenPipeError):
             return None
@@ -209,7 +211,7 @@ def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
 
 @contextmanager
 def progress_bar(console: Console, samples: int, sample_rate: int) -> Iterator[Callable[[int], None]]:
-    """What is told how many samples were drawn, of so many and those that are drawn again; at the end it says how fast that was."""
+    """Yields a function to call with numbers of drawn samples, out of `samples` plus redrawn ones; prints the speed at the end."""
     columns = (TextColumn("Generating"), BarColumn(), RealTime(sample_rate), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=samples)
@@ -224,7 +226,7 @@ def progress_bar(console: Console, samples: int, sample_rate: int) -> Iterator[C
 
 
 def report(generated: Generated) -> None:
-    """Prints the clips, likeliest first."""
+    """Prints the clips, most likely first."""
     table = Table("clip", "seconds", "bits/sample", "drawn again", "found")
     rows = generated.clips
     for row in rows[:SHOWN]:
@@ -238,14 +240,14 @@ def report(generated: Generated) -> None:
 
 
 class WhenNeeded:
-    """A reference that is made when the first clip is there to be compared with it: making it may take longer than drawing a clip."""
+    """A reference made on first use, since making it may take longer than drawing a clip."""
 
     def __init__(self, make: Callable[[], Reference]) -> None:
         self._make = make
 
     @cached_property
     def reference(self) -> Reference:
-        """As it was made."""
+        """The reference, made on first access."""
         return self._make()
 
     def findings(self, frames: np.ndarray) -> list[Finding]:
@@ -254,7 +256,7 @@ class WhenNeeded:
 
 
 class RealTime(ProgressColumn):
-    """Seconds of audio made in a second, all clips together."""
+    """Column with the speed over all clips, as a multiple of real time."""
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()

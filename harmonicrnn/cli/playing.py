@@ -1,4 +1,4 @@
-"""Playing a clip while it is drawn, through sounddevice (PortAudio)."""
+"""Plays a clip while it is drawn, through sounddevice (PortAudio)."""
 
 import sys
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from harmonicrnn.audio import Quantiser
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import pasteable
 
-LATENCY = 0.2  # seconds that the device holds: what a block may be late by, and what of a file was not heard yet when it is stopped
+LATENCY = 0.2  # seconds buffered in the device: the most a block may be late, and the unheard end of a stopped clip
 
 
 def sound_device() -> Any:
-    """The module; raises UserError, with what to install, where it or its library is missing."""
+    """Returns the module sounddevice; raises UserError, with what to install, if it or PortAudio is missing."""
     try:
         import sounddevice
     except ImportError as error:
@@ -27,11 +27,11 @@ def sound_device() -> Any:
 
 
 class Player:
-    """Plays classes as they are made, and counts the times that the device had nothing to play.
+    """Plays classes as they are drawn, and counts buffer underruns.
 
     Args:
-        stream: of sounddevice, started.
-        quantiser: what classes sound like.
+        stream: a started sounddevice stream.
+        quantiser: decodes classes.
     """
 
     def __init__(self, stream: Any, quantiser: Quantiser) -> None:
@@ -39,16 +39,15 @@ class Player:
         self.under_runs = 0
 
     def hear(self, classes: Tensor) -> None:
-        """Play classes (n,) after those before; waits until the device has room for them."""
+        """Plays classes (n,); blocks until the device has room for them."""
         late = self._stream.write(self._quantiser.decode_centre(classes).numpy()[:, None])
-        self.under_runs += bool(late) and self._begun  # there is nothing to play before the first
+        self.under_runs += bool(late) and self._begun  # before the first block the device is empty
         self._begun = True
 
 
 @contextmanager
 def playing(quantiser: Quantiser, sample_rate: int, kept: Path) -> Iterator[Player]:
-    """A player on the system's default device; at the end it says how often that had nothing to play, and where `kept` is if it was ended
-    by Ctrl-C.
+    """Yields a player on the default device; at the end prints the number of underruns and, if ended by Ctrl-C, the path `kept`.
 
     Raises:
         UserError: there is no device, or it cannot play this rate.

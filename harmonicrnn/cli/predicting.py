@@ -1,4 +1,4 @@
-"""The work of `harmonicrnn predictors`."""
+"""Implements `harmonicrnn predictors`: likelihoods of recordings under untrained predictors."""
 
 import math
 from pathlib import Path
@@ -11,16 +11,16 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.generation.prompts import classes_of
 from harmonicrnn.models.predictors_alone import FILTERS, PredictorsAlone
 
-CHUNK = 1 << 14  # samples of a recording at a time
+CHUNK = 1 << 14  # samples processed at a time
 
 
 class RecordingPredictors:
-    """Linear predictors, the last sample and linear extrapolation, as models of recordings.
+    """Measures recordings under linear predictors, the last sample and linear extrapolation.
 
     Args:
         bits, law: of the classes.
-        sample_rate: in Hz, that recordings are resampled to.
-        scaling: what samples are scaled by.
+        sample_rate: rate in Hz to which recordings are resampled.
+        scaling: range mapped to full scale.
 
     Raises:
         UserError: a number is out of range.
@@ -39,7 +39,7 @@ class RecordingPredictors:
 
     @property
     def protocol(self) -> str:
-        """What the numbers are, and of what."""
+        """Returns a line on how the numbers are measured."""
         return (
             f"Exact -log2 p in bits/sample under {', '.join(FILTERS)}, each sample given all before it in its file, of "
             f"{self.quantiser.bits}-bit {self.quantiser.law} at {self.sample_rate} Hz, mono, scaling {self.scaling}"
@@ -47,7 +47,7 @@ class RecordingPredictors:
 
     @torch.inference_mode()
     def bits_per_sample(self, path: Path) -> list[float]:
-        """Of a recording as a whole, under each; raises UserError where it cannot be read."""
+        """Returns the bits per sample of a recording under each predictor; raises UserError if it cannot be read."""
         classes, found = classes_of(path, None, self.quantiser, self.sample_rate, self.scaling), []
         for net in self.nets:
             total, state = 0.0, None

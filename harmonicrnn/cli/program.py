@@ -1,4 +1,4 @@
-"""A program of several commands: what each takes is imported only when it is the one that was given."""
+"""A command-line program with subcommands that import their dependencies only when used."""
 
 import signal
 import sys
@@ -13,14 +13,14 @@ from harmonicrnn.signals import ended_by_signals
 
 
 class Command(NamedTuple):
-    """A command: what it does, in a line; what adds its options to its parser, importing what they are made of."""
+    """A subcommand: its help line, and a function that adds its options to a parser, importing what they need."""
 
     does: str
     add_options: Callable[[ArgumentParser], None]
 
 
 class CommandParser(ArgumentParser):
-    """A command's parser, whose options are added when it is used."""
+    """A subcommand's parser that adds its options on first use."""
 
     def __init__(self, command: Command, **kwargs: Any) -> None:
         super().__init__(description=command.does, exit_on_error=False, allow_abbrev=False, **kwargs)
@@ -32,12 +32,12 @@ class CommandParser(ArgumentParser):
 
 
 def make_program(name: str, description: str, commands: Mapping[str, Command], **kwargs: Any) -> ArgumentParser:
-    """The parser of a program; its result holds the name of the command, `subcommand`, and under that name its options.
+    """Returns the program's parser; its result has the command's name, `subcommand`, and under that name its options.
 
     Args:
-        name, description: of the program.
-        commands: by their names.
-        kwargs: of the commands' parsers.
+        name, description: for the help of the program.
+        commands: subcommands by name.
+        kwargs: arguments of the subcommands' parsers.
     """
     program = ArgumentParser(prog=name, description=description, version=__version__, exit_on_error=False, allow_abbrev=False)
     parsers = program.add_subcommands(title="commands", description=None)
@@ -47,8 +47,8 @@ def make_program(name: str, description: str, commands: Mapping[str, Command], *
 
 
 def reporting(work: Callable[[], int], explain: Callable[[BaseException], str | None] = lambda error: None) -> int:
-    """The exit status of a program's work: its own, 2 where it is the user's to mend, which is then told on standard error, and 128 and the
-    signal's number where one ended it. `explain` says what to tell of a RuntimeError or MemoryError; None for what is no fault of the user.
+    """Runs a program and returns its exit status: that of `work`, 2 after an error of the user, which is printed to standard error, or
+    128 + the signal's number. `explain` returns the message for a RuntimeError or MemoryError; None to raise it.
     """
     with ended_by_signals() as received:
         try:
@@ -56,7 +56,7 @@ def reporting(work: Callable[[], int], explain: Callable[[BaseException], str | 
         except (UserError, ArgumentError) as error:
             print(f"error: {brief(error)}", file=sys.stderr)
             return 2
-        except (KeyboardInterrupt, SystemExit):  # Lightning makes the second out of the first
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
             if not received:
                 raise
             print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
@@ -69,9 +69,9 @@ def reporting(work: Callable[[], int], explain: Callable[[BaseException], str | 
 
 
 def brief(error: Exception) -> str:
-    """An error in one line: of jsonargparse's lists of all types that a value might have had, what concerns the user's."""
+    """Shortens an error to one line, without jsonargparse's lists of types that did not match."""
     noise = ["Does not validate against any", "Subtypes:", "Errors:", "Given value type:"]
     if "Got value:" in str(error):
-        noise.append("Given value:")  # is said already
+        noise.append("Given value:")  # already in the message
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(tuple(noise)) and "NoneType" not in line)

@@ -1,4 +1,4 @@
-"""The work of `harmonicrnn serve`."""
+"""Implements `harmonicrnn serve`: the live page on a local port."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ PORT = 8420
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """What is heard, and where."""
+    """Adds the options of `serve`."""
     voices = "Voices to choose from: their folders, names of those that come with the library, or folders of runs."
     parser.add_argument("--voice", type=Path, nargs="+", required=True, help=voices)
-    parser.add_argument("--port", type=int, default=PORT, help="On this machine's own address, 127.0.0.1; 0 for any that is free.")
+    parser.add_argument("--port", type=int, default=PORT, help="Port on this machine's address 127.0.0.1; 0 for any free port.")
     add_device(parser)
 
 
 def serve(options: Namespace) -> None:
-    """Serve the page until Ctrl-C.
+    """Serves the page until Ctrl-C.
 
     Raises:
         UserError: tornado is missing, the port cannot be had, or a voice cannot be used.

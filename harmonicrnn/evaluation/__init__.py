@@ -1,4 +1,4 @@
-"""How good models and sets of audio are, as numbers with what they depend on, and as a page that shows and plays it.
+"""Evaluation of models and sets of audio: measurements, their records, and a report page.
 
-Nothing is imported here, as its parts need libraries (`harmonicrnn[evaluate]`) that take long to import.
+Nothing is imported here: the modules need libraries (`harmonicrnn[evaluate]`) that are slow to import.
 """

@@ -1,4 +1,4 @@
-"""Sets of audio, clip by clip: a split as a model is given it, and folders."""
+"""Iterable sets of clips: a quantised split of a dataset (`SplitClips`) and a folder of audio (`FolderClips`)."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from harmonicrnn.provenance import sha256
 
 @dataclass(frozen=True)
 class ClipSetInfo:
-    """What a set is, and what numbers measured on it depend on. clip_samples is None for whole files, clips where they were not counted."""
+    """Description and protocol of a set. clip_samples is None for whole files, clips if they were not counted."""
 
     name: str
     path: str
@@ -36,11 +36,11 @@ class ClipSetInfo:
 
 
 class SplitClips:
-    """The clips of a split as a model is given them: quantised, and decoded at the centres of the cells.
+    """The clips of a split, quantised and decoded at the cell centres, as a model gets them.
 
     Args:
         data: set up for the split.
-        split: which.
+        split: the split.
     """
 
     def __init__(self, data: Dataset, split: Split) -> None:
@@ -56,11 +56,11 @@ class SplitClips:
         return self.share(0, 1)
 
     def share(self, rank: int, ranks: int) -> Iterator[Tensor]:
-        """A rank's clips."""
+        """Yields a rank's clips."""
         return (self.data.audio(self.split, i) for i in range(rank, len(self), ranks))
 
     def key(self, embedder: Embedder) -> dict[str, Any]:
-        """What statistics of its embeddings depend on."""
+        """Returns the cache key of the statistics of its embeddings."""
         of_data = {"split": self.split, "data": self.info.checksum, "protocol": self.info.protocol, "clips": len(self)}
         return embedding_key(embedder) | of_data
 
@@ -68,17 +68,17 @@ class SplitClips:
 class FolderClips:
     """The recordings of a folder, mixed to mono, at one rate, cut into clips.
 
-    Shorter rests are left out, but a recording that is shorter than a clip is one. In a folder that `generate` made these are its clips, as
-    they are, without their prompts.
+    Remainders shorter than a clip are dropped, but a recording shorter than a clip is one. In a folder made by `generate` these are its
+    clips, uncut, without their prompts.
 
     Args:
         folder: of audio files at any depth.
         rate: in Hz; None for that of the first file.
-        clip_samples: of a clip; None for whole recordings.
-        like: data that each clip is scaled and quantised as, and decoded again; None for audio as it is.
+        clip_samples: length of a clip; None for whole recordings.
+        like: scale, quantise and decode each clip as this dataset does; None for the audio as it is.
 
     Raises:
-        UserError: the folder is missing, or holds no audio, or a file that is none; or `generate` was cut short in it.
+        UserError: the folder is missing, has no audio or an unreadable file, or its `generate` was cut short.
     """
 
     def __init__(self, folder: Path, rate: int | None = None, clip_samples: int | None = None, like: Dataset | None = None) -> None:
@@ -112,29 +112,29 @@ class FolderClips:
                 yield clip if self.like is None or whole else requantised(clip, self.like)
 
     def share(self, rank: int, ranks: int) -> Iterator[Tensor]:
-        """A rank's clips."""
+        """Yields a rank's clips."""
         return islice(self, rank, None, ranks)
 
     def key(self, embedder: Embedder) -> dict[str, Any]:
-        """What statistics of its embeddings depend on."""
+        """Returns the cache key of the statistics of its embeddings."""
         return embedding_key(embedder) | {"folder": self.info.checksum, "protocol": self.info.protocol}
 
 
 def requantised(samples: Tensor, data: Dataset) -> Tensor:
-    """Audio (T,) as data of this kind makes a clip of it, and decodes it again."""
+    """Scales, quantises and decodes audio (T,) as the dataset does."""
     return data.quantiser.decode_centre(data.quantiser.encode(scale(samples, span_of(data.scaling, *extremes(samples)))))
 
 
 def checksum(folder: Path, files: list[Path]) -> str:
-    """SHA-256 of the files' names and contents."""
+    """Returns the SHA-256 of the files' names and contents."""
     return hashlib.sha256("".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in files).encode()).hexdigest()
 
 
 def _generated(folder: Path) -> list[Path] | None:
-    """The clips of a folder that `generate` made, in order of their numbers; None of any other.
+    """Returns the clips of a folder made by `generate`, in order of their numbers; None for other folders.
 
     Raises:
-        UserError: not all of them are there.
+        UserError: some of them are missing.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""A trained classifier of digits, for scoring clips: this project's, or the one of the published tables."""
+"""Loads a trained classifier of digits for scoring clips: this project's or that of the published tables."""
 
 from collections.abc import Callable, Iterable
 from inspect import signature
@@ -17,19 +17,19 @@ from harmonicrnn.models.digit_net import CLASSES, RATE, SAMPLES, DigitNet
 from harmonicrnn.models.resnext import ResNeXt
 from harmonicrnn.provenance import sha256
 
-TOGETHER = 64  # clips that are classified at once
-TOLERANCE = 0.005  # of the accuracy by which the published classifier is known
+TOGETHER = 64  # clips per batch
+TOLERANCE = 0.005  # of the test accuracy that identifies the published classifier
 
 
 class DigitClassifier:
     """Classifies clips.
 
     Attributes:
-        name: what scores of it are named by.
-        rate: of the audio in Hz that it takes.
+        name: of the classifier, for reports.
+        rate: of its input audio in Hz.
         dimensions: of the features.
-        weights: SHA-256 of its file by the file's name.
-        accuracy: on SC09's test split, as its checkpoint or its authors say; None where neither does.
+        weights: SHA-256 of its file, by file name.
+        accuracy: on SC09's test split, according to its checkpoint or authors; None if unknown.
         published: whether its file holds weights for the architecture of the published scores.
     """
 
@@ -43,10 +43,10 @@ class DigitClassifier:
 
     @torch.no_grad()
     def __call__(self, clips: Iterable[Tensor], progress: Callable[[int], None] = lambda clips: None) -> Classified:
-        """Features and float64 log-probabilities, on the CPU, of clips (T,) in [-1, 1] at 16 kHz, cut or padded to a second.
+        """Returns features and float64 log-probabilities, on the CPU, of clips (T,) in [-1, 1] at 16 kHz, cut or padded to 1 s.
 
         Raises:
-            UserError: a clip is empty, or holds numbers that are not finite.
+            UserError: a clip is empty or not finite.
         """
         device, remaining, first = next(self.net.parameters()).device, iter(clips), 0
         features, log_probabilities = [torch.empty(0, self.dimensions)], [torch.empty(0, CLASSES, dtype=torch.float64)]
@@ -62,10 +62,10 @@ class DigitClassifier:
         return Classified(torch.cat(features), torch.cat(log_probabilities))
 
     def why_not_beside_the_tables(self, accuracy: float) -> str | None:
-        """Why its scores may not stand beside the published ones; None where they may.
+        """Returns why its scores are not comparable with the published ones; None if they are.
 
         Args:
-            accuracy: as measured on SC09's test split.
+            accuracy: measured on SC09's test split.
         """
         if not self.published:
             return f"scored by another classifier ({self.name})"
@@ -75,10 +75,10 @@ class DigitClassifier:
 
 
 def load_digit_classifier(path: Path, device: torch.device | str = "cpu") -> DigitClassifier:
-    """The classifier of a checkpoint that `configs/sc09_classifier.yaml` trained, or of the S4/SaShiMi repository's resnext.pth.
+    """Loads a checkpoint trained with `configs/sc09_classifier.yaml`, or the S4/SaShiMi repository's resnext.pth.
 
     Raises:
-        UserError: there is no such file, or it holds something else. Code in it is never run.
+        UserError: there is no such file, or it holds something else. Its code is never run.
     """
     path = Path(path)
     content = s4_weights.read(path)
@@ -91,7 +91,7 @@ def load_digit_classifier(path: Path, device: torch.device | str = "cpu") -> Dig
         net.load_state_dict(net_weights(checkpoint))
         return DigitClassifier(net.to(device), path, checkpoint[DIGIT_ACCURACY].get("test"), published=False)
     weights = s4_weights.weights_of(content, path)
-    with torch.device("meta"):  # its shapes alone
+    with torch.device("meta"):  # only its shapes are needed
         own = ResNeXt(CLASSES, **s4_weights.ARCHITECTURE).state_dict()
     for name in (*own, *weights):
         if name not in weights or name not in own or weights[name].shape != own[name].shape:

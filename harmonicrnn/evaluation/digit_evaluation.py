@@ -1,4 +1,4 @@
-"""The scores of SC09 (`harmonicrnn.metrics.digit_scores`) of sets of clips, with intervals, by a classifier of digits."""
+"""SC09 scores (`harmonicrnn.metrics.digit_scores`) of sets of clips, with confidence intervals."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ from harmonicrnn.metrics.digit_scores import am_score, inception_score, inceptio
 from harmonicrnn.metrics.statistics_cache import FORMAT, keep_statistics, read_statistics, statistics_path
 
 RESAMPLES = 200
-PUBLISHED_CLIPS = 10_240  # that were drawn for the published scores
+PUBLISHED_CLIPS = 10_240  # number drawn for the published scores
 TRAINING_CLIPS = 31_158  # of SC09
 MEASURES = {
     "FID": "Fréchet distance of the classifier's features from the training split's, lower is better",
@@ -34,10 +34,10 @@ KEPT = (*Gaussian._fields, "probabilities", "scores")
 
 
 def score(classified: Classified, reference: DigitReference, seed: int = 0) -> dict[str, Cell]:
-    """Each score with its 95 % interval, the reference staying as it is; the FID with a mark where clips are no more than features.
+    """Returns each score with its 95 % interval for a fixed reference; the FID is marked if there are too few clips.
 
     Raises:
-        UserError: as `digit_scores`, or one of them is not finite: the classifier is too sure of digits that clips have no share of.
+        UserError: as `digit_scores`, or a score is not finite: the classifier gives a digit probability 0.
     """
     features, log_p = classified
     clips, (fid, *others) = len(features), digit_scores(classified, reference).values()
@@ -63,7 +63,7 @@ def score(classified: Classified, reference: DigitReference, seed: int = 0) -> d
 
 
 def too_few(classified: Classified, reference: DigitReference) -> list[str]:
-    """What must stand beside the Fréchet distance of clips where they, or those compared with, are no more than the features."""
+    """Returns notes on a Fréchet distance if its clips or its reference are no more than the features."""
     sets = (("its clips", fit_gaussian(classified.features)), ("reference", reference.features))
     return [f"{name}: {note}" for name, of in sets if (note := shortage(of))]
 
@@ -71,7 +71,7 @@ def too_few(classified: Classified, reference: DigitReference) -> list[str]:
 def training_reference(
     clips: SplitClips, classifier: DigitClassifier, cache: Path, seed: int, progress: Callable[[int], None] = lambda clips: None
 ) -> tuple[DigitReference, dict[str, Cell]]:
-    """What clips are scored against, of the training split, and its own scores; from the cache, or computed and kept there."""
+    """Returns the reference from the training split and the split's own scores, from the cache or computed."""
     key: dict[str, Any] = {"format": FORMAT, "embedding": f"digits {classifier.name}", "weights": classifier.weights, "seed": seed}
     key |= {"split": clips.split, "data": clips.info.checksum, "protocol": clips.info.protocol, "clips": len(clips)}
     path = statistics_path(cache, key)
@@ -90,8 +90,7 @@ def training_reference(
 def why_not_published(
     classifier: DigitClassifier, accuracy: float, training_clips: int, drawn: int, temperature: float = 1.0, top_p: float = 1.0
 ) -> list[str]:
-    """Why scores may not stand beside the published ones, apart from the data's settings; none where they may. Accuracy is of the test
-    split."""
+    """Returns reasons why scores are not comparable with the published ones, apart from data settings. `accuracy` is on the test split."""
     found = [why] if (why := classifier.why_not_beside_the_tables(accuracy)) else []
     for what, theirs, ours in (("clips drawn", PUBLISHED_CLIPS, drawn), ("training clips", TRAINING_CLIPS, training_clips)):
         if ours != theirs:
@@ -103,5 +102,5 @@ def why_not_published(
 
 
 def accuracy_of(classified: Classified, digits: Tensor) -> float:
-    """The share of clips whose digit (clips,) the classifier says."""
+    """Returns the fraction of clips that are classified as their digits (clips,)."""
     return float((classified.log_probabilities.argmax(dim=1) == digits).double().mean())

@@ -1,4 +1,4 @@
-"""The Fréchet audio distance of a set of clips from a reference, on one process or over the ranks of a training."""
+"""Fréchet audio distance (FAD) of a set of clips from a reference, on one process or over several ranks."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from harmonicrnn.metrics import (
 )
 from harmonicrnn.metrics.statistics_cache import keep_statistics, read_statistics, statistics_path
 
-GROUP = 64  # clips that are read and embedded at a time
+GROUP = 64  # clips read and embedded at a time
 
 Progress = Callable[[int], None]
 
@@ -34,8 +34,8 @@ SCALE_CLIPS = 256
 
 @dataclass(frozen=True)
 class Distance:
-    """A distance with its 95 % interval, the numbers of clips and embeddings, and notes: `few` of sets with too few embeddings, `notes`
-    these and others. `infinity` is None where it was not asked for, or there are too few clips."""
+    """A distance with its 95 % interval and the numbers of clips and embeddings. `few` holds notes on sets with too few embeddings,
+    `notes` these and others. `infinity` is None if it was not asked for, or there are too few clips."""
 
     distance: float
     interval: tuple[float, float]
@@ -51,9 +51,9 @@ def reference_gaussian(
     embedder: Embedder,
     cache: Path,
     progress: Progress = lambda clips: None,
-    device: torch.device | str = "cpu",  # that ranks exchange their sums on
+    device: torch.device | str = "cpu",  # on which ranks exchange their sums
 ) -> Gaussian:
-    """The Gaussian of a reference set's embeddings, from the cache folder, or computed (by all ranks together, each calling this) and kept.
+    """Returns the Gaussian of a reference set's embeddings, from the cache or computed by all ranks together (each must call this).
 
     Raises:
         UserError: fewer than two embeddings.
@@ -88,19 +88,19 @@ def measure_distance(
     extrapolate: bool = False,
     progress: Progress = lambda clips: None,
 ) -> Distance:
-    """The distance of clips, each (T,) at the embedder's rate, from the reference.
+    """Returns the distance of clips, each (T,) at the embedder's rate, from the reference.
 
     Args:
         clips: the set, or this rank's share of it.
         embedder: of the audio.
-        reference: of the same embeddings.
-        numbers: of this rank's clips in the whole set; None for 0, 1, ...
-        seed: of the interval and the subsets that are extrapolated from.
+        reference: Gaussian of the same embeddings.
+        numbers: indices of this rank's clips in the whole set; None for 0, 1, ...
+        seed: for the interval and the subsets of the extrapolation.
         extrapolate: whether FAD-infinity is added.
-        progress: is told how many clips were embedded.
+        progress: called with numbers of embedded clips.
 
     Raises:
-        UserError: fewer than two embeddings, or such as are not finite.
+        UserError: fewer than two embeddings, or embeddings that are not finite.
     """
     rows = list(_embedded(clips, embedder, progress))
     clip = torch.tensor(range(len(rows)) if numbers is None else numbers, dtype=torch.long)
@@ -129,8 +129,8 @@ def measure_distance(
 def distances_for_scale(
     clips: SplitClips | FolderClips, embedder: Embedder, reference: Gaussian, seed: int, progress: Progress = lambda clips: None
 ) -> tuple[float, float, int] | None:
-    """What a distance means: that of one half of real clips from the other, that of white noise of their levels from the reference, and
-    how many clips each is of, SCALE_CLIPS at most. None where there are too few."""
+    """Returns distances for scale: of one half of real clips from the other, and of white noise of their levels from the reference; and the
+    number of clips in each, SCALE_CLIPS at most. None if there are too few."""
     halves = [list(islice(clips.share(half, 2), SCALE_CLIPS)) for half in range(2)]
     generator = torch.Generator().manual_seed(seed)
     noise = [(clip.std(correction=0) * torch.randn(clip.shape, generator=generator)).clamp(-1, 1) for clip in halves[0]]
@@ -143,12 +143,12 @@ def distances_for_scale(
 
 
 def _place() -> tuple[int, int]:
-    """Rank and number of ranks."""
+    """Returns rank and number of ranks."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def _gathered(part: Any) -> list[Any]:
-    """What all ranks have, on each of them."""
+    """Returns the parts of all ranks, on each rank."""
     parts = [part] * _place()[1]
     if len(parts) > 1:
         dist.all_gather_object(parts, part)
@@ -156,7 +156,7 @@ def _gathered(part: Any) -> list[Any]:
 
 
 def _embedded(clips: Iterable[Tensor], embedder: Embedder, progress: Progress) -> Iterator[Tensor]:
-    """Embeddings (n, d) of each clip."""
+    """Yields the embeddings (n, d) of each clip."""
     remaining = iter(clips)
     while group := list(islice(remaining, GROUP)):
         yield from embedder(group)

@@ -1,4 +1,4 @@
-"""The work of an evaluation: clips are drawn, everything is measured, and a report is made of it."""
+"""Runs an evaluation: draws clips, measures models and folders, and builds the report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -47,16 +47,16 @@ SELECTION = "of a random half of the drawn clips, those from rank 0.40 to 0.95 b
 
 
 class LabelledDataset(Dataset, Protocol):
-    """Clips of spoken digits."""
+    """A dataset of spoken digits."""
 
     def labels(self, split: Split) -> Tensor:
-        """Which digit each clip of a split is, (clips,) int64."""
+        """Returns the digit of each clip of a split, (clips,) int64."""
 
 
 @dataclass(frozen=True)
 class DigitScoring:
-    """What the scores of SC09 need: a classifier; the training split that they refer to; and data whose test split tells the classifier's
-    accuracy, None where models are not measured on SC09. Both are set up for those splits."""
+    """Inputs of the SC09 scores: a classifier, the training split as reference, and data whose test split gives the classifier's accuracy
+    (None if models are not measured on SC09). Both datasets are set up for these splits."""
 
     classifier: DigitClassifier
     training: Dataset
@@ -65,22 +65,21 @@ class DigitScoring:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated, and against what.
+    """The settings and inputs of an evaluation.
 
     subjects: what is measured, each with its model or its audio.
-    data, split: what models are measured on; None where only folders are compared.
-    training: the data that models were trained on; None where it is not known.
-    unigram: the data, set up for its training split too, where models' likelihoods are shown beside that of the shares of classes there;
-        None where there is none.
-    folder: what is compared with where that is a folder, else None.
-    drawing: what models draw; None where there are none.
-    detectors: gives what noise and silence are told by, for the classes of a model and the folder of its run, None where that is gone.
+    data, split: what models are measured on; None if only folders are compared.
+    training: the data that models were trained on; None if unknown.
+    unigram: the data, also set up for its training split, for the likelihood under its class frequencies; None to leave that out.
+    folder: the reference if it is a folder, else None.
+    drawing: settings of the clips that models draw; None without models.
+    detectors: returns the fault detectors for a model's classes and its run's folder, None if that is gone.
     embedders: of the FAD.
-    digits: for the scores of SC09; None for none.
+    digits: for the SC09 scores; None for none.
     extrapolate: whether FAD-infinity is measured.
     examples: number of clips on the page.
     seed: of intervals and selections.
-    cache: folder where statistics of references are kept.
+    cache: folder for the statistics of references.
     """
 
     subjects: list[tuple[Subject, Model | FolderClips]]
@@ -99,12 +98,12 @@ class Evaluation:
     cache: Path
 
     def conversions(self) -> list[str]:
-        """What is done to the audio of folders, in lines."""
+        """Returns notes on conversions of the folders' audio, one per line."""
         folders = [self.folder, *(source for _, source in self.subjects)]
         return [f"{clips.folder}: {note}" for clips in folders if isinstance(clips, FolderClips) for note in clips.notes]
 
     def settings(self) -> dict[str, Any]:
-        """What drawn clips and measurements of them depend on, as JSON knows it."""
+        """Returns all that drawn clips and their measurements depend on, as JSON values."""
         reference: dict[str, Any] = {"against": self.split if self.folder is None else str(self.folder.folder)}
         if self.folder is not None:
             reference |= {"checksum": self.folder.info.checksum, "protocol": self.folder.info.protocol}
@@ -123,12 +122,12 @@ class Evaluation:
 
 
 class Evaluator:
-    """Does the work of an evaluation.
+    """Runs an evaluation.
 
     Args:
-        work: what is evaluated; its data is set up for the split.
-        out: folder that clips are drawn into.
-        bar: shows how far each part of the work is.
+        work: its settings and inputs; the data is set up for the split.
+        out: folder for drawn clips.
+        bar: shows progress of each part.
     """
 
     def __init__(self, work: Evaluation, out: Path, bar: ProgressBar) -> None:
@@ -141,27 +140,27 @@ class Evaluator:
         self.untrained: list[Untrained] = []
         self.digits: DigitReference | None = None
         self.not_published: list[str] = []  # why the scores of SC09 are not set beside published ones
-        # To listen to: the numbers of clips of the split, and their beginnings.
+        # Examples for the page: clip indices in the split, and their prompts.
         self.numbers, self.prompts = choose_prompts(work.data, work.split, work.examples) if work.data else ([], torch.empty(0, 0))
 
     def run(self, command: str = "") -> tuple[Report, list[ExampleGroup]]:
-        """Measures everything that is asked for.
+        """Runs all measurements of the evaluation.
 
         Args:
-            command: that the report says it was made by.
+            command: command line to record in the report.
 
         Returns:
-            the report, and clips for its page.
+            the report, and example clips for its page.
 
         Raises:
-            UserError: what failed, and why.
+            UserError: a measurement failed; the message says which and why.
         """
         work = self.work
         references = [self._reference(embedder) for embedder in work.embedders]
         real, training, classifier = self._real()
         scale = self._scale(references)
         self.untrained = self._untrained()
-        # Folders first: what is wrong with them is known before the long work.
+        # Folders first, so that their errors show before the long work.
         order = sorted(range(len(work.subjects)), key=lambda place: not isinstance(work.subjects[place][1], FolderClips))
         measured: dict[int, SubjectReport] = {}
         for place in order:
@@ -210,7 +209,7 @@ class Evaluator:
             return reference_gaussian(self.reference, embedder, self.work.cache, advance)
 
     def _scale(self, references: Sequence[Gaussian]) -> list[Row]:
-        """Rows that tell what a distance means."""
+        """Returns rows with distances for scale."""
         halves: dict[str, Cell] = {}
         noise: dict[str, Cell] = {}
         clips, name, there = 0, self.reference.info.name, self.reference.info.clips
@@ -229,14 +228,14 @@ class Evaluator:
         ]
 
     def _untrained(self) -> list[Untrained]:
-        """What models' likelihoods are to be seen beside; none where there are no models."""
+        """Returns baseline likelihoods to compare models with; empty without models."""
         work = self.work
         if work.data is None or all(isinstance(source, FolderClips) for _, source in work.subjects):
             return []
         return measure_untrained(work.data, work.split, work.cache, training=work.unigram, seed=work.seed, bar=self.bar)
 
     def _real(self) -> tuple[list[Row], ClipSetInfo | None, ClassifierReport | None]:
-        """What only the scores of SC09 need: rows of real clips, what the training split is, and what the classifier is."""
+        """Returns the parts for SC09 scores: rows of real clips, and records of the training split and the classifier."""
         work, digits = self.work, self.work.digits
         if digits is None:
             return [], None, None
@@ -246,7 +245,7 @@ class Evaluator:
         self.notes += [f"FID: reference: {few}"] if (few := shortage(self.digits.features)) else []
         rows = [Row(name=training.info.name, clips=len(training), values=scores)]
         sets: list[SplitClips | FolderClips] = [self.reference]
-        if digits.labelled is not None and work.split != "test":  # the classifier is known by its accuracy there, whatever is compared with
+        if digits.labelled is not None and work.split != "test":  # needed for the classifier's accuracy
             sets.append(SplitClips(digits.labelled, "test"))
         for clips in sets:
             with self.bar(f"{clips.info.name}, digits", clips.info.clips) as advance:
@@ -260,7 +259,7 @@ class Evaluator:
         return rows, training.info, ClassifierReport(classifier.name, classifier.weights, classifier.accuracy, accuracy, SELECTION)
 
     def _fid_notes(self, name: str, classified: Classified) -> list[str]:
-        """Notes of a row's FID; that of the reference is told once."""
+        """Returns notes on a row's FID; the reference's note is given once elsewhere."""
         assert self.digits is not None
         return [f"{name}, FID: {note}" for note in too_few(classified, self.digits) if not note.startswith("reference")]
 
@@ -320,7 +319,7 @@ class Evaluator:
     def _compared(
         self, subject: Subject, clips: Iterable[Tensor], scored: Iterable[Tensor], references: Sequence[Gaussian]
     ) -> dict[str, Any]:
-        """What models and folders have in common: distances of clips, and scores of SC09 of those that are scored."""
+        """Measures what models and folders share: distances of clips, and SC09 scores of the `scored` ones."""
         work, values, notes = self.work, {}, []
         fad: dict[str, Distance] = {}
         for embedder, reference in zip(work.embedders, references, strict=True):
@@ -343,11 +342,11 @@ class Evaluator:
         return {"name": subject.name, "path": str(subject.path), "clips": clips_measured, "values": values, "fad": fad, "notes": notes}
 
     def _measures(self, models: bool) -> list[Measure]:
-        """The columns of the table."""
+        """Returns the columns of the table."""
         split = self.reference.info.name
         found = [Measure("NLL", "NLL, bits/sample", f"exact mean over all samples of {split}, lower is better")] if models else []
         for embedder in self.work.embedders:
-            own = "; comparable with itself alone" if embedder.name == "logmel" else ""
+            own = "; comparable only with itself" if embedder.name == "logmel" else ""
             title = f"FAD {embedder.name}"
             found.append(Measure(title, title, f"Fréchet audio distance from {split}, lower is better{own}"))
             if self.work.extrapolate:
@@ -369,7 +368,7 @@ class Evaluator:
 
 @contextmanager
 def _named(path: Path, what: str = "") -> Iterator[None]:
-    """Errors name what was measured, and of which subject."""
+    """Prefixes errors with the subject and the measurement."""
     try:
         yield
     except UserError as error:
@@ -377,7 +376,7 @@ def _named(path: Path, what: str = "") -> Iterator[None]:
 
 
 def _trained_otherwise(config: str, data: Dataset | None) -> str:
-    """Which settings of the data a run was trained with that are not those of this data."""
+    """Returns the data settings in which a run's training differs from this data."""
     own = OmegaConf.select(OmegaConf.create(config), "data")
     if own is None or data is None:
         return ""

@@ -1,4 +1,4 @@
-"""Clips to see and hear on the page."""
+"""Selects the example clips of the report page."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from harmonicrnn.evaluation.generated_clips import ModelClips
 
 @dataclass(frozen=True)
 class AudioExample:
-    """A clip to listen to: title, samples (T,) in [-1, 1], rate in Hz, and where in seconds a prompt ends, None where there is none."""
+    """An example clip: title, samples (T,) in [-1, 1], rate in Hz, end of the prompt in seconds (None without one)."""
 
     title: str
     samples: Tensor
@@ -24,17 +24,17 @@ class AudioExample:
 
 @dataclass(frozen=True)
 class ExampleGroup:
-    """Clips side by side."""
+    """Clips shown side by side."""
 
     title: str
     clips: Sequence[AudioExample]
 
 
 def choose_prompts(data: Dataset, split: Split, count: int) -> tuple[list[int], Tensor]:
-    """Clips of a split to listen to, evenly spread over it, with their first halves as prompts.
+    """Returns clips of a split, evenly spread over it, with their first halves as prompts.
 
     Returns:
-        the clips' numbers, as many as there are that are longer than half a clip, and the prompts (clips, T) classes.
+        clip indices, up to `count` clips longer than half a clip, and the prompts, (clips, T) classes.
     """
     clips, half = data.clip_count(split), max(1, data.clip_samples // 2)
     found: dict[int, Tensor] = {}
@@ -48,7 +48,7 @@ def choose_prompts(data: Dataset, split: Split, count: int) -> tuple[list[int], 
 
 
 def folder_examples(folders: Sequence[tuple[str, Iterable[Tensor]]], rate: int, count: int) -> list[ExampleGroup]:
-    """The first clips of each named folder, at one rate in Hz."""
+    """Returns the first clips of each named folder, at `rate` Hz."""
     columns = [[AudioExample(name, clip, rate) for clip in islice(clips, count)] for name, clips in folders]
     return [ExampleGroup(f"Clip {i}", [column[i] for column in columns if i < len(column)]) for i in range(max(map(len, columns)))]
 
@@ -56,7 +56,7 @@ def folder_examples(folders: Sequence[tuple[str, Iterable[Tensor]]], rate: int, 
 def split_examples(
     data: Dataset, split: Split, numbers: Sequence[int], prompts: Tensor, sources: Sequence[tuple[str, ModelClips | Iterable[Tensor]]]
 ) -> list[ExampleGroup]:
-    """Real clips of a split, of these numbers and with these beginnings (clips, T), each beside one of each named source."""
+    """Returns the split's clips of these indices and prompts (clips, T), each beside one clip of each named source."""
     groups, rate = [], data.sample_rate
     for i, number in enumerate(numbers):
         clips = [AudioExample("real", data.audio(split, number), rate)]

@@ -1,4 +1,4 @@
-"""Pictures of what was measured, and what the page holds them as: data URIs."""
+"""Figures of the report, and figures and audio as data URIs for the page."""
 
 import base64
 import math
@@ -19,7 +19,7 @@ from harmonicrnn.audio.writing import pcm16
 from harmonicrnn.metrics.nll import PositionBin
 
 COLOURS = ("#1f6f8b", "#c8553d", "#4f772d", "#7b4b94", "#b8860b", "#5c6770")
-"""Of the subjects, in turn."""
+"""Colours of the subjects, in turn."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -41,7 +41,7 @@ MARKS = (500, 1000, 2000, 4000, 8000, 16_000)
 
 
 def position_figure(curves: Sequence[tuple[str, list[PositionBin]]]) -> Figure:
-    """Bits per sample over the samples of context, for each named model."""
+    """Plots bits per sample over samples of context, for each named model."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.2), layout="constrained")
         axes = figure.add_subplot(xlabel="samples of context", ylabel=BITS, xscale="symlog")
@@ -54,7 +54,7 @@ def position_figure(curves: Sequence[tuple[str, list[PositionBin]]]) -> Figure:
 
 
 def histogram_figure(likelihoods: Sequence[tuple[str, list[float], list[float]]]) -> Figure:
-    """The bits per sample of each clip, of the split (filled) and of a model's own clips (outlined), for each named model."""
+    """Plots histograms of clips' bits per sample: the split's (filled) and each named model's own (outlined)."""
     everything = [bits for _, *both in likelihoods for values in both for bits in values]
     edges = np.histogram_bin_edges(everything, BINS)
     with matplotlib.rc_context(STYLE):
@@ -70,7 +70,7 @@ def histogram_figure(likelihoods: Sequence[tuple[str, list[float], list[float]]]
 
 
 def waveform_figure(samples: Tensor, sample_rate: int) -> Figure:
-    """A waveform (T,) over time in seconds."""
+    """Plots a waveform (T,) over time in seconds."""
     figure = Figure(figsize=(8, 2.5), layout="constrained")
     axes = figure.add_subplot(xlabel="seconds", ylabel="amplitude", ylim=(-1, 1))
     axes.plot(torch.arange(len(samples)) / sample_rate, samples, linewidth=0.5)
@@ -78,7 +78,7 @@ def waveform_figure(samples: Tensor, sample_rate: int) -> Figure:
 
 
 def mel_figure(samples: Tensor, sample_rate: int, split_at: float | None = None, size: tuple[float, float] = (3.4, 1.5)) -> Figure:
-    """The mel-spectrogram (dB under its peak) of a waveform (T,); `split_at` marks where, in seconds, a prompt ends; size in inches."""
+    """Plots a mel-spectrogram (dB under its peak) of a waveform (T,); `split_at` marks a time in s, `size` is in inches."""
     with matplotlib.rc_context(STYLE | {"font.size": 7, "axes.grid": False}):
         figure = Figure(figsize=size, dpi=110, layout="constrained")
         axes = figure.add_subplot(xlabel="seconds", ylabel="Hz")
@@ -99,7 +99,7 @@ def show_mel(axes: Axes, samples: Tensor, sample_rate: int) -> None:
 
 
 def svg(figure: Figure) -> str:
-    """A plot."""
+    """Returns a figure as an SVG data URI."""
     file = BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -107,21 +107,21 @@ def svg(figure: Figure) -> str:
 
 
 def png(figure: Figure) -> str:
-    """A picture."""
+    """Returns a figure as a PNG data URI."""
     file = BytesIO()
     figure.savefig(file, format="png")
     return _uri("image/png", file.getvalue())
 
 
 def wav(samples: Tensor, sample_rate: int) -> str:
-    """A waveform (T,) as a 16-bit WAV."""
+    """Returns a waveform (T,) as a 16-bit WAV data URI."""
     file = BytesIO()
     soundfile.write(file, pcm16(samples.numpy()), sample_rate, format="WAV", subtype="PCM_16")
     return _uri("audio/wav", file.getvalue())
 
 
 def mel_decibels(samples: Tensor, sample_rate: int) -> Tensor:
-    """The mel-spectrogram of a waveform (T,) in dB under its peak, down to -80: (MELS, frames)."""
+    """Returns the mel-spectrogram of a waveform (T,) in dB under its peak, at least -80: (MELS, frames)."""
     padded = torch.nn.functional.pad(samples, (0, max(0, WINDOW - len(samples))))
     mel = torchaudio.transforms.MelSpectrogram(sample_rate, n_fft=WINDOW, hop_length=WINDOW // 4, n_mels=MELS)(padded)
     decibels = torchaudio.functional.amplitude_to_DB(mel, 10.0, 1e-10, 0.0, top_db=80.0)
@@ -129,7 +129,7 @@ def mel_decibels(samples: Tensor, sample_rate: int) -> Tensor:
 
 
 def mel_position(hertz: float, sample_rate: int) -> float:
-    """Where a frequency is on the axis of a mel-spectrogram, on which band i reaches from i to i + 1."""
+    """Returns the position of a frequency on a mel axis, where band i covers i to i + 1."""
 
     def mel(frequency: float) -> float:
         return 2595 * math.log10(1 + frequency / 700)

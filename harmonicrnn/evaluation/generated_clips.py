@@ -1,4 +1,4 @@
-"""Clips that a model draws into a folder; drawing that was cut short goes on where it was."""
+"""Draws a model's clips into a folder for evaluation, and resumes interrupted drawing."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from harmonicrnn.models import AutoregressiveNet
 
 
 class Model(Protocol):
-    """What is measured of a trained model; `harmonicrnn.Voice` is one."""
+    """The interface of a model to evaluate; `harmonicrnn.Voice` implements it."""
 
     @property
     def net(self) -> AutoregressiveNet: ...
@@ -36,13 +36,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class GeneratedClips:
-    """Clips that a model drew, by their numbers.
+    """Clips drawn by a model, by index.
 
     Attributes:
         files: of their classes.
-        bits_per_sample: of each, under the model that drew it.
-        with_findings: how many turn to noise, a whistle or silence.
-        quantiser: what classes mean.
+        bits_per_sample: of each clip, under the model that drew it.
+        with_findings: number of clips with noise, a whistle or silence.
+        quantiser: decodes classes.
     """
 
     files: list[Path]
@@ -51,11 +51,11 @@ class GeneratedClips:
     quantiser: Quantiser
 
     def classes(self, number: int) -> Tensor:
-        """Of a clip (T,)."""
+        """Returns a clip's classes (T,)."""
         return torch.from_numpy(np.load(self.files[number]).astype(np.int64))
 
     def audio(self, number: int) -> Tensor:
-        """A clip (T,) in [-1, 1]."""
+        """Returns a clip (T,) in [-1, 1]."""
         return self.quantiser.decode_centre(self.classes(number))
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class GeneratedClips:
 
 
 class ModelClips(NamedTuple):
-    """What a model drew: clips from nothing, and continuations of prompts, None where there are none."""
+    """Clips drawn by a model: unconditional ones, and continuations of prompts (None without prompts)."""
 
     generated: GeneratedClips
     continued: GeneratedClips | None
@@ -81,16 +81,16 @@ def draw_clips(
     detectors: Reference,
     progress: Callable[[int], None],
 ) -> GeneratedClips:
-    """Clips of a model, those that are there kept and the others drawn.
+    """Returns a model's clips; finished ones in the folder are kept, the others are drawn.
 
     Args:
         folder: of the clips.
         checksum: of the model's checkpoint.
-        model: draws.
-        settings: what is drawn.
-        prompts: (clips, T) classes that are continued, a clip each; None for none.
-        detectors: what noise and silence are told by.
-        progress: is told of each number of samples that are there.
+        model: to draw from.
+        settings: of the drawing.
+        prompts: classes (clips, T) to continue, one row per clip; None for none.
+        detectors: find noise and silence.
+        progress: called with numbers of finished samples.
     """
     about = {
         "checkpoint": {"sha256": checksum},
@@ -106,7 +106,7 @@ def draw_clips(
     if len(finished) < settings.clips:
         writer = ClipWriter(model.engine(), starting_states(model.net, prompts), model.quantiser, model.sample_rate, detectors, progress)
         clips = writer.write(folder, settings, finished)
-        while batch := list(islice(clips, settings.batch)):  # which are finished together
+        while batch := list(islice(clips, settings.batch)):  # finished together
             generated.add(batch, model.sample_rate)
     generated.finish()
     rows = sorted(generated.clips, key=lambda row: row["clip"])

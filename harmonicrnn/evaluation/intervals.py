@@ -1,5 +1,4 @@
-"""How much measured numbers would differ on other clips: 95 % intervals by the bootstrap (Efron, 1979), which draws as many clips anew
-from those there are, with replacement."""
+"""95 % bootstrap intervals (Efron, 1979) of statistics over clips: clips are resampled with replacement."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,23 +16,23 @@ RESAMPLES_OF_DISTANCES = 200
 def statistic_interval(
     statistic: Callable[[np.ndarray], float], clips: int, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """Of any statistic, given how often each clip was drawn (clips,): the percentiles of its resampled values."""
+    """Returns the interval of a statistic of the clips' draw counts (clips,): percentiles of its resampled values."""
     low, high = np.percentile([statistic(drawn) for drawn in draws(clips, seed, resamples)], LEVELS)
     return float(low), float(high)
 
 
 def ratio_interval(totals: np.ndarray, counts: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """Of sum(totals) / sum(counts), both (N,), of which each clip has one."""
+    """Returns the interval of sum(totals) / sum(counts), both (N,), one entry per clip."""
     return statistic_interval(lambda drawn: totals @ drawn / (counts @ drawn), len(totals), seed, resamples)
 
 
 def distance_interval(
     reference: Gaussian, embeddings: Tensor, clips: Tensor, distance: float, seed: int = 0, resamples: int = RESAMPLES_OF_DISTANCES
 ) -> tuple[float, float]:
-    """Of the Fréchet distance of embeddings (N, d) of clips, clips (N,) saying of which, from the reference, which stays as it is.
+    """Returns the interval of the Fréchet distance of embeddings (N, d) from a fixed reference; clips (N,) holds their clip indices.
 
-    A set with repeated clips has a noisier covariance, and so a higher distance: the percentiles are shifted by the mean of the resampled
-    distances minus the measured one, at 0 at least.
+    Repeated clips make the covariance noisier and the distance higher: the percentiles are shifted by the measured distance minus the mean
+    of the resampled ones, and are at least 0.
     """
     resampled = np.array(list(_distances(reference, embeddings, clips, seed, resamples)))
     low, high = np.percentile(resampled, LEVELS) + distance - resampled.mean()
@@ -41,14 +40,14 @@ def distance_interval(
 
 
 def draws(clips: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each clip is drawn (clips,), `resamples` times."""
+    """Yields draw counts of the clips, (clips,), `resamples` times."""
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         yield np.bincount(rng.integers(clips, size=clips), minlength=clips)
 
 
 def _distances(reference: Gaussian, embeddings: Tensor, clips: Tensor, seed: int, resamples: int) -> Iterator[float]:
-    # Relative to the reference's mean, so that sums of squares lose nothing.
+    # Relative to the reference's mean, so that sums of squares keep their precision.
     rows = embeddings.double() - reference.mean
     root = factor(reference)
     projected, squares = rows @ root, rows.square().sum(dim=1)
@@ -58,7 +57,7 @@ def _distances(reference: Gaussian, embeddings: Tensor, clips: Tensor, seed: int
         total = weights.sum()
         mean = weights @ rows / total
         trace = (weights @ squares - total * mean.square().sum()) / (total - 1)
-        # With F of the resampled covariance these are the rows of F^T root, whose singular values make the cross term.
+        # The rows of F^T root, with F of the resampled covariance; their singular values give the cross term.
         part = (projected - mean @ root) * (weights / (total - 1)).sqrt()[:, None]
         gram = part.T @ part if len(part) > part.shape[1] else part @ part.T
         cross = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().sum()

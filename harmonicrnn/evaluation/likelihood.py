@@ -1,4 +1,4 @@
-"""The exact likelihood of a split under a model, clip by clip."""
+"""Measures the exact likelihood of a split under a model, for each clip."""
 
 import math
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from harmonicrnn.models.carried_states import CarriedStates
 
 @dataclass(frozen=True)
 class ClipLikelihood(Likelihood):
-    """With a 95 % interval, and the bits per sample of each clip. Where context is carried through a recording, that is one clip."""
+    """A likelihood with its 95 % interval and each clip's bits per sample. With carried context a recording is one clip."""
 
     interval: tuple[float, float]
     per_clip: list[float]
 
 
 class ClipSums:
-    """Sums over the samples of each clip; where context is carried through a recording, that is one clip."""
+    """Sums over the samples of each clip. With carried context a recording is one clip."""
 
     NAMES = ("bits", "samples")
 
@@ -32,8 +32,8 @@ class ClipSums:
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, nats: Tensor, batch: Batch, clip_samples: int) -> int:
-        """Add a batch of the data, of which nats (B, T) were measured, and return how many of its lanes hold samples that count."""
-        # The first chunk of the recording.
+        """Adds a batch with its measured nats (B, T); returns the number of lanes with valid samples."""
+        # Index of the recording's first chunk.
         unit = batch.clip if batch.context is None else batch.clip - batch.context // clip_samples
         valid = batch.valid.to(nats.device)
         sums = torch.where(valid, nats, 0).sum(dim=1, dtype=torch.float64).cpu()
@@ -42,7 +42,7 @@ class ClipSums:
         return int(counted.sum())
 
     def totals(self) -> dict[str, Tensor]:
-        """By `NAMES`, float64 (clips,) each, in order of the clips."""
+        """Returns the sums by `NAMES`, float64 (clips,) each, in order of the clips."""
         units, nats, samples = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
         clips, order = units.unique(return_inverse=True)
         bits, counts = torch.zeros(2, len(clips), dtype=torch.float64)
@@ -55,14 +55,14 @@ class ClipSums:
 def measure_likelihood(
     net: AutoregressiveNet, data: Dataset, split: Split, seed: int = 0, progress: Callable[[int], None] = lambda clips: None
 ) -> ClipLikelihood:
-    """All samples of a split, each once, as `test` measures them.
+    """Measures all samples of a split once each, as `test` does.
 
     Args:
         net: the model.
         data: set up for the split.
         split: validation or test.
         seed: of the interval.
-        progress: is told how many clips (chunks where context is carried) were measured.
+        progress: called with numbers of measured clips (chunks if context is carried).
 
     Raises:
         UserError: chunks that carry state would end within a pooling window; or a likelihood is not finite.
@@ -86,7 +86,7 @@ def measure_likelihood(
         progress(sums.add(nats, batch, data.clip_samples))
     measured, of_clips = metric.likelihood(), sums.totals()
     if not math.isfinite(measured.bits_per_sample):
-        raise UserError("its likelihoods are not finite; its weights are of a training that went wrong")
+        raise UserError("its likelihoods are not finite; its weights come from a training that diverged")
     bits, counts = of_clips["bits"], of_clips["samples"]
     interval = ratio_interval(bits.numpy(), counts.numpy(), seed)
     return ClipLikelihood(measured.bits_per_sample, measured.samples, len(bits), measured.by_position, interval, (bits / counts).tolist())

@@ -1,4 +1,4 @@
-"""The report as one HTML page that holds all it shows, and asks nothing of any server."""
+"""Writes the report as one self-contained HTML page."""
 
 import json
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from harmonicrnn.evaluation.records import ModelReport, Report
 from harmonicrnn.files import replacing
 
 SHOWN_SECONDS = 30.0
-"""Of each clip on the page, so that it stays one that a browser opens."""
+"""Length shown of each clip, which limits the size of the page."""
 
 MADE_WITH = ("command", "settings", "embeddings", "classifier", "training", "code", "python", "libraries")
 
 
 def write_page(path: Path, report: Report, examples: Sequence[ExampleGroup]) -> None:
-    """Writes the page of a report with clips to hear; raises UserError where it cannot be written."""
+    """Writes the page of a report with example clips; raises UserError if it cannot be written."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -45,14 +45,14 @@ def write_page(path: Path, report: Report, examples: Sequence[ExampleGroup]) -> 
 
 
 def _shown(clip: AudioExample) -> dict[str, Any]:
-    """What the page has of a clip."""
+    """Returns a clip's values for the page template."""
     samples = clip.samples[: round(SHOWN_SECONDS * clip.rate)]
     cut = "" if len(samples) == len(clip.samples) else f", the first {SHOWN_SECONDS:g} s"
     return {"title": clip.title + cut, "mel": png(mel_figure(samples, clip.rate, clip.prompt_seconds)), "audio": wav(samples, clip.rate)}
 
 
 def _reasons(rows: Sequence[Published]) -> dict[str, list[str]]:
-    """Why published rows cannot be compared, and the measures that each reason is of."""
+    """Returns the reasons why published rows are not comparable, with the measures each concerns."""
     found: dict[str, list[str]] = {}
     for row in rows:
         for name, why in row.reasons.items():
@@ -64,5 +64,5 @@ def _reasons(rows: Sequence[Published]) -> dict[str, list[str]]:
 
 
 def number(value: float) -> str:
-    """To four significant digits, three decimals at most where it is above 1."""
+    """Formats a number to four significant digits, with at most three decimals above 1."""
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"

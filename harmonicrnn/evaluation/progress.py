@@ -1,13 +1,12 @@
-"""How far a long piece of work is, as whoever asks for it wants it shown."""
+"""The type of progress bars passed to long computations."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 ProgressBar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows a bar for a part of the work, given its title and the number of its steps, None where that is not known; what it opens is told of
-steps that are done."""
+"""Opens a bar with a title and a number of steps (None if unknown); the context yields a function to call with numbers of steps done."""
 
 
 def no_bar(title: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-    """Shows nothing."""
+    """A progress bar that shows nothing."""
     return nullcontext(lambda steps: None)

@@ -1,4 +1,4 @@
-"""Published results, and whether a measurement may be set beside them."""
+"""Published results, and reasons why they are not comparable with a measurement."""
 
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ REFERENCE = (
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a table: values by the names of the measures, where it was published, and by measure why it cannot be compared."""
+    """A row of a table: values by measure, its source, and by measure the reasons why it is not comparable."""
 
     model: str
     parameters: str
@@ -29,9 +29,9 @@ class Published:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the rows of a dataset were measured under; test_clips and test_recordings None where that was not published.
+    """The settings that a dataset's rows were measured under; test_clips and test_recordings are None if not published.
 
-    clip_samples: of the rows; a row of another length says so in its model's name.
+    clip_samples: of the rows; a row with another length says so in its model's name.
     """
 
     law: str
@@ -89,16 +89,16 @@ PROTOCOLS = {
 
 
 def published_rows(data: Dataset | None, split: Split | None, shown: set[str], classified: list[str]) -> list[Published]:
-    """The published rows of the data's dataset, those of its measures that are shown.
+    """Returns the published rows of the data's dataset for the measures shown.
 
     Args:
-        data: that was measured on; None for folders.
-        split: of it.
-        shown: names of measures that the report has, of which NLL, FID, IS (tables), mIS and AM are published.
-        classified: why the measures of a digit classifier cannot be compared, beside settings of the data; empty where they can.
+        data: measured dataset; None for folders.
+        split: measured split.
+        shown: names of the report's measures; NLL, FID, IS (tables), mIS and AM are published.
+        classified: reasons why classifier measures are not comparable, beside the data's settings; empty if they are.
 
     Returns:
-        the rows, with their reasons; none of a measure that can be compared.
+        the rows with their reasons; no reasons for a comparable measure.
     """
     protocol = PROTOCOLS.get(type(data).__name__)
     if data is None or protocol is None or split is None:
@@ -114,7 +114,7 @@ def published_rows(data: Dataset | None, split: Split | None, shown: set[str], c
 
 
 def _differences(data: Dataset, split: Split, protocol: Protocol) -> list[str]:
-    """What of the protocol differs, in words."""
+    """Returns the differences from the protocol, in words."""
     found = [] if split == "test" else [f"published on the test split, not {split}"]
     found += _of_audio(data, protocol)
     if data.eval_context != "clip":
@@ -125,7 +125,7 @@ def _differences(data: Dataset, split: Split, protocol: Protocol) -> list[str]:
 
 
 def _of_audio(data: Dataset, protocol: Protocol) -> list[str]:
-    """What differs of the audio that models are given, and that they draw, in words."""
+    """Returns the differences in the models' input and output audio, in words."""
     found = []
     for name, ours, theirs in (
         ("quantiser", f"{data.quantiser.law} {data.bits} bit", f"{protocol.law} {protocol.bits} bit"),

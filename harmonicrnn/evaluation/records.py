@@ -1,4 +1,4 @@
-"""What an evaluation reports, as `report.json` holds it."""
+"""Records of an evaluation's results, as stored in `report.json`."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number with its 95 % interval, None where it has none; `mark` is what must stand beside it."""
+    """A number, its 95 % interval (None if it has none), and a `mark` to print beside it."""
 
     value: float
     interval: tuple[float, float] | None = None
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Clips: a name, what they are, their number, and cells by the measures' names."""
+    """A row of the table: name and kind of the clips, their number, and cells by measure."""
 
     name: str
     clips: int
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectReport(Row):
-    """A folder of audio, or a model: distances by embedding, notes, and where it comes from. config is the run's; None of a folder."""
+    """A folder of audio or a model: distances by embedding, notes, provenance. config is the run's; None for a folder."""
 
     path: str
     fad: dict[str, Distance]
@@ -52,7 +52,7 @@ class SubjectReport(Row):
 
 @dataclass(frozen=True)
 class GeneratedReport:
-    """Bits per sample of each clip that a model drew, under itself, and how many of them turn to noise or silence."""
+    """A model's own clips: bits per sample of each under the model, and the number that turn to noise or silence."""
 
     bits_per_sample: list[float]
     with_findings: int
@@ -81,8 +81,8 @@ class EmbeddingReport:
 
 @dataclass(frozen=True)
 class ClassifierReport:
-    """A classifier of digits: checksums of its weights, its accuracy on the test split as its checkpoint says and as measured here (None
-    where it was not), and which clips are scored."""
+    """A classifier of digits: checksums of its weights, accuracy on the test split from its checkpoint and as measured here (None if
+    unknown), and which clips are scored."""
 
     name: str
     weights: dict[str, str]
@@ -93,8 +93,8 @@ class ClassifierReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that was measured, and what it depends on. `untrained` has likelihoods that need no training, `training` is the split that the
-    scores of SC09 refer to."""
+    """All measurements and their settings. `untrained` holds likelihoods without training, `training` the split that SC09 scores refer
+    to."""
 
     format: int = FORMAT
     created: str
@@ -115,5 +115,5 @@ class Report:
     libraries: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Returns the report as JSON values."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""The folder of an evaluation; one that was cut short is gone on with by the same call."""
+"""Chooses and creates the folder of an evaluation, and resumes interrupted ones."""
 
 import json
 import re
@@ -16,21 +16,21 @@ REPORT, PAGE = "report.json", "report.html"
 
 
 def choose_folder(out: Path | None, run: Path | None, settings: dict[str, Any], overwrite: bool) -> Path:
-    """The folder of an evaluation with these settings, on which all drawn clips depend; nothing is made or removed yet.
+    """Returns the folder of an evaluation with these settings; creates and removes nothing.
 
     Args:
-        out: what the user named; None for `evaluation_N` in the run's folder: the last one where it was cut short with these settings,
-            else a new one.
-        run: the folder of the first run; None where there is none.
-        settings: as JSON knows them.
-        overwrite: whether another evaluation that is there may be replaced.
+        out: named by the user; None for `evaluation_N` in the run's folder: the last one if it was cut short with these settings, else a
+            new one.
+        run: folder of the first run; None without runs.
+        settings: all that drawn clips depend on, as JSON values.
+        overwrite: whether an existing evaluation may be replaced.
 
     Raises:
-        UserError: the folder is in use, cannot be written, or is none.
+        UserError: the folder is in use, cannot be written, or is a file.
     """
     if out is None:
         if run is None:
-            raise UserError("name a folder for the report with --out: no run is evaluated in whose folder it would lie")
+            raise UserError("name a folder for the report with --out: there is no run with a folder to put it in")
         number = 0
         while (run / f"evaluation_{number}").exists():
             number += 1
@@ -39,7 +39,7 @@ def choose_folder(out: Path | None, run: Path | None, settings: dict[str, Any], 
         out = last if goes_on else run / f"evaluation_{number}"
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a folder")
-    if out.is_dir() and any(path.suffix != PART for path in out.iterdir()):  # which a kill may leave before anything else
+    if out.is_dir() and any(path.suffix != PART for path in out.iterdir()):  # .part files may be left by a kill
         if (before := _settings_in(out)) is None:
             raise UserError(f"--out {out}: holds files but no {SETTINGS} of an evaluation; nothing in it is overwritten")
         if before != settings and not overwrite:
@@ -52,7 +52,7 @@ def choose_folder(out: Path | None, run: Path | None, settings: dict[str, Any], 
 
 
 def begin_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder; what is there is kept where it has the same settings and is not to be overwritten."""
+    """Creates the folder; existing contents are kept if their settings are the same and `overwrite` is False."""
     with writing(folder):
         if overwrite or _settings_in(folder) != settings:
             for name in (REPORT, PAGE, SETTINGS):
@@ -70,5 +70,5 @@ def _settings_in(folder: Path) -> dict[str, Any] | None:
 
 
 def clips_folder(out: Path, number: int, subject: Subject) -> Path:
-    """Where the clips of the subject of this number lie."""
+    """Returns the folder of a subject's clips."""
     return out / CLIPS / f"{number}_{re.sub(r'[^A-Za-z0-9.-]+', '_', subject.name)}"

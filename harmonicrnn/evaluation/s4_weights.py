@@ -1,7 +1,7 @@
-"""The weights of the classifier that the published SC09 scores were measured with: the file resnext.pth of the S4/SaShiMi repository.
+"""Reads the weights of the published SC09 classifier: the file resnext.pth of the S4/SaShiMi repository.
 
-It is a pickled module, which unpickled as such would run code of that repository. Here each of its modules is stood in for by a record of
-its attributes, and only tensors are taken out.
+It is a pickled module, and unpickling it would run code of that repository. Its modules are replaced by records of their attributes, and
+only tensors are taken out.
 """
 
 import re
@@ -25,7 +25,7 @@ ARCHITECTURE: dict[str, Any] = {
 """ResNeXt-29, 8 x 64d, of `harmonicrnn.models.DigitNet`."""
 
 TEST_ACCURACY = 0.9808
-"""On SC09's test split, as its authors report it."""
+"""Accuracy on SC09's test split, as reported by its authors."""
 
 PICKLED = (
     "torch.nn.parallel.data_parallel.DataParallel",
@@ -50,30 +50,30 @@ NAMES = {
     "shortcut.shortcut_bn": "shortcut_norm",
     "classifier": "classifier",
 }
-"""Of its layers, and what they are called in `harmonicrnn.models.ResNeXt`."""
+"""Names of its layers, and their names in `harmonicrnn.models.ResNeXt`."""
 
 
 class Part:
-    """Stands for a module of the pickled model: its attributes, and nothing that runs."""
+    """Placeholder for a module of the pickled model: its attributes, without code."""
 
 
 def read(path: Path) -> Any:
-    """What a file holds, on the CPU, with records in place of the modules of such a model; of any other file its plain contents.
+    """Returns a file's contents, on the CPU, with records in place of pickled modules.
 
     Raises:
-        UserError: the file is missing, damaged, or holds something that would run.
+        UserError: the file is missing, damaged, or contains other code.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
         with torch.serialization.safe_globals([(Part, name) for name in PICKLED]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that is not what it should be makes the reader raise
+    except Exception as error:  # a wrong file can raise any error
         raise UserError(f"{path}: is damaged, or no classifier of digits; nothing in it was run") from error
 
 
 def weights_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors of what was read from a path, by their names in `harmonicrnn.models.ResNeXt`; others by the names that they have.
+    """Returns the tensors in contents of `read`, by their names in `harmonicrnn.models.ResNeXt` where known.
 
     Raises:
         UserError: there are none.
@@ -97,7 +97,7 @@ def _tensors(part: Part, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def _translated(name: str) -> str:
-    """`stage_2.stage_2_bottleneck_0.conv_reduce.weight` is `stages.1.0.reduce.weight`."""
+    """Translates `stage_2.stage_2_bottleneck_0.conv_reduce.weight` to `stages.1.0.reduce.weight`, and so on."""
     layer, _, kind = name.rpartition(".")
     place = ""
     if found := re.fullmatch(r"stage_(\d)\.stage_\1_bottleneck_(\d)\.(.*)", layer):

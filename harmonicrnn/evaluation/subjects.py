@@ -1,4 +1,4 @@
-"""What is evaluated: checkpoints, of runs or by themselves, and folders of audio."""
+"""Finds the subjects of an evaluation: checkpoints of runs and folders of audio."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from harmonicrnn.runs import CHECKPOINTS, WEIGHTS, Run, any_runs, find_run
 
 @dataclass(frozen=True)
 class Subject:
-    """A name for the report; and a run with one of its checkpoints, or a folder of audio, where run is None."""
+    """A name for the report, and a run with one of its checkpoints or (run is None) a folder of audio."""
 
     name: str
     path: Path
@@ -22,12 +22,12 @@ class Subject:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 of the checkpoint."""
+        """Returns the SHA-256 of the checkpoint."""
         assert self.run is not None
         return sha256(self.run.checkpoint)
 
     def provenance(self) -> dict[str, Any]:
-        """Where a checkpoint comes from.
+        """Returns the provenance of the checkpoint.
 
         Raises:
             UserError: it cannot be read.
@@ -44,11 +44,11 @@ class Subject:
 
 
 def find_subjects(paths: Sequence[Path], logs: Path) -> list[Subject]:
-    """What these paths mean: a checkpoint, a folder with runs of which the newest is taken (its best checkpoint), or a folder of audio; of
-    no paths the newest run below `logs`.
+    """Resolves paths to subjects: a checkpoint, the best checkpoint of the newest run in a folder, or a folder of audio. Without paths, the
+    newest run below `logs`.
 
     Raises:
-        UserError: one of them is nothing of the kind, or is there twice.
+        UserError: a path is none of these, or is given twice.
     """
     if not paths:
         return [_of_run(find_run(None, logs))]

@@ -1,6 +1,6 @@
-"""What a split's likelihood is without any training: of linear predictors that adapt, of simpler ones, and of the classes' shares.
+"""Likelihoods of a split under models without training: adaptive linear predictors, simpler predictors, and class frequencies.
 
-Computed once for data and protocol, and kept in a cache. All of it is done by one process, on whole clips, however a model is measured.
+Computed once per data and protocol, on one process and whole clips, and cached.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,14 +24,14 @@ from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 
 FORMAT = 1
 UNIGRAM = "unigram of the training split"
-PIECE = 2**17  # samples of all lanes that are predicted at a time
+PIECE = 2**17  # samples predicted at a time, over all lanes
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """Bits per sample of a split without training, exact over so many samples and clips, with a 95 % interval.
+    """Bits per sample of a split under a model without training, the numbers of samples and clips, and a 95 % interval.
 
-    Where context is carried through a recording, that is one clip.
+    With carried context a recording is one clip.
     """
 
     name: str
@@ -52,17 +52,17 @@ def measure_untrained(
     seed: int = 0,
     bar: ProgressBar = no_bar,
 ) -> list[Untrained]:
-    """The likelihoods of a split that need no training, from the cache or computed and kept there.
+    """Returns the likelihoods of a split under models without training, from the cache or computed.
 
     Args:
         data: set up for the split.
-        split: whose samples are predicted.
+        split: to predict.
         cache: folder.
         names: of `FILTERS`.
-        training: data of the same kind, set up for its training split, of which the unigram is; None for none.
-        batches: only so many of the split's, from the first on; None for all.
+        training: the data, set up for its training split, for the unigram; None to leave that out.
+        batches: use only so many batches of the split, from the first on; None for all.
         seed: of the intervals.
-        bar: shows how far it is.
+        bar: shows progress.
 
     Raises:
         UserError: a recording cannot be read, or no sample counts.
@@ -97,7 +97,7 @@ def measure_untrained(
 
 
 def worse_than_untrained(bits_per_sample: float, untrained: Iterable[Untrained]) -> str | None:
-    """A line that says so where a model of this likelihood is worse than linear predictors without any training."""
+    """Returns a line if this likelihood is worse than that of untrained linear predictors, else None."""
     for each in untrained:
         if each.name == PREDICTORS and bits_per_sample > each.bits_per_sample:
             return (
@@ -107,14 +107,14 @@ def worse_than_untrained(bits_per_sample: float, untrained: Iterable[Untrained])
 
 
 def _by_predictors(net: PredictorsAlone) -> Callable[[Batch], Tensor]:
-    """What gives the nats of each sample (B, T) of one batch after another."""
+    """Returns a function from a batch to the nats (B, T) of its samples."""
     carried = CarriedStates()
 
     @torch.inference_mode()
     def nats(batch: Batch) -> Tensor:
         state: ModelState | None = None if batch.context is None else carried.take("evaluation", batch.context, net)
         found = []
-        # Long clips do not fit into memory at once.
+        # Long clips do not fit into memory whole.
         for piece in batch.classes.split(max(1, PIECE // len(batch.classes)), dim=1):
             of_piece, state = net.nats(piece, state)
             found.append(of_piece)
@@ -126,13 +126,13 @@ def _by_predictors(net: PredictorsAlone) -> Callable[[Batch], Tensor]:
 
 
 def _by_shares(counts: Tensor) -> Callable[[Batch], Tensor]:
-    """The same, of classes that come independently, each once more often than counted."""
+    """As `_by_predictors`, for independent classes with probabilities from counts + 1."""
     nats = -((counts + 1) / (counts + 1).sum()).log()
     return lambda batch: nats[batch.classes.long()]
 
 
 def _counts(training: Dataset, cache: Path, bar: ProgressBar) -> Tensor:
-    """How often each class is in the training split, (q,) float64."""
+    """Returns the class counts of the training split, (q,) float64."""
     key = _depends_on(training, "train") | {"counts": "classes"}
     path = statistics_path(cache, key, "classes")
     if (kept := read_statistics(path, key, ("counts",))) is None:
@@ -147,5 +147,5 @@ def _counts(training: Dataset, cache: Path, bar: ProgressBar) -> Tensor:
 
 
 def _depends_on(data: Dataset, split: Split) -> dict[str, Any]:
-    """What numbers of a split's samples depend on."""
+    """Returns the cache key of a split's samples."""
     return {"format": FORMAT, "split": split, "data": data.checksum(split), "protocol": data.protocol, "clips": data.clip_count(split)}

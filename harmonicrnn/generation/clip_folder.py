@@ -1,4 +1,4 @@
-"""A folder of generated clips and its manifest."""
+"""A folder of generated clips and its manifest.json."""
 
 import json
 import shutil
@@ -22,13 +22,13 @@ PIECE = 1 << 16
 
 
 class Generated:
-    """Keeps `manifest.json` of a folder: where the clips come from, and what became of each, likeliest first.
+    """Writes the `manifest.json` of a folder of clips: their origin, and a row for each clip, most likely first.
 
-    Its "complete" is false until all clips are there, so that a folder whose making was cut short is known as such.
+    Its "complete" is false until all clips are finished.
 
     Args:
-        folder: may not be there yet.
-        about: what the manifest says beside the clips.
+        folder: need not exist yet.
+        about: further entries of the manifest.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
@@ -38,10 +38,10 @@ class Generated:
         self._format = about["settings"]["format"]
 
     def begin(self, settings: Settings, sample_rate: int, quantiser: Quantiser, prompts: Tensor | None) -> None:
-        """Make the folder, free of clips of before, with the prompts (1 or clips, T) as the model heard them.
+        """Creates the folder, without clips of earlier calls, and writes the prompts (1 or clips, T) as decoded for the model.
 
         Raises:
-            UserError: it cannot be written, or the disk is too full for what is to come.
+            UserError: it cannot be written, or the disk has too little space.
         """
         with writing(self.folder):
             made = not self.folder.exists()
@@ -53,7 +53,7 @@ class Generated:
             if made:
                 self.folder.rmdir()
             raise UserError(f"{self.folder}: {needed / 1e9:.3f} GB are needed there, {free / 1e9:.3f} GB are free")
-        self._write(complete=False)  # first, so that what is left of the clips of before is not taken for whole
+        self._write(complete=False)  # first, so that remaining old clips do not count as complete
         with writing(self.folder):
             for path in before:
                 if path != self.manifest:
@@ -67,8 +67,8 @@ class Generated:
             files.close()
 
     def go_on(self) -> set[int]:
-        """Take up the folder of a making that was cut short: the numbers of its finished clips, whose files are whole. None where there is
-        no such folder, or its clips come from elsewhere."""
+        """Resumes an interrupted folder; returns the numbers of its finished clips with intact files, none without such a folder or if
+        its clips have another origin."""
         try:
             before = json.loads(self.manifest.read_text())
             same = all(json.loads(json.dumps(self.about[key])) == before[key] for key in ("checkpoint", "settings", "audio", "prompt"))
@@ -84,7 +84,7 @@ class Generated:
             return False
 
     def add(self, clips: Sequence[Clip], sample_rate: int) -> None:
-        """Clips are finished."""
+        """Adds finished clips to the manifest."""
         self.clips += [
             {
                 "clip": clip.number,
@@ -102,7 +102,7 @@ class Generated:
         self._write(complete=False)
 
     def finish(self) -> None:
-        """All clips are finished."""
+        """Marks the manifest as complete."""
         self._write(complete=True)
 
     def _write(self, complete: bool) -> None:
@@ -116,15 +116,15 @@ class Generated:
 
 
 def free_folder(out: Path | None, run: Path, overwrite: bool) -> Path:
-    """Where clips will be written; nothing is made yet.
+    """Returns the folder to write clips to; creates nothing.
 
     Args:
-        out: what the user named; None for the first `generated_N` of the run that is not there.
+        out: named by the user; None for the first free `generated_N` of the run.
         run: the run's folder.
-        overwrite: whether clips that are there may be replaced.
+        overwrite: whether existing clips may be replaced.
 
     Raises:
-        UserError: the folder is in use, or is none.
+        UserError: the folder is in use, or is a file.
     """
     if out is None:
         number = 0
@@ -133,9 +133,9 @@ def free_folder(out: Path | None, run: Path, overwrite: bool) -> Path:
         return run / f"generated_{number}"
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a folder")
-    if out.is_dir() and any(path.suffix != PART for path in out.iterdir()):  # which a kill may leave before anything else
+    if out.is_dir() and any(path.suffix != PART for path in out.iterdir()):  # .part files may be left by a kill
         if not overwrite:
-            raise UserError(f"--out {out}: is there and not empty; name another folder, or replace its clips with --overwrite")
+            raise UserError(f"--out {out}: exists and is not empty; name another folder, or replace its clips with --overwrite")
         if not (out / "manifest.json").is_file():
             raise UserError(f"--out {out}: holds files but no manifest.json of generated clips; nothing in it is overwritten")
     return out

@@ -1,4 +1,4 @@
-"""Clips drawn into files, watched while they are made, and drawn again where they went wrong."""
+"""Draws clips into files, measures them while they grow, and redraws faulty ones."""
 
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -18,22 +18,22 @@ from harmonicrnn.generation.engine import Engine
 from harmonicrnn.generation.sampler import check_arguments, draw, generator
 from harmonicrnn.models import ModelState
 
-SPARE_FILES = 64  # that the process has open beside the clips
+SPARE_FILES = 64  # open files of the process beside the clips
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is drawn.
+    """Settings of a drawing.
 
     Args:
         seconds: Length of each clip.
         clips: How many.
-        batch: Clips that are drawn together.
+        batch: Clips drawn at a time.
         seed: Clip i depends on (seed, i).
-        temperature: Divides the logits: below 1 for the more likely, above 1 for the less; 0 takes the most likely class always. Null for
-            the voice's own, which is 1 where it has none.
-        top_p: Draws only among the most likely classes that hold this much of the probability.
-        reject: Times that a clip with runaway noise or a collapse to silence is drawn again.
+        temperature: Divides the logits: below 1 favours likely classes, above 1 unlikely ones, 0 takes the most likely. Null for
+            the voice's own, 1 by default.
+        top_p: Draws only from the most likely classes, up to this cumulative probability.
+        reject: Number of times to redraw a clip with runaway noise or a collapse to silence.
         format: Of the audio files, 16 bits: wav or flac.
     """
 
@@ -63,14 +63,14 @@ class Settings:
 
     @property
     def drawn_at(self) -> float:
-        """The temperature, or 1."""
+        """The temperature, 1 if not set."""
         return 1.0 if self.temperature is None else self.temperature
 
     def samples(self, sample_rate: int, to_file: bool = True) -> int:
-        """In each clip.
+        """Returns the number of samples in each clip.
 
         Raises:
-            UserError: none, or where they go to a file more than a WAV holds.
+            UserError: less than one sample, or more than a WAV file can hold.
         """
         samples = round(self.seconds * sample_rate)
         if not samples:
@@ -82,8 +82,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Clip:
-    """A finished clip: its number, samples, -ln p of all its classes under the model, what was found wrong with it, and how often it was
-    drawn again for that."""
+    """A finished clip: number, samples, sum of -ln p of its classes under the model, faults found, and how often it was redrawn for
+    faults."""
 
     number: int
     samples: int
@@ -93,25 +93,25 @@ class Clip:
 
     @property
     def bits_per_sample(self) -> float:
-        """The negative log-likelihood."""
+        """The negative log-likelihood in bits per sample."""
         return self.nats / self.samples / math.log(2)
 
     @property
     def stem(self) -> str:
-        """The name of its files, without their extension."""
+        """The name of its files, without suffix."""
         return f"clip_{self.number:04d}"
 
 
 class ClipWriter:
-    """Draws clips while it watches them. Memory does not grow with their length.
+    """Draws clips and detects faults in them. Memory does not grow with their length.
 
     Args:
         engine: steps the model.
-        state: gives the state that the clips of these numbers start from, a lane each.
+        state: returns the initial state for clips of these numbers, one lane each.
         quantiser, sample_rate: of the model; rate in Hz.
-        reference: what is usual, which clips are compared with.
-        progress: is told how many samples were drawn, of all clips together.
-        hear: is given the classes (n,) of each batch's first clip as they are written; None for no one.
+        reference: detects faults.
+        progress: called with numbers of drawn samples, over all clips.
+        hear: called with the classes (n,) of each batch's first clip as they are written; None for no one.
     """
 
     def __init__(
@@ -128,8 +128,8 @@ class ClipWriter:
         self.reference, self.progress, self.hear = reference, progress, hear
 
     def write(self, folder: Path, settings: Settings, finished: Container[int] = ()) -> Iterator[Clip]:
-        """Draws clips into a folder, batch by batch: `clip_0000.wav` (or .flac) and its classes, `clip_0000.npy`, which can be used at any
-        time while they grow. Yields clips as they are finished; those whose numbers are in `finished` are left as they are.
+        """Draws clips into a folder, batch by batch: `clip_0000.wav` (or .flac) and its classes, `clip_0000.npy`, both readable while they
+        grow. Yields finished clips; clips with numbers in `finished` are skipped.
 
         Raises:
             UserError: a file cannot be written, or the model's logits are not finite.
@@ -144,7 +144,7 @@ class ClipWriter:
                     yield clip
 
     def play(self, settings: Settings, hear: Callable[[Tensor], None]) -> Clip:
-        """Draws the first clip without files, handing on its classes (n,) as they are made."""
+        """Draws the first clip without files; `hear` is called with its classes (n,) as they are drawn."""
         self.engine.start(self.state([0]))
         watch, nats, samples = Watch(self.quantiser, self.sample_rate), 0.0, settings.samples(self.sample_rate, to_file=False)
         for classes, of_each in draw(self.engine, samples, [generator(settings.seed, 0)], settings.drawn_at, settings.top_p):
@@ -179,12 +179,12 @@ class ClipWriter:
 
 
 class ClipFiles:
-    """The two files of a clip: as audio, and as classes.
+    """The two files of a clip: audio and classes.
 
     Args:
-        stem: their path, without the extension.
-        quantiser, sample_rate: what classes sound like; rate in Hz.
-        format: of the audio.
+        stem: their path, without suffix.
+        quantiser, sample_rate: decode classes; rate in Hz.
+        format: of the audio file.
     """
 
     def __init__(self, stem: Path, quantiser: Quantiser, sample_rate: int, format: Format) -> None:
@@ -195,23 +195,23 @@ class ClipFiles:
             opened.pop_all()
 
     def write(self, classes: Tensor) -> None:
-        """Append classes (n,)."""
+        """Appends classes (n,)."""
         self._audio.write(self.quantiser.decode_centre(classes).numpy())
         self._classes.write(classes.numpy())
 
     def close(self) -> None:
-        """Nothing more follows."""
+        """Closes both files."""
         with closing(self._classes):
             self._audio.close()
 
 
 def bytes_needed(settings: Settings, sample_rate: int, bits: int) -> int:
-    """Of disk, at most."""
+    """Returns the most bytes of disk that the clips need."""
     return settings.clips * settings.samples(sample_rate) * (2 + (1 if bits <= 8 else 2))
 
 
 def _open_files() -> float:
-    """How many this process may have at a time; without end where there is no limit, or no way to ask."""
+    """Returns the limit on open files of this process; infinity if there is none or it is unknown."""
     try:
         import resource  # not on every system
     except ImportError:

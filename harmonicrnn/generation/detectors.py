@@ -1,9 +1,8 @@
-"""Noise, rumble, whistles and collapse to silence, which long autoregressive samples suffer from, found by comparison with the training
-data.
+"""Detects noise, rumble, whistles and collapse to silence in generated clips, by comparison with training data.
 
-Each frame of a quarter of a second is measured in four ways: its level (dB under full scale, its mean left out), its spectral flatness
-(dB: 0 for white noise, far below for tones), the entropy of its classes (bits), and the frequency of a partial above 1.5 kHz that holds
-more than 40 % of its power (Hz; 0 for none). What is usual comes from frames of the training data.
+Each frame of 0.25 s has four measures: level (dB under full scale, without the mean), spectral flatness (dB: 0 for white noise, far lower
+for tones), entropy of its classes (bits), and frequency of a partial above 1.5 kHz with more than 40 % of its power (Hz; 0 for none).
+Thresholds follow from frames of the training data.
 """
 
 import json
@@ -20,10 +19,10 @@ from harmonicrnn.audio import Quantiser
 from harmonicrnn.files import side_product, write_json
 
 FRAME_SECONDS = 0.25
-LEAST_SECONDS = 1.5  # what is shorter is left to the music, or to a speaker who pauses
-LONGER = 1.5  # than the training data's own longest stretches
-TINY = 1e-12  # power that counts as none: -120 dB
-SMOOTH = 6  # frames whose median flatness tells a rumble from music, single frames of which are as flat
+LEAST_SECONDS = 1.5  # shorter stretches can be music or pauses
+LONGER = 1.5  # factor over the longest stretches in the training data
+TINY = 1e-12  # power counted as zero: -120 dB
+SMOOTH = 6  # frames in a median of flatness, which separates rumble from single flat frames of music
 WHISTLE_HZ, WHISTLE_SHARE, WHISTLE_SECONDS, WHISTLE_DRIFT = 1500, 0.4, 1.0, 0.03
 LEVEL, FLATNESS, ENTROPY, WHISTLE = range(4)
 KEPT = "detector_reference.json"
@@ -31,7 +30,7 @@ KEPT = "detector_reference.json"
 
 @dataclass(frozen=True)
 class Finding:
-    """What went wrong with a clip: "noise", "whistle" or "silence", from `start` for `seconds`."""
+    """A fault of a clip: "noise", "whistle" or "silence", from `start` (s) for `seconds`."""
 
     kind: str
     start: float
@@ -42,18 +41,18 @@ class Finding:
 
 
 class Detects(Protocol):
-    """What finds faults in clips: a `Reference`, or something that gets one when it is needed."""
+    """The interface of a fault detector: a `Reference`, or a lazy one."""
 
     def findings(self, frames: np.ndarray) -> list[Finding]:
-        """What is wrong with a clip, given its frames (F, 4)."""
+        """Returns the faults of a clip from its frames (F, 4)."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is usual: the 1st, 50th and 99th percentile of each measure over frames of training clips, the 99th of their smoothed flatness,
-    and for how many seconds on end these are silent, noisy or whistle by the thresholds that follow.
+    """Statistics of training clips: 1st, 50th and 99th percentile of each measure over frames, 99th percentile of smoothed flatness, and
+    the longest stretches in seconds that are silent, noisy or whistle by the thresholds below.
 
-    The defaults stand in where there is no training data: about those of piano recordings as 8-bit mu-law, with room for quieter ones.
+    The defaults, used without training data, are near those of piano recordings in 8-bit mu-law, with a margin for quieter ones.
     """
 
     source: str = "defaults"
@@ -66,15 +65,15 @@ class Reference:
     whistle_seconds: float = 0.0
 
     def silent(self, frames: np.ndarray) -> np.ndarray:
-        """Which frames (F, 4) are silent: 20 dB under the usual level, and under nearly all of the training data, or 40 dB under it; or
-        with hardly a class in use."""
+        """Returns which frames (F, 4) are silent: 20 dB under the median level and under nearly all of the training data, or 40 dB under
+        the median; or with very few classes in use."""
         low, usual, _ = self.level
         quiet = frames[:, LEVEL] < min(usual - 20, max(low - 6, usual - 40))
         return quiet | (frames[:, ENTROPY] < self.entropy[0] / 2)
 
     def noisy(self, frames: np.ndarray) -> np.ndarray:
-        """Which frames (F, 4) are noise: flatter than nearly all of the training data, each or as part of a stretch, and no mere
-        background; or far louder than it."""
+        """Returns which frames (F, 4) are noise: flatter than nearly all of the training data, singly or in a stretch, and not just
+        background; or much louder than the training data."""
         flat = frames[:, FLATNESS] > min(self.flatness[2] + 3, -2)
         if len(frames):
             smooth = _smooth(frames[:, FLATNESS]) > min(self.smooth_flatness + 2, -2)
@@ -84,7 +83,7 @@ class Reference:
         return (flat & present) | (frames[:, LEVEL] > self.level[2] + 6)
 
     def findings(self, frames: np.ndarray) -> list[Finding]:
-        """What is wrong with a clip, given its frames (F, 4), in the order of their beginnings."""
+        """Returns the faults of a clip from its frames (F, 4), sorted by start."""
         found = []
         for kind, stretches, usual, shortest in (
             ("silence", _stretches(self.silent(frames)), self.silence_seconds, LEAST_SECONDS),
@@ -98,13 +97,13 @@ class Reference:
 
     @classmethod
     def defaults(cls, quantiser: Quantiser) -> "Reference":
-        """The defaults, with the entropy that goes with so many bits."""
+        """Returns the defaults, with entropies for the quantiser's bits."""
         low, usual, high = (bits * quantiser.bits / 8 for bits in cls.entropy)
         return cls(entropy=(low, usual, high))
 
     @classmethod
     def of(cls, clips: Iterable[Tensor], quantiser: Quantiser, sample_rate: int, source: str) -> "Reference":
-        """What is usual in training clips, each (T,) classes; `source` says which they are. The defaults where none fills a frame."""
+        """Computes the statistics of training clips, each (T,) classes, named by `source`. Defaults if none fills a frame."""
         measured = []
         for clip in clips:
             watch = Watch(quantiser, sample_rate)
@@ -113,7 +112,7 @@ class Reference:
         frames = np.concatenate([np.empty((0, 4)), *measured])
         if not len(frames):
             return cls.defaults(quantiser)
-        # Silence is as flat as noise.
+        # Silence is as flat as noise, and left out.
         sounding = frames[:, LEVEL] > 10 * np.log10(TINY) + 1
         measures = (frames[:, LEVEL], frames[sounding, FLATNESS] if sounding.any() else np.zeros(1), frames[:, ENTROPY])
         level, flatness, entropy = map(_usual, measures)
@@ -132,27 +131,27 @@ class Reference:
 
     @classmethod
     def read(cls, folder: Path) -> "Reference | None":
-        """What `keep` put into a run's folder; None where it is not there or not whole."""
+        """Reads what `keep` wrote into a run's folder; None if it is missing or damaged."""
         try:
             values = json.loads((folder / KEPT).read_text())
             if values.keys() != {field.name for field in fields(cls)}:
-                return None  # of before a measure was added
+                return None  # written before a measure was added
             made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
             return cls(**made)
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def keep(self, folder: Path) -> None:
-        """Writes it into a run's folder; warns where it cannot."""
+        """Writes the statistics into a run's folder; warns if it cannot."""
         with side_product(folder / KEPT):
             write_json(folder / KEPT, asdict(self))
 
 
 class Watch:
-    """Measures a clip while it is being made.
+    """Measures a clip while it is drawn.
 
     Args:
-        quantiser: what its classes mean.
+        quantiser: decodes its classes.
         sample_rate: in Hz.
     """
 
@@ -164,22 +163,22 @@ class Watch:
 
     @property
     def frames(self) -> np.ndarray:
-        """The measures of each full frame so far, (F, 4)."""
+        """Returns the measures of each full frame so far, (F, 4)."""
         return np.array(self._frames).reshape(-1, 4)
 
     def feed(self, classes: Tensor) -> None:
-        """The next classes (n,) of the clip."""
+        """Adds the next classes (n,) of the clip."""
         held = torch.cat([self._rest, classes.long()])
         whole = len(held) // self._length * self._length
         self._rest = held[whole:]
         self._frames += [self._measure(frame) for frame in held[:whole].view(-1, self._length)]
 
     def _measure(self, classes: Tensor) -> tuple[float, float, float, float]:
-        from scipy.signal import welch  # here, as importing it takes longer than the first samples should
+        from scipy.signal import welch  # here, since its slow import would delay the first samples
 
         samples = self.quantiser.decode_centre(classes).double().numpy()
         frequencies, power = welch(samples, self.sample_rate, nperseg=min(256, len(samples)))
-        power = power[1:] * self.sample_rate + TINY  # without the mean, which no one hears
+        power = power[1:] * self.sample_rate + TINY  # without the inaudible mean
         flatness = np.exp(np.log(power).mean()) / power.mean()
         shares = np.bincount(classes.numpy()) / len(classes)
         shares = shares[shares > 0]
@@ -190,24 +189,24 @@ class Watch:
 
 
 def _usual(values: np.ndarray) -> tuple[float, float, float]:
-    """The 1st, 50th and 99th percentile."""
+    """Returns the 1st, 50th and 99th percentile."""
     low, middle, high = np.percentile(values, (1, 50, 99)).tolist()
     return low, middle, high
 
 
 def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
-    """Start and length of each run of True in (F,)."""
+    """Returns start and length of each run of True in (F,)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8)))
     return [(int(start), int(stop - start)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _smooth(flatness: np.ndarray) -> np.ndarray:
-    """The median of each SMOOTH frames in a row, (F - SMOOTH + 1,); of all where there are fewer, and none of none."""
+    """Returns moving medians over SMOOTH frames, (F - SMOOTH + 1,); one median if there are fewer frames."""
     frames = min(SMOOTH, len(flatness))
     return np.median(np.lib.stride_tricks.sliding_window_view(flatness, frames), axis=1) if frames else np.empty(0)
 
 
 def whistles(frequency: np.ndarray) -> list[tuple[int, int]]:
-    """Start and length, in frames, of each run of frames with a partial that stays where it is; frequency (F,) in Hz, 0 for none."""
+    """Returns start and length, in frames, of each run with a steady partial; frequency (F,) in Hz, 0 for none."""
     steady = (frequency[1:] > 0) & (np.abs(np.diff(frequency)) <= WHISTLE_DRIFT * frequency[1:])
     return [(start, length + 1) for start, length in _stretches(steady)]

@@ -1,4 +1,4 @@
-"""Drawing samples one after the other: what every engine does, and the plain one over the model's own forward pass."""
+"""The interface of engines, which draw samples one by one, and PlainEngine, which uses the model's forward pass."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,21 +19,21 @@ NOT_STARTED = "an engine draws only after it was given a state to start from"
 class Engine(Protocol):
     """Steps a model one sample at a time, for B clips at once.
 
-    period: draws of a multiple of so many samples are the fastest.
+    period: draws of a multiple of this number of samples are fastest.
     """
 
     period: int
 
     def start(self, state: ModelState) -> None:
-        """Take up a state of B lanes as the forward pass gives it, at any phase of the pooling windows."""
+        """Starts from a state of B lanes of the forward pass, at any phase of the pooling windows."""
 
     def draw(self, uniforms: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-        """The next n samples.
+        """Draws the next n samples.
 
         Args:
-            uniforms: (B, n) float64 in [0, 1), what each sample is drawn with (see `choose`); on any device.
+            uniforms: (B, n) float64 in [0, 1), random numbers of the samples (see `choose`); on any device.
             temperature: divides the logits; 0 takes the most likely class.
-            top_p: draws only among the most likely classes that hold this much of the probability, in (0, 1].
+            top_p: draws only from the most likely classes, up to this cumulative probability, in (0, 1].
 
         Returns:
             classes (B, n) int64, and -ln p(class) at temperature 1 and top_p 1, (B, n) float64; both on the CPU.
@@ -41,11 +41,11 @@ class Engine(Protocol):
 
 
 def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Classes (B,) drawn with numbers uniform in [0, 1) (B,) from logits (B, q), by inverting the distribution function: of the
-    classes in order, the first whose cumulative probability exceeds the number. Work is done in float64, on the device of the logits.
+    """Draws classes (B,) from logits (B, q) with uniform numbers in [0, 1) (B,), by inverting the cumulative distribution: the first class
+    with a cumulative probability above the number. Computed in float64 on the device of the logits.
 
-    With top_p below 1 only the smallest set of most likely classes (after the temperature) remains whose probability reaches top_p; of
-    equally likely ones those of lower number come first. The most likely class is always one of them.
+    With top_p below 1, only the smallest set of most likely classes (after the temperature) with a total probability of at least top_p
+    remains; ties go to lower classes. It always holds the most likely class.
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
@@ -60,22 +60,22 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
 
 
 Measure = Callable[[Tensor, Tensor], Tensor]
-"""Of a step's logits (B, q) and classes (B,), what is told of it, (B, ...)."""
+"""Maps a step's logits (B, q) and classes (B,) to a measure (B, ...)."""
 
 
 def nats(logits: Tensor, classes: Tensor) -> Tensor:
-    """-ln p(class), (B,) float64."""
+    """Returns -ln p(class), (B,) float64."""
     return -torch.log_softmax(logits.double(), dim=-1).gather(1, classes[:, None])[:, 0]
 
 
 def steps(
     net: AutoregressiveNet, state: ModelState, uniforms: Tensor, temperature: float, top_p: float, measure: Measure = nats
 ) -> tuple[ModelState, Tensor, Tensor]:
-    """As many samples as there are columns of uniforms (B, n), one at least, by the forward pass, one a call: the state after them, their
-    classes (B, n), and what is measured of them (B, n, ...)."""
+    """Draws as many samples as there are columns of uniforms (B, n), n >= 1, with one forward pass each. Returns the state after them,
+    their classes (B, n), and their measures (B, n, ...)."""
     classes, measured, any_class = [], [], torch.zeros(len(uniforms), 1, dtype=torch.long, device=uniforms.device)
     for uniform in uniforms.unbind(1):
-        # The logits do not depend on the sample they are of, only the state after it does: any class serves, and is then put right.
+        # The logits do not depend on the input class, only the next state does: use any class, and correct it below.
         logits, after = net(any_class, state)
         classes.append(choose(logits[:, 0], uniform, temperature, top_p))
         measured.append(measure(logits[:, 0], classes[-1]))
@@ -84,7 +84,7 @@ def steps(
 
 
 class PlainEngine:
-    """The model's ordinary forward pass with carried state, one sample a call: slow, for any model and device."""
+    """Uses the model's forward pass with carried state, one sample per call: slow, for any model and device."""
 
     period = 1
 
@@ -108,14 +108,14 @@ class PlainEngine:
 
 
 def check_device(device: torch.device | str) -> None:
-    """Raises UserError for MPS, the GPU of Apple's machines: it has no float64, in which samples are drawn and likelihoods summed."""
+    """Raises UserError for MPS (Apple GPUs): it lacks float64, in which samples are drawn and likelihoods summed."""
     if str(device).partition(":")[0] == "mps":
         raise UserError(f"device {device}: has no float64, in which samples are drawn and likelihoods summed; use cpu")
 
 
 def make_engine(net: AutoregressiveNet) -> Engine:
-    """Compiled code for models on the CPU, a graph on a GPU; the plain engine elsewhere, and with a warning where those have no code for a
-    layer or do not give what the model's forward pass gives.
+    """Returns the fastest engine: compiled code on the CPU, a CUDA graph on a GPU, else the plain engine. Falls back to the plain engine
+    with a warning if a layer has no code or the logits differ from the forward pass's.
 
     Raises:
         UserError: the model is on a device without float64.
@@ -124,7 +124,7 @@ def make_engine(net: AutoregressiveNet) -> Engine:
     check_device(device)
     try:
         if device == "cpu":
-            from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is loaded only where it computes
+            from harmonicrnn.generation.cpu import CPUEngine  # here, so that numba is imported only when used
 
             return CPUEngine(net)
         if device == "cuda":
@@ -138,7 +138,7 @@ def make_engine(net: AutoregressiveNet) -> Engine:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """A single step is too little work to share: waiting for one another costs threads more than they gain."""
+    """Sets torch to one thread: a single step is too little work to share."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

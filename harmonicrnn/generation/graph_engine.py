@@ -1,4 +1,4 @@
-"""Steps a model a pooling period at a time: the model's own forward pass as one CUDA graph, in which nothing waits for Python."""
+"""GraphEngine, which steps a model by whole pooling periods: the forward pass captured as one CUDA graph."""
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from harmonicrnn.models.skip_block import SkipState
 
 
 class GraphEngine:
-    """An `Engine` for models on a GPU, made for many lanes; elsewhere the same steps run one by one, which serves tests.
+    """An `Engine` for models on a GPU, made for many lanes; on other devices the same steps run one by one, for tests.
 
-    Draws of whole periods are fast: what is left of a draw runs step by step.
+    Draws of whole periods are fast: the rest of a draw runs step by step.
 
     Raises:
         EngineError: a model with linear prediction, which waits for Python; or logits that differ from the forward pass's.
@@ -45,7 +45,7 @@ class GraphEngine:
         return self._draw(uniforms, temperature, 1.0, _logits)
 
     def _draw(self, uniforms: Tensor, temperature: float, top_p: float, measure: Measure) -> tuple[Tensor, Tensor]:
-        """Classes (B, n), and what is measured of them (B, n, ...)."""
+        """Draws classes (B, n) and their measures (B, n, ...)."""
         state = self._state
         if state is None:
             raise RuntimeError(NOT_STARTED)
@@ -73,7 +73,7 @@ def _logits(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 class _Period:
-    """A period of steps from and to a state in buffers of its own, at whatever phase of the pooling windows it begins."""
+    """A period of steps on a state in its own buffers, starting at any phase of the pooling windows."""
 
     def __init__(self, net: AutoregressiveNet, state: ModelState, how: tuple[float, float, Measure]) -> None:
         self._state, self._how = state.map(torch.clone), how
@@ -85,7 +85,7 @@ class _Period:
             self._capture()
 
     def fits(self, state: ModelState, how: tuple[float, float, Measure]) -> bool:
-        """Whether it can go on from such a state, drawing so."""
+        """Returns whether it can continue from a state with these settings."""
         same = len(state.last) == len(self._state.last) and phases(state) == phases(self._state)
         return same and how == self._how
 
@@ -93,11 +93,11 @@ class _Period:
         _copy(state, self._state)
 
     def state(self) -> ModelState:
-        """A copy of what the next period would begin with."""
+        """Returns a copy of the current state."""
         return self._state.map(torch.clone)
 
     def run(self, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """The classes of a period (B, period), and what is measured of them (B, period, ...)."""
+        """Draws the classes of a period (B, period) and their measures (B, period, ...)."""
         self._uniforms.copy_(uniforms)
         if self._graph is None:
             self._advance()
@@ -109,11 +109,11 @@ class _Period:
     def _advance(self) -> None:
         state, *drawn = steps(self._net, self._state, self._uniforms, *self._how)
         self._drawn = drawn[0], drawn[1]
-        # Where a window is longer than what was added to it, a buffer would be written before it is read.
+        # Cloned, since a window longer than its new part would be overwritten before it is read.
         _copy(state.map(torch.clone), self._state)
 
     def _capture(self) -> None:
-        # Compiles and allocates what the steps need, which no graph can hold; the buffers still hold the state then, as `load` follows.
+        # A warm-up compiles and allocates outside the graph; `load` restores the state afterwards.
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -125,7 +125,7 @@ class _Period:
 
 
 def phases(state: ModelState) -> list[int]:
-    """Steps into the open pooling window of each level, the outermost first."""
+    """Returns the position in the open pooling window of each level, outermost first."""
     found, level = [], state.levels
     while isinstance(level, SkipState):
         found.append(level.phase)

@@ -1,4 +1,4 @@
-"""Audio as a user has it, as the classes that a model was trained on."""
+"""Converts a user's audio to the classes of a model."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,22 +14,21 @@ from harmonicrnn.audio.quantise import Span
 from harmonicrnn.audio.reading import probe
 from harmonicrnn.errors import UserError
 
-MOST_CHANNELS = 32  # of samples in memory; more are taken for a time axis in the wrong place
+MOST_CHANNELS = 32  # of arrays; more suggest that the axes are swapped
 Audio = Path | str | np.ndarray | Tensor
 
 
 def classes_of(
     audio: Audio, sample_rate: int | None, quantiser: Quantiser, rate: int, scaling: Scaling, seconds: float | None = None
 ) -> Tensor:
-    """The classes (T,) int16 of a recording, or of its beginning.
+    """Returns the classes (T,) int16 of a recording, or of its beginning.
 
-    Scaled as a clip and as a file of its own: unless scaling is "none", by the extremes of the whole recording, also of what lies after
-    `seconds`.
+    Unless scaling is "none", the extremes of the whole recording are used, also for its beginning.
 
     Args:
-        audio: a file (with a rate of its own), or floating-point samples in [-1, 1], (T,) or (channels, T).
-        sample_rate: of samples, in Hz; None for the model's, or a file's own.
-        quantiser, rate, scaling: those the model was trained with; rate in Hz.
+        audio: a file, or floating-point samples in [-1, 1], (T,) or (channels, T).
+        sample_rate: of samples, in Hz; None for the model's. Must be None for a file, which has its own.
+        quantiser, rate, scaling: of the model's training; rate in Hz.
         seconds: length of the beginning; None for the whole.
 
     Raises:
@@ -59,7 +58,7 @@ def classes_of(
 
 
 def conversion(path: Path, rate: int) -> str | None:
-    """What is done to a file before a model of this rate (Hz) hears it, in a line; None for nothing. Raises as `classes_of` does."""
+    """Returns a line on the conversion of a file for a model of this rate (Hz), or None. Raises as `classes_of`."""
     source = probe(path)
     steps = [f"its {source.channels} channels are mixed to mono"] if source.channels > 1 else []
     if source.rate != rate:
@@ -68,7 +67,7 @@ def conversion(path: Path, rate: int) -> str | None:
 
 
 def _reader(audio: Audio, own_rate: int, rate: int) -> Callable[[], Iterator[np.ndarray]]:
-    """What reads the audio from its beginning, as often as it is called: float32 (n,) at the model's rate."""
+    """Returns a function that reads the audio from its beginning on each call: float32 (n,) at the model's rate."""
     if isinstance(audio, Path | str):
         return lambda: stream_mono(Path(audio), rate)
     samples = np.asarray(audio.detach().cpu().float() if isinstance(audio, Tensor) and audio.is_floating_point() else audio)

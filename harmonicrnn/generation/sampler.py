@@ -1,4 +1,4 @@
-"""Clips drawn from a model, over any engine."""
+"""Draws clips from a model with any engine."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +12,8 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.generation.engine import Engine, make_engine
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 
-CHUNK = 256  # samples drawn at a time, or somewhat more in whole periods of the engine: what is heard, written and held at once
-PROMPT_CHUNK = 1 << 14  # samples of a prompt in one pass: bounds its memory, and longer passes are slower where caches are small
+CHUNK = 256  # samples drawn, written and held at a time, rounded up to whole periods of the engine
+PROMPT_CHUNK = 1 << 14  # samples of a prompt in one pass: bounds memory, and longer passes are slower with small caches
 
 
 @torch.inference_mode()
@@ -28,19 +28,19 @@ def generate(
     top_p: float = 1.0,
     engine: Engine | None = None,
 ) -> Tensor:
-    """Classes drawn from the model, each given all before it.
+    """Draws classes from the model, each conditioned on all before it.
 
     The prompt is processed in parallel. Clip i is a function of (seed, i), whatever the number of clips.
 
     Args:
         net: the model.
-        samples: how many to draw for each clip.
+        samples: to draw for each clip.
         clips: B, drawn together.
         prompt: (T,) or (B, T) classes that the clips continue; None starts from silence.
         seed: of the random numbers.
         temperature: divides the logits; 0 takes the most likely class.
-        top_p: draws only among the most likely classes that hold this much of the probability.
-        engine: what steps the model; None for the fastest there is.
+        top_p: draws only from the most likely classes, up to this cumulative probability.
+        engine: steps the model; None for the fastest available.
 
     Returns:
         (B, samples) int64 on the CPU, without the prompt.
@@ -59,7 +59,7 @@ def generate(
 
 
 def check_arguments(clips: int, seed: int, temperature: float, top_p: float, seconds: float = 1.0, option: str = "") -> None:
-    """Raises UserError where one of them is out of range; `option` is what the user writes before their names."""
+    """Raises UserError if an argument is out of range; `option` is a prefix of its name in messages, such as "--"."""
     for name, number in (("clips", clips), ("seed", seed)):
         if not isinstance(number, Integral):
             raise UserError(f"{option}{name} must be a whole number, got {number}")
@@ -83,15 +83,15 @@ def draw(
     numbers: Sequence[int] | None = None,
     at_once: int = CHUNK,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The next samples of a started engine, as they are made: classes (B, n) and nats (B, n) as `Engine.draw` gives them.
+    """Yields the next samples of a started engine as they are drawn: classes (B, n) and nats (B, n), see `Engine.draw`.
 
     Args:
         engine: started with B lanes.
-        samples: how many in all.
-        generators: of the random numbers, one a lane: what keeps clips apart from one another and from the device.
+        samples: to draw in all.
+        generators: of random numbers, one per lane, so that clips do not depend on one another or on the device.
         temperature, top_p: as for the engine.
-        numbers: of the clips, a lane each, for messages; None for those of the lanes.
-        at_once: how many are drawn at a time, rounded up to whole periods of the engine.
+        numbers: of the clips, one per lane, for messages; None for 0, 1, ...
+        at_once: samples drawn at a time, rounded up to whole periods of the engine.
 
     Raises:
         UserError: the model's logits are not finite.
@@ -100,7 +100,7 @@ def draw(
     uniforms = torch.empty(len(generators), 0, dtype=torch.float64)
     for start in range(0, samples, at_once):
         n = min(at_once, samples - start)
-        # In pieces of one size, that a clip be the same from every engine and begin the same at every length.
+        # In pieces of one size, so that a clip does not depend on the engine or on its length.
         while uniforms.shape[1] < n:
             uniforms = torch.cat([uniforms, torch.from_numpy(np.stack([each.random(CHUNK) for each in generators]))], dim=1)
         classes, nats = engine.draw(uniforms[:, :n], temperature, top_p)
@@ -114,7 +114,7 @@ def draw(
 
 @torch.inference_mode()
 def read_prompt(net: AutoregressiveNet, pieces: Iterator[Tensor] | Sequence[Tensor]) -> ModelState:
-    """The state after a prompt, given in consecutive pieces (B, n) of classes, each one parallel pass; after none, one fresh lane."""
+    """Returns the state after a prompt in consecutive pieces (B, n) of classes, one parallel pass each; without, one fresh lane."""
     device, state = next(net.parameters()).device, None
     with undivided(net):
         for piece in pieces:
@@ -125,7 +125,7 @@ def read_prompt(net: AutoregressiveNet, pieces: Iterator[Tensor] | Sequence[Tens
 
 
 def spread(state: ModelState, clips: int) -> ModelState:
-    """A state of one lane as the state of `clips` lanes that all go on from it; one of so many lanes as it is.
+    """Repeats a state of one lane for `clips` lanes; a state of `clips` lanes is returned as it is.
 
     Raises:
         ValueError: it has another number of lanes.
@@ -136,7 +136,7 @@ def spread(state: ModelState, clips: int) -> ModelState:
 
 
 def starting_states(net: AutoregressiveNet, prompts: Tensor | None) -> Callable[[Sequence[int]], ModelState]:
-    """Gives the state that clips of these numbers start from, after prompts (1 or clips, T) of classes, or none."""
+    """Returns a function from clip numbers to their initial state, after prompts (1 or clips, T) of classes, or none."""
     if prompts is None or len(prompts) == 1:
         shared = read_prompt(net, [] if prompts is None else prompts.split(PROMPT_CHUNK, dim=1))
         return lambda numbers: spread(shared, len(numbers))
@@ -144,5 +144,5 @@ def starting_states(net: AutoregressiveNet, prompts: Tensor | None) -> Callable[
 
 
 def generator(seed: int, clip: int, redraw: int = 0) -> np.random.Generator:
-    """The random numbers of a clip; others each time that it is drawn again. Of a seed all bits count; torch's own for the CPU takes 32."""
+    """Returns the generator of a clip's redraw. Uses all bits of the seed; torch's CPU generator would use 32."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(clip, redraw)))

@@ -1,4 +1,4 @@
-"""Whether an engine steps a model as the model's own forward pass does: tried on a few samples before it is used."""
+"""Checks an engine against the model's forward pass on a few samples before its first use."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,36 +10,36 @@ from torch import Tensor
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 
 LANES = 2
-LEAST_STEPS = 48  # some periods of a small model
+LEAST_STEPS = 48  # a few periods of a small model
 HOT = 1e9  # a temperature at which all classes are equally likely
 
 Weights = tuple[object, ...]
 Draw = Callable[[ModelState, Tensor, float], tuple[Tensor, Tensor]]
-"""From a state, uniform numbers (B, T) and a temperature, the classes (B, T) that an engine draws and the logits (B, T, q) that it has."""
+"""Maps a state, uniform numbers (B, T) and a temperature to an engine's classes (B, T) and logits (B, T, q)."""
 
 
 class EngineError(ValueError):
-    """An engine cannot step a model, or not as the model does."""
+    """An engine cannot step a model, or its logits differ from the model's."""
 
 
 _passed: WeakKeyDictionary[AutoregressiveNet, dict[str, Weights]] = WeakKeyDictionary()
 
 
 def weights_of(net: AutoregressiveNet) -> Weights:
-    """What tells a model from what it is after its weights or its layers change."""
+    """Returns a key that changes with the model's weights or layers."""
     weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in (*net.parameters(), *net.buffers()))
     return weights + tuple((type(module), vars(module).get("forward")) for module in net.modules())
 
 
 def check(net: AutoregressiveNet, name: str, weights: Weights, draw: Draw, limit: float) -> None:
-    """Compare an engine's logits with those of the forward pass; once for the same weights in a process.
+    """Compares an engine's logits with those of the forward pass; once per process for the same weights.
 
     Args:
         net: the model, with its weights rounded as the engine's.
-        name: of the engine, for messages, and to know it again.
+        name: of the engine, for messages and as a key.
         weights: of the model that the engine was made for, see `weights_of`.
         draw: the engine.
-        limit: the largest difference of logits, relative to the largest logit.
+        limit: the largest allowed difference of logits, relative to the largest logit.
 
     Raises:
         EngineError: they differ by more.
@@ -54,9 +54,9 @@ def check(net: AutoregressiveNet, name: str, weights: Weights, draw: Draw, limit
 
 @torch.inference_mode()
 def difference(net: AutoregressiveNet, draw: Draw) -> float:
-    """By how much logits differ, relative to the largest: for random classes, a quarter of a pooling period from the beginning, and from
-    there, in the middle of a window, over one more than a period. 0 where the model's are not finite. The global random state is not
-    touched."""
+    """Returns the largest difference of logits, relative to the largest logit, on random classes: a quarter of a pooling period from the
+    beginning, then one more than a period from there, inside a window. 0 if the model's logits are not finite. The global random state
+    is unchanged."""
     period = max(LEAST_STEPS, net.pooling_product)
     parts = [period // 4 + 1, period + period // 4]
     uniforms = torch.rand(LANES, sum(parts), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -67,14 +67,14 @@ def difference(net: AutoregressiveNet, draw: Draw) -> float:
             classes, logits = draw(state, part, HOT)
             expected, state = net(classes.to(state.last.device), state)
             if not expected.isfinite().all():
-                return 0.0  # whoever draws from it says so
+                return 0.0  # reported when drawing
             errors.append((logits.double().cpu() - expected.double().cpu()).abs().max() / expected.abs().max().cpu())
     return torch.stack(errors).max().item()
 
 
 @contextmanager
 def evaluating(net: AutoregressiveNet) -> Iterator[None]:
-    """The model is in evaluation mode meanwhile."""
+    """Puts the model into evaluation mode inside the context."""
     training = [module for module in net.modules() if module.training]
     net.eval()
     try:

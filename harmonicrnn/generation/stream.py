@@ -1,4 +1,4 @@
-"""Audio as it is drawn, block by block."""
+"""Streams audio block by block as it is drawn."""
 
 from collections.abc import Iterator
 from threading import Lock
@@ -11,21 +11,21 @@ from harmonicrnn.generation.engine import Engine
 from harmonicrnn.generation.sampler import draw, generator
 from harmonicrnn.models import ModelState
 
-ENDLESS = 1 << 62  # samples, which no one will hear the end of
+ENDLESS = 1 << 62  # samples, practically unlimited
 
 
 class Stream(Iterator[np.ndarray]):
-    """Blocks (n,) of float32 samples in [-1, 1], each drawn when it is asked for. Nothing is drawn ahead, and nothing is kept.
+    """Iterator over blocks (n,) of float32 samples in [-1, 1], drawn on demand. Nothing is drawn ahead or kept.
 
-    It may be closed by any thread and at any time; blocks are asked for by one thread after the other.
+    Any thread may close it at any time; only one thread at a time may take blocks.
 
     Args:
-        engine: of this stream alone.
-        state: of one lane, to start from.
-        quantiser: what classes sound like.
-        block: samples in each, rounded up to whole periods of the engine.
+        engine: used by this stream only.
+        state: initial state of one lane.
+        quantiser: decodes classes.
+        block: samples per block, rounded up to whole periods of the engine.
         samples: in all; None for no end.
-        seed, temperature, top_p: as for `harmonicrnn.generation.generate`, whose first clip it is.
+        seed, temperature, top_p: as for `harmonicrnn.generation.generate`; the stream equals its first clip.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Stream(Iterator[np.ndarray]):
         self._quantiser, self._lock, self._closed = quantiser, Lock(), False
 
     def __next__(self) -> np.ndarray:
-        """Raises StopIteration after the last block or when it was closed; UserError where the model's logits are not finite."""
+        """Raises StopIteration after the last block or when closed; UserError if the model's logits are not finite."""
         with self._lock:
             if self._closed or self._blocks is None:
                 self._blocks = None
@@ -55,7 +55,7 @@ class Stream(Iterator[np.ndarray]):
         return samples
 
     def close(self) -> None:
-        """No block follows. One that is being drawn is finished first; then the engine and its threads are let go."""
+        """Ends the stream after the block being drawn, and releases the engine and its threads."""
         self._closed = True
         with self._lock:
             self._blocks = None

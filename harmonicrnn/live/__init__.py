@@ -1,1 +1,1 @@
-"""A page in the browser on which voices are heard while they play, on this machine alone."""
+"""The live page: a local web page that plays voices in the browser while they draw."""

@@ -1,4 +1,4 @@
-"""The page, and the sound that it asks for, over HTTP."""
+"""The HTTP handlers of the live page and its audio stream."""
 
 import asyncio
 import re
@@ -16,8 +16,8 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.live.asking import MOST_BYTES, MOST_SECONDS, PROMPT_SECONDS, Asked
 from harmonicrnn.voice import Voice
 
-STALLED = 30.0  # seconds that a listener may take nothing for
-OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?")  # at any port, which may be forwarded to this machine's
+STALLED = 30.0  # seconds after which a listener that reads nothing is dropped
+OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?")  # at any port, since ports may be forwarded
 FILES = {"live.html": "text/html", "live.js": "text/javascript", "worklets.js": "text/javascript"}
 POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; img-src data:; "
 POLICY += "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -31,10 +31,10 @@ HEADERS = {
 
 
 class Stage:
-    """The voices, the thread that they play in, and the lock that a listener holds.
+    """Shared state of the handlers: the voices, the thread that draws, and the lock of the listener.
 
     Args:
-        voices: by the names that the page shows.
+        voices: by name, as shown on the page.
     """
 
     def __init__(self, voices: Mapping[str, Voice]) -> None:
@@ -43,14 +43,14 @@ class Stage:
 
 
 def application(stage: Stage) -> Application:
-    """What answers requests, of browsers on this machine alone."""
+    """Returns the tornado application, for browsers on this machine only."""
     routes: list[Any] = [(f"/{'' if name == 'live.html' else name}", File, {"name": name}) for name in FILES]
     routes += [("/voices.json", Voices, {"stage": stage}), ("/stream", Listen, {"stage": stage})]
     return Application(routes, default_handler_class=Nothing, log_function=lambda handler: None)
 
 
 class RefusedError(HTTPError):
-    """A request that is not answered, and what its sender is told."""
+    """A refused request, with the message for its sender."""
 
     def __init__(self, status: int, told: str) -> None:
         super().__init__(status)
@@ -58,7 +58,7 @@ class RefusedError(HTTPError):
 
 
 class Guarded(RequestHandler):
-    """Answers nothing that another page may have asked for, also under a host name of its own that leads here (DNS rebinding)."""
+    """Refuses requests from other pages, including other host names that resolve to this machine (DNS rebinding)."""
 
     def set_default_headers(self) -> None:
         for name, value in HEADERS.items():
@@ -80,7 +80,7 @@ class Guarded(RequestHandler):
 
 
 class Nothing(Guarded):
-    """What is asked for at any other path."""
+    """Answers any other path with 404."""
 
     def prepare(self) -> None:
         super().prepare()
@@ -88,7 +88,7 @@ class Nothing(Guarded):
 
 
 class File(Guarded):
-    """The page, or a script of it."""
+    """Serves the page or one of its scripts."""
 
     def initialize(self, name: str) -> None:
         self.name = name
@@ -99,7 +99,7 @@ class File(Guarded):
 
 
 class Voices(Guarded):
-    """What the page has to know."""
+    """Serves the settings and voices that the page shows."""
 
     def initialize(self, stage: Stage) -> None:
         self.stage = stage
@@ -113,8 +113,8 @@ class Voices(Guarded):
 
 @stream_request_body
 class Listen(Guarded):
-    """POST of a prompt's file, or of nothing; voice, seconds, seed, temperature and top_p are in the query. Answers samples as they are
-    drawn, float32, little-endian."""
+    """POST with a prompt file or an empty body; voice, seconds, seed, temperature and top_p are query arguments. Streams samples as they
+    are drawn, float32, little-endian."""
 
     def initialize(self, stage: Stage) -> None:
         self.stage, self.prompt = stage, bytearray()
@@ -141,7 +141,7 @@ class Listen(Guarded):
             await self._play(asked)
 
     async def _play(self, asked: Asked) -> None:
-        """Sends what is drawn until its end, or until the listener leaves."""
+        """Sends blocks until the stream ends or the listener leaves."""
         drawing, sent = partial(asyncio.get_running_loop().run_in_executor, self.stage.thread), 0
         try:
             stream = await drawing(asked.stream)
@@ -159,4 +159,4 @@ class Listen(Guarded):
             if not sent:
                 raise RefusedError(400, str(error)) from error
             print(f"error: {error}", file=sys.stderr)
-            self.detach().close()  # without the end of an answer, so that the page knows
+            self.detach().close()  # an incomplete response tells the page that the stream broke off

@@ -1,4 +1,4 @@
-"""What a listener asks for, and the stream that answers it."""
+"""Parses a listener's request and opens its stream."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from harmonicrnn.generation.sampler import check_arguments
 from harmonicrnn.generation.stream import Stream
 from harmonicrnn.voice import Voice
 
-MOST_SECONDS = 600.0  # of one answer, all of which the page keeps
-PROMPT_SECONDS = 30.0  # of a prompt that are heard; while a model hears them it cannot be stopped
+MOST_SECONDS = 600.0  # of one stream, which the page keeps whole
+PROMPT_SECONDS = 30.0  # of a prompt that are used; the model cannot be interrupted while it reads them
 MOST_BYTES = 32 << 20  # of a prompt's file
-SHOWN = 40  # characters of what was typed, in messages
+SHOWN = 40  # characters of the input shown in messages
 
 Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A voice, and what it is to play.
+    """A request: a voice and the settings of the stream.
 
     seconds: above 0, at most MOST_SECONDS.
     seed, temperature, top_p: as for `Voice.stream`.
-    prompt: the content of an audio file, which is continued; none where it is empty.
+    prompt: content of an audio file to continue; empty for none.
     """
 
     voice: Voice
@@ -40,7 +40,7 @@ class Asked:
 
     @classmethod
     def of(cls, given: Callable[[str], str], prompt: bytes, voices: Mapping[str, Voice]) -> "Asked":
-        """What was typed, by `given` for each name; raises UserError where a number is none or out of range, or there is no such voice."""
+        """Parses the input `given(name)`; raises UserError if a number is invalid or the voice is unknown."""
         voice = voices.get(given("voice"))
         if voice is None:
             raise UserError(f"there is no voice {given('voice')[:SHOWN]!r}: load the page again")
@@ -52,7 +52,7 @@ class Asked:
         return cls(voice, seconds, seed, temperature, top_p, prompt)
 
     def stream(self) -> Stream:
-        """The answer, once the prompt was heard.
+        """Reads the prompt and returns the stream.
 
         Raises:
             UserError: the prompt cannot be used.

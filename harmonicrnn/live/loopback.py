@@ -1,4 +1,4 @@
-"""A server on this machine's own address, which no other machine reaches."""
+"""The server of the live page, on the loopback address only."""
 
 import asyncio
 import signal
@@ -20,18 +20,18 @@ UPLOAD = 60.0  # seconds that a prompt may take to arrive
 
 
 def bind(port: int) -> list[socket]:
-    """A socket that listens; at any free port where it is 0. Raises UserError where it cannot be had."""
+    """Returns listening sockets; port 0 takes any free port. Raises UserError if it is not available."""
     if not 0 <= port < 1 << 16:
-        raise UserError(f"--port must be from 0 (any that is free) to 65535, got {port}")
+        raise UserError(f"--port must be from 0 (any free port) to 65535, got {port}")
     try:
         return bind_sockets(port, ADDRESS)
     except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror or error}: give another one, or 0 for any that is free") from error
+        raise UserError(f"--port {port}: {error.strerror or error}: give another one, or 0 for any free port") from error
 
 
 @asynccontextmanager
 async def serving(voices: Mapping[str, Voice], sockets: list[socket]) -> AsyncIterator[Stage]:
-    """Answers until it is left; then listeners are sent away, and what is being drawn is finished."""
+    """Serves requests inside the context; on exit disconnects listeners and finishes the block being drawn."""
     stage = Stage(voices)
     server = HTTPServer(application(stage), max_body_size=MOST_BYTES, body_timeout=UPLOAD)
     server.add_sockets(sockets)
@@ -45,12 +45,12 @@ async def serving(voices: Mapping[str, Voice], sockets: list[socket]) -> AsyncIt
 
 
 def serve_until_signal(voices: Mapping[str, Voice], sockets: list[socket], ready: Callable[[], None]) -> None:
-    """Answers until the program is asked to stop; at a second Ctrl-C it ends at once.
+    """Serves requests until a stop signal; a second Ctrl-C ends at once.
 
     Args:
-        voices: by the names that the page shows.
-        sockets: as `bind` gives them.
-        ready: is called when a listener may come.
+        voices: by name, as shown on the page.
+        sockets: as returned by `bind`.
+        ready: called once the server accepts requests.
     """
 
     async def serve() -> None:

@@ -1,4 +1,4 @@
-"""What is measured, as torchmetrics that are right under any number of ranks."""
+"""Metrics of models and audio: likelihood, Fréchet distance and SC09 scores, exact for any number of ranks."""
 
 from harmonicrnn.metrics.digit_scores import Classified, DigitReference, digit_reference, digit_scores, select_by_likelihood
 from harmonicrnn.metrics.embedder import Embedder

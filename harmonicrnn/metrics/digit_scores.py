@@ -1,15 +1,15 @@
-"""The scores of SC09: what a classifier of digits makes of generated clips, beside what it makes of real ones.
+"""The SC09 scores of generated clips, from a digit classifier's outputs for generated and real clips.
 
-Of N clips the classifier gives a probability vector p_i over the C digits, and its last hidden layer, the features. With p̄ the mean of the
+For N clips the classifier gives probability vectors p_i over the C digits, and features, its last hidden layer. With p̄ the mean of the
 p_i, H the entropy and KL the divergence, in nats:
 
     fid     Fréchet distance between Gaussians fitted to the features, real and generated (Heusel et al., arXiv 1706.08500)
     is      exp(E_i KL(p_i || p̄)) = exp(H(p̄) - E_i H(p_i)), from 1 to C (Salimans et al., arXiv 1606.03498)
-    is_s4   what the published tables hold under that name, see `inception_score_s4`
+    is_s4   the published tables' Inception Score, see `inception_score_s4`
     mis     exp(E_ij KL(p_i || p_j)) over random pairs (Gurumurthy et al., arXiv 1706.02071)
-    am      KL(p̄_real || p̄) + E_i H(p_i) (Zhou et al., arXiv 1703.02000); the only one beside fid that is better when lower
+    am      KL(p̄_real || p̄) + E_i H(p_i) (Zhou et al., arXiv 1703.02000); like fid, lower is better
 
-The pairs and the halves are those that the S4/SaShiMi repository draws, given the same clips in the same order.
+Random pairs and halves equal those of the S4/SaShiMi repository for the same clips in the same order.
 """
 
 import math
@@ -24,34 +24,34 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.metrics.frechet import Gaussian, fit_gaussian, frechet_distance
 
 PAIRS = 10_000
-SEED = 0  # of the source's draws
-SCORED = (0.40, 0.95)  # from and to which rank by likelihood clips are scored, as shares
+SEED = 0  # as in the S4/SaShiMi repository
+SCORED = (0.40, 0.95)  # range of likelihood ranks that are scored, as fractions
 
 
 class Classified(NamedTuple):
-    """Clips as a classifier sees them: features (N, d) and log_probabilities (N, C), of which p = exp."""
+    """A classifier's outputs for clips: features (N, d) and log_probabilities (N, C)."""
 
     features: Tensor
     log_probabilities: Tensor
 
 
 class DigitReference(NamedTuple):
-    """What generated clips are compared with: the Gaussian of the features, and the mean probabilities (C,), of real ones."""
+    """Reference from real clips: the Gaussian of the features, and the mean probabilities (C,)."""
 
     features: Gaussian
     probabilities: Tensor
 
 
 def digit_reference(real: Classified) -> DigitReference:
-    """Of the split compared with; raises UserError of fewer than two clips."""
+    """Returns the reference from real clips; raises UserError for fewer than two clips."""
     return DigitReference(fit_gaussian(real.features), _probabilities(real.log_probabilities).mean(dim=0))
 
 
 def digit_scores(generated: Classified, reference: DigitReference) -> dict[str, float]:
-    """fid, is, is_s4, mis and am. The row of real clips, of the test split or the training split itself, is computed just so.
+    """Returns fid, is, is_s4, mis and am. Published rows of real clips (test or training split) are computed the same way.
 
     Raises:
-        UserError: there are fewer than two clips, or features of another kind, or a number that is not finite.
+        UserError: fewer than two clips, features of another dimension, or a number that is not finite.
     """
     log_p = generated.log_probabilities
     return {
@@ -64,24 +64,24 @@ def digit_scores(generated: Classified, reference: DigitReference) -> dict[str, 
 
 
 def inception_score(log_probabilities: Tensor) -> float:
-    """exp(H(p̄) - E H(p)) of log-probabilities (N, C)."""
+    """Returns exp(H(p̄) - E H(p)) of log-probabilities (N, C)."""
     p = _probabilities(log_probabilities)
     return (entr(p.mean(dim=0)).sum() - entr(p).sum(dim=1).mean()).exp().item()
 
 
 def inception_score_s4(log_probabilities: Tensor) -> float:
-    """What the S4/SaShiMi repository computes as Inception Score, of log-probabilities (N, C).
+    """Returns the Inception Score as computed by the S4/SaShiMi repository, from log-probabilities (N, C).
 
-    It takes one half of the shuffled clips, n of them, and has entropies summed over the clips instead of the classes, each class of them
-    normalised to 1; in that the mean of the other half, which was to be compared with, cancels out:
+    It takes one half of the shuffled clips, n of them, and sums entropies over clips instead of classes, with each class normalised to 1
+    over the clips. The mean of the other half, meant for comparison, cancels out:
 
         w_ic = p_ic / sum_i p_ic,   exp(mean_c (ln n - H(w_c)))
 
-    Equal to the definition, on that half, where p̄ is uniform; where it is not, rare classes count as much as frequent ones, and the score
-    can be above C, up to n.
+    It equals the definition on that half if p̄ is uniform; otherwise rare classes count as much as frequent ones, and the score can exceed
+    C, up to n.
 
     Raises:
-        UserError: there are fewer than two clips, or none of the half has any probability of some class.
+        UserError: fewer than two clips, or a class has no probability in the whole half.
     """
     p = _probabilities(log_probabilities)
     half = p[torch.from_numpy(np.random.RandomState(SEED).permutation(len(p))[: len(p) // 2])]
@@ -92,7 +92,7 @@ def inception_score_s4(log_probabilities: Tensor) -> float:
 
 
 def modified_inception_score(log_probabilities: Tensor) -> float:
-    """exp(E KL(p_i || p_j)) over 10,000 random pairs, drawn with replacement, of log-probabilities (N, C)."""
+    """Returns exp(E KL(p_i || p_j)) over 10,000 random pairs, drawn with replacement, of log-probabilities (N, C)."""
     p = _probabilities(log_probabilities)
     log_p = log_probabilities.double()
     i, j = torch.from_numpy(np.random.RandomState(SEED).randint(0, len(p), (PAIRS, 2))).T
@@ -100,28 +100,28 @@ def modified_inception_score(log_probabilities: Tensor) -> float:
 
 
 def am_score(log_probabilities: Tensor, reference: Tensor) -> float:
-    """KL(reference || p̄) + E H(p) of log-probabilities (N, C) and the mean probabilities (C,) of real clips."""
+    """Returns KL(reference || p̄) + E H(p) of log-probabilities (N, C) and the mean probabilities (C,) of real clips."""
     p, reference = _probabilities(log_probabilities), reference.double()
-    mean = log_probabilities.double().logsumexp(dim=0) - math.log(len(p))  # of the p_i, which underflow where it does not
+    mean = log_probabilities.double().logsumexp(dim=0) - math.log(len(p))  # log p̄, which does not underflow as the p_i do
     divergence = torch.where(reference > 0, reference * (reference.log() - mean), 0).sum()
     return (divergence + entr(p).sum(dim=1).mean()).item()
 
 
 def select_by_likelihood(log_likelihoods: Tensor, seed: int = 0) -> Tensor:
-    """Which of N generated clips are scored: of a random half of them, sorted by log-likelihood, those from rank 0.40 to 0.95.
+    """Selects the generated clips to score: of a random half, sorted by log-likelihood, those from rank 0.40 to 0.95.
 
-    The published rows of autoregressive models are of such a selection, 2,816 of 10,240 clips. Their source chose the two ranks on the
-    other half; here they are fixed.
+    The published rows of autoregressive models use such a selection, 2,816 of 10,240 clips. Their source chose the two ranks on the other
+    half; here they are fixed.
 
     Args:
-        log_likelihoods: (N,), of whole clips of one length under the model that drew them, likelier is higher.
+        log_likelihoods: (N,), of whole clips of one length under the model that drew them.
         seed: of the halves.
 
     Returns:
-        Their numbers (int64), the least likely first.
+        Their indices (int64), the least likely first.
 
     Raises:
-        UserError: N is too small for two clips to be left, or a likelihood is not finite.
+        UserError: fewer than two clips would be selected, or a likelihood is not finite.
     """
     if not log_likelihoods.isfinite().all():
         raise UserError(f"clip {int((~log_likelihoods.isfinite()).nonzero()[0])} has a likelihood that is not finite: draw it again")

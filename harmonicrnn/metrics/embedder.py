@@ -1,4 +1,4 @@
-"""What turns clips of audio into embeddings."""
+"""The base class of embeddings of audio clips."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from harmonicrnn.errors import UserError
 
-SAMPLES = 2**22  # of audio that are embedded at a time
+SAMPLES = 2**22  # embedded at a time
 
 
 class Embedder(ABC):
-    """Embeddings (n, d) of a clip: n of them, as its length gives.
+    """Maps a clip to embeddings (n, d), where n depends on its length.
 
     Attributes:
-        name: what a distance between such embeddings is called by.
-        rate: of the audio in Hz that it takes.
+        name: of the embedding, for reports.
+        rate: of its input audio in Hz.
         dimensions: d.
-        weights: SHA-256 of each file of weights by its name; none where there are no weights.
+        weights: SHA-256 of each weight file by name; empty without weights.
     """
 
     name: str
@@ -28,10 +28,10 @@ class Embedder(ABC):
     weights: dict[str, str]
 
     def __call__(self, clips: Sequence[Tensor]) -> list[Tensor]:
-        """Of each clip (T,), float32 in [-1, 1], its embeddings (n, d) on the CPU. Neighbouring clips of one length are taken together.
+        """Returns the embeddings (n, d) of each clip (T,), float32 in [-1, 1], on the CPU. Neighbouring clips of one length are batched.
 
         Raises:
-            UserError: a clip is empty, or holds numbers that are not finite, or its embeddings do.
+            UserError: a clip is empty or not finite, or its embeddings are not finite.
         """
         for i, clip in enumerate(clips):
             if not clip.numel() or not clip.isfinite().all():
@@ -44,7 +44,7 @@ class Embedder(ABC):
 
     @abstractmethod
     def embed(self, batch: Tensor) -> Tensor:
-        """Embeddings (B, n, d) of clips of one length (B, T)."""
+        """Returns the embeddings (B, n, d) of clips of one length (B, T)."""
 
 
 def _batches(clips: Sequence[Tensor]) -> Iterator[Tensor]:

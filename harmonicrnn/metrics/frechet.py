@@ -2,8 +2,8 @@
 
     d^2 = |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2))
 
-With C = F F^T from the eigenvalues of each covariance, the last trace is the sum of the singular values of F1^T F2: no square root of a
-product, which need not be symmetric and may not exist, and nothing lost where a covariance has less than full rank.
+With C = F F^T from an eigendecomposition, the last trace is the sum of the singular values of F1^T F2. This avoids the square root of a
+product, which need not be symmetric and may not exist, and is exact for covariances without full rank.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from harmonicrnn.errors import UserError
 
 EPSILON = torch.finfo(torch.float64).eps
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the clips, that the distance is extrapolated from."""
+"""Fractions of the clips from which the distance is extrapolated."""
 
 
 class Gaussian(NamedTuple):
-    """What a set of embeddings is summed up by: mean (d,) and covariance (d, d), over size - 1, in float64; size int64, their number."""
+    """A Gaussian fitted to embeddings: mean (d,) and unbiased covariance (d, d) in float64; size int64, their number."""
 
     mean: Tensor
     covariance: Tensor
@@ -29,7 +29,7 @@ class Gaussian(NamedTuple):
 
 
 class GaussianFit(Metric):
-    """Mean and covariance of embeddings (N, d), from sums in float64 that are reduced once: the same for any batches, order and ranks.
+    """Fits mean and covariance to embeddings (N, d), from float64 sums that are reduced once: independent of batches, order and ranks.
 
     Args:
         dimensions: d.
@@ -48,14 +48,14 @@ class GaussianFit(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, embeddings: Tensor) -> None:
-        """embeddings (N, d), finite."""
+        """Adds finite embeddings (N, d)."""
         wide = embeddings.to(self.total.device, torch.float64)
         self.total += wide.sum(dim=0)
         self.products.addmm_(wide.T, wide)
         self.count += len(wide)
 
     def compute(self) -> Gaussian:
-        """The Gaussian; raises UserError of fewer than two embeddings, which have no covariance."""
+        """Returns the Gaussian; raises UserError for fewer than two embeddings."""
         if self.count < 2:
             raise UserError(f"a covariance needs at least two embeddings, and there are {int(self.count)}: use more clips, or longer ones")
         mean = self.total / self.count
@@ -64,7 +64,7 @@ class GaussianFit(Metric):
 
 
 def fit_gaussian(embeddings: Tensor) -> Gaussian:
-    """That of embeddings (N, d) which this process has all of; raises UserError of fewer than two."""
+    """Fits a Gaussian to embeddings (N, d) on this process; raises UserError for fewer than two."""
     fit = GaussianFit(embeddings.shape[1], sync_on_compute=False)
     fit.update(embeddings)
     gaussian: Gaussian = fit.compute()
@@ -72,10 +72,10 @@ def fit_gaussian(embeddings: Tensor) -> Gaussian:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """d^2, at least 0.
+    """Returns d^2, at least 0.
 
     Raises:
-        UserError: the two have not the same number of dimensions, or a number that is not finite.
+        UserError: different numbers of dimensions, or a number that is not finite.
     """
     if first.mean.shape != second.mean.shape:
         raise UserError(f"the embeddings compared have {first.mean.numel()} and {second.mean.numel()} dimensions: they are not of one kind")
@@ -86,12 +86,12 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     shift = (first.mean - second.mean).double().square().sum()
     traces = sum(torch.atleast_2d(gaussian.covariance).double().trace() for gaussian in (first, second))
     cross = torch.linalg.svdvals(factor(first).T @ factor(second)).sum()
-    # Rounding alone can take it below 0.
+    # Rounding can make it negative.
     return max(0.0, (shift + traces - 2 * cross).item())
 
 
 def factor(gaussian: Gaussian) -> Tensor:
-    """F (d, r) with F F^T the covariance; eigenvalues within rounding of 0 are left out."""
+    """Returns F (d, r) with F F^T the covariance, without eigenvalues that are 0 up to rounding."""
     covariance, mean = torch.atleast_2d(gaussian.covariance).double(), gaussian.mean.double()
     values, vectors = torch.linalg.eigh(covariance)
     rounding = len(values) * EPSILON * (values[-1].abs() + mean.square().sum())
@@ -100,7 +100,7 @@ def factor(gaussian: Gaussian) -> Tensor:
 
 
 def shortage(gaussian: Gaussian) -> str | None:
-    """What must stand beside a distance from this Gaussian where it has too few embeddings; None where it has enough."""
+    """Returns a note on distances from this Gaussian if it has too few embeddings, else None."""
     dimensions, count = gaussian.mean.numel(), int(gaussian.size)
     if count > dimensions:
         return None
@@ -109,7 +109,7 @@ def shortage(gaussian: Gaussian) -> str | None:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """The distance of infinitely many clips, the slope over 1/N, and the share of the distances' variance that the line explains."""
+    """The distance for infinitely many clips, the slope over 1/N, and R^2 of the linear fit."""
 
     distance: float
     slope: float
@@ -117,12 +117,12 @@ class Extrapolation:
 
 
 def extrapolate_distance(reference: Gaussian, embeddings: Tensor, clips: Tensor, seed: int = 0) -> Extrapolation:
-    """FAD-infinity: the distance falls with the number N of clips about as a + b/N, from which a is extrapolated.
+    """Computes FAD-infinity: the distance depends on the number N of clips about as a + b/N; returns a, b and R^2.
 
     Args:
         reference: the other set.
         embeddings: (N, d).
-        clips: (N,) int64, the number of the clip that each is of.
+        clips: (N,) int64, clip index of each embedding.
         seed: of the subsets of clips.
 
     Raises:

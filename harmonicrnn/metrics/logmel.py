@@ -1,4 +1,4 @@
-"""An embedding that needs no weights."""
+"""LogMel, an embedding without weights."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from harmonicrnn.metrics.embedder import Embedder
 BANDS = 32
 FRAME_SECONDS = 0.064
 WINDOW_SECONDS = 1.0
-FLOOR = 1e-6  # added to the power in each band, of audio whose full scale is 1
+FLOOR = 1e-6  # added to the power in each band, for full scale 1
 
 
 class LogMel(Embedder):
-    """Mean and spread of the logarithm of 32 mel bands over windows of about a second: d = 64.
+    """Mean and standard deviation of 32 log-mel bands over windows of about 1 s: d = 64.
 
-    Comparable with itself alone, at one rate: its bands reach up to half of it.
+    Distances are only comparable at the same rate: the bands reach up to half of it.
 
     Args:
         rate: of the audio in Hz.
@@ -34,7 +34,7 @@ class LogMel(Embedder):
         padded = torch.nn.functional.pad(batch, (0, max(0, self.frame - batch.shape[1])))
         bands = (self._mel(padded) + FLOOR).log().transpose(1, 2)
         windows = list(bands.split(self.window, dim=1))
-        # A rest of less than half a window says little of a second.
+        # Drop a last window that is less than half full.
         if len(windows) > 1 and 2 * windows[-1].shape[1] < self.window:
             windows.pop()
         return torch.stack([torch.cat([part.mean(dim=1), part.std(dim=1, correction=0)], dim=1) for part in windows], dim=1)

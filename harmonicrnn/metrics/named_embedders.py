@@ -1,4 +1,4 @@
-"""Embeddings by their names."""
+"""Creates embeddings by name."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,15 +13,15 @@ EmbeddingName = Literal["logmel", "vggish", "pann", "encodec", "clap"]
 
 
 def make_embedder(name: EmbeddingName, rate: int, weights: Path | None = None, device: torch.device | None = None) -> Embedder:
-    """The embedding of this name for audio at a rate in Hz.
+    """Creates an embedding for audio at `rate` Hz.
 
     Args:
         name: logmel, or one of the package frechet-audio-distance.
         rate: of the clips.
         weights: folder of its weights; None for that of torch.hub.
-        device: where a network works; None for a GPU where there is one.
+        device: of its network; None for a GPU if available.
 
     Raises:
-        UserError: the package or weights are missing, or the weights are not those of this embedding.
+        UserError: the package or weights are missing, or the weights belong to another embedding.
     """
     return LogMel(rate) if name == "logmel" else Packaged(name, rate, weights, device)

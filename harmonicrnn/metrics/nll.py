@@ -1,4 +1,4 @@
-"""The negative log-likelihood in bits per sample: exact means over all samples, and over bins of how much context a sample has."""
+"""The negative log-likelihood in bits per sample: exact means over all samples and by context length."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ BINS_PER_OCTAVE = 2
 BINS = 32 * BINS_PER_OCTAVE  # up to 2^32 samples, three days at 16 kHz
 
 PositionBin = TypedDict("PositionBin", {"from": int, "bits_per_sample": float, "samples": int})
-"""Samples with at least so many samples before them, up to the next bin."""
+"""A bin of samples with at least "from" samples before them, up to the next bin."""
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Bits per sample, of how many samples and clips; and by context position, those bins that hold samples."""
+    """Bits per sample, numbers of samples and clips, and the non-empty bins by context position."""
 
     bits_per_sample: float
     samples: int
@@ -44,10 +44,10 @@ class NegativeLogLikelihood(Metric):
         self.add_state("clips", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, nats: Tensor, valid: Tensor, context: Tensor | None = None, start: Tensor | None = None) -> None:
-        """nats (B, T) of each sample, valid (B, T) bool; clips without a valid sample are not counted.
+        """Adds nats (B, T) of samples with valid (B, T) bool; clips without a valid sample are not counted.
 
-        context and start (B,) add up to the samples before each lane's first; None is 0. start is where in their clips these samples begin:
-        a clip counts where it begins.
+        context + start (B,) is the number of samples before each lane's first; None is 0. start is the position in their clips of these
+        samples: a clip counts where it begins.
         """
         position = torch.arange(nats.shape[1], device=nats.device).expand(nats.shape)
         for offset in (context, start):
@@ -60,11 +60,11 @@ class NegativeLogLikelihood(Metric):
 
     @staticmethod
     def edges() -> Tensor:
-        """The first position of each bin after the first, (BINS,) int64."""
+        """Returns the first position of each bin after the first, (BINS,) int64."""
         return torch.tensor([math.ceil(2 ** (k / BINS_PER_OCTAVE)) for k in range(BINS)])
 
     def compute(self) -> dict[str, Tensor]:
-        """bits_per_sample (NaN of no samples), samples and clips; and the first two of each bin, (BINS + 1,), as *_by_position."""
+        """Returns bits_per_sample (NaN without samples), samples and clips; the first two also per bin, (BINS + 1,), as *_by_position."""
         return {
             "bits_per_sample": self.nats.sum() / self.samples.sum() / math.log(2),
             "samples": self.samples.sum(),
@@ -74,7 +74,7 @@ class NegativeLogLikelihood(Metric):
         }
 
     def likelihood(self) -> Likelihood:
-        """What was measured, as plain numbers."""
+        """Returns the result as plain numbers."""
         found: dict[str, Any] = {name: value.tolist() for name, value in self.compute().items()}
         rows = zip([0, *self.edges().tolist()], found["bits_per_sample_by_position"], found["samples_by_position"], strict=True)
         curve: list[PositionBin] = [{"from": start, "bits_per_sample": bits, "samples": count} for start, bits, count in rows if count]

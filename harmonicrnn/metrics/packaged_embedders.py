@@ -1,7 +1,7 @@
-"""The embeddings of the package frechet-audio-distance, from weights on disk, without the network.
+"""Embeddings of the package frechet-audio-distance, from weights on disk, without network access.
 
-Taken from the package are its models and, through `get_embeddings`, what it feeds them; not its `score`, which reads folders, swallows what
-goes wrong and joins the embeddings of pann into one long vector.
+Uses the package's models and the preprocessing in its `get_embeddings`, but not its `score`, which reads folders, hides errors and joins
+pann's embeddings into one long vector.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ from harmonicrnn.metrics.embedder import Embedder
 
 VGGISH = "https://github.com/harritaylor/torchvggish"
 VGGISH_WEIGHTS = f"{VGGISH}/releases/download/v0.1"
-VGGISH_CODE = "harritaylor_torchvggish_master"  # as torch.hub names it
+VGGISH_CODE = "harritaylor_torchvggish_master"  # torch.hub's name of the folder
 PANN = "https://zenodo.org/record/3987831/files"
 ENCODEC = "https://dl.fbaipublicfiles.com/encodec/v0"
 CLAP = "https://huggingface.co/lukewys/laion_clap/resolve/main"
-TOKENIZERS = {  # that laion_clap fetches when it is imported or built, and a file of each
+TOKENIZERS = {  # downloaded by laion_clap on import or construction, with one file of each
     "bert-base-uncased": "vocab.txt",
     "roberta-base": "vocab.json",
     "facebook/bart-base": "vocab.json",
@@ -39,7 +39,7 @@ TOKENIZERS = {  # that laion_clap fetches when it is imported or built, and a fi
 
 @dataclass(frozen=True)
 class Needed:
-    """A file, relative to the folder of torch.hub, and where it comes from."""
+    """A required file, relative to the folder of torch.hub, and its source."""
 
     path: str
     source: str
@@ -53,7 +53,7 @@ class Variant:
         rate: in Hz.
         dimensions: d.
         needed: its files.
-        longest: Seconds of audio that it takes at a time; longer clips are cut. None for any.
+        longest: Most seconds of audio at a time; longer clips are cut into pieces. None for no limit.
     """
 
     rate: int
@@ -85,12 +85,12 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
     "encodec": (_encodec(24_000, "encodec_24khz-d7cc33bc.th"), _encodec(48_000, "encodec_48khz-7e698e3e.th")),
     "clap": (Variant(48_000, 512, (Needed("630k-audioset-best.pt", f"{CLAP}/630k-audioset-best.pt"),), longest=10.0),),
 }
-"""By rate, the lowest first. Audio is given to the first whose rate is not below its own, or to the last."""
+"""Ascending by rate. Audio uses the first variant with at least its own rate, else the last."""
 
 SHORTEST = 1.0
-"""Seconds; shorter clips are padded with silence, for the models take none of a few frames."""
+"""Seconds; shorter clips are padded with silence, since the models need several frames."""
 
-TOGETHER = 32  # clips that a model takes at once
+TOGETHER = 32  # clips per batch
 
 
 class Packaged(Embedder):
@@ -98,12 +98,12 @@ class Packaged(Embedder):
 
     Args:
         name: vggish, pann, encodec or clap.
-        audio_rate: of the clips in Hz; they are resampled to a rate that the embedding takes.
+        audio_rate: of the clips in Hz; they are resampled to the embedding's rate.
         weights: folder of its files; None for that of torch.hub.
-        device: where its model works; None for a GPU where there is one.
+        device: of its model; None for a GPU if available.
 
     Raises:
-        UserError: the package or a file is missing, or a file holds no weights of this model.
+        UserError: the package or a file is missing, or a file has no weights of this model.
     """
 
     def __init__(self, name: str, audio_rate: int, weights: Path | None = None, device: torch.device | None = None) -> None:
@@ -120,13 +120,13 @@ class Packaged(Embedder):
             with (folder / file.path).open("rb") as content:
                 self.weights[file.path] = hashlib.file_digest(content, "sha256").hexdigest()
         try:
-            with _offline(folder), _on(device), torch.random.fork_rng([]):  # models are made at random before their weights are read
+            with _offline(folder), _on(device), torch.random.fork_rng([]):  # models are initialised at random before loading weights
                 module = import_package(clap=name == "clap")
                 channels = 2 if (name, self.rate) == ("encodec", 48_000) else 1
                 self._package = module.FrechetAudioDistance(str(folder), name, sample_rate=self.rate, channels=channels)
         except UserError:
             raise
-        except Exception as error:  # whatever reading a file that is not what it should be raises
+        except Exception as error:  # a wrong file can raise any error
             files = ", ".join(str(folder / file.path) for file in variant.needed)
             cause = " ".join(str(error).split())[:300]
             raise UserError(f"{files}: not the weights of {self.name}: {type(error).__name__}: {cause}") from error
@@ -143,12 +143,12 @@ class Packaged(Embedder):
 
     @torch.no_grad()
     def _embed_together(self, clips: Tensor) -> Tensor:
-        """(B, n, d): pann and encodec take several clips of one length at once."""
+        """Returns (B, n, d), for pann and encodec, which take batches of clips of one length."""
         parts, model = clips.to(self._package.device).split(TOGETHER), self._package.model
         try:
             if self.name.startswith("pann"):
                 return torch.cat([model(part, None)["embedding"] for part in parts])[:, None]
-            # Of encodec the encoder's output before it is quantised.
+            # For encodec, the encoder's output before quantisation.
             return torch.cat([model.encoder(part[:, None].expand(-1, model.channels, -1)).mT for part in parts])
         except RuntimeError as error:
             raise UserError(f"the embedding {self.name} failed on {clips.shape[1]} samples: {error}") from error
@@ -158,16 +158,16 @@ class Packaged(Embedder):
             return [clip]
         length = round(self._longest * self.rate)
         pieces = [clip[start : start + length] for start in range(0, len(clip), length)]
-        # A short rest would be filled up by repeating it.
+        # Drop a short last piece, which would be filled up by repetition.
         return pieces[:-1] if len(pieces) > 1 and len(pieces[-1]) < length / 2 else pieces
 
     def _embed(self, clip: np.ndarray) -> Tensor:
-        """(n, d) of one clip: the package takes several one after the other, and of those joins what it should stack."""
+        """Returns (n, d) of one clip: the package joins the embeddings of several clips instead of stacking them."""
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said), torch.no_grad():
                 rows = self._package.get_embeddings([clip], self.rate)
-        except ValueError as error:  # of none to join: the cause was printed
+        except ValueError as error:  # nothing to join: the cause was printed
             raise UserError(f"the embedding {self.name} failed on {len(clip)} samples: {_cause(said) or error}") from error
         if cause := _cause(said):
             raise UserError(f"the embedding {self.name} failed on {len(clip)} samples: {cause}")
@@ -175,7 +175,7 @@ class Packaged(Embedder):
 
 
 def check_package(name: str) -> None:
-    """Raises UserError where the package is not installed, which the embedding of this name is from."""
+    """Raises UserError if the package of this embedding is not installed."""
     if importlib.util.find_spec("frechet_audio_distance") is None:
         raise UserError(
             f"the embedding {name} needs the package frechet-audio-distance, which is not installed: pip install frechet-audio-distance, "
@@ -184,7 +184,7 @@ def check_package(name: str) -> None:
 
 
 def find_weights(name: str, folder: Path | None, needed: tuple[Needed, ...]) -> Path:
-    """The folder that holds all files that an embedding needs: the one given, or that of torch.hub.
+    """Returns the folder with all files that an embedding needs: `folder`, or that of torch.hub.
 
     Raises:
         UserError: a file is missing.
@@ -200,13 +200,13 @@ def find_weights(name: str, folder: Path | None, needed: tuple[Needed, ...]) -> 
 
 
 def _cause(said: io.StringIO) -> str:
-    """What the package printed of an error that it swallowed."""
+    """Returns the package's output on an error that it hid."""
     text = " ".join(said.getvalue().split())
     return text.partition("throw an exception: ")[2]
 
 
 def import_package(clap: bool) -> ModuleType:
-    """The package's main module. It imports laion_clap, which fetches from a hub at that, and is stood in for unless asked for."""
+    """Imports the package's main module, with a placeholder for laion_clap, which downloads on import, unless `clap`."""
     name = "frechet_audio_distance.fad"
     if name not in sys.modules:
         there = "laion_clap" in sys.modules
@@ -223,7 +223,7 @@ def import_package(clap: bool) -> ModuleType:
 
 
 def check_tokenizers() -> None:
-    """Raises UserError where a tokenizer that laion_clap cannot be imported without is not in the hub's cache."""
+    """Raises UserError if a tokenizer needed to import laion_clap is not in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     for repository, file in TOKENIZERS.items():
@@ -236,14 +236,14 @@ def check_tokenizers() -> None:
 
 @contextlib.contextmanager
 def _on(device: torch.device | None) -> Iterator[None]:
-    """The package takes a GPU wherever it sees one: none is seen where the CPU is named."""
+    """Hides GPUs inside the context if the device is the CPU: the package uses any GPU it sees."""
     with patch.object(torch.cuda, "is_available", lambda: False) if device == torch.device("cpu") else contextlib.nullcontext():
         yield
 
 
 @contextlib.contextmanager
 def _offline(folder: Path) -> Iterator[None]:
-    """torch.hub reads what is in the folder, downloads nothing, asks nothing, and knows nothing of the folder afterwards."""
+    """Makes torch.hub read from the folder, without downloads or prompts, inside the context."""
     before, load = torch.hub.get_dir(), torch.hub.load
 
     def local(repo_or_dir: str, model: str) -> Any:

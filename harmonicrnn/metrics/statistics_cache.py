@@ -1,4 +1,4 @@
-"""What follows from data alone, such as statistics of reference sets: computed once, kept with what it depends on and a checksum."""
+"""A cache on disk of statistics of data, such as reference sets, with their keys and checksums."""
 
 import hashlib
 import io
@@ -20,25 +20,25 @@ FORMAT = 1
 
 
 def default_cache() -> Path:
-    """The user's own cache: what is kept there depends on the data's content, and not on where the data lies."""
+    """Returns the user's cache folder: keys depend on the data's content, not its location."""
     return user_cache_path("harmonicrnn")
 
 
 def embedding_key(embedder: Embedder) -> dict[str, Any]:
-    """What statistics depend on beside the audio."""
+    """Returns the part of a key that depends on the embedding."""
     return {"format": FORMAT, "embedding": embedder.name, "embedding_rate": embedder.rate, "weights": embedder.weights}
 
 
 def statistics_path(cache: Path, key: dict[str, Any], name: str | None = None) -> Path:
-    """The file that statistics of this key are kept in, its name beginning with this one; None for that of the embedding's reference."""
+    """Returns the file for statistics of a key; its name begins with `name`, by default that of the embedding's reference."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     name = f"reference_{key['embedding']}" if name is None else name
     return cache / f"{name.replace(' ', '_')}_{digest[:16]}.pt"
 
 
 def keep_statistics(path: Path, key: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Writes tensors with what they depend on and their checksum; a folder that cannot be written is only warned of."""
-    content = io.BytesIO()  # torch has errors of its own for a file that cannot be written
+    """Writes tensors with their key and checksum; warns if the folder cannot be written."""
+    content = io.BytesIO()  # torch raises its own errors if a file cannot be written
     torch.save({"key": key, "checksum": _checksum(tensors), **tensors}, content)
     try:
         with replacing(path) as file:
@@ -48,14 +48,14 @@ def keep_statistics(path: Path, key: dict[str, Any], tensors: Mapping[str, Tenso
 
 
 def read_statistics(path: Path, key: dict[str, Any], names: Sequence[str] = Gaussian._fields) -> dict[str, Tensor] | None:
-    """What was kept, by these names; None where there is nothing, or, with a warning, where it is not what was written."""
+    """Reads the named tensors; None if they are missing or, with a warning, damaged."""
     if not path.is_file():
         return None
     try:
         kept = torch.load(path, weights_only=True)
         tensors = {name: kept[name] for name in names}
         whole = kept["key"] == key and kept["checksum"] == _checksum(tensors)
-    except Exception:  # whatever a damaged file makes the reader raise
+    except Exception:  # a damaged file can raise any error
         whole = False
     if not whole:
         warnings.warn(f"{path}: is damaged; the statistics are computed again", stacklevel=2)

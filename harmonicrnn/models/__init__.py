@@ -1,9 +1,9 @@
-"""HarmonicRNN, a deep linear RNN over raw audio samples.
+"""Models of raw audio: HarmonicRNN, a deep linear RNN over samples, its layers, and baselines.
 
 Legend: B batch (lanes), T time, D width (channels), G groups, H heads, N recurrence units, p pooling factor, q classes.
 
-Everything that keeps the time resolution is `forward(x, state=None) -> (y, state)` with x of shape (B, T, D) and any T, zero included.
-Training, chunked evaluation, prompts and single-step sampling are this one call with different x and state.
+Layers that keep the time resolution are `forward(x, state=None) -> (y, state)` with x of shape (B, T, D) and any T, including 0.
+Training, chunked evaluation, prompts and single-step sampling use this one call with different x and state.
 """
 
 from harmonicrnn.models.autoregressive_net import AutoregressiveNet, ModelState

@@ -1,4 +1,4 @@
-"""What every model of the next sample shares: it delays its own input, and remembers the last sample it saw."""
+"""AutoregressiveNet, the base class of models of the next sample: it delays its input and carries the last sample."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MIN_BITS, MAX_BITS = 4, 12
 
 @dataclass(frozen=True)
 class ModelState(State):
-    """last (B,), the class of the last sample seen, and the state of the levels, or whatever else lies inside."""
+    """last (B,): class of the last sample seen; levels: state of the layers."""
 
     last: Tensor
     levels: State
@@ -27,24 +27,24 @@ class ModelState(State):
 class AutoregressiveNet(MixesTime, ABC):
     """p(x_t | x_<t) for quantised audio.
 
-    The model delays its input itself: the logits at t are of x_t given the samples before it, in every mode and chunk. A fresh lane starts
+    The model delays its input itself: the logits at t predict x_t from the samples before it, in every mode and chunk. A fresh lane starts
     from the zero level, class q / 2.
 
     Args:
-        bits: Bits a sample, 4 to 12; q = 2^bits classes.
+        bits: Bits per sample, 4 to 12; q = 2^bits classes.
 
     Raises:
-        ValueError: other bits.
+        ValueError: bits out of range.
     """
 
     pooling_product = 1
-    """Samples that make one step of the deepest level: slices and chunks that carry state are cut between such windows."""
+    """Samples per step of the deepest level; slices and chunks that carry state are cut at its multiples."""
 
     scan: Implementation = "auto"
-    """How its linear recurrences, if it has any, are computed."""
+    """Implementation of its linear recurrences, if any."""
 
     compiles = True
-    """Whether torch.compile takes it as a whole."""
+    """Whether torch.compile can compile it as a whole."""
 
     def __init__(self, bits: int) -> None:
         super().__init__()
@@ -54,29 +54,29 @@ class AutoregressiveNet(MixesTime, ABC):
 
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:
-        """Settings that its weights depend on and do not show."""
+        """Settings that its weights depend on but do not show."""
         return {}
 
     def set_cells(self, centres: Tensor, edges: Tensor) -> None:
-        """Say which samples the classes stand for, to models that know of samples; see `LinearPrediction.set_cells`."""
+        """Sets the sample values of the classes, for models that use them; see `LinearPrediction.set_cells`."""
         for module in self.modules():
             if isinstance(module, LinearPrediction):
                 module.set_cells(centres, edges)
 
     @abstractmethod
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Logits (B, T, q) of each sample given the one before it, `delayed` (B, T), and those before that; and the state after them."""
+        """Returns the logits (B, T, q) of each sample given the previous ones, `delayed` (B, T) and state, and the state after them."""
 
     def forward(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
-        """Logits of each sample given those before it.
+        """Returns the logits of each sample given those before it.
 
         Args:
             classes: (B, T) integers in [0, q), undelayed.
-            state: what came before; None where all lanes begin.
-            before: (B,) the class before the first, where `classes` are a rank's slice of a longer sequence; ignored where they begin it.
+            state: state before them; None if all lanes begin.
+            before: (B,) the class before the first, if `classes` are a rank's slice of a longer sequence; ignored in the first slice.
 
         Returns:
-            logits (B, T, q), those at t not depending on classes[:, t:], and the state after the last sample.
+            logits (B, T, q), those at t independent of classes[:, t:], and the state after the last sample.
         """
         delayed, last, fresh = self.delay(classes, state, before)
         logits, levels = self.predict(delayed, state.levels if state else None)
@@ -85,17 +85,17 @@ class AutoregressiveNet(MixesTime, ABC):
     def nats(
         self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None, heard: Tensor | None = None
     ) -> tuple[Tensor, ModelState]:
-        """What training minimises and evaluation reports: -ln p of each sample, (B, T), and the state after the last.
+        """Returns -ln p of each sample, (B, T), as training and evaluation use it, and the state after the last.
 
         Args:
             classes, state, before: as for `forward`.
-            heard: (B, T), given to the model as the past of later samples in the place of `classes`; None for these themselves.
+            heard: (B, T), the history given to the model in place of `classes`; None for `classes`.
         """
         logits, known = self(classes if heard is None else heard, state, before)
         return sample_nats(logits, classes), known
 
     def delay(self, classes: Tensor, state: ModelState | None, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each sample the one before it (B, T), the last sample (B,), and which lanes are fresh (B,)."""
+        """Returns the previous sample of each (B, T), the last sample (B,), and which lanes are fresh (B,)."""
         classes = classes.long()
         fresh = self.fresh_lanes(classes, state)
         if self.continues:

@@ -1,7 +1,7 @@
-"""The residual block: a temporal mixer and an MLP, each as the layer of a gated residual branch.
+"""The residual block: a temporal mixer and an MLP, each in a gated residual branch.
 
     branch: u = norm(x);  x + dropout(W_out (layer(u) * GELU(W_gate u)))
-    mixer:  layer(u) = P recurrence(conv(W u)), W from D to R channels, P back to D; the convolution and P may be left out
+    mixer:  layer(u) = P recurrence(conv(W u)), W from D to R channels, P back to D; the convolution and P are optional
     MLP:    layer(u) = W u, from D to E D channels
 
 GELU is the tanh approximation. Source: github.com/daniel-gallo/ssm; without P and with a convolution it is Griffin's (arXiv 2402.19427).
@@ -32,7 +32,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class RMSNorm(nn.RMSNorm):
-    """RMSNorm in the dtype of its input: under autocast torch's own mixes dtypes, warns and takes a slow path."""
+    """RMSNorm in the dtype of its input; under autocast torch's mixes dtypes, warns and is slow."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, eps=EPSILON)
@@ -54,13 +54,13 @@ class LayerNorm(nn.LayerNorm):
 
 
 def make_norm(kind: Norm, width: int) -> LayerNorm | RMSNorm:
-    """A norm over channels, with an epsilon of 1e-6."""
+    """Returns a norm over channels with epsilon 1e-6."""
     return LayerNorm(width) if kind == "layer" else RMSNorm(width)
 
 
 @dataclass(frozen=True)
 class BlockState(State):
-    """The states of a block's layers that mix time; None where it has no such layer."""
+    """The states of a block's layers that mix time; None for a missing layer."""
 
     conv: ConvState | None
     recurrence: State | None
@@ -72,11 +72,11 @@ class BlockState(State):
 
 @dataclass(frozen=True)
 class BlockPlace:
-    """Where in the model a block stands.
+    """The position of a block in the model.
 
     width: D.
-    output_variance: of its output projections, times their fan-in.
-    pooled: samples that make one step.
+    output_variance: initial variance of its output projections, times their fan-in.
+    pooled: samples per step.
     """
 
     width: int
@@ -97,11 +97,11 @@ class TemporalMixer(nn.Module):
         self.width = place.width if parts.recurrence_projection else width
 
     def begin(self, u: Tensor) -> Halo | None:
-        """Sends on to the next slice's rank what it needs of u, while other work goes on; for `forward`."""
+        """Starts sending the end of u to the next slice's rank; pass the result to `forward`."""
         return self.conv.begin_halo(self.input, u) if self.conv else None
 
     def forward(self, u: Tensor, state: BlockState | None = None, halo: Halo | None = None) -> tuple[Tensor, BlockState]:
-        """u (B, T, D) and the layer's output (B, T, width); `halo` is what `begin` gave."""
+        """u (B, T, D) to output (B, T, width); `halo` is the result of `begin`."""
         x, conv_state, recurrence_state = self.input(u), None, None
         if self.conv is not None:
             x, conv_state = self.conv(x, state.conv if state else None, halo)
@@ -111,7 +111,7 @@ class TemporalMixer(nn.Module):
 
 
 def make_recurrence(width: int, pooled: int, parts: Architecture, scan: Implementation) -> nn.Module | None:
-    """A layer that is `forward(x, state=None) -> (y, state)` with R = width channels; None for none."""
+    """Returns a layer `forward(x, state=None) -> (y, state)` with R = width channels; None without a recurrence."""
     if parts.recurrence == "none":
         return None
     if parts.recurrence == "lti":
@@ -125,9 +125,9 @@ class ResidualBranch(nn.Module, Generic[Layer]):
     """x + dropout(W_out (layer(norm(x)) * GELU(W_gate norm(x)))).
 
     Args:
-        place: where in the model it stands.
-        parts: what it is made of.
-        layer: makes the layer.
+        place: position in the model.
+        parts: the architecture.
+        layer: constructs the layer.
         inner: channels of the layer's output.
     """
 
@@ -140,7 +140,7 @@ class ResidualBranch(nn.Module, Generic[Layer]):
         self.dropout = Dropout(parts.dropout, place.pooled)
 
     def forward(self, x: Tensor, *state: Any) -> Any:
-        """x and y (B, T, D), with the layer's state where it has one."""
+        """x (B, T, D) to y (B, T, D), with the layer's state if it has one."""
         u, layer = self.norm(x), self.layer
         halo = layer.begin(u) if isinstance(layer, TemporalMixer) else None
         gate = F.gelu(self.gate(u), approximate="tanh")
@@ -151,12 +151,12 @@ class ResidualBranch(nn.Module, Generic[Layer]):
 
 
 class ResidualBlock(nn.Module):
-    """A branch that mixes time, and a branch that does not: (B, T, D) -> (B, T, D).
+    """A branch with a temporal mixer, then one with an MLP: (B, T, D) -> (B, T, D).
 
     Args:
-        place: where in the model it stands.
-        parts: what it is made of.
-        scan: how the recurrence is computed; see `harmonicrnn/ops/implementation.py`.
+        place: position in the model.
+        parts: the architecture.
+        scan: implementation of the recurrence; see `harmonicrnn/ops/implementation.py`.
     """
 
     def __init__(self, place: BlockPlace, parts: Architecture, scan: Implementation = "auto") -> None:
@@ -167,14 +167,14 @@ class ResidualBlock(nn.Module):
         self.mlp = ResidualBranch(place, parts, lambda: linear(width, hidden, parts.init), hidden)
 
     def forward(self, x: Tensor, state: BlockState | None = None) -> tuple[Tensor, BlockState]:
-        """x and y (B, T, D)."""
+        """x (B, T, D) to y (B, T, D)."""
         x, after = self.mixer(x, state)
         return self.mlp(x), after
 
 
 @dataclass(frozen=True)
 class StackState(State):
-    """One state for each block of a stack."""
+    """The states of a stack's blocks."""
 
     blocks: tuple[State, ...]
 
@@ -184,14 +184,14 @@ class StackState(State):
 
 
 class Stack(nn.Module):
-    """Blocks one after the other, each of them `forward(x, state=None) -> (y, state)`; in training `recompute` keeps only their inputs."""
+    """A sequence of blocks, each `forward(x, state=None) -> (y, state)`; with `recompute` training keeps only their inputs."""
 
     def __init__(self, blocks: list[nn.Module], recompute: bool = False) -> None:
         super().__init__()
         self.blocks, self.recompute = nn.ModuleList(blocks), recompute
 
     def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
-        """x and y (B, T, D)."""
+        """x (B, T, D) to y (B, T, D)."""
         states = []
         for i, block in enumerate(self.blocks):
             block_input = x, state.blocks[i] if state else None
@@ -204,7 +204,7 @@ class Stack(nn.Module):
 
 
 def _as_now(block: nn.Module) -> Callable[..., Any]:
-    """The block with the dropout masks of now, whenever it is called; in a traced model it is called now alone."""
+    """Returns the block bound to the current dropout masks, for recomputation; while tracing, the block itself."""
     if torch.compiler.is_compiling():
         return block
     place = next((layer.place for layer in block.modules() if isinstance(layer, Dropout)), None)

@@ -1,4 +1,4 @@
-"""How often each class followed each context of n samples: the model of audio without any parameter to be fitted, to compare with."""
+"""ContextCounts, a baseline: smoothed counts of each class after each context of n samples."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from harmonicrnn.models.autoregressive_net import AutoregressiveNet
 from harmonicrnn.models.state import State, after
 
-MAX_COUNTS = 2**26  # of one order, a quarter of a gigabyte
+MAX_COUNTS = 2**26  # per order, 256 MB
 
 
 @dataclass(frozen=True)
 class ContextState(State):
-    """The n - 1 classes before the last, (B, n - 1), oldest first; a fresh lane has the zero level put in when it begins."""
+    """The n - 1 classes before the last, (B, n - 1), oldest first; fresh lanes are filled with the zero level at their start."""
 
     window: Tensor
     fresh: Tensor
@@ -25,16 +25,16 @@ class ContextCounts(AutoregressiveNet):
         p_k(x | c_k) = (N(c_k, x) + s p_{k-1}(x | c_{k-1})) / (N(c_k) + s),   p_{-1}(x) = 1 / q
 
     c_k are the last k samples, N how often x followed them, and N(c_k) the sum over x. It is the mean of a hierarchy of Dirichlet
-    distributions (MacKay and Peto, 1995): what was never seen is left to the shorter context. Counts are kept as numbers that no gradient
-    changes; `learn` adds to them.
+    distributions (MacKay and Peto, 1995): unseen contexts fall back to shorter ones. Counts are buffers without gradients; `learn` adds to
+    them.
 
     Args:
         order: n, samples of context.
-        strength: s, how many observations the shorter context's prediction is worth.
-        bits: Bits a sample, 4 to 12; q = 2^bits classes.
+        strength: s, weight of the shorter context's prediction, in observations.
+        bits: Bits per sample, 4 to 12; q = 2^bits classes.
 
     Raises:
-        ValueError: numbers out of range, or a table that would be too large.
+        ValueError: a number is out of range, or the table would be too large.
     """
 
     def __init__(self, order: int = 1, strength: float = 16.0, bits: int = 8) -> None:
@@ -52,7 +52,7 @@ class ContextCounts(AutoregressiveNet):
         return {"strength": str(self.strength)}
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, ContextState]:
-        """The logits are ln p, in float64."""
+        """As `AutoregressiveNet.predict`; the logits are ln p, in float64."""
         contexts, after_them = self._contexts(delayed, state)
         p = torch.full((*delayed.shape, self.classes), 1 / self.classes, dtype=torch.float64, device=delayed.device)
         for context, table in zip(contexts, self.counts, strict=True):
@@ -62,14 +62,14 @@ class ContextCounts(AutoregressiveNet):
 
     @torch.no_grad()
     def learn(self, delayed: Tensor, state: State | None, classes: Tensor, valid: Tensor) -> None:
-        """Count the classes (B, T) that are valid (B, T); `delayed` and `state` as for `predict`."""
+        """Counts the classes (B, T) that are valid (B, T); `delayed` and `state` as for `predict`."""
         contexts, _ = self._contexts(delayed, state)
         for context, table in zip(contexts, self.counts, strict=True):
             rows = (context * self.classes + classes)[valid]
             table.view(-1).index_add_(0, rows, torch.ones_like(rows, dtype=table.dtype))
 
     def _contexts(self, delayed: Tensor, state: State | None) -> tuple[list[Tensor], ContextState]:
-        """Of each sample the number of its context at each order (B, T), and the state after the last."""
+        """Returns each sample's context index at each order (B, T), and the state after the last."""
         if self.slices is not None:
             raise ValueError("counting is not split along time")
         batch, time = delayed.shape
@@ -82,6 +82,6 @@ class ContextCounts(AutoregressiveNet):
         padded = torch.cat([window, delayed], dim=1)
         contexts = [torch.zeros_like(delayed)]
         for k in range(self.order):
-            # The sample that lies k + 1 before.
+            # The sample k + 1 steps earlier.
             contexts.append(contexts[-1] + padded[:, reach - k : reach - k + time] * self.classes**k)
         return contexts, ContextState(padded[:, time:], after(fresh, delayed))

@@ -1,4 +1,4 @@
-"""The causal depthwise convolution in front of the recurrence."""
+"""CausalConv, the causal depthwise convolution before the recurrence."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class ConvState(State):
 
 
 class CausalConv(MixesTime):
-    """y_t = bias + sum_k kernel_k x_{t - (width - 1) + k}, each channel for itself.
+    """y_t = bias + sum_k kernel_k x_{t - (width - 1) + k}, per channel.
 
     The kernel starts with variance 0.01 / width (Griffin).
 
@@ -37,7 +37,7 @@ class CausalConv(MixesTime):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def begin_halo(self, layer: nn.Module, u: Tensor) -> Callable[[Tensor], Tensor] | None:
-        """Send the end of x = layer(u) on to the next slice's rank before all of x is computed; for `forward`."""
+        """Starts sending the end of x = layer(u) to the next slice's rank before x is complete; pass the result to `forward`."""
         steps = self.width - 1
         if self.slices is None or steps == 0 or u.shape[1] < steps:
             return None
@@ -46,7 +46,7 @@ class CausalConv(MixesTime):
     def forward(
         self, x: Tensor, state: ConvState | None = None, halo: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, ConvState]:
-        """x and y (B, T, D); `halo` is what `begin_halo` gave."""
+        """x (B, T, D) to y (B, T, D); `halo` is the result of `begin_halo`."""
         before = state.window.to(x.dtype) if state else x.new_zeros(x.shape[0], self.width - 1, x.shape[2])
         if self.slices is not None:
             before = halo(before) if halo else self.slices.halo(x, before)
@@ -56,7 +56,7 @@ class CausalConv(MixesTime):
         return y, ConvState(window.to(state_dtype(x)), after(self.fresh_lanes(x, state), x))
 
     def _convolve(self, x: Tensor, padded: Tensor) -> Tensor:
-        # Shifted sums beat the library's depthwise kernel on the CPU and need no transposes.
+        # Shifted sums are faster than torch's depthwise kernel on the CPU and need no transposes.
         time, kernel = x.shape[1], self.kernel.to(x.dtype)
         y = self.bias.to(x.dtype) + padded[:, :time] * kernel[0]
         for k in range(1, self.width):

@@ -1,6 +1,6 @@
-"""A diagonal linear recurrence whose coefficients do not depend on the input (S4D, arXiv 2206.11893), to compare with.
+"""DiagonalRecurrence, a baseline layer: a linear time-invariant recurrence (S4D, arXiv 2206.11893).
 
-Each of the D channels has N complex states of its own; with A = -exp(log_rate) + i frequency and a step dt for each channel,
+Each of the D channels has N complex states; with A = -exp(log_rate) + i frequency and a step dt per channel,
 
     h_t = a h_{t-1} + b x_t,   a = exp(dt A),   b = (a - 1) / A          (zero-order hold of h' = A h + x)
     y_t = 2 Re sum_n c_n h_{t,n} + d x_t
@@ -19,7 +19,7 @@ from harmonicrnn.models.state import State, after, state_dtype
 from harmonicrnn.ops import Implementation, linear_scan
 
 STATES = 4
-"""N. S4D has 32; the gated recurrence, with which this is compared, has half a complex state for each channel."""
+"""N. S4D has 32; the gated recurrence, to which this is compared, has half a complex state per channel."""
 
 MIN_STEP, MAX_STEP = 1e-3, 1e-1
 
@@ -37,7 +37,7 @@ class DiagonalRecurrence(MixesTime):
 
     Args:
         width: D.
-        scan: how it is computed; see `harmonicrnn/ops/implementation.py`.
+        scan: implementation; see `harmonicrnn/ops/implementation.py`.
     """
 
     def __init__(self, width: int, scan: Implementation = "auto") -> None:
@@ -50,13 +50,13 @@ class DiagonalRecurrence(MixesTime):
         self.through = nn.Parameter(torch.randn(width))
 
     def coefficients(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """a, b and c, each (D, N), complex of real type `dtype`."""
+        """Returns a, b and c, each (D, N), complex with real dtype `dtype`."""
         rate = torch.complex(-self.log_rate.to(dtype).exp(), self.frequency.to(dtype)).view(-1, STATES)
         a = (self.log_step.to(dtype).exp()[:, None] * rate).exp()
         return a, (a - 1) / rate, torch.complex(*self.readout.to(dtype))
 
     def forward(self, x: Tensor, state: DiagonalState | None = None) -> tuple[Tensor, DiagonalState]:
-        """x and y (B, T, D)."""
+        """x (B, T, D) to y (B, T, D)."""
         wide = state_dtype(x)
         a, b, c = self.coefficients(wide)
         inputs = (x.to(wide)[..., None] * b).flatten(2)

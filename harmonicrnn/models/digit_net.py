@@ -1,4 +1,4 @@
-"""Which digit is spoken: from a second of audio to its log-mel spectrogram, and from that to ten logits."""
+"""DigitNet, a classifier of spoken digits: from 1 s of audio to a log-mel spectrogram to ten logits."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ DYNAMIC_RANGE = 80.0  # dB
 
 
 class LogMelSpectrogram(nn.Module):
-    """The mel spectrogram in dB below its maximum, at 32 bands and 32 frames a second; it does not depend on how loud a clip is.
+    """Mel spectrogram in dB below its maximum, with 32 bands and 32 frames per second; independent of the level of a clip.
 
-    What the classifier of the S4/SaShiMi repository takes: librosa's `melspectrogram` and `power_to_db(ref=max)` with the defaults of their
-    time (0.8, which reflects the audio at its ends; from 0.9 on it is padded with zeros there).
+    Equals the input of the S4/SaShiMi repository's classifier: librosa's `melspectrogram` and `power_to_db(ref=max)` with the defaults of
+    version 0.8, which reflects the audio at its ends (0.9 and later pad with zeros).
     """
 
     def __init__(self) -> None:
@@ -29,14 +29,14 @@ class LogMelSpectrogram(nn.Module):
         self.mel = MelSpectrogram(RATE, 2048, hop_length=512, n_mels=BANDS, norm="slaney", mel_scale="slaney", pad_mode="reflect")
 
     def forward(self, audio: Tensor) -> Tensor:
-        """(B, 32, 32) in [-80, 0] of audio (B, T) at 16 kHz, cut or padded with silence to a second."""
+        """Audio (B, T) at 16 kHz, cut or padded with silence to 1 s, to (B, 32, 32) in [-80, 0]."""
         power = self.mel(F.pad(audio, (0, SAMPLES - audio.shape[1]))).clamp(min=FLOOR)
         loudest = power.amax(dim=(1, 2), keepdim=True)
         return (10 * (power / loudest).log10()).clamp(min=-DYNAMIC_RANGE)
 
 
 class DigitNet(nn.Module):
-    """A ResNeXt on the log-mel spectrogram of a second of speech.
+    """A ResNeXt on the log-mel spectrogram of 1 s of speech.
 
     Args:
         stem, widths, blocks, cardinality, group_width, hidden: as in `harmonicrnn.models.ResNeXt`.
@@ -49,7 +49,7 @@ class DigitNet(nn.Module):
         self.dimensions = self.resnext.classifier.in_features
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, d) and logits (B, 10) of audio (B, T) at 16 kHz, of which the first second is heard."""
+        """Returns features (B, d) and logits (B, 10) of the first second of audio (B, T) at 16 kHz."""
         with torch.no_grad():
             images = self.spectrogram(audio)
         features, logits = self.resnext(images[:, None].contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU

@@ -1,4 +1,4 @@
-"""Dropout as a layer, and how it is told where in which clip its input stands."""
+"""Dropout as a layer, and functions that set the positions in clips on which its masks depend."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ from harmonicrnn.ops import combined_key, dropout, key_words
 
 @dataclass(frozen=True)
 class DropoutPlace:
-    """What masks are a function of, beside the channel.
+    """The inputs of dropout masks, beside the channel.
 
-    keys: (dropout layers, 2) int64, the key of each layer of the model, as `harmonicrnn.ops.key_words` makes them.
-    clips: (B,) int64, the number of each lane's clip.
-    start: (B,) int64, samples of the clip before the first one of the input.
+    keys: (dropout layers, 2) int64, the key of each layer, from `harmonicrnn.ops.key_words`.
+    clips: (B,) int64, the index of each lane's clip.
+    start: (B,) int64, samples of the clip before the input.
     """
 
     keys: Tensor
@@ -26,7 +26,7 @@ class DropoutPlace:
 
     @classmethod
     def of(cls, net: nn.Module, seed: int, step: int, clips: Tensor, start: Tensor) -> Self:
-        """Of a step of a training of the model with that seed."""
+        """Returns the place for a training step of a model with a seed."""
         keys = (combined_key(seed, step, layer) for layer in range(sum(isinstance(m, Dropout) for m in net.modules())))
         return cls(key_words(keys, clips.device), clips, start)
 
@@ -35,14 +35,14 @@ class Dropout(nn.Module):
     """`harmonicrnn.ops.dropout` in training, nothing in evaluation.
 
     Args:
-        rate: share of numbers that are set to 0, in [0, 1).
-        pooled: samples that make one step of the input.
+        rate: fraction of elements set to 0, in [0, 1).
+        pooled: samples per step of the input.
     """
 
     point_wise_in_time = True
     place: DropoutPlace | None = None
     layer = 0
-    """Number among the model's layers of this kind."""
+    """Index among the model's dropout layers."""
 
     def __init__(self, rate: float, pooled: int = 1) -> None:
         super().__init__()
@@ -51,11 +51,11 @@ class Dropout(nn.Module):
         self.rate, self.pooled = rate, pooled
 
     def forward(self, x: Tensor) -> Tensor:
-        """x and y (B, T, D)."""
+        """x (B, T, D) to y (B, T, D)."""
         if not self.training or not self.rate:
             return x
         if self.place is None:
-            raise RuntimeError("dropout has not been told where its input stands: see set_dropout_place, or call eval()")
+            raise RuntimeError("dropout does not know the place of its input: call set_dropout_place, or eval()")
         place = self.place
         return dropout(x, self.rate, place.keys[self.layer], place.clips, place.start // self.pooled)
 
@@ -64,20 +64,20 @@ class Dropout(nn.Module):
 
 
 def number_dropouts(net: nn.Module) -> None:
-    """Give each dropout layer of a model a number of its own."""
+    """Numbers the dropout layers of a model."""
     for number, layer in enumerate(m for m in net.modules() if isinstance(m, Dropout)):
         layer.layer = number
 
 
 def set_dropout_place(net: nn.Module, place: DropoutPlace | None) -> None:
-    """Tell all dropout layers of a model where the next input stands; None lets HarmonicRNN draw one at random."""
+    """Sets the place of the next input for all dropout layers; None lets HarmonicRNN draw one at random."""
     for layer in net.modules():
         if isinstance(layer, Dropout):
             layer.place = place
 
 
 def any_place(net: nn.Module, x: Tensor) -> DropoutPlace | None:
-    """A place drawn at random for an input (B, ...) of a model that was told none; None where its layers have one, or need none."""
+    """Returns a random place for an input (B, ...); None if the layers have one, or need none."""
     layers = [m for m in net.modules() if isinstance(m, Dropout)]
     if not net.training or not any(layer.rate for layer in layers) or layers[0].place is not None:
         return None
@@ -87,7 +87,7 @@ def any_place(net: nn.Module, x: Tensor) -> DropoutPlace | None:
 
 @contextmanager
 def at_place(net: nn.Module, place: DropoutPlace | None) -> Iterator[None]:
-    """For what is computed inside; None leaves the places as they are."""
+    """Sets the place inside the context; None leaves it unchanged."""
     if place is None:
         yield
         return

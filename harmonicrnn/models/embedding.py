@@ -1,4 +1,4 @@
-"""From the class of a sample to a vector."""
+"""ClassEmbedding, which maps the class of a sample to a vector."""
 
 import math
 
@@ -11,15 +11,15 @@ from harmonicrnn.models.presets import Embedding
 
 
 def sinusoidal_table(classes: int, width: int) -> Tensor:
-    """sin(v w_k), cos(v w_k) with w_k = 10000^(-2k / D), k < D/2, for v = 0 .. classes - 1: (classes, D)."""
+    """Returns sin(v w_k), cos(v w_k) with w_k = 10000^(-2k / D), k < D/2, for v = 0 .. classes - 1: (classes, D)."""
     frequencies = torch.exp(torch.arange(width // 2, dtype=torch.float64) * (-2 * math.log(10_000) / width))
     angles = torch.arange(classes, dtype=torch.float64)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 
 class ClassEmbedding(nn.Module):
-    """The vector of a sample's class, (B, T) -> (B, T, D): fixed sinusoids ("sinusoidal", cosines first), these in the other order behind a
-    linear map ("projected"), or a learned table ("learned").
+    """Embeds classes, (B, T) -> (B, T, D): fixed sinusoids with cosines first ("sinusoidal"), sinusoids with sines first and a linear map
+    ("projected"), or a learned table ("learned").
 
     Raises:
         ValueError: an odd width with sinusoids.
@@ -41,5 +41,5 @@ class ClassEmbedding(nn.Module):
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, classes: Tensor) -> Tensor:
-        # Projecting the table's few rows instead of every sample gives the same numbers for far less work.
+        # Projecting the table's few rows gives the same numbers as projecting every sample, with far less work.
         return F.embedding(classes, self.table if self.projection is None else self.projection(self.table))

@@ -1,4 +1,4 @@
-"""The gated recurrent unit (arXiv 1406.1078), to compare with: not linear, so it walks through time step by step and cannot be split."""
+"""GRURecurrence, a baseline layer: the gated recurrent unit (arXiv 1406.1078), which is sequential and cannot be split."""
 
 from dataclasses import dataclass
 
@@ -28,10 +28,10 @@ class GRURecurrence(nn.Module):
         self.gru = nn.GRU(width, width, batch_first=True)
 
     def forward(self, x: Tensor, state: GRUState | None = None) -> tuple[Tensor, GRUState]:
-        """x and y (B, T, D)."""
+        """x (B, T, D) to y (B, T, D)."""
         h = state.h.to(x.dtype) if state else x.new_zeros(x.shape[0], x.shape[2])
         fresh = state.fresh if state else all_fresh(x)
-        if x.shape[1] == 0:  # which torch refuses
+        if x.shape[1] == 0:  # torch raises for it
             return x, GRUState(h, fresh)
         y, last = self.gru(x, h[None].contiguous())
         return y, GRUState(last[0].to(torch.promote_types(x.dtype, torch.float32)), after(fresh, x))

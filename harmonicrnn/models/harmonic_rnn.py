@@ -1,4 +1,4 @@
-"""The whole model: classes in, logits of the next class out (Szewczyk et al., arXiv 2510.02401)."""
+"""HarmonicRNN, the whole model: from classes to logits of the next class (Szewczyk et al., arXiv 2510.02401)."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ DEFAULT_LEVELS = (LevelSpec(128, 4, 2), LevelSpec(128, 4, 4), LevelSpec(128, 4, 
 
 @dataclass(frozen=True)
 class PredictedState(State):
-    """The state of the predictors, and that of the levels."""
+    """The states of the predictors and of the levels."""
 
     prediction: PredictionState
     levels: State
@@ -37,13 +37,13 @@ class PredictedState(State):
 
 
 class PredictionFeatures(nn.Module):
-    """What the predictors say of a sample as a vector: a table's row for the class that each predicts, and a linear map of numbers: log s,
-    asinh of the error of the sample before in s, and the mixture's log weights.
+    """Embeds the predictions of a sample: a table row for the class that each predictor predicts, and a linear map of log s, asinh of the
+    previous sample's error in units of s, and the mixture's log weights.
 
     Args:
         width: D.
         prediction: the predictors.
-        parts: the tables are of the kind of the embedding, behind a linear map, and begin as it does.
+        parts: the tables are embeddings of its kind behind a linear map, with its initialisation.
     """
 
     def __init__(self, width: int, prediction: LinearPrediction, parts: Architecture) -> None:
@@ -54,7 +54,7 @@ class PredictionFeatures(nn.Module):
         self.numbers = linear(2 * predictors + prediction.log_width.numel(), width, parts.init)
 
     def forward(self, predicted: Predicted, classes: Tensor) -> Tensor:
-        """(B, T, D); `classes` (B, T, P) are those of p."""
+        """Returns (B, T, D); `classes` (B, T, P) are the classes of p."""
         numbers = torch.cat([predicted.s.log(), predicted.missed.asinh(), predicted.log_weights], dim=-1)
         total: Tensor = self.numbers(numbers.to(self.numbers.weight.dtype))
         for i, table in enumerate(self.tables):
@@ -67,31 +67,31 @@ class HarmonicRNN(AutoregressiveNet):
 
     Args:
         levels: Width, depth and pooling factor of each level, outermost first; null for the paper's five.
-        bits: Bits a sample, 4 to 12; q = 2^bits classes.
-        preset: What holds for the arguments that are null: "paper" (as its authors train it) or "griffin" (the block of Griffin).
-        embedding: How a class becomes a vector: "sinusoidal" (fixed), "projected" (a linear map of it) or "learned".
-        norm: At the head of each residual branch, and before the head: "layer" or "rms".
-        recurrence: "complex" (CG-LRU), "real" (RG-LRU) or "none"; to compare with, "lti" (S4D) or "gru".
+        bits: Bits per sample, 4 to 12; q = 2^bits classes.
+        preset: Defaults of the arguments that are null: "paper" (as its authors train it) or "griffin" (the block of Griffin).
+        embedding: Embedding of classes: "sinusoidal" (fixed), "projected" (a linear map of sinusoids) or "learned".
+        norm: Norm at the start of each residual branch and before the head: "layer" or "rms".
+        recurrence: "complex" (CG-LRU), "real" (RG-LRU) or "none"; baselines are "lti" (S4D) and "gru".
         recurrence_expansion: Width of the recurrence as a multiple of the level's width.
-        recurrence_projection: Whether a linear map takes the recurrence back to the level's width.
-        heads: Blocks of the recurrence's gates.
-        conv_width: Taps of the causal convolution in front of the recurrence; 0 for none.
+        recurrence_projection: Whether a linear map projects the recurrence back to the level's width.
+        heads: Diagonal blocks of the recurrence's gate matrices.
+        conv_width: Taps of the causal convolution before the recurrence; 0 for none.
         expansion: Inner width of the MLP as a multiple of the level's width.
-        groups: Groups of the pooling convolutions; 0 for one a channel.
-        modulus: Lowest and highest |a|^(1/8) at the start, |a| being that of a step whose gate is open.
-        phase: Lowest and highest phase at the start, in radians a step.
-        phase_grows: Whether the phase's range is multiplied by the samples that make one step of the level.
-        unit_first_step: Whether the first step of a lane takes its input with the factor 1 instead of sqrt(1 - |a|^2).
+        groups: Groups of the pooling convolutions; 0 for one per channel.
+        modulus: Lowest and highest initial |a|^(1/8), with |a| of a step with an open gate.
+        phase: Lowest and highest initial phase, in radians per step.
+        phase_grows: Whether the phase's range is multiplied by the samples per step of the level.
+        unit_first_step: Whether the input factor of a lane's first step is 1 instead of sqrt(1 - |a|^2).
         max_root_slope: Bound of the derivative of that root.
-        dropout: Share of numbers at the end of each residual branch that training drops.
+        dropout: Dropout rate at the end of each residual branch.
         init: Initial weights: "paper" or "griffin".
         shift: Delay of up-pooling: "tight" (p - 1 steps, the least that is causal) or "frame" (p steps).
-        prediction: Linear predictors in front of the network, see `harmonicrnn.models.Prediction`; null for none, as in the paper.
-        scan: How the recurrence is computed: "auto" (the fastest for the device), "reference" (ordinary tensor operations, on any device),
-            "cpu" (compiled by numba) or "triton" (kernels for CUDA).
+        prediction: Linear predictors before the network, see `harmonicrnn.models.Prediction`; null for none, as in the paper.
+        scan: Implementation of the recurrence: "auto" (the fastest for the device), "reference" (ordinary tensor operations, on any
+            device), "cpu" (compiled by numba) or "triton" (kernels for CUDA).
 
     Raises:
-        ValueError: numbers that do not fit together, with both in the message.
+        ValueError: arguments are out of range or do not fit together.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class HarmonicRNN(AutoregressiveNet):
         if prediction is not None and self.prediction is not None and prediction.logits:
             if prediction.floor is None:
                 self.steering = nn.Linear(width, self.prediction.steered_by)
-            for layer in (self.head, self.steering):  # an untrained model is the predictors' mixture
+            for layer in (self.head, self.steering):  # an untrained model equals the predictors' mixture
                 if layer is not None:
                     nn.init.zeros_(layer.weight)
                     nn.init.zeros_(layer.bias)
@@ -153,7 +153,7 @@ class HarmonicRNN(AutoregressiveNet):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What builds such a model again, as JSON has it: all arguments but `scan`, with the preset's spelt out."""
+        """Returns all constructor arguments but `scan` as JSON values, with those of the preset filled in."""
         prediction = None
         if self.prediction is not None:
             prediction = asdict(replace(self.prediction.settings, predictors=self.prediction.predictors))
@@ -169,7 +169,7 @@ class HarmonicRNN(AutoregressiveNet):
 
     @property
     def multiplies(self) -> bool:
-        """Whether what it says is the product of its own distribution, which is trained alone, and the predictors'."""
+        """Whether the output is the product of the network's distribution, which is trained alone, and the predictors'."""
         return self.prediction is not None and self.prediction.settings.floor is not None
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, State]:
@@ -200,7 +200,7 @@ class HarmonicRNN(AutoregressiveNet):
         return nats, ModelState(last, levels, after(fresh, classes))
 
     def _read(self, delayed: Tensor, state: State | None) -> tuple[Tensor, Predicted | None, State]:
-        """What the head reads, what the predictors say, and the state after them."""
+        """Returns the head's input, the predictions, and the state after them."""
         if self.prediction is None:
             y, levels = self._levels(self.embedding(delayed), state)
             return y, None, levels
@@ -213,7 +213,7 @@ class HarmonicRNN(AutoregressiveNet):
         return y, predicted, PredictedState(prediction_state, levels)
 
     def _levels(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """What the head reads, and the state of the levels."""
+        """Returns the head's input and the state of the levels."""
         with at_place(self, any_place(self, x)):
             y, levels = self.levels(x, state)
         return self.head_norm(y), levels

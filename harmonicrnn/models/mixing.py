@@ -1,4 +1,4 @@
-"""Layers that mix time, and what they know of a sequence that is split over ranks."""
+"""MixesTime, the base class of layers that mix time, with the slices of a sequence split over ranks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,27 +11,27 @@ from harmonicrnn.ops import Slices
 
 
 class MixesTime(nn.Module):
-    """Base of the layers whose output at one step depends on other steps.
+    """Base class of layers with outputs that depend on other steps than their own.
 
-    `slices` is None, or the place of this rank's slice in a longer sequence: then the layer has what comes before the slice from the rank
-    before it, and a state given to it counts on the first rank alone.
+    `slices` is None, or this rank's slice of a longer sequence: then the layer gets the preceding steps from the previous rank, and a state
+    passed to it is used on the first rank only.
     """
 
     slices: Slices | None = None
 
     @property
     def continues(self) -> bool:
-        """Whether the input begins where another rank's ends."""
+        """Whether the input continues another rank's slice."""
         return self.slices is not None and self.slices.rank > 0
 
     def fresh_lanes(self, x: Tensor, state: State | None) -> Tensor:
-        """The flag `fresh` (B,) of the lanes of x (B, ...) before its first step."""
+        """Returns the flag `fresh` (B,) of the lanes of x (B, ...) before its first step."""
         fresh: Tensor = all_fresh(x) if state is None else state.fresh  # type: ignore[attr-defined]
         return torch.zeros_like(fresh) if self.continues else fresh
 
 
 def set_slices(net: nn.Module, slices: Slices | None) -> None:
-    """Tell all layers of a model that mix time which slice of its sequences it is given; None for whole ones."""
+    """Sets the slice of the sequence for all layers of a model that mix time; None for whole sequences."""
     for layer in net.modules():
         if isinstance(layer, MixesTime):
             layer.slices = slices
@@ -39,7 +39,7 @@ def set_slices(net: nn.Module, slices: Slices | None) -> None:
 
 @contextmanager
 def undivided(net: nn.Module) -> Iterator[None]:
-    """For whole sequences on this rank alone, whatever slices the model is set to otherwise."""
+    """Makes the model process whole sequences on this rank inside the context, whatever its slices."""
     kept = [(layer, layer.slices) for layer in net.modules() if isinstance(layer, MixesTime)]
     set_slices(net, None)
     try:

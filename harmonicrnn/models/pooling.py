@@ -1,6 +1,6 @@
-"""Pooling along time by grouped convolutions whose kernel is as long as their stride.
+"""DownPool and UpPool: pooling along time by grouped convolutions with kernel size equal to stride.
 
-As windows do not overlap, each convolution is one matrix product per group; the tests hold both equal to torch's conv1d and
+As windows do not overlap, each convolution is one matrix product per group; tests compare both with torch's conv1d and
 conv_transpose1d.
 """
 
@@ -12,7 +12,7 @@ from harmonicrnn.models.presets import Init
 
 
 def _groups(inputs: int, outputs: int, groups: int) -> int:
-    """The number of groups; 0 is one for each channel. Raises ValueError where it does not divide both widths."""
+    """Returns the number of groups; 0 is one per channel. Raises ValueError if it does not divide both widths."""
     found = groups or min(inputs, outputs)
     if inputs % found or outputs % found:
         raise ValueError(f"pooling groups ({found}) must divide the widths on both sides ({inputs} and {outputs})")
@@ -32,7 +32,7 @@ class DownPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, time, width = x.shape
         weight = self.weight.to(x.dtype)
-        if weight.shape[1:] == (self.factor, 1):  # one channel to one: a product of vectors is no work for matrices
+        if weight.shape[1:] == (self.factor, 1):  # one channel to one: elementwise products are faster than matrix products
             windows = x.reshape(batch, time // self.factor, self.factor, width)
             return (windows * weight[:, :, 0].T).sum(dim=2) + self.bias.to(x.dtype)
         windows = x.reshape(batch * (time // self.factor), self.factor, self.groups, width // self.groups)
@@ -44,7 +44,7 @@ class DownPool(nn.Module):
 class UpPool(nn.Module):
     """Transposed convolution: each step of D_in channels becomes p steps of D_out, (B, m, D_in) -> (B, mp, D_out).
 
-    Its weights begin with variance `variance` / fan-in: D_in / groups, or, as Flax counts it for the paper, p times that.
+    The initial variance of weights is `variance` / fan-in, with fan-in D_in / groups, or p times that for "paper", as in Flax.
     """
 
     def __init__(self, inputs: int, outputs: int, factor: int, groups: int, init: Init = "griffin", variance: float | None = None) -> None:

@@ -1,11 +1,11 @@
-"""Linear prediction as a layer: predictors that adapt to the clip as it goes, and their mixture as a distribution over classes.
+"""LinearPrediction, a layer: linear predictors that adapt along the clip, and their mixture as a distribution over classes.
 
-Three stages of linear recurrences with constant coefficients, a solution of linear equations and a softmax. Of these the widths and the
-initial weights of the mixture are learned; a network may also steer the mixture (`LinearPrediction.steered`). See docs/prediction.md.
+Three stages: linear recurrences with constant coefficients, the solution of linear equations, and a softmax. The widths and initial
+weights of the mixture are learned; a network may also steer the mixture (`LinearPrediction.steered`). See docs/prediction.md.
 
-    p_i(t)       what predictor i says of x_t, from x_<t                       (`harmonicrnn.ops.prediction.predictor`)
-    s_i(t + 1) = b s_i(t) + (1 - b) |x_t - p_i(t)| + 1e-7                      the running error of predictor i, read as at least
-                                                                               a share of the width of the cell that p_i lies in
+    p_i(t)       prediction of x_t by predictor i, from x_<t                   (`harmonicrnn.ops.prediction.predictor`)
+    s_i(t + 1) = b s_i(t) + (1 - b) |x_t - p_i(t)| + 1e-7                      running error of predictor i, used as at least
+                                                                               cell_floor times the width of the cell of p_i
     P_k(x)       a discretised logistic around p_i of the scale m_k s_i        (`harmonicrnn.ops.prediction.mixture`)
     l_k(t + 1) = g l_k(t) + log P_k(x_t)                                       log weight of component k
     P(x_t)     = sum_k softmax_k(g l(t)) P_k(x_t)
@@ -37,40 +37,41 @@ from harmonicrnn.ops.prediction import (
 )
 
 FIRST_SAMPLES, FIRST_DECAY = 20, 0.8
-"""For so many samples of a lane b is smaller: its scale has to be found first."""
+"""b is FIRST_DECAY for the first FIRST_SAMPLES samples of a lane, to find its scale."""
 
 LEAST_GAIN = 1e-7  # keeps s above 0
 
-LEAST_SHARE = 1e-12  # of the uniform distribution beside the network's own: it keeps logarithms finite
+LEAST_SHARE = 1e-12  # of the uniform distribution beside the network's own; keeps logarithms finite
 
 MOST_LOG_FACTOR = 4.0
 """Bounds the logarithm of the factor by which a network multiplies s."""
 
 FARTHEST = 2.0
-"""Bounds |p| where a network has moved it."""
+"""Bounds |p| after steering."""
 
 DEFAULT_PREDICTORS = (Predictor(16, 0.98, 16), Predictor(32, 0.995, 16), Predictor(256, 0.999, 80))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Linear prediction in context, as an option of a model.
+    """Settings of linear prediction in a model.
 
     Args:
-        predictors: Order, decay of the window, samples between solutions, white noise and floor of each; null for those of orders 16, 32
+        predictors: Order, window decay, samples between solutions, white noise and floor of each; null for those of orders 16, 32
             and 256.
-        input: Whether what they predict enters the embedding.
-        logits: Whether the model's distribution is its own joined with the predictors'. The head then starts at zero: an untrained model is
-            the predictors' mixture.
-        floor: Null for a mixture of both distributions that the network steers, trained as a whole. Else the model's distribution is
-            p (floor + P), normalised: the network's own p is trained alone, as without predictors, and weights can be used with or without.
-        widths: Scales of each predictor's components as multiples of its running error, where training begins.
-        first_scale: Running error of a lane that begins, in samples of [-1, 1].
+        input: Whether the predictions enter the embedding.
+        logits: Whether the output joins the network's distribution and the predictors'. The head then starts at zero: an untrained model
+            equals the predictors' mixture.
+        floor: Null for a mixture of both distributions, steered by the network and trained as a whole. A number above 0 for the product
+            p (floor + P), normalised: the network's p is trained alone, and its weights can be used with or without predictors.
+        widths: Initial scales of each predictor's components, as multiples of its running error.
+        first_scale: Initial running error of a lane, for samples in [-1, 1].
         scale_decay: b, of the running error.
-        cell_floor: Least s as a share of the width of the cell that p lies in, the samples of which are not told apart. Without it a model
-            that hears itself comes to rest at a constant class, which is predicted without error, and stays there.
+        cell_floor: Least s as a fraction of the width of the cell of p, within which samples cannot be told apart. Without it a model
+            that is fed its own samples settles at a constant class, which is predicted without error.
         weight_decay: g, of the mixture's log weights.
-        share: Of the uniform distribution in each component, and of the network's own in what the model says as training begins; above 0.
+        share: Weight of the uniform distribution in each component, and initial weight of the network's distribution in the output;
+            above 0.
 
     Raises:
         ValueError: a number is out of range.
@@ -107,11 +108,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictionState(State):
-    """What predictors and mixture know of B lanes, in float64.
+    """The state of predictors and mixture for B lanes, in float64.
 
     history: (B, N), the last samples, newest first; N is the highest order.
-    heard: (B,) int64, samples heard.
-    sums, filters, failed: of each predictor, see `harmonicrnn.ops.prediction.PredictorState`.
+    heard: (B,) int64, number of samples seen.
+    sums, filters, failed: per predictor, see `harmonicrnn.ops.prediction.PredictorState`.
     scale: (B, P), running errors.
     log_weights: (B, K), l.
     fresh: (B,), true until the lane's first step.
@@ -128,8 +129,8 @@ class PredictionState(State):
 
 
 class Predicted(NamedTuple):
-    """What is known of each sample before it is heard, in float64: p and s (B, T, P), the mixture's log weights (B, T, K), and by how many
-    s each predictor missed the sample before (B, T, P), 0 at the first."""
+    """Predictions of each sample from those before it, in float64: p and s (B, T, P), the mixture's log weights (B, T, K), and each
+    predictor's error of the previous sample in units of s (B, T, P), 0 at the first."""
 
     p: Tensor
     s: Tensor
@@ -138,9 +139,9 @@ class Predicted(NamedTuple):
 
 
 class LinearPrediction(MixesTime):
-    """The equations above, for classes that stand for samples.
+    """The equations above, for classes that represent samples.
 
-    Until `set_cells` says otherwise, or a checkpoint does, the cells of the classes are equally wide.
+    Until `set_cells` or a checkpoint sets them, the classes have equally wide cells.
 
     Args:
         prediction: its settings.
@@ -152,18 +153,18 @@ class LinearPrediction(MixesTime):
         self.settings, self.classes = prediction, classes
         self.predictors = DEFAULT_PREDICTORS if prediction.predictors is None else tuple(prediction.predictors)
         self.reach = max(predictor.order for predictor in self.predictors)
-        # A network's logits of 0 are those of q uniform classes.
+        # Network logits of 0 are the uniform distribution over q classes.
         self.first_log_scale = math.log(classes * (1 - prediction.share) / prediction.share)
         widths = torch.tensor(prediction.widths).log().repeat(len(self.predictors), 1)
         self.log_width: Tensor
         self.first_log_weights: Tensor
         self.centres: Tensor
         self.limits: Tensor
-        alone = prediction.floor is not None  # weights are then those of the network
+        alone = prediction.floor is not None  # the state dict is then that of the network
         for name, start in (("log_width", widths), ("first_log_weights", torch.zeros(widths.numel()))):
             if alone:
                 self.register_buffer(name, start, persistent=False)
-            else:  # Without a distribution they would have no gradients, for which other ranks would wait.
+            else:  # Trainable only if used: DDP would wait for missing gradients.
                 self.register_parameter(name, nn.Parameter(start, prediction.logits))
         self.register_buffer("centres", torch.empty(classes, dtype=torch.float64), persistent=not alone)
         self.register_buffer("limits", torch.empty(classes + 1, dtype=torch.float64), persistent=not alone)
@@ -172,35 +173,35 @@ class LinearPrediction(MixesTime):
 
     @property
     def steered_by(self) -> int:
-        """How many numbers steer the mixture and set its share: K + 2 P + 1."""
+        """The number of steering inputs, including the mixture's share: K + 2 P + 1."""
         return self.log_width.numel() + 2 * len(self.predictors) + 1
 
     @property
     def unseen_in_weights(self) -> str:
-        """The settings that no weight shows."""
+        """The settings that weights do not show."""
         names = (field.name for field in fields(self.settings) if field.name not in ("predictors", "widths", "floor"))
         own = ", ".join(f"{name} {getattr(self.settings, name)}" for name in names)
         return f"{own}, {', '.join(map(str, self.predictors))}"
 
     def set_cells(self, centres: Tensor, edges: Tensor) -> None:
-        """Say which samples the classes stand for.
+        """Sets the sample values of the classes.
 
         Args:
-            centres: (q,), rising, samples of the classes in [-1, 1].
-            edges: (q - 1,), rising, the limits between neighbouring cells.
+            centres: (q,), ascending, samples of the classes in [-1, 1].
+            edges: (q - 1,), ascending, the limits between neighbouring cells.
         """
-        zero = centres[self.classes // 2].double()  # what silence is decoded to
+        zero = centres[self.classes // 2].double()  # the decoded value of silence
         self.centres.copy_(centres - zero)
         self.limits.copy_(F.pad(F.pad(edges - zero, (1, 0), value=-FAR), (0, 1), value=FAR))
 
     @property
     def least_s(self) -> Tensor:
-        """The least s at each class, (q,); the outer cells, which are open, count as wide as their neighbours."""
+        """The least s at each class, (q,); the outer, open cells count as wide as their neighbours."""
         inner = self.limits[1:-1].diff()
         return self.settings.cell_floor * torch.cat([inner[:1], inner, inner[-1:]])
 
     def begun(self, state: PredictionState | None, fresh: Tensor) -> PredictionState:
-        """The state with that of a lane which has heard nothing in fresh lanes; -1 as `heard`, as what comes next is no sample."""
+        """Returns the state with fresh lanes reset; their `heard` is -1, as their first input is not a sample."""
         if state is None:
             start = [PredictorState.start(predictor, len(fresh), fresh.device) for predictor in self.predictors]
             sums, filters, failed = zip(*start, strict=True)
@@ -216,7 +217,7 @@ class LinearPrediction(MixesTime):
         )
 
     def _predict(self, x: Tensor, history: Tensor, heard: Tensor, state: PredictionState) -> tuple[Tensor, list[PredictorState]]:
-        """p (B, T + 1, P) of the samples x (B, T) and of the one after them, and what the predictors know then."""
+        """Returns p (B, T + 1, P) of the samples x (B, T) and the next one, and the predictors' states after them."""
         predictions, states = [], []
         for predictor, *before in zip(self.predictors, state.sums, state.filters, state.failed, strict=True):
             p, predictor_state = predict(predictor, x, history, heard, PredictorState(*before), self.slices)
@@ -225,8 +226,8 @@ class LinearPrediction(MixesTime):
         return torch.stack(predictions, dim=2), states
 
     def _scales(self, errors: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """s before and after each sample, (B, T, P), and the last (B, P), from what each predictor missed them by; `count` (B, T) numbers
-        samples from 1."""
+        """Returns s before and after each sample, (B, T, P), and the last (B, P), from the predictors' absolute errors; `count` (B, T)
+        numbers samples from 1."""
         heard, early = (count > 0)[..., None], (count <= FIRST_SAMPLES)[..., None]
         decay = torch.full_like(errors, self.settings.scale_decay).masked_fill(early, FIRST_DECAY)
         gained = ((1 - decay) * errors + LEAST_GAIN).masked_fill(~heard, 0)
@@ -235,14 +236,14 @@ class LinearPrediction(MixesTime):
         return torch.cat([first, s], dim=1)[:, : s.shape[1]], s, last
 
     def _at_least(self, s: Tensor, p: Tensor) -> Tensor:
-        """s, or what the cells of p leave unknown."""
+        """Returns s, at least `least_s` at the cells of p."""
         return torch.maximum(s, self.least_s[self._cells(p)])
 
     def _cells(self, p: Tensor) -> Tensor:
         return torch.bucketize(p.contiguous(), self.limits[1:-1])
 
     def _log_weights(self, classes: Tensor, p: Tensor, s: Tensor, count: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """l after each sample, (B, T, K), and the last, from the predictions of it."""
+        """Returns l after each sample, (B, T, K), and the last, from the predictions p and s."""
         likelihoods = component_log_probabilities(classes, p, s, self.log_width, self.limits, self.settings.share)
         heard = (count > 0)[..., None]
         decay = torch.full_like(likelihoods, self.settings.weight_decay).masked_fill(~heard, 1)
@@ -250,11 +251,11 @@ class LinearPrediction(MixesTime):
         return found, last
 
     def _computed(self, parameter: Tensor) -> Tensor:
-        """In the dtype that the mixture is computed in: 16 bits would be too few for sums of log-probabilities."""
+        """Casts to the dtype of the mixture: 16 bits are too few for sums of log-probabilities."""
         return parameter.to(state_dtype(parameter))
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
-        # Samples stay in float64 whatever the weights are brought to.
+        # Samples stay in float64 when weights are converted.
         kept = self.centres, self.limits
         super()._apply(fn, recurse)
         if not self.centres.is_meta and not kept[0].is_meta:
@@ -262,8 +263,8 @@ class LinearPrediction(MixesTime):
         return self
 
     def forward(self, delayed: Tensor, state: PredictionState | None = None) -> tuple[Predicted, PredictionState]:
-        """What is known of each sample, given the class before it, `delayed` (B, T), and those before that. The class that a fresh lane
-        begins with is no sample."""
+        """Predicts each sample from the class before it, `delayed` (B, T), and earlier ones. The class before a fresh lane's first sample
+        is not counted as a sample."""
         settings, time = self.settings, delayed.shape[1]
         fresh = self.fresh_lanes(delayed, state)
         state = self.begun(state, fresh)
@@ -285,18 +286,18 @@ class LinearPrediction(MixesTime):
         return told, PredictionState(history, heard + time, sums, filters, failed, scale, last_log_weights, after(fresh, x))
 
     def log_probabilities(self, predicted: Predicted) -> Tensor:
-        """log P(x_t) of each class under the predictors alone, (B, T, q)."""
+        """Returns log P(x_t) of each class under the predictors alone, (B, T, q)."""
         log_width = self._computed(self.log_width)
         return mixture_log_probabilities(predicted.p, predicted.s, log_width, predicted.log_weights, self.limits, self.settings.share)
 
     def joined(self, predicted: Predicted, steering: Tensor, own: Tensor) -> Tensor:
-        """Logits (B, T, q) of the mixture of a network's own distribution and the predictors': log(exp(own) + exp(G) P).
+        """Returns logits (B, T, q) of the mixture of the network's and the predictors' distributions: log(exp(own) + exp(G) P).
 
         Args:
-            predicted: what the predictors say.
-            steering: (B, T, K + 2 P + 1), the numbers of `steered` and one that is added to G; zeros leave the network the share of
-                `settings.share`.
-            own: (B, T, q), the network's logits, of which zeros are the uniform distribution.
+            predicted: predictions, from `forward`.
+            steering: (B, T, K + 2 P + 1), the inputs of `steered` and one that is added to G; zeros give the network's distribution the
+                weight `settings.share`.
+            own: (B, T, q), the network's logits; zeros are the uniform distribution.
         """
         moved, log_width = self.steered(predicted, steering[..., :-1]), self._computed(self.log_width)
         mixture = mixture_log_probabilities(moved.p, moved.s, log_width, moved.log_weights, self.limits, LEAST_SHARE)
@@ -315,8 +316,8 @@ class LinearPrediction(MixesTime):
         return own.to(mixture.dtype) + torch.logaddexp(mixture.new_tensor(self.settings.floor).log(), mixture)
 
     def joined_nats(self, predicted: Predicted, steering: Tensor, own: Tensor, classes: Tensor) -> Tensor:
-        """-ln p of classes (B, T) as of the logits of `joined`, without what the other classes cost the predictors; (B, T) in float32, or
-        float64 of a model in it."""
+        """Returns -ln p of classes (B, T) under the logits of `joined`, without computing the predictors' other classes; (B, T) in float32,
+        or float64 for a float64 model."""
         moved, log_scale, own = self.steered(predicted, steering[..., :-1]), self._log_scale(steering), self._computed(own)
         given = classes.long()
         each = component_log_probabilities(given, moved.p, moved.s, self.log_width, self.limits, LEAST_SHARE)
@@ -329,10 +330,10 @@ class LinearPrediction(MixesTime):
         return self._computed(steering[..., -1]) + self.first_log_scale
 
     def steered(self, predicted: Predicted, steering: Tensor) -> Predicted:
-        """What is predicted, moved by numbers (B, T, K + 2 P) that a network sets; zeros move nothing.
+        """Applies steering inputs (B, T, K + 2 P) of a network to the predictions; zeros change nothing.
 
-        The first K are added to the components' log weights. Of each predictor follow the logarithm of a factor of its s, bounded by
-        `MOST_LOG_FACTOR` through a tanh, and how many s are added to its p, which then lies in [-2, 2].
+        The first K are added to the components' log weights. Then follow, for each predictor, the log of a factor of its s, bounded by
+        `MOST_LOG_FACTOR` through a tanh, and a shift of its p in units of s; p is clamped to [-2, 2].
         """
         predictors = len(self.predictors)
         weights, scales, centres = steering.double().split([self.log_width.numel(), predictors, predictors], dim=-1)
@@ -343,5 +344,5 @@ class LinearPrediction(MixesTime):
         )
 
     def predicted_classes(self, predicted: Predicted) -> Tensor:
-        """The classes of p, (B, T, P)."""
+        """Returns the classes of p, (B, T, P)."""
         return self._cells(predicted.p)

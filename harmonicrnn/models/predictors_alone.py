@@ -1,4 +1,4 @@
-"""Models that nothing was trained for, to compare with: linear predictors alone, the last sample, a straight line through the last two."""
+"""PredictorsAlone, baselines without training: adaptive linear predictors, the last sample, and linear extrapolation."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from harmonicrnn.ops.prediction import Predictor, PredictorState, component_log_
 
 PREDICTORS = "linear predictors"
 FILTERS: dict[str, Sequence[float] | None] = {PREDICTORS: None, "last sample": (1.0,), "linear extrapolation": (2.0, -1.0)}
-"""By their names, as `PredictorsAlone` takes them."""
+"""Filters by name, as arguments of `PredictorsAlone`."""
 
 
 class FixedPrediction(LinearPrediction):
-    """`LinearPrediction` of one predictor whose filter stays as it is; scale and mixture adapt as for any.
+    """`LinearPrediction` with one predictor and a fixed filter; scale and mixture adapt.
 
     Args:
         weights: w of p_t = sum_k w_k x_{t-k}, k from 1, clamped to [-1, 1]; samples before the first are 0.
@@ -24,7 +24,7 @@ class FixedPrediction(LinearPrediction):
     """
 
     def __init__(self, weights: Sequence[float], classes: int) -> None:
-        super().__init__(Prediction((Predictor(len(weights), 0.5, 1),)), classes)  # of the predictor only the order counts
+        super().__init__(Prediction((Predictor(len(weights), 0.5, 1),)), classes)  # only the predictor's order is used
         self.weights = tuple(weights)
 
     def _predict(self, x: Tensor, history: Tensor, heard: Tensor, state: PredictionState) -> tuple[Tensor, list[PredictorState]]:
@@ -35,15 +35,15 @@ class FixedPrediction(LinearPrediction):
 
 
 class PredictorsAlone(AutoregressiveNet):
-    """The mixture of linear predictors as a model of its own, exact for any chunks.
+    """The mixture of linear predictors as a model, exact for any chunks.
 
     Args:
-        bits: Bits a sample, 4 to 12; q = 2^bits classes.
-        weights: The filter of one predictor that stays as it is: (1,) is the last sample, (2, -1) the line through the last two. Null for
-            the predictors of `Prediction`, which adapt.
+        bits: Bits per sample, 4 to 12; q = 2^bits classes.
+        weights: The filter of one fixed predictor: (1,) is the last sample, (2, -1) the line through the last two. Null for
+            the adaptive predictors of `Prediction`.
 
     Raises:
-        ValueError: other bits.
+        ValueError: bits out of range.
     """
 
     def __init__(self, bits: int = 8, weights: Sequence[float] | None = None) -> None:
@@ -56,7 +56,7 @@ class PredictorsAlone(AutoregressiveNet):
         return {"prediction": f"{self.prediction.settings} {filters}"}
 
     def predict(self, delayed: Tensor, state: State | None) -> tuple[Tensor, PredictionState]:
-        """The logits are ln p."""
+        """As `AutoregressiveNet.predict`; the logits are ln p."""
         assert state is None or isinstance(state, PredictionState)
         predicted, known = self.prediction(delayed, state)
         return self.prediction.log_probabilities(predicted), known

@@ -1,4 +1,4 @@
-"""What a residual block is made of: the paper's, and that of Griffin."""
+"""The presets of a model's architecture: "paper" and "griffin"."""
 
 from dataclasses import dataclass
 from math import pi
@@ -13,7 +13,7 @@ Preset = Literal["paper", "griffin"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """The parts of a model that a preset stands for; `HarmonicRNN` says what each is."""
+    """The settings of a preset, documented in `HarmonicRNN`."""
 
     embedding: Embedding
     norm: Norm

@@ -1,4 +1,4 @@
-"""The gated recurrence as a layer: gates, parameters and their initialisation around `harmonicrnn.ops.cg_lru`."""
+"""GatedRecurrence, the CG-LRU as a layer: gates, parameters and their initialisation around `harmonicrnn.ops.cg_lru`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ from harmonicrnn.ops import Implementation, cg_lru, decay_and_phase
 
 @dataclass(frozen=True)
 class RecurrenceState(State):
-    """h of shape (B, R) in float32, laid out as the output: for complex units real parts first."""
+    """h (B, R) in float32, laid out as the output: real parts first for complex units."""
 
     h: Tensor
     fresh: Tensor
@@ -27,14 +27,14 @@ class GatedRecurrence(MixesTime):
 
     Args:
         width: R; even for the complex unit.
-        parts: its gates' blocks (heads, which divide R and the number of units), where |a| at an open gate, to the power 1/c, and the phase
-            begin, and what it does at the first step.
+        parts: number of heads (divides R and the number of units), initial ranges of |a|^(1/c) at an open gate and of the phase, and
+            treatment of the first step.
         kind: "complex" has R/2 units, "real" has R.
-        pooled: samples that make one step, by which the phase is multiplied where `parts.phase_grows`.
-        scan: how the recurrence is computed; see `harmonicrnn/ops/implementation.py`.
+        pooled: samples per step, by which the phase is multiplied if `parts.phase_grows`.
+        scan: implementation of the recurrence; see `harmonicrnn/ops/implementation.py`.
 
     Raises:
-        ValueError: a width that is odd or that heads do not divide.
+        ValueError: an odd width, or one that heads do not divide.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class GatedRecurrence(MixesTime):
             raise ValueError(f"heads ({heads}) must divide the width ({width}) and the recurrence's {units} units")
         self.heads, self.units = heads, units
         self.unit_first_step, self.max_root_slope = parts.unit_first_step, parts.max_root_slope
-        # One product for both gates: in each head's block the recurrence gate's columns come first, then the input gate's.
+        # One product for both gates: each head's block has the recurrence gates' columns first, then the input gates'.
         self.gate_weight = parameter(
             (heads, width // heads, 2 * units // heads), width if parts.init == "paper" else width // heads, parts.init
         )
         self.gate_bias = nn.Parameter(torch.zeros(heads, 2 * units // heads))
-        if parts.init == "paper":  # as Flax counts the fan-in of stacked blocks: W over all of them, b over their number
+        if parts.init == "paper":  # Flax's fan-in of stacked blocks: W over all blocks, b over their number
             lecun_(self.gate_bias.data, heads, parts.init)
-        # Uniform in its square.
+        # |a|^(1/c) is drawn uniform in its square.
         low, high = parts.modulus
         half_log = -0.5 * torch.log(torch.rand(units) * (high**2 - low**2) + low**2)
         self.decay = nn.Parameter(torch.log(torch.expm1(half_log)))
@@ -64,14 +64,14 @@ class GatedRecurrence(MixesTime):
         self.phase = nn.Parameter(torch.rand(units) * (last - first) + first) if kind == "complex" else None
 
     def forward(self, x: Tensor, state: RecurrenceState | None = None) -> tuple[Tensor, RecurrenceState]:
-        """x and y (B, T, R)."""
+        """x (B, T, R) to y (B, T, R)."""
         h0, fresh = (None, None) if state is None else (state.h, state.fresh)
         how = self.slices, self.scan, self.max_root_slope, self.unit_first_step
         y, last = cg_lru(x, self._gates(x), self.decay, self.phase, h0, fresh, *how)
         return y, RecurrenceState(last, after(self.fresh_lanes(x, state), x))
 
     def modulus_and_angle(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """|a_t| and arg a_t in radians (None for the real unit) that the input x (B, T, R) leads to, each (B, T, N)."""
+        """Returns |a_t| and arg a_t in radians (None for the real unit) for inputs x (B, T, R), each (B, T, N)."""
         log_modulus, angle = decay_and_phase(self._gates(x)[..., : self.units].float(), self.decay.float(), self.phase)
         return log_modulus.exp(), angle
 
@@ -80,13 +80,13 @@ class GatedRecurrence(MixesTime):
 
 
 def block_diagonal(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Both gates of each unit from the channels of its head alone: pre-activations as `harmonicrnn.ops.cg_lru` takes them.
+    """Returns both gates' pre-activations, as `harmonicrnn.ops.cg_lru` takes them, from the channels of each unit's head.
 
-    On a GPU one product with all the zeros between the heads: it is bound by memory too, and its result lies as the recurrence reads it.
+    On a GPU one dense product including the zeros between heads: it is memory-bound too, and its output has the recurrence's layout.
 
     Args:
         x: (B, T, R).
-        weight, bias: (H, R/H, 2N/H) and (H, 2N/H): of each head the recurrence gates' columns, then the input gates'.
+        weight, bias: (H, R/H, 2N/H) and (H, 2N/H): for each head the recurrence gates' columns, then the input gates'.
 
     Returns:
         (B, T, 2N): the recurrence gates, then the input gates.

@@ -1,4 +1,4 @@
-"""ResNeXt for small images (Xie et al., arXiv 1611.05431): residual bottlenecks whose inner convolution is in groups.
+"""ResNeXt for small images (Xie et al., arXiv 1611.05431): residual bottlenecks with grouped convolutions.
 
 Legend: B batch, H and W height and width of the image, C classes.
 """
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
-    """A 1 x 1 convolution to the inner width, a grouped 3 x 3 one, and a 1 x 1 one to the outer width, around which the input goes.
+    """A residual block: 1 x 1 convolution to the inner width, grouped 3 x 3 convolution, 1 x 1 convolution to the outer width.
 
     Args:
         inputs: channels of x.
-        width: channels of the result.
+        width: channels of the output.
         inner: channels between.
         cardinality: groups.
-        stride: of the 3 x 3 convolution, and so of the result.
+        stride: of the 3 x 3 convolution.
     """
 
     def __init__(self, inputs: int, width: int, inner: int, cardinality: int, stride: int) -> None:
@@ -32,7 +32,7 @@ class Bottleneck(nn.Module):
             self.shortcut, self.shortcut_norm = nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, width, H/stride, W/stride)."""
+        """Maps (B, inputs, H, W) to (B, width, H/stride, W/stride)."""
         y = F.relu(self.reduce_norm(self.reduce(x)))
         y = F.relu(self.grouped_norm(self.grouped(y)))
         y = self.expand_norm(self.expand(y))
@@ -42,7 +42,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNeXt(nn.Module):
-    """A 3 x 3 convolution, stages of bottlenecks of which all but the first halve the image, the mean over it, and a linear classifier.
+    """A 3 x 3 convolution, stages of bottlenecks (all but the first halve the image), mean pooling, and a linear classifier.
 
     Args:
         classes: C.
@@ -50,7 +50,7 @@ class ResNeXt(nn.Module):
         widths: channels of the stages.
         blocks: bottlenecks in each stage.
         cardinality: groups of their inner convolution.
-        group_width: channels of each group in the first stage; they grow as the widths do.
+        group_width: channels of each group in the first stage; they grow with the widths.
         hidden: width of a last hidden layer before the classifier; None for none.
     """
 
@@ -73,7 +73,7 @@ class ResNeXt(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features, which are the input of the classifier (B, d), and logits (B, C) of images (B, 1, H, W)."""
+        """Returns features (B, d), the classifier's input, and logits (B, C) of images (B, 1, H, W)."""
         x = F.relu(self.stem_norm(self.stem(images)))
         for stage in self.stages:
             x = stage(x)

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ROWS = 2**15  # samples whose float32 logits exist at a time
+ROWS = 2**15  # samples with float32 logits at a time
 
 
 class _SampleNats(torch.autograd.Function):
-    """Cross entropy of each row, some rows at a time: kept for the backward pass are the logits in their own dtype."""
+    """Cross entropy of each row, in blocks of rows; keeps only the logits in their own dtype for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, classes: Tensor) -> Tensor:
@@ -34,6 +34,6 @@ class _SampleNats(torch.autograd.Function):
 
 
 def sample_nats(logits: Tensor, classes: Tensor) -> Tensor:
-    """-ln p(class) of each sample: logits (B, T, q), classes (B, T), result (B, T) in float32, or float64 of float64 logits."""
+    """Returns -ln p(class) of each sample, (B, T), for logits (B, T, q) and classes (B, T), in float32, or float64 for float64."""
     nats: Tensor = _SampleNats.apply(logits.flatten(0, 1), classes.flatten().long())
     return nats.view_as(classes)

@@ -1,8 +1,8 @@
-"""The recursive stack: blocks, down-pooling, the same again inside, up-pooling, blocks (Poolformer, arXiv 2510.02206).
+"""SkipBlock, the recursive stack of levels: blocks, down-pooling, inner levels, up-pooling, blocks (arXiv 2510.02206).
 
     x = pre(x);  x = post(x + shift(up(inner(down(x)))))
 
-Causality. A pooled step over inputs kp .. kp+p-1 is complete at t = kp+p-1, so its up-pooled result may serve outputs from there on:
+Causality. A pooled step over inputs kp .. kp+p-1 is complete at t = kp+p-1, so its up-pooled result can be used from there on:
 a shift of p - 1 steps ("tight"), the smallest that does not look ahead. SaShiMi and Mamba shift by a whole frame of p steps ("frame").
 """
 
@@ -29,8 +29,8 @@ class LevelSpec:
     Args:
         width: Channels D of this level.
         depth: Residual blocks before the inner levels, and again after them (once, in the centre).
-        factor: Samples of this level that make one of the next; 1 for the last level, the centre, which has none below it.
-        recompute: Keep only each block's input for the backward pass and compute the rest again: less memory, a forward pass more time.
+        factor: Steps of this level per step of the next; 1 for the last level, the centre.
+        recompute: Keep only each block's input for the backward pass and recompute the rest: less memory, one more forward pass.
     """
 
     width: int
@@ -40,7 +40,7 @@ class LevelSpec:
 
 
 def check_levels(levels: Sequence[LevelSpec]) -> None:
-    """Raises ValueError, naming the level, for a list that is no stack."""
+    """Raises ValueError, naming the level, if the list is not a valid stack."""
     if not levels:
         raise ValueError("levels is empty: give at least one level (the centre)")
     for i, level in enumerate(levels):
@@ -55,12 +55,12 @@ def check_levels(levels: Sequence[LevelSpec]) -> None:
 
 @dataclass(frozen=True)
 class Pooling:
-    """How levels are joined, and how their outputs begin.
+    """How levels are joined, and the initialisation of their outputs.
 
-    groups: of the pooling convolutions; 0 for one a channel.
+    groups: of the pooling convolutions; 0 for one per channel.
     shift: "tight" (p - 1 steps) or "frame" (p steps).
-    init: "paper" gives the output projections of a level, and its up-pooling, a variance of 1 / (4 depth + 1), 1 / (2 depth) in the centre;
-        "griffin" all output projections one of 2 / blocks.
+    init: initial variance of a level's output projections and up-pooling: 1 / (4 depth + 1), 1 / (2 depth) in the centre, for "paper"; of
+        all output projections 2 / blocks for "griffin".
     blocks: in the model.
     """
 
@@ -70,7 +70,7 @@ class Pooling:
     blocks: int
 
     def output_variance(self, level: LevelSpec) -> float:
-        """Of what is added to the residual path of a level, times the fan-in."""
+        """Returns the initial variance of a level's output projections, times their fan-in."""
         if self.init == "griffin":
             return 2 / self.blocks
         return 1 / (4 * level.depth + 1 if level.factor > 1 else 2 * level.depth)
@@ -83,8 +83,8 @@ MakeBlock = Callable[[BlockPlace], nn.Module]
 class SkipState(State):
     """State of a level with others below it, in buffers of fixed shape; s = p - 1 (tight) or p (frame).
 
-    window (B, p - 1, D): the inputs of the open pooling window, of which the first `phase` count, the rest zero.
-    pending (B, s, D): outputs of up-pooling that are decided but not yet due, of which the first s - phase count, the rest zero.
+    window (B, p - 1, D): inputs of the open pooling window; the first `phase` are valid, the rest zero.
+    pending (B, s, D): outputs of up-pooling not yet due; the first s - phase are valid, the rest zero.
     phase: t mod p, the same for all lanes.
     """
 
@@ -108,13 +108,13 @@ class SkipState(State):
 
 
 class SkipBlock(MixesTime):
-    """A level and, inside it, the levels below.
+    """A level with the levels below inside it.
 
     Args:
         levels: This level and those below it, the outermost first.
-        make_block: From a block's place to a block that is `forward(x, state=None) -> (y, state)`.
+        make_block: Makes a block `forward(x, state=None) -> (y, state)` for a place.
         pooling: How levels are joined.
-        pooled: Samples that make one step of this level.
+        pooled: Samples per step of this level.
     """
 
     def __init__(self, levels: Sequence[LevelSpec], make_block: MakeBlock, pooling: Pooling, pooled: int) -> None:
@@ -132,14 +132,14 @@ class SkipBlock(MixesTime):
         self.post = Stack([make_block(place) for _ in range(outer.depth)], outer.recompute)
 
     def forward(self, x: Tensor, state: SkipState | None = None) -> tuple[Tensor, SkipState]:
-        """x and y (B, T, D)."""
+        """x (B, T, D) to y (B, T, D)."""
         x, pre = self.pre(x, state.pre if state else None)
         pooled, window, inner, pending, phase = self._through_inner(x, state)
         y, post = self.post(x + pooled, state.post if state else None)
         return y, SkipState(pre, window, inner, pending, post, after(self.fresh_lanes(x, state), x), phase)
 
     def _through_inner(self, x: Tensor, state: SkipState | None) -> tuple[Tensor, Tensor, State, Tensor, int]:
-        """shift(up(inner(down(x)))) and what it leaves behind; full windows are pooled, the rest waits."""
+        """Returns shift(up(inner(down(x)))) and the parts of the new state; only full windows are pooled."""
         batch, time, width = x.shape
         p, s = self.factor, self.shift
         phase = state.phase if state else 0
@@ -160,7 +160,7 @@ class SkipBlock(MixesTime):
 
 
 def build_levels(levels: Sequence[LevelSpec], make_block: MakeBlock, pooling: Pooling, pooled: int = 1) -> Stack | SkipBlock:
-    """A SkipBlock where there is a level below, a plain stack in the centre."""
+    """Returns a SkipBlock if there is a level below, else a plain stack, the centre."""
     if len(levels) > 1:
         return SkipBlock(levels, make_block, pooling, pooled)
     place = BlockPlace(levels[0].width, pooling.output_variance(levels[0]), pooled)
@@ -168,5 +168,5 @@ def build_levels(levels: Sequence[LevelSpec], make_block: MakeBlock, pooling: Po
 
 
 def _pad(x: Tensor, length: int) -> Tensor:
-    """x (B, T, D) with zeros after it up to `length` steps."""
+    """Pads x (B, T, D) with zeros to `length` steps."""
     return nn.functional.pad(x, (0, 0, 0, length - x.shape[1]))

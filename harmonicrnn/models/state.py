@@ -1,4 +1,4 @@
-"""What a layer remembers between two calls."""
+"""State, the base class of the states that layers carry between calls."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -10,28 +10,28 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class State:
-    """Base of all states: a frozen record of tensors with lanes first, of inner states, and of tuples of them.
+    """Base class of all states: a frozen record of tensors with lanes first, inner states, and tuples of them.
 
-    A layer given no state (None) starts all its lanes fresh. Each state has a flag `fresh` (B,), true until the lane's first step: a zeroed
-    state is not a fresh one, as the recurrence treats its first step in a way of its own.
+    A layer without a state (None) starts with fresh lanes. Each state has a flag `fresh` (B,), true until the lane's first step: a zero
+    state is not fresh, since the recurrence treats its first step specially.
     """
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The same state with `function` applied to each of its tensors."""
+        """Returns the state with `function` applied to each of its tensors."""
         return replace(self, **{f.name: _map(getattr(self, f.name), function) for f in fields(self)})
 
     def detach(self) -> Self:
-        """The same values, cut off from the graph that computed them."""
+        """Returns the state detached from the graph."""
         return self.map(torch.Tensor.detach)
 
     def reset(self, lanes: Tensor) -> Self:
-        """Make the marked lanes fresh again.
+        """Returns the state with the marked lanes fresh.
 
         Args:
             lanes: (B,) bool.
 
         Raises:
-            ValueError: some but not all lanes are to be reset in the middle of a pooling window, which all lanes share.
+            ValueError: some but not all lanes would be reset inside a pooling window, which all lanes share.
         """
         return replace(self, **{f.name: self._reset_field(f.name, lanes) for f in fields(self)})
 
@@ -61,15 +61,15 @@ def _reset(value: Any, lanes: Tensor) -> Any:
 
 
 def all_fresh(x: Tensor) -> Tensor:
-    """The flag `fresh` of lanes that have not begun, (B,) on the device of x (B, ...)."""
+    """Returns `fresh` of lanes that have not begun, (B,) on the device of x (B, ...)."""
     return torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
 
 
 def after(fresh: Tensor, x: Tensor) -> Tensor:
-    """The flag `fresh` after the steps of x (B, T, ...)."""
+    """Returns `fresh` after the steps of x (B, T, ...)."""
     return torch.zeros_like(fresh) if x.shape[1] else fresh
 
 
 def state_dtype(x: Tensor) -> torch.dtype:
-    """States are float32 whatever the activations are, or float64 with float64 activations."""
+    """Returns the dtype of states: float64 for float64 activations, else float32."""
     return torch.promote_types(x.dtype, torch.float32)

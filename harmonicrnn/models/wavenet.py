@@ -1,4 +1,4 @@
-"""A stack of dilated causal convolutions (WaveNet, arXiv 1609.03499), to compare with."""
+"""WaveNet, a baseline: a stack of dilated causal convolutions (arXiv 1609.03499)."""
 
 from typing import Literal
 
@@ -15,13 +15,13 @@ from harmonicrnn.models.state import State, after, state_dtype
 
 
 class DilatedLayer(MixesTime):
-    """z_t = tanh(F [x_{t-d}, x_t]) * sigmoid(G [x_{t-d}, x_t]); x_t + R z_t goes on to the next layer, S z_t to the output.
+    """z_t = tanh(F [x_{t-d}, x_t]) * sigmoid(G [x_{t-d}, x_t]); x_t + R z_t is the next layer's input, S z_t is added to the output.
 
     Args:
         width: D.
-        skip: Channels of the output's sum.
+        skip: Channels of the skip sum.
         dilation: d, steps between the two taps.
-        last: Whether no layer follows, which R would be for.
+        last: Whether it is the last layer, which needs no R.
     """
 
     def __init__(self, width: int, skip: int, dilation: int, last: bool) -> None:
@@ -32,7 +32,7 @@ class DilatedLayer(MixesTime):
         self.skip = linear(width, skip)
 
     def forward(self, x: Tensor, state: ConvState | None = None) -> tuple[Tensor, Tensor, ConvState]:
-        """x (B, T, D); what goes on (B, T, D), what goes out (B, T, S), and the state: the last d inputs."""
+        """x (B, T, D) to the next layer's input (B, T, D), the skip output (B, T, S), and the state: the last d inputs."""
         before = state.window.to(x.dtype) if state else x.new_zeros(x.shape[0], self.dilation, x.shape[2])
         if self.slices is not None:
             before = self.slices.halo(x, before)
@@ -45,20 +45,20 @@ class DilatedLayer(MixesTime):
 
 
 class WaveNet(AutoregressiveNet):
-    """p(x_t | x_<t) by dilated causal convolutions with two taps, dilations 1, 2, 4 .. 2^(cycle - 1) over and over.
+    """p(x_t | x_<t) by dilated causal convolutions with two taps, dilations 1, 2, 4 .. 2^(cycle - 1), repeated.
 
-    It sees `receptive_field` samples, and no others.
+    Its context is `receptive_field` samples.
 
     Args:
         width: D, channels of the layers.
         skip: Channels of the sum of all layers' outputs.
-        cycle: Layers from one dilation of 1 to the next.
-        cycles: How often they are repeated.
-        bits: Bits a sample, 4 to 12; q = 2^bits classes.
-        embedding: How a class becomes a vector: "sinusoidal" (fixed, with a linear map) or "learned".
+        cycle: Layers per cycle of dilations.
+        cycles: Number of cycles.
+        bits: Bits per sample, 4 to 12; q = 2^bits classes.
+        embedding: Embedding of classes: "sinusoidal" (fixed, with a linear map) or "learned".
 
     Raises:
-        ValueError: numbers out of range.
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -94,6 +94,6 @@ class WaveNet(AutoregressiveNet):
             x, skip, layer_state = layer(x, state.blocks[i] if state else None)
             total = total + skip
             states.append(layer_state)
-        # Of many terms of about one size the sum grows with the root of their number.
+        # The standard deviation of the sum grows with the square root of the number of layers.
         hidden = torch.relu(self.hidden(torch.relu(total / len(self.layers) ** 0.5)))
         return self.head(hidden), StackState(tuple(states))

@@ -1,4 +1,4 @@
-"""The recurrence: what a linear RNN computes along time, and how; and dropout that chunks, ranks and recomputation agree on.
+"""Operations of linear RNNs along time: scans, the CG-LRU, linear prediction, and dropout with reproducible masks.
 
 Legend: B batch (lanes), T time, D width (channels), N units of the recurrence (D/2 complex or D real).
 """

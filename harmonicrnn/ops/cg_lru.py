@@ -4,7 +4,7 @@ Source: RG-LRU of Griffin (De et al., arXiv 2402.19427, section 2.4), with the c
 
     r_t = sigmoid(recurrence gate),  i_t = sigmoid(input gate)
     log|a_t| = -c r_t softplus(decay),  arg a_t = r_t phase,  c = 8
-    h_t = a_t h_{t-1} + sqrt(1 - |a_t|^2) i_t z_t           z_t: x_t, its two halves read as real and imaginary parts
+    h_t = a_t h_{t-1} + sqrt(1 - |a_t|^2) i_t z_t           z_t: x_t, its halves as real and imaginary parts
     y_t = [Re h_t, Im h_t]
 
 At the first step of a fresh lane the factor sqrt(1 - |a|^2) is 1. Without a phase everything is real, with z = x and y = h.
@@ -27,7 +27,7 @@ MAX_ROOT_SLOPE = 1000.0
 
 
 class _BoundedSqrt(torch.autograd.Function):
-    """sqrt with its derivative clipped: at |a| = 1 it is infinite, and in low precision gives NaN."""
+    """sqrt with a clipped derivative, which is infinite at |a| = 1 and would give NaN in low precision."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, max_slope: float) -> Tensor:
@@ -43,7 +43,7 @@ class _BoundedSqrt(torch.autograd.Function):
 
 
 def decay_and_phase(recurrence_gate: Tensor, decay: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """log|a_t| and arg a_t (None for the real unit), each (B, T, N), from the gate's pre-activation and the parameters."""
+    """Returns log|a_t| and arg a_t (None for the real unit), each (B, T, N), from the gate's pre-activation and the parameters."""
     r = torch.sigmoid(recurrence_gate)
     return r * (-C * F.softplus(decay)), None if phase is None else r * phase
 
@@ -60,27 +60,27 @@ def cg_lru(
     max_root_slope: float = MAX_ROOT_SLOPE,
     unit_first_step: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The gated recurrence, from gate pre-activations to its output, with gradients for every floating-point argument.
+    """Computes the gated recurrence from gate pre-activations, with gradients for every floating-point argument.
 
-    Computes in float32 (float64 for float64 inputs) whatever the activations are.
+    Computes in float32, or float64 for float64 inputs.
 
     Args:
         x: (B, T, D), the input; for the complex unit D = 2N, real parts first.
         gates: (B, T, 2N), before the sigmoid: the recurrence gates, then the input gates.
         decay: (N,), the parameter L of log|a| = -c r softplus(L).
         phase: (N,) in radians, or None for the real unit (then D = N).
-        h0: (B, D), the state, laid out as y; None is zero.
-        fresh: (B,) bool, lanes whose first step this call may take; None where h0 is None means all.
-        slices: where x is one rank's slice of a longer sequence, which begins with rank 0's h0 and fresh.
-        implementation: how to compute it; see `harmonicrnn/ops/implementation.py`.
+        h0: (B, D), the initial state, laid out as y; None is zero.
+        fresh: (B,) bool, lanes whose first step is the first of x; None, only with h0 None, means all.
+        slices: if x is one rank's slice of a longer sequence, which begins with rank 0's h0 and fresh.
+        implementation: see `harmonicrnn/ops/implementation.py`.
         max_root_slope: bound of the derivative of sqrt(1 - |a|^2) with respect to 1 - |a|^2.
-        unit_first_step: whether the factor of a fresh lane's first step is 1; else no step is another than the others.
+        unit_first_step: whether the input factor of a fresh lane's first step is 1.
 
     Returns:
-        y of shape (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
+        y (B, T, D) in x's dtype, and the last state (B, D) in float32 or float64.
 
     Raises:
-        ValueError: h0 without fresh or the other way round, widths that do not fit the units, or an implementation that is not available.
+        ValueError: only one of h0 and fresh is given, widths do not fit the units, or the implementation is not available.
     """
     h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
     if not unit_first_step or (slices is not None and slices.rank > 0):
@@ -104,9 +104,9 @@ def cg_lru_summary(
     implementation: Implementation = "auto",
     unit_first_step: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """What the steps do to a state, without gradients: the product of their a and the last state from h0, each (B, D), laid out as y.
+    """Returns the product of all a and the last state from h0, each (B, D), laid out as y, without gradients.
 
-    Arguments and errors are those of `cg_lru`.
+    Arguments and errors as for `cg_lru`.
     """
     h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
     if not unit_first_step:
@@ -120,12 +120,12 @@ def cg_lru_summary(
 
 
 def _parameters(decay: Tensor, phase: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """log|a| at an open gate, and the phase, in the dtype of states."""
+    """Returns log|a| at an open gate, and the phase, in the dtype of states."""
     return -C * F.softplus(decay.to(dtype)), None if phase is None else phase.to(dtype)
 
 
 def _begin(x: Tensor, gates: Tensor, decay: Tensor, phase: Tensor | None, h0: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
-    """h0 in the dtype of states, and fresh, with what stands for None; raises ValueError where the arguments do not fit."""
+    """Returns h0 in the dtype of states and fresh, with defaults for None; raises ValueError if arguments do not fit."""
     if (h0 is None) != (fresh is None):
         raise ValueError("h0 and fresh are given together or not at all")
     units, kind = decay.shape[0], "real" if phase is None else "complex"
@@ -150,7 +150,7 @@ def plain(
     slices: Slices | None = None,
     implementation: Implementation = "reference",
 ) -> tuple[Tensor, Tensor]:
-    """`cg_lru` by ordinary operations and a scan, from what `harmonicrnn/ops/fused.py` takes."""
+    """Computes `cg_lru` by tensor operations and a scan, with the arguments of `harmonicrnn/ops/fused.py`."""
     a, added = _steps(x, gates, rates, phases, fresh, max_slope)
     h, last = linear_scan(a, added, h0 if phases is None else as_complex(h0), slices, implementation)
     return as_halves(h).to(x.dtype), as_halves(last)
@@ -159,7 +159,7 @@ def plain(
 def _steps(
     x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor | None, max_slope: float = MAX_ROOT_SLOPE
 ) -> tuple[Tensor, Tensor]:
-    """a and the gated input of each step, (B, T, N), complex where there are phases."""
+    """Returns a and the gated input of each step, (B, T, N), complex if there are phases."""
     recurrence_gate, input_gate = gates.to(rates.dtype).chunk(2, dim=-1)
     r, z = torch.sigmoid(recurrence_gate), x.to(rates.dtype)
     log_modulus = r * rates

@@ -1,4 +1,4 @@
-"""The linear recurrence on the CPU: one pass over memory each way, compiled by numba (no C compiler needed), as `Kernels`."""
+"""The linear recurrence on the CPU: the `Kernels` compiled by numba, with one pass over memory each way."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""The linear recurrence in ceil(log2 T) passes of ordinary tensor operations, for devices that have no kernel of their own, as `Kernels`.
+"""The linear recurrence in ceil(log2 T) passes of tensor operations: the `Kernels` for devices without compiled ones.
 
-Steps t and t - k compose to a_t a_{t-k}, a_t x_{t-k} + x_t; doubling k joins ever longer stretches (Hillis and Steele, 1986). The backward
-pass is the adjoint recurrence, over time reversed.
+Steps t and t - k compose to a_t a_{t-k}, a_t x_{t-k} + x_t; doubling k joins longer and longer stretches (Hillis and Steele, 1986). The
+backward pass is the adjoint recurrence, over reversed time.
 """
 
 import torch
@@ -24,7 +24,7 @@ def _scanned(a: Tensor, x: Tensor, h0: Tensor) -> Tensor:
 
 
 def _adjoint(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
-    # Seen from the end, the factor of step t is conj(a_{t+1}); the first one there meets the gradient of the last state.
+    # In reversed time the factor of step t is conj(a_{t+1}), and 1 for the gradient of the last state.
     factors = torch.cat([torch.ones_like(a[:, :1]), a.conj_physical().flip(1)[:, :-1]], dim=1)
     return _scanned(factors, grad_h.flip(1), grad_last).flip(1)
 

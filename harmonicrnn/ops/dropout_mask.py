@@ -1,7 +1,7 @@
-"""Dropout whose mask is a function of where a number stands, and of nothing else: counters are hashed instead of drawing random numbers.
+"""Dropout with masks that are hashes of position, channel and key, instead of random numbers.
 
-Whoever computes a piece of a sequence (a chunk, a rank, a recomputation) finds the mask that the whole has there, and nothing is kept for
-the backward pass. The hash is the finaliser of MurmurHash3 (Appleby, public domain), 32 bits for two channels, d and d + ceil(D / 2).
+Chunks, ranks and recomputations get the mask of the whole sequence, and no mask is kept for the backward pass. The hash is the finaliser
+of MurmurHash3 (Appleby, public domain), 32 bits for two channels, d and d + ceil(D / 2).
 """
 
 from collections.abc import Iterable
@@ -21,15 +21,15 @@ HALF_WORD = 1 << 16
 
 
 def dropout(x: Tensor, rate: float, key: Tensor, lanes: Tensor, positions: Tensor) -> Tensor:
-    """x with a share of its numbers set to 0 and the others divided by the share that is kept.
+    """Sets a fraction of the elements of x to 0 and divides the others by the fraction kept.
 
     Args:
         x: (B, T, D).
-        rate: share of numbers that are dropped, in [0, 1), in steps of 2^-16; at most 1 - 2^-16.
-        key: (2,) int64, two words of 32 bits that tell masks apart (of seed, step and layer, say), as `key_words` makes them; a tensor, so
-            that another one is no other program to torch.compile.
-        lanes: (B,) int64, what each lane holds (a clip's number, say).
-        positions: (B,) int64, where in it the first of the T steps stands, at least 0.
+        rate: fraction dropped, in [0, 1), in steps of 2^-16; at most 1 - 2^-16.
+        key: (2,) int64, two 32-bit words that select the mask (of seed, step and layer, for example), from `key_words`; a tensor, so that
+            torch.compile does not recompile for each key.
+        lanes: (B,) int64, the content of each lane (a clip's index, for example).
+        positions: (B,) int64, position in that content of the first of the T steps, at least 0.
 
     Returns:
         (B, T, D) in the dtype of x.
@@ -39,7 +39,7 @@ def dropout(x: Tensor, rate: float, key: Tensor, lanes: Tensor, positions: Tenso
 
 
 def combined_key(*parts: int) -> int:
-    """64 bits from whole numbers of any size, each of which counts."""
+    """Hashes integers of any size to 64 bits."""
     found = [0, 1]
     for part in parts:
         while True:
@@ -51,12 +51,12 @@ def combined_key(*parts: int) -> int:
 
 
 def key_words(keys: Iterable[int], device: torch.device | None = None) -> Tensor:
-    """(keys, 2) int64, the high and the low 32 bits of each."""
+    """Returns (keys, 2) int64, the high and the low 32 bits of each key."""
     return torch.tensor([(key >> 32 & WORD, key & WORD) for key in keys], dtype=torch.int64).view(-1, 2).to(device)
 
 
 def _mixed(h: Any) -> Any:
-    """The finaliser, of a Python number or an int64 tensor of 32-bit words: a product's low word is right even where it overflows."""
+    """The finaliser, for a Python int or an int64 tensor of 32-bit words; low words of products are exact despite overflow."""
     h = h ^ (h >> 16)
     h = h * FIRST & WORD
     h = h ^ (h >> 13)
@@ -66,7 +66,7 @@ def _mixed(h: Any) -> Any:
 
 @operator(fake=lambda x, dropped, key, lanes, positions: x.new_empty(x.shape))
 def masked_by_numba(x: Tensor, dropped: int, key: Tensor, lanes: Tensor, positions: Tensor) -> Tensor:
-    """What `_masked` is, of float32 or float64 on the CPU."""
+    """As `_masked`, for float32 or float64 on the CPU."""
     y, (high, low) = x.new_empty(x.shape), key.tolist()
     given = x.detach().contiguous().numpy(), np.uint32(high), np.uint32(low), lanes.numpy(), positions.numpy(), np.uint32(dropped)
     _kernel()(*given, HALF_WORD / (HALF_WORD - dropped), y.numpy())
@@ -98,9 +98,9 @@ _compiled: list[Any] = []
 
 
 def _kernel() -> Any:
-    """The same on the CPU as vector code, made at first use."""
+    """Returns the vectorised CPU kernel, compiled on first use."""
     if not _compiled:
-        import numba  # here, so that the compiler is loaded only where it computes
+        import numba  # here, so that the compiler is loaded only when used
 
         word, sixteen, thirteen, low_half = np.uint32, np.uint32(16), np.uint32(13), np.uint32(0xFFFF)
         first, second, golden = np.uint32(FIRST), np.uint32(SECOND), np.uint32(GOLDEN)

@@ -1,6 +1,6 @@
-"""Elementary functions without branches, which LLVM turns into vector code; those of a library take one number at a time.
+"""Branch-free elementary functions in compiled code, which LLVM vectorises, unlike those of a library.
 
-Accurate to a few roundings in float32 and in float64, each of which has a series of its own length.
+Accurate to a few roundings in float32 and float64, which have separate series.
 """
 
 from math import factorial, floor, log, log2, pi, sqrt
@@ -17,7 +17,7 @@ INT32 = ir.IntType(32)
 
 
 def number_type(kind: Any) -> ir.Type:
-    """That of LLVM for a number of numba's."""
+    """Returns LLVM's type for a numba float type."""
     if isinstance(kind, types.Integer):
         return ir.IntType(kind.bitwidth)
     return ir.DoubleType() if kind == types.float64 else ir.FloatType()
@@ -25,7 +25,7 @@ def number_type(kind: Any) -> ir.Type:
 
 @intrinsic
 def power_of_two(typing: Any, shifted: Any) -> Any:
-    """2^n of the whole number n in `shifted` = n + 1.5 * 2^m, m the bits of the mantissa: n is then in its last bits."""
+    """Returns 2^n for the integer n in `shifted` = n + 1.5 * 2^m, with m mantissa bits: n is in the last bits."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = number_type(shifted)
@@ -39,7 +39,7 @@ def power_of_two(typing: Any, shifted: Any) -> Any:
 
 @intrinsic
 def last_bits(typing: Any, shifted: Any) -> Any:
-    """The whole number n in `shifted` (see `power_of_two`), modulo 4."""
+    """Returns the integer n in `shifted` (see `power_of_two`), modulo 4."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits = ir.IntType(64 if shifted == types.float64 else 32)
@@ -50,7 +50,7 @@ def last_bits(typing: Any, shifted: Any) -> Any:
 
 
 def _split(value: float, kind: Any) -> tuple[Any, Any, Any]:
-    """A constant as a sum of three, the first two of so few bits that small whole multiples of them are exact."""
+    """Splits a constant into three terms; the first two have so few bits that their small integer multiples are exact."""
     bits, parts = (11 if kind is np.float32 else 33), []
     for _ in range(2):
         scale = 2.0 ** (bits - floor(log2(abs(value))))
@@ -60,7 +60,7 @@ def _split(value: float, kind: Any) -> tuple[Any, Any, Any]:
 
 
 def _shift(kind: Any) -> Any:
-    """Added and taken away again, it rounds to a whole number, which meanwhile stands in the last bits."""
+    """Returns the constant that rounds to an integer when added and subtracted; the integer is in the sum's last bits."""
     return kind(1.5 * 2.0 ** np.finfo(kind).nmant)
 
 
@@ -151,22 +151,22 @@ _BY_TYPE = {types.float32: _functions(np.float32, _series32()), types.float64: _
 
 
 def exp_expm1(x: Any) -> Any:
-    """e^x and e^x - 1, of a number in compiled code; x is cut to what the type can hold."""
+    """Returns e^x and e^x - 1 in compiled code; x is clamped to the range of the type."""
     raise NotImplementedError
 
 
 def sine_cosine(x: Any) -> Any:
-    """sin x and cos x, of a number in compiled code; for angles up to some hundred turns."""
+    """Returns sin x and cos x in compiled code, for angles up to a few hundred turns."""
     raise NotImplementedError
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^-x), of a number in compiled code."""
+    """Returns 1 / (1 + e^-x) in compiled code."""
     raise NotImplementedError
 
 
 def gelu(x: Any) -> Any:
-    """GELU in its tanh form, of a number in compiled code."""
+    """Returns the tanh approximation of GELU in compiled code."""
     raise NotImplementedError
 
 
@@ -186,7 +186,7 @@ for _index, _function in enumerate((exp_expm1, sine_cosine, sigmoid, gelu)):
 
 
 def like(value: Any, tag: Any) -> Any:
-    """A number in compiled code as one of the type of `tag`."""
+    """Casts a number to the type of `tag` in compiled code."""
     raise NotImplementedError
 
 

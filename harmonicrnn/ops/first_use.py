@@ -1,4 +1,4 @@
-"""The first use of compiled code on a device: a small case is held against plain tensor operations, which compute where it differs."""
+"""Checks compiled kernels on their first use on a device against tensor operations, which replace them if they differ."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 OUTPUT_LIMIT, GRADIENT_LIMIT = 1e-4, 1e-3
-"""Largest max|a - b| / max|b| of the kernels' outputs and gradients in float32, of which rounding makes a tenth or less."""
+"""Allowed max|a - b| / max|b| of the kernels' outputs and gradients in float32; rounding causes a tenth of it or less."""
 
 _verdicts: dict[torch.device, str | None] = {}
 
 
 def why_not_trusted(device: torch.device) -> str | None:
-    """What is wrong with the Triton kernels on a device, found and told at first use; None where nothing is."""
+    """Returns what is wrong with the Triton kernels on a device, checked and warned of on first use; None if nothing is."""
     device = torch.device(device.type, torch.cuda.current_device()) if device == torch.device("cuda") else device
     if device not in _verdicts:
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-            return None  # nothing can be read while a graph is recorded, before which the same steps have run
-        # In a thread of its own, which is in none of the modes that this one may be in: tracing, inference, autocast.
+            return None  # values cannot be read during graph capture; the warm-up has run the check
+        # In a separate thread, free of this one's modes: tracing, inference, autocast.
         with ThreadPoolExecutor(1) as alone:
             why = alone.submit(_try_kernels, device).result()
         _verdicts[device] = None if why is None else f"the Triton kernels {why}"
@@ -31,17 +31,17 @@ def why_not_trusted(device: torch.device) -> str | None:
 
 
 def warn(what: str, why: str, device: torch.device, instead: str) -> None:
-    """One warning that names the device and the versions."""
+    """Warns, naming the device and the versions."""
     warnings.warn(f"{what} on {name_of(device)} ({versions()}) {why}: {instead}", stacklevel=2)
 
 
 def name_of(device: torch.device) -> str:
-    """Its product name where it is a GPU."""
+    """Returns a device's name, for a GPU its product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def versions() -> str:
-    """Of what kernels are compiled by."""
+    """Returns the versions of torch, triton and CUDA."""
     try:
         triton = version("triton")
     except PackageNotFoundError:
@@ -50,7 +50,7 @@ def versions() -> str:
 
 
 def difference(values: Sequence[Tensor], references: Sequence[Tensor], limits: Sequence[float]) -> str | None:
-    """Where the first of some outputs or gradients differs from its reference, as NaN does; None where none does."""
+    """Returns a message on the first output or gradient that differs from its reference or is NaN; None if none does."""
     for i, (value, reference, limit) in enumerate(zip(values, references, limits, strict=True)):
         found, expected = (t.detach().to(torch.promote_types(t.dtype, torch.float64)) for t in (value, reference))
         error = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-300)).item() if expected.numel() else 0.0
@@ -65,13 +65,13 @@ def _try_kernels(device: torch.device) -> str | None:
             found, expected = case(device)
             if why := difference(found, expected, [OUTPUT_LIMIT] * 2 + [GRADIENT_LIMIT] * (len(found) - 2)):
                 return why
-    except Exception as error:  # whatever a compiler, a driver or a device finds
+    except Exception as error:  # a compiler, driver or device can raise any error
         return f"fail: {type(error).__name__}: {error}"
     return None
 
 
 STEPS, UNITS = 70, 3
-"""Of the small case: more than one chunk, and a block that units do not fill."""
+"""Size of the test case: more than one chunk, and a partly filled block of units."""
 
 Outcome = list[Tensor]
 
@@ -86,7 +86,7 @@ def _plain_scan(device: torch.device) -> tuple[Outcome, Outcome]:
 
 
 def _gated_inputs(device: torch.device, parts: int) -> tuple[Tensor, ...]:
-    """x, gates, h0, rates, phases and fresh lanes, of units of one or two real parts."""
+    """Returns x, gates, h0, rates, phases and fresh, for units of one or two real parts."""
     g = torch.Generator().manual_seed(0)
     shapes = ((1, STEPS, parts * UNITS), (1, STEPS, 2 * UNITS), (1, parts * UNITS), (UNITS,), (UNITS,))
     x, gates, h0, rates, phases = (torch.randn(*shape, generator=g).to(device) for shape in shapes)
@@ -107,7 +107,7 @@ def _gated_scan(device: torch.device, real: bool = False) -> tuple[Outcome, Outc
 
 
 def _gated_summaries(device: torch.device) -> tuple[Outcome, Outcome]:
-    """What ranks exchange: the product of a and the last state, and the gradient that comes back to h0."""
+    """Compares what ranks exchange: the product of a and the last state, and the gradient of h0."""
     from harmonicrnn.ops.cg_lru import plain
     from harmonicrnn.ops.fused import as_halves, cg_lru_adjoint_summary, cg_lru_summary
 
@@ -124,7 +124,7 @@ def _gated_summaries(device: torch.device) -> tuple[Outcome, Outcome]:
 
 
 def _outcome(function: Callable[..., tuple[Tensor, Tensor]], *inputs: Tensor) -> Outcome:
-    """Both outputs, and the gradients of all inputs."""
+    """Returns both outputs, and the gradients of all inputs."""
     given = [t.detach().requires_grad_() for t in inputs]
     outputs = function(*given)
     return [*outputs, *torch.autograd.grad(outputs, given, [torch.cos(t.detach().abs()).to(t.dtype) for t in outputs])]

@@ -1,6 +1,6 @@
-"""The fused CG-LRU as operators, and as one slice of many, with gradients: what `harmonicrnn.ops.cg_lru` is where Triton's kernels compute.
+"""The fused CG-LRU by Triton kernels, as torch operators with gradients, for whole sequences and slices; see `harmonicrnn.ops.cg_lru`.
 
-Parameters are rates (N,), log|a| at an open gate, and phases (N,) or None, in the dtype of states. A state is laid out as y, (B, D).
+Parameters are rates (N,), log|a| at an open gate, and phases (N,) or None, in the dtype of states. States are laid out as y, (B, D).
 """
 
 from typing import Any
@@ -18,18 +18,18 @@ def _new(*like: Tensor) -> tuple[Tensor, ...]:
 
 
 def _of_units(state: Tensor, phases: Tensor | None) -> Tensor:
-    """Unwritten (B, N), complex for complex units."""
+    """Returns an empty tensor (B, N), complex for complex units."""
     dtype = state.dtype if phases is None else torch.promote_types(state.dtype, torch.complex32)
     return state.new_empty(state.shape[0], state.shape[1] // (1 if phases is None else 2), dtype=dtype)
 
 
 def _of_chunks(state: Tensor) -> Tensor:
-    """Unwritten (2, B, K, W): how many chunks there are is the kernels' affair."""
+    """Returns an empty tensor (2, B, K, W); the number of chunks K is known to the kernels only."""
     return state.new_empty(2, state.shape[0], torch.library.get_ctx().new_dynamic_size(), state.shape[1])
 
 
 def _steps(x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor) -> Any:
-    from harmonicrnn.ops.triton.chunks import Steps  # here, so that triton is loaded only where it computes
+    from harmonicrnn.ops.triton.chunks import Steps  # here, so that triton is imported only when used
 
     x, gates, rates, fresh = (t.detach().contiguous() for t in (x, gates, rates, fresh))
     phases = None if phases is None else phases.detach().contiguous()
@@ -53,7 +53,7 @@ def cg_lru(
     max_root_slope: float,
     known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """y (B, T, D) and the last state (B, D); `known` is what `cg_lru_summary` knows of the chunks."""
+    """Returns y (B, T, D) and the last state (B, D); `known` are the chunks' summaries from `cg_lru_summary`."""
     if not x.numel():
         return x.new_empty(x.shape), h0.clone()
     return _kernels().forward(_steps(x, gates, rates, phases, fresh), h0.detach().contiguous(), known)
@@ -79,7 +79,7 @@ def cg_lru_backward(
     max_root_slope: float,
     known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of the first five, of no phases an empty one; `known` is what `cg_lru_adjoint_summary` knows of the chunks."""
+    """Returns gradients of the first five (empty for no phases); `known` are summaries from `cg_lru_adjoint_summary`."""
     if not x.numel():
         grad_x, grad_gates = _new(x, gates)
         return grad_x, grad_gates, torch.zeros_like(rates), torch.zeros_like(rates[:0] if phases is None else phases), grad_last.clone()
@@ -91,7 +91,7 @@ def cg_lru_backward(
 def cg_lru_summary(
     x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, h0: Tensor, fresh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The product of a and the last state from h0, (B, N), complex for complex units; and what is known of the chunks."""
+    """Returns the product of a and the last state from h0, (B, N), complex for complex units, and the chunks' summaries."""
     if not x.numel():
         last = as_complex(h0) if phases is not None else h0.clone()
         return torch.ones_like(last), last, h0.new_empty(2, h0.shape[0], 0, h0.shape[1])
@@ -102,7 +102,7 @@ def cg_lru_summary(
 def cg_lru_adjoint_summary(
     x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor, grad_y: Tensor, grad_last: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of h0, (B, N), complex for complex units; and what is known of the chunks."""
+    """Returns the gradient of h0, (B, N), complex for complex units, and the chunks' adjoint summaries."""
     if not x.numel():
         carry = as_complex(grad_last) if phases is not None else grad_last.clone()
         return carry, grad_last.new_empty(2, grad_last.shape[0], 0, grad_last.shape[1])
@@ -123,7 +123,7 @@ def _backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | Non
 def _gradients(
     saved: tuple[Tensor, ...], grad_y: Tensor, grad_last: Tensor, max_root_slope: float, known: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    """Of the first five arguments."""
+    """Returns the gradients of the first five arguments."""
     grad_x, grad_gates, grad_rates, grad_phases, grad_h0 = cg_lru_backward(*saved, grad_y, grad_last, max_root_slope, known)
     return grad_x, grad_gates, grad_rates, None if saved[3] is None else grad_phases, grad_h0
 
@@ -132,7 +132,7 @@ differentiable(cg_lru, _keep, _backward)
 
 
 class SlicedCGLRU(torch.autograd.Function):
-    """`cg_lru` of a slice, with an exchange each way, which no operator can make."""
+    """`cg_lru` of a slice, with an exchange each way, which operators cannot do."""
 
     @staticmethod
     def forward(
@@ -157,7 +157,7 @@ class SlicedCGLRU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once: where blocks are computed again, what was kept can be had once
+        saved = ctx.saved_tensors  # read once: with recomputation saved tensors can be read only once
         x, gates, rates, phases, _, fresh, _ = saved
         carry, known = cg_lru_adjoint_summary(x, gates, rates, phases, fresh, grad_y, grad_last)
         end = as_complex(grad_last) if phases is not None else grad_last
@@ -167,11 +167,11 @@ class SlicedCGLRU(torch.autograd.Function):
 
 
 def as_complex(halves: Tensor) -> Tensor:
-    """(..., 2N), real parts first, as complex numbers (..., N)."""
+    """Converts (..., 2N), real parts first, to complex numbers (..., N)."""
     real, imaginary = halves.chunk(2, dim=-1)
     return torch.complex(real, imaginary)
 
 
 def as_halves(values: Tensor) -> Tensor:
-    """The reverse of `as_complex`; real numbers as they are."""
+    """Inverse of `as_complex`; real numbers are returned as they are."""
     return torch.cat([values.real, values.imag], dim=-1) if values.is_complex() else values

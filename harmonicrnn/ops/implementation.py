@@ -1,4 +1,4 @@
-"""The one place that chooses how the recurrence is computed."""
+"""Chooses the implementation of the recurrence for a device."""
 
 import warnings
 from dataclasses import dataclass
@@ -16,36 +16,36 @@ Implementation = Literal["auto", "reference", "cpu", "triton"]
 
 
 class Kernels(Protocol):
-    """One way to compute the recurrence: a module with these functions. a, x, h, grad_h are contiguous (B, T, N) with T > 0, states (B, N),
-    all of one dtype; by Triton a, x, h, grad_h may have 16 bits, complex ones as (B, T, N, 2), with states in float32 or complex64."""
+    """One implementation of the recurrence: a module with these functions. a, x, h, grad_h are contiguous (B, T, N) with T > 0, states
+    (B, N), all of one dtype. Triton also takes 16-bit a, x, h, grad_h, complex ones as (B, T, N, 2), with float32 or complex64 states."""
 
     def forward(self, a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-        """h and the last state."""
+        """Returns h and the last state."""
 
     def backward(self, a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of a, x and h0."""
+        """Returns the gradients of a, x and h0."""
 
     def summary(self, a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-        """prod_t a_t, and the last state from h0."""
+        """Returns prod_t a_t, and the last state from h0."""
 
     def adjoint_summary(self, a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
-        """The gradient of h0."""
+        """Returns the gradient of h0."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An implementation's name, which is not "auto", and why it is the one."""
+    """An implementation's name (not "auto"), and the reason for the choice."""
 
     name: Implementation
     reason: str
 
 
 def choose(implementation: Implementation, device: torch.device) -> Choice:
-    """The implementation for tensors of a device; where it has to fall back to the slow one it warns: "auto" where nothing else is there,
-    and Triton's kernels where their first use on the device fails or gives other results.
+    """Returns the implementation for tensors on a device. Falls back to the slow one with a warning if "auto" finds no other, or if
+    Triton's kernels fail or give other results on their first use on the device.
 
     Raises:
-        ValueError: an unknown one, or a forced one that is not available there, with the reason.
+        ValueError: an unknown implementation, or one that is not available there, with the reason.
     """
     if implementation not in get_args(Implementation):
         raise ValueError(f"scan must be one of {', '.join(get_args(Implementation))}, got {implementation}")
@@ -64,11 +64,11 @@ def choose(implementation: Implementation, device: torch.device) -> Choice:
 
 
 choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
-# As torch.compiler.assume_constant_result does, which takes over a second to load the compiler: a choice is made while a model is traced.
+# The effect of torch.compiler.assume_constant_result, which takes over a second to import: choices are made while tracing.
 
 
 def why_not(implementation: Implementation, device: str) -> str | None:
-    """Why an implementation cannot compute on a type of device; None where it can."""
+    """Returns why an implementation cannot run on a type of device; None if it can."""
     if implementation == "triton":
         if not installed("triton"):
             return "the package triton is not installed (it is made for Linux alone)"
@@ -85,8 +85,8 @@ def why_not(implementation: Implementation, device: str) -> str | None:
 
 
 def kernels_of(name: str) -> Kernels:
-    """The functions of an implementation."""
-    # Imported here, so that compilers are loaded only where they compute.
+    """Returns the module of an implementation."""
+    # Imported here, so that compilers are loaded only when used.
     if name == "cpu":
         from harmonicrnn.ops import cpu
 
@@ -102,7 +102,7 @@ def kernels_of(name: str) -> Kernels:
 
 @cache
 def installed(package: str) -> bool:
-    """Whether a package can be imported."""
+    """Returns whether a package can be imported."""
     return find_spec(package) is not None
 
 

@@ -1,4 +1,4 @@
-"""Operators of torch: what torch.compile takes as one piece, of which it knows the shapes of the results and the gradients."""
+"""Registers functions as torch operators, which torch.compile treats as single nodes with known shapes and gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ LIBRARY = torch.library.Library("harmonicrnn", "DEF")
 
 
 def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Makes a function of tensors, numbers and strings the operator `torch.ops.harmonicrnn.<its name>`, of all devices.
+    """Registers a function of tensors, numbers and strings as the operator `torch.ops.harmonicrnn.<its name>`, for all devices.
 
-    Not by torch.library.custom_op, whose first call takes over a second to load the compiler.
+    Does not use torch.library.custom_op, whose first call takes over a second to load the compiler.
 
     Args:
-        fake: of the same arguments, empty tensors as the results. Results are new tensors, never arguments.
+        fake: takes the same arguments, returns empty tensors shaped as the results. Results are new tensors, never arguments.
     """
 
     def register(function: Callable[..., Any]) -> Any:
@@ -28,5 +28,5 @@ def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
 
 
 def differentiable(of: Any, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
-    """Gives an operator gradients: `setup(ctx, inputs, output)` keeps what `backward(ctx, *gradients)` needs."""
+    """Registers an operator's gradients: `setup(ctx, inputs, output)` saves what `backward(ctx, *gradients)` needs."""
     torch.library.register_autograd(of, backward, setup_context=setup, lib=LIBRARY)

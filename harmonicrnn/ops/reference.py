@@ -1,6 +1,6 @@
-"""The linear recurrence as the equation reads: one step after the other, differentiated by autograd.
+"""Reference implementation of the linear recurrence: step by step, differentiated by autograd.
 
-Slow, and right in any dtype: the tests hold every other implementation equal to this one in float64.
+Slow, but works in any dtype; tests compare every other implementation with it in float64.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def linear_scan_reference(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    """h_t = a_t h_{t-1} + x_t.
+    """Computes h_t = a_t h_{t-1} + x_t.
 
     Args:
         a: (B, T, N), real or complex.
@@ -16,7 +16,7 @@ def linear_scan_reference(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Ten
         h0: (B, N), the state before the first step.
 
     Returns:
-        h of shape (B, T, N), and the last state (B, N), which is h0 where T = 0.
+        h (B, T, N), and the last state (B, N), which is h0 if T = 0.
     """
     h, steps = h0, []
     for a_t, x_t in zip(a.unbind(1), x.unbind(1), strict=True):

@@ -1,12 +1,12 @@
-"""The linear recurrence h_t = a_t h_{t-1} + x_t, whole or as one slice of many, with gradients.
+"""The linear recurrence h_t = a_t h_{t-1} + x_t, over whole sequences or slices of them, with gradients.
 
 Forward:   h_t = a_t h_{t-1} + x_t,                     t = 1..T, h_0 given.
 Backward:  d_t = g_t + conj(a_{t+1}) d_{t+1}            the adjoint scan, from the end to the start; its boundary value, in the
                                                         place of conj(a_{T+1}) d_{T+1}, is the gradient of the last state,
            dx_t = d_t,   da_t = d_t conj(h_{t-1}),   dh_0 = conj(a_1) d_1.
 
-Conjugates follow autograd's convention for complex numbers. Nothing divides by a, so a = 0 is exact. `implementation` of an operator is the
-name of one that computes: "cpu", "triton" or "reference".
+Conjugates follow autograd's convention for complex numbers. Nothing divides by a, so a = 0 is exact. The operators' `implementation` is
+"cpu", "triton" or "reference".
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ def _plainly(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 @operator(fake=lambda a, x, h0, implementation: _new(x, h0))
 def scan(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple[Tensor, Tensor]:
-    """h (B, T, N) and the last state (B, N)."""
+    """Returns h (B, T, N) and the last state (B, N)."""
     if not x.numel():
         return x.new_empty(x.shape), h0.clone()
     return kernels_of(implementation).forward(*_plainly(a, x, h0))
@@ -40,7 +40,7 @@ def scan(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple[Tensor,
 def scan_backward(
     a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor, implementation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of a, x and h0."""
+    """Returns the gradients of a, x and h0."""
     if not h.numel():
         return a.new_empty(a.shape), h.new_empty(h.shape), grad_last.clone()
     return kernels_of(implementation).backward(*_plainly(a, h, h0, grad_h, grad_last))
@@ -48,7 +48,7 @@ def scan_backward(
 
 @operator(fake=lambda a, x, h0, implementation: _new(h0, h0))
 def scan_summary(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple[Tensor, Tensor]:
-    """prod_t a_t, and the last state from h0."""
+    """Returns prod_t a_t, and the last state from h0."""
     if not x.numel():
         return torch.ones_like(h0), h0.clone()
     return kernels_of(implementation).summary(*_plainly(a, x, h0))
@@ -56,7 +56,7 @@ def scan_summary(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple
 
 @operator(fake=lambda a, grad_h, grad_last, implementation: _new(grad_last)[0])
 def scan_adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor, implementation: str) -> Tensor:
-    """The gradient of h0."""
+    """Returns the gradient of h0."""
     if not grad_h.numel():
         return grad_last.clone()
     return kernels_of(implementation).adjoint_summary(*_plainly(a, grad_h, grad_last))
@@ -76,7 +76,7 @@ differentiable(scan, _keep, _backward)
 
 
 class _SlicedScan(torch.autograd.Function):
-    """`scan` of a slice, with an exchange each way, which no operator can make."""
+    """`scan` of a slice, with an exchange each way, which operators cannot do."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, x: Tensor, h0: Tensor, implementation: str, slices: Slices) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ class _SlicedScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        a, h, h0 = ctx.saved_tensors  # once: where blocks are computed again, what was kept can be had once
+        a, h, h0 = ctx.saved_tensors  # read once: with recomputation saved tensors can be read only once
         carry = scan_adjoint_summary(a, grad_h, grad_last, ctx.implementation)
         grad_last = gradient_after(ctx.slices, ctx.product, carry, grad_last)
         grad_a, grad_x, grad_h0 = scan_backward(a, h, h0, grad_h, grad_last, ctx.implementation)
@@ -99,21 +99,20 @@ class _SlicedScan(torch.autograd.Function):
 def linear_scan(
     a: Tensor, x: Tensor, h0: Tensor | None = None, slices: Slices | None = None, implementation: Implementation = "auto"
 ) -> tuple[Tensor, Tensor]:
-    """h_t = a_t h_{t-1} + x_t along time, with gradients for a, x, h0 and through the last state.
+    """Computes h_t = a_t h_{t-1} + x_t along time, with gradients for a, x, h0 and through the last state.
 
-    The state is float32 where a, x and h have 16 bits. Complex numbers of 16 bits, for which torch has no dtype, are (B, T, N, 2), as
-    torch.view_as_real gives them; their states are complex64.
+    States are float32 for 16-bit a, x and h. 16-bit complex numbers, for which torch has no dtype, are (B, T, N, 2), as in
+    torch.view_as_real; their states are complex64.
 
     Args:
         a: (B, T, N), float32, float64, complex64, complex128, bfloat16 or float16.
         x: (B, T, N), same dtype and device.
         h0: (B, N), the state before the first step; None is zero.
-        slices: where a and x are one rank's slice of a longer sequence: one exchange of (2, B, N) each way. The
-            sequence begins with rank 0's h0.
-        implementation: how to compute it; see `harmonicrnn/ops/implementation.py`.
+        slices: if a and x are one rank's slice of a longer sequence, which begins with rank 0's h0: one exchange of (2, B, N) each way.
+        implementation: see `harmonicrnn/ops/implementation.py`.
 
     Returns:
-        h in the shape and dtype of x, and the last state (B, N), which is h0 where T = 0; both of this slice.
+        h in the shape and dtype of x, and the last state (B, N), which is h0 if T = 0; both of this slice.
 
     Raises:
         ValueError: shapes or dtypes do not fit together, or the implementation is not available.
@@ -127,7 +126,7 @@ def linear_scan(
 
 
 def linear_scan_summary(a: Tensor, x: Tensor, h0: Tensor | None = None, implementation: Implementation = "auto") -> tuple[Tensor, Tensor]:
-    """What the steps do to a state, without gradients: the product of a over time and the last state from h0, each (B, N)."""
+    """Returns the product of a over time and the last state from h0, each (B, N), without gradients."""
     h0 = _checked(a, x, h0)
     a, x, name = _as_computed(a, x, implementation)
     product, last = scan_summary(a, x, h0, name)
@@ -135,7 +134,7 @@ def linear_scan_summary(a: Tensor, x: Tensor, h0: Tensor | None = None, implemen
 
 
 def _as_computed(a: Tensor, x: Tensor, implementation: Implementation) -> tuple[Tensor, Tensor, str]:
-    """a and x as an implementation takes them, numbers of 16 bits by Triton's kernels alone, and its name."""
+    """Returns a and x as the implementation takes them (16 bits only for Triton's kernels), and its name."""
     name = choose(implementation, x.device).name
     if _is_narrow(x.dtype) and name != "triton":
         a, x = (torch.view_as_complex(t.float().contiguous()) if t.dim() == 4 else t.float() for t in (a, x))
@@ -147,7 +146,7 @@ def _is_narrow(dtype: torch.dtype) -> bool:
 
 
 def _checked(a: Tensor, x: Tensor, h0: Tensor | None) -> Tensor:
-    """h0, or what stands for it."""
+    """Checks the arguments; returns h0, zeros for None."""
     pairs = x.dim() == 4 and x.shape[3] == 2 and _is_narrow(x.dtype)
     if a.shape != x.shape or not (x.dim() == 3 or pairs):
         forms = "(batch, time, units), or in 16 bits (batch, time, units, 2)"

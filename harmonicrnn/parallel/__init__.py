@@ -1,4 +1,4 @@
-"""One waveform over many devices: the time axis split into contiguous slices, one for each rank of a context group."""
+"""Context parallelism: the time axis of a waveform is split into contiguous slices, one per rank of a context group."""
 
 from harmonicrnn.parallel.exchange import ContextGroup, Transport
 from harmonicrnn.parallel.process_group import ProcessGroup

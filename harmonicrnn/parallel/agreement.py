@@ -1,4 +1,4 @@
-"""What the ranks of a run must have in common, compared before they work together."""
+"""Checks that all ranks of a run have the same code, config and data."""
 
 import json
 from collections.abc import Mapping
@@ -10,25 +10,25 @@ import torch.distributed as dist
 from harmonicrnn.errors import UserError
 
 Facts = Mapping[str, Mapping[str, str]]
-"""Values by kind (config, say) and name."""
-SHOWN = 3  # names of a kind
-DIGEST = 64  # characters; what is as long is compared, and not shown
+"""Values by kind (such as config) and name."""
+SHOWN = 3  # names shown per kind
+DIGEST = 64  # characters; values of this length or more are compared but not shown
 FAREWELL = timedelta(seconds=10)
 
 
 def check_agreement(facts: Facts) -> None:
-    """Refuse to go on where ranks differ. All ranks of the default process group call it together, and all are told the same.
+    """Raises on all ranks if ranks differ. All ranks of the default process group must call it.
 
-    Each reads what rank 0 left in the store where they met, and leaves there in what it differs itself.
+    Each rank compares its facts with rank 0's through the store, and posts its differences there.
 
     Args:
-        facts: of this rank; values of 64 characters and more, such as digests, are compared and not shown.
+        facts: of this rank; values of 64 characters and more, such as digests, are compared but not shown.
 
     Raises:
-        UserError: names the ranks that differ from rank 0, and in what.
+        UserError: names the ranks that differ from rank 0, and the differences.
     """
     store, rank, ranks = dist.distributed_c10d._get_default_store(), dist.get_rank(), dist.get_world_size()
-    key = f"harmonicrnn/agreement/{store.add(f'harmonicrnn/agreements/{rank}', 1)}"  # it is checked more than once in a run
+    key = f"harmonicrnn/agreement/{store.add(f'harmonicrnn/agreements/{rank}', 1)}"  # there are several checks in a run
     if rank == 0:
         store.set(key, json.dumps(facts))
     store.set(f"{key}/{rank}", difference(facts, json.loads(store.get(key))))
@@ -50,7 +50,7 @@ def check_agreement(facts: Facts) -> None:
 
 
 def difference(mine: Facts, first: Facts) -> str:
-    """In what `mine` differs from the first rank's, in a line; nothing where they are equal."""
+    """Returns the differences from the first rank's facts in a line; empty if there are none."""
     kinds = []
     for kind in dict.fromkeys([*first, *mine]):
         here, there = mine.get(kind, {}), first.get(kind, {})

@@ -1,7 +1,7 @@
-"""What the ranks of a context group tell one another, with gradients.
+"""Exchanges of tensors between the ranks of a context group, with gradients.
 
-Two exchanges carry everything: `gather`, of what is small and all must know, and a shift, which gives each rank what the one before it has.
-The adjoint of a shift is a shift the other way.
+There are two exchanges: `gather`, for small tensors that all ranks need, and a shift, which gives each rank the previous rank's tensor. The
+adjoint of a shift is a shift in the other direction.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,23 +19,23 @@ class Transport(Protocol):
     size: int
 
     def gather(self, x: Tensor) -> Tensor:
-        """x of all ranks, (size, *x.shape)."""
+        """Returns x of all ranks, (size, *x.shape)."""
 
     def shift(self, x: Tensor, step: int) -> tuple[Tensor, Callable[[], None]]:
-        """x of the rank `step` before this one (1, or -1 for the one after it), zeros where there is none; there once the function returned
-        beside it has been called, which waits for it."""
+        """Returns x of the rank `step` before this one (1, or -1 for the next rank), zeros if there is none, and a function that waits for
+        it; the tensor is valid after that call."""
 
 
 class _Shifted:
-    """A shift under way: what is to be waited for, forward and then backward."""
+    """A shift in progress and its wait function, forward and then backward."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.wait: Callable[[], None] = lambda: None
 
 
-# A shift begins in one function and is waited for in another, so that what is computed between them hides it; on the way back the roles are
-# exchanged: the later function begins, the earlier one waits. The tensor that passes between the two is not looked at until then.
+# A shift starts in one function and is waited for in another, so that computation between them hides it. In the backward pass the later
+# function starts it and the earlier one waits. The tensor passed between the two is not read before the wait.
 class _Begin(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tail: Tensor, shifted: _Shifted) -> Tensor:
@@ -78,7 +78,7 @@ class _Gather(torch.autograd.Function):
 
 
 class ContextGroup:
-    """The ranks that share the time axis of a batch, as the layers see them (`harmonicrnn.ops.Slices`).
+    """The ranks that share the time axis of a batch; implements `harmonicrnn.ops.Slices` for the layers.
 
     Args:
         transport: how they exchange tensors.
@@ -88,20 +88,19 @@ class ContextGroup:
         self.transport, self.rank, self.size = transport, transport.rank, transport.size
 
     def gather(self, x: Tensor) -> Tensor:
-        """x of all ranks, (size, *x.shape); without gradients."""
+        """Returns x of all ranks, (size, *x.shape), without gradients."""
         return self.transport.gather(x)
 
     def begin_halo(self, tail: Tensor) -> Callable[[Tensor], Tensor]:
-        """As `halo` of a slice that ends with `tail` (B, steps, D), under way while other work goes on: a function of `first`."""
+        """Starts `halo` for a slice that ends with `tail` (B, steps, D); returns a function of `first` that finishes it."""
         shifted = _Shifted(self.transport)
         received = _Begin.apply(tail, shifted)
         return lambda first: _Finish.apply(received, first, shifted)
 
     def halo(self, x: Tensor, first: Tensor) -> Tensor:
-        """The steps that precede the slice x (B, T, D), as many as `first` (B, steps, D) has; with gradients for both.
+        """Returns the steps before the slice x (B, T, D), as many as `first` (B, steps, D) has, with gradients for both.
 
-        On rank 0 that is `first`. Slices are equally long on all ranks. One shift; a gather where the halo is longer than a slice and so
-        reaches over several.
+        On rank 0 these are `first`. Slices have the same length on all ranks. One shift, or a gather if the halo is longer than a slice.
         """
         steps = first.shape[1]
         if steps == 0:
@@ -113,12 +112,12 @@ class ContextGroup:
         return before[:, before.shape[1] - steps :]
 
     def from_last(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The last rank's tensors on every rank, without gradients, in one exchange."""
+        """Returns the last rank's tensors on every rank, without gradients, in one exchange."""
         whole = (tensor.detach().clone(memory_format=torch.contiguous_format) for tensor in tensors)
         sent = torch.cat([tensor.view(torch.uint8).flatten() for tensor in whole])
         parts = self.gather(sent)[-1].split([tensor.nbytes for tensor in tensors])
         return [part.clone().view(tensor.dtype).view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # Copies of a model (averaged weights, say) belong to the same group.
+        # Copies of a model (such as averaged weights) belong to the same group.
         return self

@@ -1,4 +1,4 @@
-"""Naming the rank that is at fault where one ends, or is stopped, and leaves the others waiting."""
+"""Finds and names the rank that failed, was killed or hangs while the others wait."""
 
 import itertools
 import threading
@@ -9,34 +9,34 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-GRACE_S = 3.0  # for the others to answer; those that wait for the same rank notice at about the same time
-CALL, END = "?", ""  # any other word says whose fault it is
+GRACE_S = 3.0  # for the others to answer; ranks that wait for the same rank time out at about the same time
+CALL, END = "?", ""  # any other word names the fault
 FOREVER = timedelta(days=1000)
 
 
 class Faults:
-    """Words that ranks leave one another, where they met, of why one ends.
+    """Exchanges messages between ranks, through the store, on why a rank ends.
 
-    A thread of each rank listens. One whose exchange failed calls all others: those that were killed or are stopped do not answer. What it
-    finds it tells them, as some may notice only once it has ended, and with it perhaps the store.
+    Each rank has a listener thread. A rank with a failed exchange calls all others; killed or stopped ones do not answer. It sends its
+    finding to all, since some may notice only after it has ended, maybe along with the store.
 
     Args:
-        store: where the ranks met; rank 0 holds it.
-        rank: this one.
-        ranks: of the run.
-        neighbours: those that share a waveform with this one, which it waits for in nearly all of its exchanges.
+        store: of the process group; held by rank 0.
+        rank: this rank.
+        ranks: number of ranks of the run.
+        neighbours: ranks that share a waveform with this one, for which it waits in nearly all exchanges.
     """
 
     def __init__(self, store: dist.Store, rank: int, ranks: int, neighbours: Sequence[int]) -> None:
         self._store, self._rank, self._neighbours = store, rank, neighbours
         self._others = [other for other in range(ranks) if other != rank]
         self._called, self._fault, self._broken = False, "", False
-        self._round = store.add(f"harmonicrnn/faults/{rank}", 1)  # of those that used the store one after another
+        self._round = store.add(f"harmonicrnn/faults/{rank}", 1)  # number of instances that have used the store
         self._listener = threading.Thread(target=self._listen, args=(store.clone(),), daemon=True)  # type: ignore[attr-defined]  # the stubs lack it
         self._listener.start()
 
     def explain(self, error: BaseException) -> str | None:
-        """Tell the others of the error that ends this rank; where that is an exchange with other ranks, name those at fault."""
+        """Sends the error that ends this rank to the others; returns who is at fault if it is an exchange error, else None."""
         if not is_exchange_error(error):
             self._briefly(lambda: self._tell(f"rank {self._rank} failed with {type(error).__name__}: {error}"))
             return None
@@ -48,7 +48,7 @@ class Faults:
         return self._fault
 
     def close(self) -> None:
-        """Stop listening; all ranks do so at the end, the one that holds the store last."""
+        """Stops listening; called by all ranks at the end; rank 0, which holds the store, ends last."""
 
         def leave() -> None:
             self._say(self._rank, END)
@@ -78,7 +78,7 @@ class Faults:
         if silent and self._gave_up(0):  # and have ended since
             self._fault = self._this_one()
             return
-        # Others may still be at work, or waiting in turn.
+        # Others may still be working, or waiting themselves.
         if suspects := silent or [other for other in self._neighbours if other in busy] or busy:
             what = "was killed or is stopped" if silent else "hangs"
             self._tell(f"rank {' or '.join(map(str, suspects))} {what}: rank {self._rank} waited for it in vain", silent)
@@ -86,7 +86,7 @@ class Faults:
             self._tell("an exchange between the ranks failed: look at the network")
 
     def _gave_up(self, more: int) -> bool:
-        """Whether all ranks gave another one up, `more` of them now: the last is the one that the others waited for."""
+        """Counts `more` ranks that timed out; returns whether all ranks have: the others waited for the last one."""
         return self._store.add(self._key("gave up"), more) > len(self._others)
 
     def _this_one(self) -> str:
@@ -99,7 +99,7 @@ class Faults:
         self._hold([other for other in self._others if other not in silent])
 
     def _hold(self, others: Sequence[int]) -> None:
-        """Keep the store, which ends with rank 0, until others listen no more."""
+        """Keeps the store, which ends with rank 0, until the others have stopped listening."""
         if self._rank == 0 and others:
             self._store.wait([self._key("done", other) for other in others], timedelta(seconds=GRACE_S))
 
@@ -129,7 +129,7 @@ class Faults:
 
     @staticmethod
     def _briefly(work: Callable[[], None]) -> None:
-        """Does what may take for ever where the rank that holds the store is stopped, and fails where that has ended."""
+        """Runs `work` with a time limit, since it blocks if the rank with the store is stopped; ignores errors if that has ended."""
 
         def safely() -> None:
             with suppress(RuntimeError):
@@ -141,10 +141,10 @@ class Faults:
 
 
 def is_exchange_error(error: BaseException) -> bool:
-    """Whether an error came out of torch.distributed because of another rank (gloo has no exception type of its own)."""
+    """Returns whether torch.distributed raised the error because of another rank (gloo has no exception type of its own)."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def names_fault(error: BaseException) -> bool:
-    """Whether an error came of another rank's fault, which a note of it names."""
+    """Returns whether the error has a note that names the rank at fault."""
     return is_exchange_error(error) and bool(getattr(error, "__notes__", None))

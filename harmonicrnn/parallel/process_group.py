@@ -1,4 +1,4 @@
-"""Exchanges between processes, over NCCL or gloo."""
+"""ProcessGroup, the exchanges between processes, over NCCL or gloo."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class ProcessGroup:
-    """The exchanges of this process with the others of a group.
+    """Exchanges tensors with the other processes of a group.
 
     Args:
-        group: of torch.distributed; ranks along time are its own.
+        group: of torch.distributed; its ranks are the ranks along time.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
@@ -34,7 +34,7 @@ class ProcessGroup:
         ]
         works = dist.batch_isend_irecv(exchanges) if exchanges else []
 
-        def wait(sent: Tensor = sent) -> None:  # keeps what is sent alive
+        def wait(sent: Tensor = sent) -> None:  # keeps the sent tensor alive
             for work in works:
                 work.wait()
 
@@ -42,6 +42,6 @@ class ProcessGroup:
 
 
 def _real(x: Tensor) -> Tensor:
-    """Complex numbers as pairs of real ones, in one piece of memory: what all backends carry."""
+    """Converts complex numbers to pairs of real ones, contiguous, which all backends support."""
     x = x.resolve_conj().contiguous()
     return torch.view_as_real(x) if x.is_complex() else x

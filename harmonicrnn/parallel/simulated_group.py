@@ -1,6 +1,6 @@
-"""A context group within one process: its ranks run one after the other and exchange tensors in memory.
+"""A context group simulated within one process: its ranks run one after the other and exchange tensors in memory.
 
-Forward from the first rank to the last, backward from the last to the first: then what a rank needs of another is always there already.
+Run forward from the first rank to the last, and backward from the last to the first, so that received tensors are always there.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from harmonicrnn.parallel.exchange import ContextGroup
 
 
 class InMemory:
-    """The exchanges of one simulated rank. What ranks give that have not run yet reads as zeros, and must not be used."""
+    """The exchanges of one simulated rank. Tensors of ranks that have not run yet are zeros, and must not be used."""
 
     def __init__(self, rank: int, size: int, posts: list[dict[int, Tensor]]) -> None:
         self.rank, self.size = rank, size
@@ -35,6 +35,6 @@ class InMemory:
 
 
 def simulated_groups(size: int) -> list[ContextGroup]:
-    """One group for each of `size` ranks, for one pass forward and backward."""
+    """Returns a group for each of `size` ranks, for one forward and backward pass."""
     posts: list[dict[int, Tensor]] = []
     return [ContextGroup(InMemory(rank, size, posts)) for rank in range(size)]

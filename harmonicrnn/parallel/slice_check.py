@@ -1,4 +1,4 @@
-"""Finding layers that mix time without knowing that the sequence is split: their results would be wrong, and nothing would say so."""
+"""Finds layers that mix time without support for slices, whose results would be silently wrong."""
 
 from collections import defaultdict
 from copy import deepcopy
@@ -14,17 +14,17 @@ from harmonicrnn.models.embedding import ClassEmbedding
 from harmonicrnn.parallel.simulated_group import simulated_groups
 
 POINT_WISE = (nn.Linear, nn.Embedding, nn.Identity, nn.Dropout, nn.GELU, nn.SiLU, nn.ReLU, nn.Sigmoid, nn.Tanh)
-POINT_WISE_HERE = (LayerNorm, RMSNorm, ClassEmbedding, DownPool, UpPool)  # pooling mixes whole windows, between which slices are cut
+POINT_WISE_HERE = (LayerNorm, RMSNorm, ClassEmbedding, DownPool, UpPool)  # pooling mixes only inside windows, which slices do not split
 TOLERANCE = 1e-9
-LEAST = 16  # samples in a slice that is tried
+LEAST = 16  # samples in a tested slice
 
 
 def check_knows_slices(net: AutoregressiveNet) -> None:
-    """Refuse a model of which some layer mixes time and does not know of slices.
+    """Raises if a layer of a model mixes time without support for slices.
 
-    Every innermost layer must be a `MixesTime`, be known to be point-wise in time, or say so by an attribute `point_wise_in_time = True`.
-    What is done without a layer (a cumulative sum, say) is found by running the model in float64 over some pooling windows, whole and in
-    two simulated slices.
+    Every leaf layer must be a `MixesTime`, a known point-wise layer, or have the attribute `point_wise_in_time = True`. Mixing outside of
+    layers (such as a cumulative sum) is found by running the model in float64 over some pooling windows, whole and in two simulated
+    slices.
 
     Raises:
         UserError: names the layer.
@@ -47,7 +47,7 @@ def check_knows_slices(net: AutoregressiveNet) -> None:
 
 @torch.no_grad()
 def first_difference(net: AutoregressiveNet) -> str | None:
-    """The name of the first layer to end whose output on two slices differs from that on the whole ("" for the model); None of none."""
+    """Returns the first layer to finish with different outputs on two slices and on the whole ("" for the model), or None."""
     windows = -(-LEAST // net.pooling_product)
     classes = torch.randint(net.classes, (1, 2 * windows * net.pooling_product), generator=torch.Generator().manual_seed(0))
     halves = classes.chunk(2, dim=1)
@@ -64,7 +64,7 @@ def first_difference(net: AutoregressiveNet) -> str | None:
     for name, layer in net.named_modules():
         layer.register_forward_hook(watch(name))
         if hasattr(layer, "scan"):
-            layer.scan = "auto"  # what is forced may not be there on the CPU
+            layer.scan = "auto"  # a forced implementation may not exist on the CPU
     set_slices(net, None)
     net(classes)
     whole, before = {name: list(values) for name, values in outputs.items()}, None
@@ -73,9 +73,9 @@ def first_difference(net: AutoregressiveNet) -> str | None:
         set_slices(net, group)
         net(half, None, before)
         before = half[:, -1]
-    for name, values in whole.items():  # in the order in which they ended, inner ones first
+    for name, values in whole.items():  # in order of completion, inner ones first
         parts = torch.cat(outputs[name], dim=1) if values[0].dim() > 1 else values[0]
-        # What does not run along time, such as a table, is not compared.
+        # Outputs without a time axis, such as tables, are not compared.
         if len(values) == 1 and parts.shape == values[0].shape and not _close(parts, values[0]):
             return name
     return None

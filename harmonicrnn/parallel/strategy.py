@@ -1,4 +1,4 @@
-"""A Lightning strategy that splits the time axis of every waveform over devices."""
+"""ContextParallelStrategy, a Lightning strategy that splits the time axis of every waveform over devices."""
 
 import signal
 import sys
@@ -24,14 +24,14 @@ from harmonicrnn.parallel.slice_check import check_knows_slices
 
 
 class ContextParallelStrategy(DDPStrategy):
-    """A mesh of data x context ranks: those of one context group hold contiguous slices of the same waveforms, each group its own.
+    """A mesh of data x context ranks: ranks of a context group hold contiguous slices of the same waveforms.
 
-    Gradients are averaged over all ranks, as under DDP. Losses therefore count with one normaliser, the valid samples of all ranks.
+    Gradients are averaged over all ranks, as under DDP. Losses must therefore be normalised by the valid samples of all ranks.
 
     Args:
-        context_size: Ranks that share a waveform; null for all ranks of the run. Neighbours on a node share first.
-        process_group_backend: What carries the exchanges; null for NCCL on GPUs, gloo on CPUs.
-        timeout: How long a rank waits for the others in an exchange, as hours:minutes:seconds.
+        context_size: Ranks that share a waveform; null for all ranks of the run. Ranks of a node are grouped first.
+        process_group_backend: Backend of torch.distributed; null for NCCL on GPUs, gloo on CPUs.
+        timeout: Time that a rank waits for the others in an exchange, as hours:minutes:seconds.
         kwargs: As for Lightning's DDPStrategy.
     """
 
@@ -44,7 +44,7 @@ class ContextParallelStrategy(DDPStrategy):
         timeout: timedelta = default_pg_timeout,
         **kwargs: Any,
     ) -> None:
-        # The model's buffers are constants: there is nothing to broadcast at every step.
+        # The model's buffers are constants and need no broadcast.
         kwargs.setdefault("broadcast_buffers", False)
         super().__init__(process_group_backend=process_group_backend, timeout=timeout, **kwargs)
         self._context_size = context_size
@@ -56,7 +56,7 @@ class ContextParallelStrategy(DDPStrategy):
         """Ranks that share a waveform.
 
         Raises:
-            UserError: fewer than one, or they do not divide the ranks of the run.
+            UserError: it is below 1, or does not divide the ranks of the run.
         """
         size = self._ranks if self._context_size is None else self._context_size
         if size < 1:
@@ -67,7 +67,7 @@ class ContextParallelStrategy(DDPStrategy):
 
     @property
     def _net(self) -> AutoregressiveNet:
-        """Raises UserError where the module that is trained has no net whose layers know of slices."""
+        """The trained module's net; raises UserError if it has none with support for slices."""
         net = getattr(self.lightning_module, "net", None)
         if not isinstance(net, AutoregressiveNet):
             kind = type(self.lightning_module).__name__
@@ -93,7 +93,7 @@ class ContextParallelStrategy(DDPStrategy):
             first = self.global_rank // size * size
             neighbours = range(first, first + size)
             self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks, neighbours)
-        # Without it the ranks would not even form the same groups.
+        # Checked first, since groups depend on it.
         check_agreement({"config": {"trainer.strategy.context_size": str(size), "trainer.strategy.timeout": str(self._timeout)}})
         if size > 1:
             subgroup, _ = dist.new_subgroups(size, timeout=self._timeout)
@@ -110,9 +110,9 @@ class ContextParallelStrategy(DDPStrategy):
         if fault is None:
             return
         exception.add_note(fault)
-        # At once, as whatever started this process may kill it before it gets to the end of its traceback.
+        # Printed at once, as this process may be killed by its launcher before the traceback ends.
         print(f"error: {fault}", file=sys.stderr, flush=True)
-        # Lightning ends them when one of them fails, but not where one hangs.
+        # Lightning ends the other processes if one fails, but not if one hangs.
         if isinstance(self.launcher, _SubprocessScriptLauncher):
             self.launcher.kill(signal.SIGKILL)
 
@@ -126,7 +126,7 @@ class ContextParallelStrategy(DDPStrategy):
         super().teardown()
 
     def slice_of(self, clip_samples: int) -> tuple[int, int]:
-        """Where in its clip this rank's slice begins, and how long it is: whole pooling windows, as many on each rank."""
+        """Returns start and length of this rank's slice in its clip: whole pooling windows, equally many on each rank."""
         rank = self.group.rank if self.group else 0
         window = self._net.pooling_product
         length = -(-clip_samples // (self.context_size * window)) * window
@@ -134,14 +134,14 @@ class ContextParallelStrategy(DDPStrategy):
 
 
 def _dismiss_observers() -> None:
-    """Lightning's thread that kills this process when one that it started has failed, every 5 s, is to let it say first what happened."""
+    """Stops Lightning's thread that kills this process after a child has failed, so that it can report the error first."""
     for thread in threading.enumerate():
         if isinstance(thread, _ChildProcessObserver):
             thread._child_processes = []
 
 
 def context_size(trainer: L.Trainer) -> int:
-    """Ranks that share a waveform; 1 under other strategies."""
+    """Returns the number of ranks that share a waveform; 1 under other strategies."""
     return trainer.strategy.context_size if isinstance(trainer.strategy, ContextParallelStrategy) else 1
 
 

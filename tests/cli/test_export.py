@@ -30,7 +30,7 @@ def test_the_newest_run_becomes_a_voice(run, folder, ready, capsys):
     ):
         assert part in text, text
     assert str(folder) not in text + (folder / "tiny/config.json").read_text()
-    expect_error(run, capsys, "export --out tiny", "tiny: is there and no empty folder")
+    expect_error(run, capsys, "export --out tiny", "tiny: exists and is not an empty folder")
     expect_error(run, capsys, "export", "--out is missing")
     expect_error(run, capsys, "export --out other --ckpt_path gone.ckpt", "gone.ckpt: there is no such file")
 

@@ -103,7 +103,7 @@ def test_hyperparameters_that_describe_no_model(tmp_path):
 def test_what_is_not_of_its_kind(tmp_path, key, value):
     content = torch.load(RUN / "checkpoints/best.ckpt", weights_only=True)
     torch.save(content | {key: value}, tmp_path / "a.ckpt")
-    with pytest.raises(UserError, match=r"a\.ckpt: is damaged: not all of it is of its kind"):
+    with pytest.raises(UserError, match=r"a\.ckpt: is damaged: it has entries of the wrong type"):
         read_checkpoint(tmp_path / "a.ckpt")
 
 

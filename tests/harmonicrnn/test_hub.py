@@ -72,7 +72,7 @@ def test_a_folder_and_back(tmp_path):
     assert same(Voice.from_pretrained(tmp_path / "tiny"), voice)
     assert same(load(tmp_path / "tiny"), voice)
     before = (tmp_path / "tiny/config.json").read_bytes()
-    with pytest.raises(UserError, match="tiny: is there and no empty folder"):
+    with pytest.raises(UserError, match="tiny: exists and is not an empty folder"):
         voice.save_pretrained(tmp_path / "tiny")
     assert (tmp_path / "tiny/config.json").read_bytes() == before
 
@@ -117,9 +117,9 @@ def test_without_the_hubs_library(monkeypatch):
 
 
 def test_what_the_hub_does_not_have(hub, monkeypatch):
-    with pytest.raises(UserError, match="me/gone: the Hub gave no such thing, or it cannot be reached: 404: me/gone: look at the name"):
+    with pytest.raises(UserError, match="me/gone: it is not on the Hub, or the Hub cannot be reached: 404: me/gone: look at the name"):
         Voice.from_pretrained("me/gone")
-    with pytest.raises(UserError, match="a/b/c: the Hub gave no such thing"):
+    with pytest.raises(UserError, match="a/b/c: it is not on the Hub"):
         Voice.from_pretrained("a/b/c")
 
 

@@ -221,7 +221,7 @@ def test_a_voice_is_whole_or_not_there(error, tmp_path, monkeypatch):
 
 def test_what_is_there_stays(folder, tmp_path):
     before = (folder / "config.json").read_bytes()
-    with pytest.raises(UserError, match="tiny: is there and no empty folder"):
+    with pytest.raises(UserError, match="tiny: exists and is not an empty folder"):
         make_voice().save(folder)
     assert (folder / "config.json").read_bytes() == before
     (tmp_path / "empty").mkdir()

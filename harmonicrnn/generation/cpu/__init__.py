@@ -1,4 +1,4 @@
-"""The engine for the CPU: a model's layers in compiled code, over its carried state."""
+"""The CPU engine: a model's layers in compiled code, stepping with carried state."""
 
 from harmonicrnn.generation.cpu.cpu_engine import CPUEngine
 

@@ -1,4 +1,4 @@
-"""Memory that compiled code reads and writes by address: arrays that begin with a cache line, and rows of numbers for each lane."""
+"""Buffers that compiled code accesses by address: arrays aligned to cache lines, and one row per lane (`Room`)."""
 
 import mmap
 from contextlib import suppress
@@ -8,16 +8,16 @@ import numpy as np
 
 from harmonicrnn.generation.cpu.llvm import LINE, PANEL
 
-SPARE = PANEL * 8  # bytes behind an array, so that whole panels may be read and written
+SPARE = PANEL * 8  # bytes after an array, so that whole panels can be read and written
 
 
 def padded(size: int) -> int:
-    """The size in whole panels."""
+    """Rounds a size up to whole panels."""
     return -(-size // PANEL) * PANEL
 
 
 def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeros that begin with a cache line."""
+    """Returns zeros aligned to a cache line."""
     size = int(np.prod(shape)) * dtype.itemsize
     memory = np.zeros(size + SPARE + LINE, dtype=np.uint8)
     start = -memory.ctypes.data % LINE
@@ -25,10 +25,10 @@ def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def large_pages(size: int) -> np.ndarray:
-    """So many bytes, in pages of 2 MB where the system has them: they are looked up less often."""
+    """Returns `size` bytes, in pages of 2 MB if the system has them, which need fewer address lookups."""
     memory = mmap.mmap(-1, size + SPARE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without them
+        with suppress(OSError):  # not supported by the kernel
             memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, dtype=np.uint8)
 
@@ -38,16 +38,16 @@ def address(array: np.ndarray) -> int:
 
 
 def layout(*names: str, **other: str) -> np.dtype:
-    """The type of an operation's record: fields of int64 (sizes and addresses), and others as numpy names their types."""
+    """Returns the dtype of an operation's record: int64 fields (sizes and addresses), and others with numpy type names."""
     return np.dtype([(name, "i8") for name in names] + list(other.items()))
 
 
 class Room:
-    """A row of numbers for each lane, that operations write and others read.
+    """A buffer with one row per lane that operations read and write.
 
     Attributes:
-        width: numbers from one lane to the next, whole panels.
-        array: (lanes, width), made anew for each number of lanes.
+        width: row stride in elements, whole panels.
+        array: (lanes, width), reallocated for each number of lanes.
     """
 
     def __init__(self, dtype: np.dtype, width: int = 0) -> None:
@@ -55,7 +55,7 @@ class Room:
         self.array = np.empty((0, 0), dtype)
 
     def need(self, width: int) -> None:
-        """Be at least so wide."""
+        """Grows the width to at least `width`."""
         self.width = max(self.width, padded(width))
 
     def begin(self, lanes: int) -> None:
@@ -66,7 +66,7 @@ class Room:
 
 
 class Place(NamedTuple):
-    """Where in a room an operation reads or writes."""
+    """A column of a room at which an operation reads or writes."""
 
     room: Room
     start: int

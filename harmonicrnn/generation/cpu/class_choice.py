@@ -1,4 +1,4 @@
-"""The choice of a class from the logits, as `harmonicrnn.generation.engine.choose` makes it, in compiled code."""
+"""Draws a class from logits in compiled code, as `harmonicrnn.generation.engine.choose` does."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from harmonicrnn.ops.elementary import exp_expm1
 
 @jit
 def choose(logits: Any, uniform: Any, temperature: Any, top_p: Any, weights: Any, order: Any) -> Any:
-    """The class drawn and its -ln p at temperature 1 and top_p 1, NaN where the logits are not finite; `weights` (q,) float64 and `order`
-    (q,) int64 are room to work in."""
+    """Returns the class drawn and its -ln p at temperature 1 and top_p 1, NaN if the logits are not finite; `weights` (q,) float64 and
+    `order` (q,) int64 are scratch."""
     top = _greatest(logits)
     total = _exponentials(logits, top, 1.0, weights)
-    # NaN where a logit is not finite: exponentials and comparisons need not be.
+    # NaN if a logit is not finite: exponentials and comparisons may hide it.
     logarithm = np.log(total) + 0.0 * _sum(logits)
     if temperature == 0:
         drawn = _first(logits, top)
@@ -31,7 +31,7 @@ def choose(logits: Any, uniform: Any, temperature: Any, top_p: Any, weights: Any
 
 @jit
 def nats(logits: Any, drawn: Any, weights: Any) -> Any:
-    """-ln p(drawn); `weights` (q,) float64 is room to work in."""
+    """Returns -ln p(drawn); `weights` (q,) float64 is scratch."""
     top = _greatest(logits)
     return np.log(_exponentials(logits, top, 1.0, weights)) - (np.float64(logits[drawn]) - np.float64(top))
 
@@ -60,7 +60,7 @@ def _exponentials(logits: Any, top: Any, factor: Any, weights: Any) -> Any:
     return _sum(weights)
 
 
-# Here the order of the sum may change, so that it can be taken in vectors.
+# Reassociation lets this sum be vectorised.
 @njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _sum(numbers: Any) -> Any:
     total = 0.0
@@ -71,7 +71,7 @@ def _sum(numbers: Any) -> Any:
 
 @jit
 def _invert(weights: Any, level: Any) -> Any:
-    """The first class whose cumulative weight exceeds `level`; whole panels that do not reach it are passed by."""
+    """Returns the first class with a cumulative weight above `level`; skips whole panels below it."""
     running = 0.0
     for start in range(0, len(weights), PANEL):
         stop = min(start + PANEL, len(weights))
@@ -95,11 +95,11 @@ def _last_possible(weights: Any) -> Any:
 
 @jit
 def _keep_most_likely(weights: Any, order: Any, enough: Any) -> Any:
-    """Set to 0 all but the smallest set of greatest weights that reach `enough`; their sum."""
+    """Sets all but the fewest greatest weights that sum to `enough` to 0; returns their sum."""
     size = len(weights)
     for i in range(size):
         order[i] = i
-    # A heap: few classes are taken from it, the rest need not be sorted.
+    # A heap: only few classes are taken, so the rest stays unsorted.
     for i in range(size // 2 - 1, -1, -1):
         _sink(weights, order, i, size)
     total = 0.0

@@ -1,4 +1,4 @@
-"""Steps a model on the CPU, one sample at a time, in code compiled for it."""
+"""CPUEngine, which steps a model on the CPU in compiled code, one sample at a time."""
 
 import os
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ from harmonicrnn.models.harmonic_rnn import PredictedState
 from harmonicrnn.models.skip_block import SkipState
 
 MAX_THREADS = 4
-"""Threads that share a layer unless told otherwise: more have little to do between waiting for one another."""
+"""Default limit of threads that share a layer: more spend most of their time waiting for one another."""
 
 LIMITS: dict[Stored, float] = {"full": 1e-5, "bfloat16": 1e-3, "int8": 1e-3}
-"""How far logits may be from the forward pass's, relative to the largest; with int8 the inputs of products are rounded too, to 16 bits."""
+"""Allowed difference of logits from the forward pass's, relative to the largest; int8 also rounds inputs to 16 bits."""
 
 _DTYPES: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
@@ -33,17 +33,16 @@ _DTYPES: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), tor
 class CPUEngine:
     """An `Engine` for models in float32 or float64 on the CPU.
 
-    It keeps its own copy of the weights: changes of the model after it is made are not seen. Before its first use it is compared with the
-    model's forward pass.
+    It copies the weights: later changes of the model have no effect. Before its first use it is compared with the model's forward pass.
 
     Args:
         net: the model.
-        stored: how weights are kept, "full" (as the model has them), "bfloat16" or "int8" (with a scale for each output).
+        stored: storage of weights: "full" (the model's dtype), "bfloat16" or "int8" (with a scale per output).
         threads: how many to use; None for as many as torch uses, at most MAX_THREADS.
 
     Raises:
-        EngineError: fewer than one thread; a model with a layer that there is no code for, that is not on the CPU or in another type;
-            float64 with weights in fewer bits; or logits that differ from the forward pass's.
+        EngineError: fewer than one thread; a layer without compiled code; a model that is not on the CPU or has another dtype; float64 with
+            weights in fewer bits; or logits that differ from the forward pass's.
     """
 
     period = 1
@@ -65,7 +64,7 @@ class CPUEngine:
         with _own_weights(net):
             shares = (Share(rank, self._team, dtype, Products(dtype, stored)) for rank in range(self.threads))
             self._workers = [Worker(Program(net, share, LAYERS)) for share in shares]
-            if stored != "full":  # the model has the rounded weights here
+            if stored != "full":  # the model's weights are rounded here
                 check(net, *how)
         if stored == "full":
             check(net, *how)
@@ -86,12 +85,12 @@ class CPUEngine:
         return classes, nats
 
     def follow(self, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Step through given samples (B, n): their logits (B, n, q) and nats (B, n)."""
+        """Steps through given samples (B, n); returns their logits (B, n, q) and nats (B, n)."""
         _, nats, logits = self._run(torch.zeros(classes.shape, dtype=torch.float64), 1.0, 1.0, classes, True)
         return logits, nats
 
     def state(self) -> ModelState:
-        """The state after the last sample, as the forward pass would have it."""
+        """Returns the state after the last sample, equal to the forward pass's."""
         blank = self._started().map(torch.zeros_like)
         state = replace(blank, levels=_with_phases(blank.levels, self._workers[0].phases))
         for worker in self._workers:
@@ -122,7 +121,7 @@ class CPUEngine:
 
 
 def available_cores() -> int:
-    """That this process may run on, where the system tells (Linux); else all."""
+    """Returns the number of cores available to this process (Linux), else of all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -136,7 +135,7 @@ def _with_phases(state: State, phases: list[int]) -> State:
 
 @contextmanager
 def _own_weights(net: AutoregressiveNet) -> Iterator[None]:
-    """The model has copies of its parameters meanwhile, which may be changed in place."""
+    """Replaces the model's parameters by copies, which may be changed in place, inside the context."""
     kept = [(module, name, p) for module in net.modules() for name, p in module.named_parameters(recurse=False)]
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Products of int8 weights with inputs rounded to int16, exact in int32, by the widest instructions that the processor has."""
+"""Products of int8 weights with int16 inputs, exact in int32, with the processor's widest dot-product instructions."""
 
 from typing import Any, NamedTuple
 
@@ -30,13 +30,13 @@ BYTE, HALF, FLOAT = ir.IntType(8), ir.IntType(16), ir.FloatType()
 
 
 class Instructions(NamedTuple):
-    """How sums of products of neighbouring inputs are taken.
+    """An instruction for sums of products of neighbouring inputs.
 
     Attributes:
-        feature: what a processor must have, as LLVM names it.
-        function: LLVM's name of the instruction; none where it is spelt out.
-        inputs: how many inputs each step takes: pairs of int16, or four as their upper and their lower bytes.
-        sums: how many outputs stand in one register.
+        feature: required processor feature, by LLVM's name.
+        function: LLVM's name of the intrinsic; empty if it is written out.
+        inputs: inputs per step: two int16, or four as their upper and lower bytes.
+        sums: outputs per register.
     """
 
     feature: str
@@ -46,31 +46,30 @@ class Instructions(NamedTuple):
 
 
 INSTRUCTIONS = (
-    # With vectors of bytes as operands, as LLVM 21 and later declare it.
+    # With byte vectors as operands, as declared by LLVM 21 and later.
     Instructions("avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 4, PANEL),
     Instructions("avx512bw", "llvm.x86.avx512.pmaddw.d.512", 2, PANEL),
     Instructions("avx2", "llvm.x86.avx2.pmadd.wd", 2, PANEL // 2),
     Instructions("plain", "", 2, PANEL // 2),
 )
-"""The fastest first."""
+"""Fastest first."""
 
 
 def instructions() -> Instructions:
-    """What numba compiles for: this processor, unless it is told otherwise (NUMBA_CPU_FEATURES)."""
+    """Returns the instructions for numba's target: this processor, or NUMBA_CPU_FEATURES if set."""
     told = config.CPU_FEATURES
     features = get_host_cpu_features() if told is None else {name[1:]: name[0] == "+" for name in told.split(",") if name}
     return next(i for i in INSTRUCTIONS if not i.function or features.get(i.feature))
 
 
 def lay_out(whole: np.ndarray) -> np.ndarray:
-    """Whole numbers (panels, inputs, 16) of panels that are computed together as the bytes that `whole_panels` reads: the int32 that each
-    sum begins with, (panels, 16), and the weights, (inputs / n, panels, 16, n) for the n inputs of a step, with zeros where they are not
-    full."""
+    """Returns the bytes that `whole_panels` reads for integers (panels, inputs, 16) of panels computed together: the initial int32 sums,
+    (panels, 16), then the weights, (inputs / n, panels, 16, n) for the n inputs of a step, padded with zeros."""
     n = instructions().inputs
     panels, inputs, _ = whole.shape
     full = np.zeros((panels, -(-inputs // n) * n, PANEL), dtype=np.int8)
     full[:, :inputs] = whole
-    # What is read as inputs without signs is 2^15, or 2^7 in the upper byte, too much.
+    # Unsigned inputs have an offset of 2^15, 2^7 in the upper byte, which the initial sums subtract.
     starts = (-128 if n == 4 else 0) * full.sum(axis=1, dtype=np.int32)
     weights = full.reshape(panels, -1, n, PANEL).transpose(1, 0, 3, 2)
     return np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (starts, weights)])
@@ -78,7 +77,7 @@ def lay_out(whole: np.ndarray) -> np.ndarray:
 
 @intrinsic
 def inputs_of_a_step(typing: Any) -> Any:
-    """How many inputs `whole_panels` takes in each step, in compiled code."""
+    """Returns the inputs per step of `whole_panels`, in compiled code."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return INT64(instructions().inputs)
@@ -90,10 +89,9 @@ def inputs_of_a_step(typing: Any) -> Any:
 def whole_panels(
     typing: Any, count: Any, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any, oi: Any, steps: Any,
 ) -> Any:  # fmt: skip
-    """As `panels` of one lane, in whole numbers: weights as `lay_out` gives them for `count` panels (a literal), x int16 with a float32
-    scale, y float32.
+    """As `panels` for one lane in integers: weights from `lay_out` for `count` panels (a literal), x int16 with a float32 scale, float32 y.
 
-    The sums are int32, which they must not exceed.
+    The sums must fit into int32.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -118,7 +116,7 @@ def _generate(
     builder.branch(head)
 
     builder.position_at_end(head)
-    # Upper and lower bytes of the inputs have sums of their own.
+    # Upper and lower bytes of the inputs have separate sums.
     halves = 2 if chosen.inputs == 4 else 1
     index, sums = builder.phi(INT64), [[builder.phi(whole) for _ in range(parts)] for _ in range(halves)]
     builder.cbranch(builder.icmp_signed("<", index, steps), body, after)
@@ -163,26 +161,26 @@ def _load(builder: Any, address: Any, offset: Any, kind: ir.VectorType) -> Any:
 
 
 def _pair(builder: Any, inputs: Any, index: Any, chosen: Instructions) -> list[Any]:
-    """Two inputs, beside one another as often as there are sums."""
+    """Loads two inputs, repeated for each sum."""
     place = builder.gep(inputs, [builder.mul(index, INT64(2))], source_etype=HALF)
     pair = builder.load(builder.bitcast(place, INT32.as_pointer()), align=2, typ=INT32)
     return [builder.bitcast(splat(builder, pair, chosen.sums), ir.VectorType(HALF, 2 * chosen.sums))]
 
 
 def _bytes_of_four(builder: Any, inputs: Any, index: Any, chosen: Instructions) -> list[Any]:
-    """The upper and the lower bytes of 2^15 and four inputs, as often as there are sums."""
+    """Loads the upper and the lower bytes of four inputs + 2^15, repeated for each sum."""
     place = builder.gep(inputs, [builder.mul(index, INT64(4))], source_etype=HALF)
     four = builder.load(builder.bitcast(place, INT64.as_pointer()), align=2, typ=INT64)
     four = builder.xor(four, INT64(0x8000_8000_8000_8000))
     size = 4 * chosen.sums
     spread = builder.bitcast(splat(builder, four, size // 8), ir.VectorType(BYTE, size))
-    # Within each eighth of bytes: two times the upper ones of the four, or the lower ones.
+    # In each group of 8 bytes: the four upper bytes twice, or the four lower ones.
     orders = ([start + 2 * (i % 4) + upper for start in range(0, size, 8) for i in range(8)] for upper in (1, 0))
     return [builder.shuffle_vector(spread, spread, ir.Constant(ir.VectorType(INT32, size), order)) for order in orders]
 
 
 def _add_products(builder: Any, chosen: Instructions, total: Any, values: Any, weights: Any) -> Any:
-    """total + the products of the inputs of a step with each output's weights."""
+    """Returns total + the products of a step's inputs with each output's weights."""
     if chosen.inputs == 4:
         kinds = ir.FunctionType(total.type, [total.type, values.type, weights.type])
         return builder.call(cgutils.get_or_insert_function(builder.module, kinds, chosen.function), [total, values, weights])
@@ -200,7 +198,7 @@ def _add_products(builder: Any, chosen: Instructions, total: Any, values: Any, w
 
 @jit
 def int8_product(o: Any, w: Any, out: Any, start: Any, to: Any, me: Any) -> None:
-    """A group of a product (see `products.PRODUCT`) with int8 weights: x is rounded to int16, as coarsely as sums in int32 need it."""
+    """Computes a group of a product (see `products.PRODUCT`) with int8 weights; x is rounded so that sums fit into int32."""
     n, k, tag = inputs_of_a_step(), o.inputs, np.float32(0)
     steps, most = (k + n - 1) // n, np.float32(min(32767, 2**31 // (128 * (k + 1))))
     for lane in range(me.lanes):
@@ -211,7 +209,7 @@ def int8_product(o: Any, w: Any, out: Any, start: Any, to: Any, me: Any) -> None
     i = 0
     while i < o.panels:
         size, first = group_size(o.panels - i), i * PANEL
-        start_w = first * (4 + n * steps)  # before the weights stands an int32 for each output
+        start_w = first * (4 + n * steps)  # an int32 per output precedes the weights
         for lane in range(me.lanes):
             x, y = lane * me.whole_stride, to + lane * o.target_stride + first
             if size == TOGETHER:

@@ -1,7 +1,6 @@
-"""What numba has no words for, written in LLVM's: floating-point products held in vector registers, views of addresses, bits of
-numbers, flags that threads share.
+"""LLVM code for numba: floating-point products in vector registers, views of addresses, bit casts, flags shared by threads.
 
-LLVM cuts vectors of PANEL numbers to what the processor has: two registers of AVX2, one of AVX-512, four of NEON.
+LLVM splits vectors of PANEL numbers for the processor: two registers of AVX2, one of AVX-512, four of NEON.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +18,10 @@ PANEL = 16
 """Outputs computed together in one pass over the inputs; products are padded to a multiple of it."""
 
 TOGETHER = 4
-"""Lanes, or panels of one lane, that are computed together: additions wait for those before them, so several sums go side by side."""
+"""Lanes, or panels of one lane, computed together: several independent sums hide the latency of additions."""
 
 AHEAD = 4096
-"""Bytes before their use that weights in fewer bits are asked for: they lie in the order of use, also across products."""
+"""Prefetch distance in bytes for weights in fewer bits, which are stored in the order of use across products."""
 
 LINE = 64  # bytes of a cache line
 
@@ -48,7 +47,7 @@ def splat(builder: Any, value: Any, size: int = PANEL) -> Any:
 
 
 def ask_for(builder: Any, address: Any, element: ir.Type, index: Any, size: int) -> None:
-    """Have `size` bytes brought into the cache, AHEAD of an element."""
+    """Prefetches `size` bytes, AHEAD bytes after an element."""
     byte = ir.IntType(8)
     kinds = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), INT32, INT32, INT32])
     prefetch = cgutils.get_or_insert_function(builder.module, kinds, "llvm.prefetch.p0")
@@ -62,7 +61,7 @@ def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def _widen(builder: Any, weights: Any, kind: Any, number: ir.Type) -> Any:
-    """A vector of stored weights as numbers: uint16 are the upper halves of float32."""
+    """Converts a vector of stored weights: uint16 are the upper halves of float32."""
     if kind == types.uint16:
         upper = builder.shl(builder.zext(weights, vector(INT32)), ir.Constant(vector(INT32), [16] * PANEL))
         return builder.bitcast(upper, vector(ir.FloatType()))
@@ -70,7 +69,7 @@ def _widen(builder: Any, weights: Any, kind: Any, number: ir.Type) -> Any:
 
 
 def call_once_made(builder: Any, name: str, body: Callable[..., None], arguments: Sequence[Any]) -> None:
-    """Call a function of int64 whose `body(builder, *arguments)` is made once, however often it is called: compiling takes long enough."""
+    """Calls a function of int64 arguments; its body, `body(builder, *arguments)`, is generated once to save compile time."""
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [INT64] * len(arguments)), name)
     if function.is_declaration:
         function.linkage = "linkonce_odr"
@@ -83,7 +82,7 @@ def call_once_made(builder: Any, name: str, body: Callable[..., None], arguments
 
 @jit
 def group_size(panels: Any) -> Any:
-    """How many of the panels that are left lie side by side and are computed together."""
+    """Returns how many of the remaining panels are stored side by side and computed together."""
     return TOGETHER if panels >= TOGETHER else 2 if panels >= 2 else panels
 
 
@@ -92,13 +91,13 @@ def panels(
     typing: Any, lanes: Any, count: Any, tag: Any, kind: Any, w: Any, wi: Any, ldw: Any, ldp: Any, x: Any, xi: Any, ldx: Any, y: Any,
     yi: Any, ldy: Any, out: Any, oi: Any, k: Any,
 ) -> Any:  # fmt: skip
-    """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for so many lanes l and panels (both literals).
+    """y[l, :16] = bias + scale * sum_k w[k, :16] x[l, k] for `lanes` lanes l and `count` panels (both literals).
 
-    Each sum is taken in the order of k, so that results do not depend on the lanes and panels that are computed together.
+    Each sum runs in the order of k, so results do not depend on the lanes and panels computed together.
 
-    `tag` and `kind` are any numbers of the types of the activations and of the stored weights. w, x, y and out are addresses, wi, xi, yi
-    and oi where to begin there, ldw and ldp the distances of inputs and of panels in w, ldx and ldy those of lanes, all counted in numbers;
-    out[oi] are pairs of 16 biases and 16 scales.
+    `tag` and `kind` are any numbers of the dtypes of the activations and of the stored weights. w, x, y and out are addresses; wi, xi, yi
+    and oi offsets; ldw and ldp strides of inputs and panels in w; ldx and ldy strides of lanes, all in elements. out[oi] are pairs of 16
+    biases and 16 scales.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -159,7 +158,7 @@ def _pointer(typing: Any, address: Any, start: Any, tag: Any) -> Any:
 
 @jit
 def view(address: Any, start: Any, size: Any, tag: Any) -> Any:
-    """The `size` numbers of the type of `tag` that begin `start` numbers after an address."""
+    """Returns an array of `size` numbers of the type of `tag`, `start` numbers after an address."""
     return carray(_pointer(address, start, tag), size)
 
 
@@ -173,13 +172,13 @@ def _bytes_at(typing: Any, address: Any) -> Any:
 
 @jit
 def record(address: Any, layout: Any) -> Any:
-    """The record of a numpy structured type at an address."""
+    """Returns the record of a numpy structured dtype at an address."""
     return carray(_bytes_at(address), 1, layout)[0]
 
 
 @intrinsic
 def greater(typing: Any, a: Any, b: Any) -> Any:
-    """The greater of two numbers, neither of them NaN: without care for NaN the greatest of many is taken in vectors."""
+    """Returns the greater of two numbers that are not NaN; without NaN checks maxima are vectorised."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = number_type(a)
@@ -192,7 +191,7 @@ def greater(typing: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def publish(typing: Any, address: Any, value: Any) -> Any:
-    """Store an int64 so that whoever sees it also sees all that was stored before."""
+    """Stores an int64 with release order: a thread that observes it sees all earlier stores."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], INT64.as_pointer()), "release", 8)
@@ -203,7 +202,7 @@ def publish(typing: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def observe(typing: Any, address: Any) -> Any:
-    """The int64 that another thread published."""
+    """Loads an int64 with acquire order."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load_atomic(builder.inttoptr(arguments[0], INT64.as_pointer()), "acquire", 8, typ=INT64)

@@ -1,4 +1,4 @@
-"""The loop over samples, in compiled code: nothing is allocated in it, and Python is not seen again before its end."""
+"""The compiled loop over samples, without allocations or calls into Python."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from harmonicrnn.machine_code import jit, kept
 
 
 def _step_of_any_kind() -> Any:
-    """The step of an operation by the number of its kind: one comparison after the other, written out as numba compiles functions within
-    functions anew for each."""
+    """Returns the function that dispatches on an operation's kind, as a chain of comparisons; generated as one function, since numba
+    recompiles nested functions each time."""
     cases = [f"    if kind == {number}:\n        return step_{number}(tag, at, me)" for number in range(len(KINDS))]
     names: dict[str, Any] = {f"step_{number}": kind.step for number, kind in enumerate(KINDS)}
     exec("\n".join(["def step(kind, tag, at, me):", *cases]), names)
@@ -27,18 +27,18 @@ def run(
     tag: Any, program: Any, worker: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any, classes: Any, likelihoods: Any,
     forced: Any, all_logits: Any, weights: Any, order: Any,
 ) -> None:  # fmt: skip
-    """Step through as many samples as `classes` has columns, as one worker.
+    """Runs one worker through as many samples as `classes` has columns.
 
     Args:
         tag: any number of the type of the activations.
-        program: (operations, 2) int64, the number of each one's kind and the address of its record.
+        program: (operations, 2) int64, the index of each one's kind and the address of its record.
         worker: (1,) of `operation.WORKER`.
-        last: (lanes,) int64, the class before the first; moved on.
+        last: (lanes,) int64, the class before the first; updated.
         uniforms: (lanes, n) float64.
-        classes: (lanes, n) int64; written, or read where `forced`.
+        classes: (lanes, n) int64; written, or read if `forced`.
         likelihoods: (lanes, n) float64, the nats; written.
-        all_logits: (lanes, n, q) for the logits, or with n = 0 where they are not kept.
-        weights, order: (q,) float64 and int64, room for the choice.
+        all_logits: (lanes, n, q) for the logits, or with n = 0 to drop them.
+        weights, order: (q,) float64 and int64, scratch for the choice.
     """
     me = worker[0]
     for t in range(classes.shape[1]):

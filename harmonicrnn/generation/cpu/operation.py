@@ -1,4 +1,4 @@
-"""What a worker's program consists of: operations on rooms, each with a record of numbers and addresses that its compiled step reads."""
+"""The operations of a worker's program, each with a record of numbers and addresses for its compiled step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,21 +13,21 @@ from harmonicrnn.generation.cpu.products import Products
 from harmonicrnn.models import ModelState
 
 Find = Callable[[ModelState], Any]
-"""Where in the model's state that of a layer is."""
+"""Finds a layer's state in the model's state."""
 
 WORKER = layout("lanes", "rank", "ranks", "epoch", "flags", "whole", "whole_stride", "whole_scales", "logits", "logits_stride", "classes")
-"""What every step is told: the lanes; the worker's rank among those that share each layer, how often they have met, and the address of
-their flags; room for int16; the logits."""
+"""Arguments common to all steps: lanes; the worker's rank, the number of ranks that share each layer, barriers passed (epoch), and the
+address of their flags; int16 scratch; the logits."""
 
 
 class Team:
-    """What workers that share each layer hold in common: the rooms in which each writes its part of a sum, and the logits."""
+    """Buffers shared by the workers of a layer: the rooms for their parts of sums, and the logits."""
 
     def __init__(self, ranks: int, dtype: np.dtype, classes: int) -> None:
         self.ranks, self.logits = ranks, Room(dtype, classes)
-        # A part is written again only after a meeting that follows its last reading: a block meets at least twice.
+        # A part is rewritten only after a barrier that follows its last read: a block has at least two barriers.
         self.parts = {name: [Room(dtype) for _ in range(ranks)] for name in ("projection", "mixer", "mlp")}
-        self.flags = np.zeros(0)  # by which workers wait for one another, a cache line each
+        self.flags = np.zeros(0)  # for the barriers, a cache line per worker
 
     def begin(self, lanes: int) -> None:
         self.flags = aligned(self.ranks * LINE // 8, np.dtype(np.int64))
@@ -37,11 +37,11 @@ class Team:
 
 @dataclass
 class Share:
-    """One worker's share of a model: what its operations are made with.
+    """One worker's share of a model, from which its operations are built.
 
-    rank: its place among those of its team.
+    rank: the worker's index in its team.
     products: the matrices of all operations.
-    rooms: those that only this worker uses.
+    rooms: private to this worker.
     """
 
     rank: int
@@ -55,7 +55,7 @@ class Share:
         return self.rooms[-1]
 
     def part(self, size: int, unit: int = 1) -> range:
-        """This worker's part of `size` things, in whole units."""
+        """Returns this worker's part of range(size), in multiples of `unit`."""
         units = -(-size // unit)
         first, end = (min(size, units * rank // self.team.ranks * unit) for rank in (self.rank, self.rank + 1))
         return range(first, end)
@@ -65,15 +65,15 @@ class Operation:
     """A step of the program.
 
     Args:
-        share: that it is part of.
-        values: of the record's fields. Tensors are copied, and their field holds the address; of a place, the field holds the address and
-            the field of that name with `_stride` the distance of lanes, as soon as there are lanes.
+        share: the worker's share.
+        values: of the record's fields. A tensor is copied and its field holds the address. For a place the field holds the address, and the
+            field of that name with `_stride` the stride of lanes; both are set by `begin`.
     """
 
     layout: ClassVar[np.dtype]
     step: ClassVar[Any]
-    """Compiled `step(tag, address, me)`: `tag` is any number of the type of the activations, `address` the record's, `me` a WORKER.
-    Returns how many operations after it are left out."""
+    """Compiled `step(tag, address, me)`: `tag` is any number of the type of the activations, `address` that of the record, `me` a WORKER.
+    Returns how many of the following operations to skip."""
 
     def __init__(self, share: Share, **values: float | Tensor | Place) -> None:
         self.share, self.record = share, np.zeros(1, self.layout)
@@ -89,17 +89,17 @@ class Operation:
                 self.record[name] = value
 
     def array(self, shape: tuple[int, ...]) -> int:
-        """The address of zeros that live as long as the operation."""
+        """Returns the address of zeros that live as long as the operation."""
         self._kept.append(aligned(shape, self.share.dtype))
         return address(self._kept[-1])
 
     def begin(self, lanes: int) -> None:
-        """Make the states of so many lanes; the rooms are there."""
+        """Allocates the state for `lanes` lanes; the rooms are allocated already."""
         for name, place in self._places.items():
             self.record[name], self.record[f"{name}_stride"] = place.address, place.room.width
 
     def load(self, state: ModelState) -> None:
-        """Take up this operation's part of a state."""
+        """Loads this operation's part of a state."""
 
     def store(self, state: ModelState) -> None:
-        """Write this operation's part of its state into the tensors of `state`."""
+        """Writes this operation's part of the state into the tensors of `state`."""

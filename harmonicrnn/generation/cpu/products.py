@@ -1,4 +1,4 @@
-"""Products with matrices: the weights as compiled code reads them, laid out once in the order of their use, and the product itself."""
+"""Matrix products of the CPU engine: packing of weights in the order of use, and the compiled product."""
 
 from typing import Any, Literal
 
@@ -12,35 +12,35 @@ from harmonicrnn.generation.cpu.llvm import LINE, PANEL, TOGETHER, group_size, p
 from harmonicrnn.machine_code import jit
 
 Stored = Literal["full", "bfloat16", "int8"]
-"""How the weights of products are kept: as the activations are, or in fewer bits; sums and states are as the activations in any case."""
+"""Storage of weights: the dtype of the activations ("full") or fewer bits. Sums and states always have the former."""
 
-FULL, BFLOAT16, INT8 = range(3)  # codes of these; the shorter ones only where activations are float32
+FULL, BFLOAT16, INT8 = range(3)  # codes of these; the last two only with float32 activations
 
 MIN_INT8 = 64
-"""Inputs below which weights are kept in bfloat16 instead of int8: rounding x to whole numbers would cost more than it saves."""
+"""Fewest inputs for int8; below, weights are bfloat16, since rounding x would cost more than int8 saves."""
 
 PRODUCT = layout(
     "groups", "table", "inputs", "panels", "stored", "source", "source_stride", "source_step", "target", "target_stride", "target_step"
 )
-"""y = bias + weights x for all lanes and groups, `inputs` numbers to so many `panels`. `table` (groups, 2): addresses of the weights, and
-of pairs of 16 biases and 16 scales; from one group's numbers to the next's is a step."""
+"""y = bias + weights x for all lanes and groups, from `inputs` numbers to `panels` panels. `table` (groups, 2): addresses of the weights,
+and of pairs of 16 biases and 16 scales. `source_step` and `target_step`: distances of groups."""
 
 
 class Products:
-    """Matrices with their biases, collected and then laid out one behind the other."""
+    """Collects matrices with their biases, and packs them into contiguous memory."""
 
     def __init__(self, dtype: np.dtype, stored: Stored) -> None:
         self.dtype, self.stored = dtype, stored
-        self._weights: list[np.ndarray] = []  # bytes of each, as `_grouped` gives them
+        self._weights: list[np.ndarray] = []  # bytes of each, from `_grouped`
         self._outs: list[np.ndarray] = []  # (panels, 2, PANEL) each: biases and scales
         self._places: list[np.ndarray] = []
 
     def code(self, inputs: int) -> int:
-        """How a matrix of so many inputs is kept."""
+        """Returns the storage code of a matrix with `inputs` inputs."""
         return FULL if self.stored == "full" else INT8 if self.stored == "int8" and inputs >= MIN_INT8 else BFLOAT16
 
     def round(self, weights: Tensor) -> None:
-        """Round matrices (..., inputs, outputs) in place to what is kept of them: int8 with a scale for each output."""
+        """Rounds matrices (..., inputs, outputs) in place to their stored precision; int8 has a scale per output."""
         code = self.code(weights.shape[-2])
         if code == INT8:
             scale = weights.abs().amax(dim=-2, keepdim=True) / 127
@@ -49,7 +49,7 @@ class Products:
             weights.copy_(weights.bfloat16())
 
     def add(self, matrix: Tensor, bias: Tensor | None, own: Tensor | slice) -> int:
-        """y = bias + x matrix, of a rounded matrix (inputs, outputs) of which only the `own` inputs are kept; the product's number."""
+        """Adds y = bias + x matrix for a rounded matrix (inputs, outputs), keeping its `own` inputs; returns its number."""
         whole, outputs = matrix.detach().double().numpy(), matrix.shape[1]
         kept = whole[own]
         wide, out = np.zeros((len(kept), padded(outputs))), np.zeros((2, padded(outputs)))
@@ -58,7 +58,7 @@ class Products:
             out[0, :outputs] = bias.detach().double().numpy()
         out[1], code = 1, self.code(len(whole))
         if code == INT8:
-            largest = np.abs(whole).max(axis=0)  # of all inputs, so that it does not depend on who shares the matrix
+            largest = np.abs(whole).max(axis=0)  # over all inputs, so that it does not depend on the number of workers
             out[1, :outputs] = np.where(largest > 0, largest / 127, 1)
             numbers = np.rint(wide / out[1]).astype(np.int8)
         else:
@@ -78,15 +78,15 @@ class Products:
         self._weights.clear()
 
     def addresses(self, number: int) -> tuple[int, int]:
-        """Of a product's weights and of its biases and scales, after `lay_out`; they live as long as this object."""
+        """Returns the addresses of a product's weights and of its biases and scales, valid while this object lives."""
         return address(self._places[number]), address(self._outs[number])
 
 
 def _grouped(by_panel: np.ndarray, code: int) -> np.ndarray:
-    """The bytes of panels (panels, inputs, 16) in the order of their use: one after the other, or those side by side for each input that
-    are computed together.
+    """Returns the bytes of panels (panels, inputs, 16) in the order of use: panel after panel, or interleaved by input for panels computed
+    together.
 
-    Weights in fewer bits are read fastest as one stream, asked for ahead; full ones as several, which the processor itself reads ahead.
+    Weights in fewer bits are read fastest as one prefetched stream, full ones as several streams that the hardware prefetches.
     """
     pieces, start = [np.empty(0, dtype=np.uint8)], 0
     while start < len(by_panel):
@@ -99,7 +99,7 @@ def _grouped(by_panel: np.ndarray, code: int) -> np.ndarray:
 
 @jit
 def product(tag: Any, at: Any, me: Any) -> Any:
-    """The step of a PRODUCT, written in whole panels."""
+    """The step of a PRODUCT; it writes whole panels."""
     o = record(at, PRODUCT)
     table = view(o.table, 0, 2 * o.groups, np.int64(0))
     for group in range(o.groups):
@@ -119,8 +119,8 @@ def _panels(tag: Any, kind: Any, o: Any, w: Any, out: Any, start: Any, to: Any, 
     i = 0
     while i < o.panels:
         size, first = group_size(o.panels - i), i * PANEL
-        start_w, lane = first * k, np.int64(0)  # a plain 0 would have what it is given to compiled for it once more
-        # As `_grouped` lays them out.
+        start_w, lane = first * k, np.int64(0)  # a literal 0 would compile its callees once more
+        # The layout of `_grouped`.
         ldw, ldp = (PANEL, k * PANEL) if o.stored == FULL else (size * PANEL, PANEL)
         while lane + TOGETHER <= lanes:
             for column in range(size):

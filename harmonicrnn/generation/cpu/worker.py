@@ -1,4 +1,4 @@
-"""One thread's program with the states and rooms of its lanes."""
+"""Worker, one thread's program with its states and buffers."""
 
 import numpy as np
 from torch import Tensor
@@ -15,13 +15,13 @@ from harmonicrnn.models import ModelState
 
 
 class Worker:
-    """Steps all lanes, as far as its share of each layer goes."""
+    """Runs its share of each layer for all lanes."""
 
     def __init__(self, program: Program) -> None:
         self.program, self.share = program, program.share
 
     def begin(self, lanes: int, classes: int) -> None:
-        """Make its states and rooms for so many lanes and classes; those of the team are there."""
+        """Allocates its states and rooms; those of the team are allocated already."""
         share = self.share
         for room in share.rooms:
             room.begin(lanes)
@@ -40,7 +40,7 @@ class Worker:
         self._table = np.array([(KINDS.index(type(o)), address(o.record)) for o in self.program.operations], dtype=np.int64)
 
     def run(self, uniforms: Tensor, temperature: float, top_p: float, forced: Tensor | None, logits: bool) -> tuple[np.ndarray, ...]:
-        """Step through the samples of its lanes in compiled code, see `loop.run`: their classes, nats and (or none) logits."""
+        """Steps through the samples in compiled code, see `loop.run`; returns classes, nats and (maybe empty) logits."""
         lanes, samples = uniforms.shape
         dtype, q = self.share.dtype, len(self._weights)
         classes = np.zeros((lanes, samples), dtype=np.int64) if forced is None else forced.numpy().copy()
@@ -52,17 +52,17 @@ class Worker:
         return classes, nats, kept
 
     def load(self, state: ModelState) -> None:
-        """Take up this worker's part of a state."""
+        """Loads this worker's part of a state."""
         for operation in self.program.operations:
             operation.load(state)
 
     def store(self, state: ModelState) -> None:
-        """Write this worker's part of its state into the tensors of `state`, all but the phases, which are as they will be."""
+        """Writes this worker's part of the state into the tensors of `state`; the phases must be set already."""
         for operation in self.program.operations:
             operation.store(state)
         state.fresh[:] = state.levels.fresh  # type: ignore[attr-defined]
 
     @property
     def phases(self) -> list[int]:
-        """Steps into the open pooling window of each level, the outermost first."""
+        """Returns the position in the open pooling window of each level, outermost first."""
         return [operation.phase for operation in self.program.operations if isinstance(operation, EnterStep)]

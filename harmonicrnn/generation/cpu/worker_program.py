@@ -1,4 +1,4 @@
-"""From a model's modules to one worker's program: the operations of every layer in the order of a step."""
+"""Compiles a model's modules to one worker's program: the operations of a step in order."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from harmonicrnn.models import AutoregressiveNet
 
 
 class UnknownLayerError(EngineError):
-    """A model has a layer that there is no compiled code for."""
+    """A model has a layer without compiled code."""
 
 
 class Level(NamedTuple):
-    """The residual path of a level, and which lanes have not begun there."""
+    """The residual path of a level, and its flags of lanes that have not begun (fresh)."""
 
     width: int
     x: Room
@@ -27,20 +27,20 @@ class Program:
     """One worker's operations for a step of all lanes.
 
     Args:
-        net: the model, on the CPU and this program's own: norms are folded into the layers behind them, and weights rounded, in place.
-        share: whose program it is.
-        known: how a module of each kind is compiled: `compile(program, module, level, find)` adds its operations, and returns what the
-            layer around it asks for.
+        net: a private copy of the model on the CPU: norms are folded into the layers after them, and weights rounded, in place.
+        share: the worker's share.
+        known: compile function of each kind of module: `compile(program, module, level, find)` adds its operations, and returns what the
+            enclosing layer needs.
 
     Raises:
-        UnknownLayerError: a layer that is not known, by its name.
+        UnknownLayerError: a kind of layer is not in `known`.
     """
 
     def __init__(self, net: AutoregressiveNet, share: Share, known: Mapping[type[nn.Module], Callable[..., Any]]) -> None:
         self.share, self.operations, self._known, self._net = share, list[Operation](), known, net
         self._seen: set[int] = set()
         self._names = {id(module): name for name, module in net.named_modules()}
-        # What operations hand on to one another: the normed input, its products, and what a layer makes of them.
+        # Buffers between operations: the normed input, its products, and the layer's results.
         self.normed, self.products, self.mixed, self.gates = (share.room() for _ in range(4))
         self.compile(net, self.level(0), lambda state: state.levels)
         share.products.lay_out()
@@ -52,15 +52,15 @@ class Program:
         self.operations += operations
 
     def compile(self, module: nn.Module, level: Level, find: Find) -> Any:
-        """Add the operations of a module in a level, the state of which is where `find` says. A model may be of a class derived from one
-        that is known, a layer may not: what its class changes is not known."""
+        """Adds the operations of a module in a level; `find` returns its state. A model may be a subclass of a known class; a layer may
+        not, since its subclass could change the computation."""
         kind = next((kind for kind in self._known if module is self._net and isinstance(module, kind)), type(module))
         if kind not in self._known:
             raise self._unknown(module)
         return self._known[kind](self, module, level, find)
 
     def expect(self, kinds: tuple[type[nn.Module], ...], *modules: nn.Module | None) -> None:
-        """Refuse modules, parts of one that is compiled, that are of other kinds, lack a bias or were seen before; None is let through."""
+        """Raises UnknownLayerError for submodules of other kinds, without a bias or used twice; None is allowed."""
         for module in filter(None, modules):
             if type(module) not in kinds or id(module) in self._seen or getattr(module, "bias", 0) is None:
                 raise self._unknown(module)

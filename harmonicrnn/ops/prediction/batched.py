@@ -1,8 +1,7 @@
-"""Linear prediction by batched tensor operations, for devices without a kernel of their own: no loop over time.
+"""Linear prediction by batched tensor operations without a loop over time, for devices without compiled kernels.
 
-The samples between two solutions of the filter are a block. What a block adds to the sums is one product of matrices; the sums at the ends
-of all blocks are three linear scans over blocks; the filters of all blocks are solved for together, in a loop over the order; and the
-predictions of all blocks are one product again.
+A block is the samples between two solutions of the filter. A block's contribution to the sums is one matrix product; the sums at all block
+ends are three linear scans over blocks; all filters are solved for together, in a loop over the order; all predictions are one product.
 """
 
 import torch
@@ -12,11 +11,11 @@ from harmonicrnn.ops.prediction.predictor import EARLY, Predictor, PredictorStat
 from harmonicrnn.ops.scan import linear_scan
 
 ROOM = 1 << 23
-"""Numbers that are held at a time for the windows of some blocks: 64 MB."""
+"""Elements of the windows held at a time: 64 MB."""
 
 
 def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
-    """As `predictor.predict` of a whole sequence; lanes that have heard equally much go together."""
+    """As `predictor.predict` for a whole sequence; lanes with equal `heard` are batched."""
     p = x.new_empty(x.shape[0], x.shape[1] + 1)
     after = PredictorState(*(t.clone() for t in state))
     for count in heard.unique().tolist():
@@ -29,7 +28,7 @@ def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, sta
 
 
 def accumulate(predictor: Predictor, x: Tensor, history: Tensor, steps: Tensor) -> Tensor:
-    """What the first steps (B,) of x (B, T) add to the sums: (B, 3, n + 1)."""
+    """Returns what the first steps (B,) of x (B, T) add to the sums, (B, 3, n + 1)."""
     sums = x.new_zeros(len(x), 3, predictor.order + 1)
     for count in steps.unique().tolist():
         lanes = (steps == count).nonzero()[:, 0]
@@ -41,7 +40,7 @@ def accumulate(predictor: Predictor, x: Tensor, history: Tensor, steps: Tensor) 
 
 
 def solve_all(predictor: Predictor, sums: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """The filters (B, n) of sums (B, 3, n + 1) by Levinson-Durbin's recursion, those of `before` where it fails; and which are new (B,)."""
+    """Returns the filters (B, n) of sums (B, 3, n + 1) by Levinson-Durbin, or `before` where it fails, and which are new (B,)."""
     r = autocorrelation(predictor, sums)
     error = r[:, 0] * (1 + predictor.white) + predictor.floor
     solved, filters = torch.ones_like(error, dtype=torch.bool), r.new_zeros(len(r), predictor.order)
@@ -58,7 +57,7 @@ def solve_all(predictor: Predictor, sums: Tensor, before: Tensor) -> tuple[Tenso
 
 
 def _predict(predictor: Predictor, x: Tensor, history: Tensor, heard: int, state: PredictorState) -> tuple[Tensor, PredictorState]:
-    """Of lanes that have all heard so many samples."""
+    """As `predict`, for lanes that have all seen `heard` samples."""
     (lanes, time), every = x.shape, predictor.every
     padded, pieces, position = _padded(predictor, x, history), list[Tensor](), 0
 
@@ -69,11 +68,11 @@ def _predict(predictor: Predictor, x: Tensor, history: Tensor, heard: int, state
         pieces.append(p)
         position = end
 
-    for count in EARLY:  # and the first that is a multiple of `every`
+    for count in EARLY:  # then multiples of `every`
         if heard + position < count < every and count <= heard + time:
             blocks(count - heard - position, 1)
     now = heard + position
-    to_multiple = -now % every if now >= 0 else every - now  # 0 is none at which a filter is solved for
+    to_multiple = -now % every if now >= 0 else every - now  # no filter is solved for at 0
     if 0 < to_multiple <= time - position:
         blocks(to_multiple, 1)
     if (heard + position) % every == 0 and heard + position >= 0:
@@ -86,14 +85,14 @@ def _predict(predictor: Predictor, x: Tensor, history: Tensor, heard: int, state
 
 
 def _blocks(predictor: Predictor, padded: Tensor, length: int, state: PredictorState) -> tuple[Tensor, PredictorState]:
-    """Blocks after one another, each with a solution at its end: what predicts their samples, and the state after them."""
+    """Returns the predictions in consecutive blocks, each with a solution at its end, and the state after them."""
     windows = padded.unfold(1, length + predictor.order, length)
     sums = _ends(predictor, windows, state.sums)
     solved_filters, solved = solve_all(predictor, sums.flatten(0, 1), torch.zeros_like(sums[:, :, 0, 1:]).flatten(0, 1))
     solved, filters = solved.view(sums.shape[:2]), [state.filter]
     if solved.all():
         used = torch.cat([state.filter[:, None], solved_filters.view(*solved.shape, -1)], dim=1)
-    else:  # rare: a filter that was not found is the one before
+    else:  # rare: where it fails the previous filter stays
         for found, good in zip(solved_filters.view(*solved.shape, -1).unbind(1), solved.unbind(1), strict=True):
             filters.append(torch.where(good[:, None], found, filters[-1]))
         used = torch.stack(filters, dim=1)
@@ -102,19 +101,19 @@ def _blocks(predictor: Predictor, padded: Tensor, length: int, state: PredictorS
 
 
 def _padded(predictor: Predictor, x: Tensor, history: Tensor) -> Tensor:
-    """(B, n + T), oldest first."""
+    """Returns history and x, (B, n + T), oldest first."""
     return torch.cat([history[:, : predictor.order].flip(1), x], dim=1)
 
 
 def _predictions(windows: Tensor, filters: Tensor) -> Tensor:
-    """(B, blocks, L + 1) from windows (B, blocks, n + L) and the filter of each block (B, blocks, n)."""
+    """Returns (B, blocks, L + 1) from windows (B, blocks, n + L) and the filter of each block (B, blocks, n)."""
     order = filters.shape[2]
     p = windows.unfold(2, order, 1) @ filters.flip(2)[..., None]
     return p[..., 0].clamp(-1, 1)
 
 
 def _ends(predictor: Predictor, windows: Tensor, before: Tensor) -> Tensor:
-    """The sums (B, blocks, 3, n + 1) after each block, from windows (B, blocks, n + L) and the sums before the first (B, 3, n + 1)."""
+    """Returns the sums (B, blocks, 3, n + 1) after each block, from windows (B, blocks, n + L) and initial sums (B, 3, n + 1)."""
     lags, steps = predictor.order + 1, windows.shape[2] - predictor.order
     if not steps:
         return before[:, None]
@@ -126,7 +125,7 @@ def _ends(predictor: Predictor, windows: Tensor, before: Tensor) -> Tensor:
     if added.shape[1] == 1:
         return after_silence(predictor, before, torch.full((len(before),), steps, device=x.device))[:, None] + added
     decay, ends = before.new_full((*added.shape[:2], lags), predictor.decay ** (2 * steps)), list[Tensor]()
-    for i, own in enumerate(added.unbind(2)):  # each sum has, of those before it, what is left at the block's end
+    for i, own in enumerate(added.unbind(2)):  # each sum includes the decayed previous ones
         for j, factor in zip(range(i - 1, -1, -1), (steps, steps * (steps + 1) / 2), strict=False):
             earlier = torch.cat([before[:, None, j], ends[j][:, :-1]], dim=1)
             own = own + factor * decay * earlier

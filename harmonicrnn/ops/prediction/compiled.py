@@ -1,4 +1,4 @@
-"""Linear prediction on the CPU, compiled by numba: sample by sample, as the definition is written."""
+"""Linear prediction on the CPU, sample by sample, compiled by numba."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +14,7 @@ from harmonicrnn.ops.prediction.predictor import EARLY, Predictor, PredictorStat
 _EARLY = np.array(EARLY)
 
 
-# The order of a sum may change, so that it can be taken in vectors.
+# Reassociation lets the sum be vectorised.
 @njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def dot(a: Any, b: Any) -> Any:
     total = 0.0
@@ -25,7 +25,7 @@ def dot(a: Any, b: Any) -> Any:
 
 @jit
 def hear(s1: Any, s2: Any, s3: Any, past: Any, q: Any) -> None:
-    """Add a sample to the sums, each (n + 1,); `past` holds it and those before it, newest first."""
+    """Adds a sample to the sums, each (n + 1,); `past` holds it and earlier ones, newest first."""
     x = past[0]
     for k in range(len(s1)):
         first = q * s1[k] + x * past[k]
@@ -51,18 +51,18 @@ def is_due(heard: Any, every: Any) -> Any:
 
 @jit
 def solve(s2: Any, s3: Any, decay: Any, white: Any, floor: Any, room: Any, found: Any) -> Any:
-    """The filter (n,) by Levinson-Durbin's recursion, in place of the one before in `found`; False, and that one stays, where it fails.
+    """Solves for the filter (n,) by Levinson-Durbin's recursion, in place in `found`. Returns False and keeps `found` if it fails.
 
-    `room` is (5 n,) to work in. Both directions of each filter are kept, so that every loop runs over rising indices.
+    `room` is (5 n,) scratch. Filters are kept in both directions, so that every loop runs over ascending indices.
     """
     n = len(found)
     falling, ahead, behind, ahead_next, behind_next = room[:n], room[n : 2 * n], room[2 * n : 3 * n], room[3 * n : 4 * n], room[4 * n :]
     power = decay
     for k in range(1, n + 1):
-        falling[n - k] = power * ((2.0 * s3[k] - s2[k]) + k * s2[k])  # r_k, the last lag first
+        falling[n - k] = power * ((2.0 * s3[k] - s2[k]) + k * s2[k])  # r_k, last lag first
         power *= decay
     error = (2.0 * s3[0] - s2[0]) * (1.0 + white) + floor
-    # ahead[j - 1] and behind[n - j] are weight j of the filter of the order so far.
+    # ahead[j - 1] and behind[n - j] are weight j of the filter of the current order.
     for order in range(n):
         reflection = falling[n - order - 1]
         if order:
@@ -90,7 +90,7 @@ def solve(s2: Any, s3: Any, decay: Any, white: Any, floor: Any, room: Any, found
 
 @jit
 def prediction(weights: Any, past: Any) -> Any:
-    """Of the next sample, clamped to [-1, 1]; `past` holds n samples, newest first."""
+    """Returns the prediction of the next sample, clamped to [-1, 1]; `past` holds n samples, newest first."""
     return min(max(dot(weights, past), -1.0), 1.0)
 
 
@@ -118,7 +118,7 @@ def _run(
 
 
 def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
-    """As `predictor.predict` of a whole sequence; lanes go over torch's threads."""
+    """As `predictor.predict` for a whole sequence; lanes run on torch's threads."""
     lanes, time = x.shape
     state = PredictorState(*(t.clone(memory_format=torch.contiguous_format) for t in state))
     p = x.new_empty(lanes, time + 1)
@@ -150,7 +150,7 @@ def _accumulate(x: Any, history: Any, steps: Any, sums: Any, decay: Any) -> None
 
 
 def accumulate(predictor: Predictor, x: Tensor, history: Tensor, steps: Tensor) -> Tensor:
-    """What the first steps (B,) of x (B, T) add to the sums: (B, 3, n + 1)."""
+    """Returns what the first steps (B,) of x (B, T) add to the sums, (B, 3, n + 1)."""
     sums = x.new_zeros(len(x), 3, predictor.order + 1)
     _accumulate(x.contiguous().numpy(), history.contiguous().numpy(), steps.contiguous().numpy(), sums.numpy(), predictor.decay)
     return sums
@@ -164,7 +164,7 @@ def _solve(sums: Any, filters: Any, solved: Any, decay: Any, white: Any, floor: 
 
 
 def solve_all(predictor: Predictor, sums: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """The filters (B, n) of sums (B, 3, n + 1), those of `before` where none can be solved for; and which are new (B,)."""
+    """Returns the filters (B, n) of sums (B, 3, n + 1), or `before` where solving fails, and which are new (B,)."""
     filters, solved = before.clone(memory_format=torch.contiguous_format), torch.zeros(len(sums), dtype=torch.bool)
     _solve(sums.contiguous().numpy(), filters.numpy(), solved.numpy(), predictor.decay, predictor.white, predictor.floor)
     return filters, solved

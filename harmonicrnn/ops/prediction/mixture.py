@@ -1,11 +1,11 @@
-"""The distribution of a sample under a mixture of discretised logistics around what predictors say of it.
+"""The distribution of a sample under a mixture of discretised logistics around linear predictions.
 
-Component k of a sample is a logistic around the prediction p of its predictor, of the scale max(m s, 1e-5): s is the predictor's running
-error, m the component's width. It is integrated over the cells of the quantiser, the outer two of which are open:
+Component k of a sample is a logistic around the prediction p of its predictor, with scale max(m s, 1e-5): s is the predictor's running
+error, m the component's width. It is integrated over the quantiser's cells; the outer two are open:
 
     C_k(j) = sigmoid((e_{j+1} - p) / (m s)) - sigmoid((e_j - p) / (m s)),        P(j) = sum_k pi_k ((1 - u) C_k(j) + u / q)
 
-with e_0 = -inf, e_q = inf, and u the uniform's share. There are P predictors with W widths each, and K = P W components, those of a
+with e_0 = -inf, e_q = inf, and u the uniform distribution's weight. P predictors with W widths each give K = P W components, those of a
 predictor one after another. The limits e (q + 1,) are float64, with FAR for infinity.
 """
 
@@ -18,18 +18,18 @@ from torch.autograd.function import once_differentiable
 from harmonicrnn.ops.implementation import installed
 
 LEAST_SCALE = 1e-5
-"""Of a logistic, in samples of [-1, 1]: below it cells near zero would be told apart by rounding errors."""
+"""Least scale of a logistic, for samples in [-1, 1]: below it rounding errors dominate in cells near zero."""
 
 FAR = 1e6
-"""Stands for infinity as the limit of an outer cell, for scales up to 1e4: differences and products with it are finite."""
+"""Limit of the outer cells in place of infinity, for scales up to 1e4: differences and products stay finite."""
 
 
 def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor, share: float) -> Tensor:
-    """log((1 - u) C_k(x) + u / q) of each sample x under each component alone.
+    """Returns log((1 - u) C_k(x) + u / q) of each sample x under each component.
 
     Args:
         classes: (B, T) of the samples.
-        p, s: (B, T, P) float64, what each predictor says of the sample.
+        p, s: (B, T, P) float64, each predictor's prediction of the sample and running error.
         log_width: (P, W), log m; receives gradients.
         limits: (q + 1,), e.
         share: u, above 0.
@@ -39,7 +39,7 @@ def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width
     """
     ends = limits[classes], limits[classes + 1]
     lower, upper = ((end[..., None] - p)[..., None] for end in ends)
-    width = (ends[1] - ends[0])[..., None, None]  # of the cell, which may be less than the rounding of its limits
+    width = (ends[1] - ends[0])[..., None, None]  # of the cell, possibly below the rounding of its limits
     scale = (s[..., None] * log_width.double().exp()).clamp(min=LEAST_SCALE)
     # sigmoid(upper) - sigmoid(lower) without cancellation.
     inside = torch.sigmoid(upper / scale) * torch.sigmoid(-lower / scale) * -torch.expm1(-width / scale)
@@ -47,21 +47,21 @@ def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width
 
 
 class MixtureKernels(Protocol):
-    """One way to compute it: a module with these functions, whose arguments are those of `mixture_log_probabilities`."""
+    """One implementation: a module with these functions, with arguments as for `mixture_log_probabilities`."""
 
     def forward(self, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-        """log P(j), (B, T, q)."""
+        """Returns log P(j), (B, T, q)."""
 
     def backward(
         self, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The gradients of p, s, log_width and log_weights, from that of what was found."""
+        """Returns the gradients of p, s, log_width and log_weights, from `grad` of the result `found`."""
 
 
 def mixture_kernels(device: torch.device) -> MixtureKernels:
-    """Compiled by numba on the CPU, where it is installed, batched tensor operations elsewhere."""
+    """Returns the kernels compiled by numba on the CPU, if it is installed, else batched tensor operations."""
     if device.type == "cpu" and installed("numba"):
-        from harmonicrnn.ops.prediction import mixture_compiled  # here, so that numba is loaded only where it computes
+        from harmonicrnn.ops.prediction import mixture_compiled  # here, so that numba is imported only when used
 
         return mixture_compiled
     from harmonicrnn.ops.prediction import mixture_batched
@@ -70,7 +70,7 @@ def mixture_kernels(device: torch.device) -> MixtureKernels:
 
 
 class _MixtureLogProbabilities(torch.autograd.Function):
-    """Kept for the backward pass are the result and what it was made of; components are computed again."""
+    """Keeps the result and its inputs for the backward pass, and recomputes the components."""
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
@@ -88,7 +88,7 @@ class _MixtureLogProbabilities(torch.autograd.Function):
 
 
 def mixture_log_probabilities(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-    """log P(j) of each class j.
+    """Returns log P(j) of each class j.
 
     Args:
         p, s: (B, T, P) float64.

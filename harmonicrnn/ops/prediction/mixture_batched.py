@@ -1,15 +1,15 @@
-"""The mixture's distribution by tensor operations, for devices without a kernel of their own."""
+"""The mixture's distribution by tensor operations, for devices without compiled kernels."""
 
 import torch
 from torch import Tensor
 
 LEAST_SCALE = 1e-5  # as in mixture.py
 ROWS = 1 << 12
-"""Samples whose classes are computed at a time: bounds the memory to some times as many distributions."""
+"""Samples computed at a time, which bounds memory."""
 
 
 def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-    """log P(j) (B, T, q); arguments as for `mixture.mixture_log_probabilities`."""
+    """Returns log P(j), (B, T, q); arguments as for `mixture.mixture_log_probabilities`."""
     pieces = zip(*(t.flatten(0, -2).split(ROWS) for t in (p, s, log_weights)), strict=True)
     found = [_forward(p_rows, s_rows, weights, log_width, limits, share) for p_rows, s_rows, weights in pieces]
     return torch.cat(found).view(*p.shape[:-1], len(limits) - 1)
@@ -26,7 +26,7 @@ def _forward(p: Tensor, s: Tensor, log_weights: Tensor, log_width: Tensor, limit
 def backward(
     p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of p, s (B, T, P), log_width (P, W) and log_weights (B, T, K) from that of `found` (B, T, q)."""
+    """Returns the gradients of p, s (B, T, P), log_width (P, W) and log_weights (B, T, K) from that of `found` (B, T, q)."""
     grad_p, grad_s, grad_width, grad_weights = (torch.zeros_like(t) for t in (p, s, log_width, log_weights))
     rows = (t.reshape(-1, t.shape[-1]).split(ROWS) for t in (p, s, log_weights, found, grad))
     made = [_backward(*piece, log_width, limits, share) for piece in zip(*rows, strict=True)]  # type: ignore[call-arg]
@@ -40,14 +40,14 @@ def backward(
 def _backward(
     p: Tensor, s: Tensor, log_weights: Tensor, found: Tensor, grad: Tensor, log_width: Tensor, limits: Tensor, share: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of some rows: the gradients of p, s, log_weights and, flat, of log_width."""
+    """As `backward`, for some rows: returns the gradients of p, s, log_weights and, flat, of log_width."""
     grad_p, grad_s, grad_weights, grad_width = (torch.zeros_like(t) for t in (p, s, log_weights, log_width.flatten()))
     q, ratio = found.shape[-1], grad * (-found).exp()
     for k in range(log_width.numel()):
         below, above, inside, scale = _component(k, p, s, log_width, limits)
         i, weight = k // log_width.shape[1], log_weights[:, k].exp().to(found.dtype)
         grad_weights[:, k] = weight * (ratio * ((1 - share) * below[:, 1:] * above[:, :-1] * inside + share / q)).sum(dim=-1)
-        # d sigmoid(z) / dz, of z = (e - p) / (m s).
+        # d sigmoid(z) / dz, with z = (e - p) / (m s).
         steepness, weight, z = below * above, (1 - share) * weight, _standardised(p[:, i], scale, limits, found.dtype)
         grad_p[:, i] -= weight * (ratio * steepness.diff(dim=-1)).sum(dim=-1) / scale.clamp(min=LEAST_SCALE)
         wider = torch.where(scale < LEAST_SCALE, 0, weight * (ratio * (-z * steepness).diff(dim=-1)).sum(dim=-1))
@@ -57,8 +57,8 @@ def _backward(
 
 
 def _component(k: int, p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of component k: what lies below and above each limit (N, q + 1); 1 - e^(a - b) of each cell (N, q), with which sigmoid(b) sigmoid(-a)
-    is its probability, without cancellation; and m s (N,)."""
+    """Returns for component k: the mass below and above each limit (N, q + 1); 1 - e^(a - b) of each cell (N, q), whose product with
+    sigmoid(b) sigmoid(-a) is its probability without cancellation; and m s (N,)."""
     i, dtype = k // log_width.shape[1], log_width.dtype
     scale = s[:, i] * log_width.flatten()[k].double().exp()
     z = _standardised(p[:, i], scale, limits, dtype)
@@ -67,5 +67,5 @@ def _component(k: int, p: Tensor, s: Tensor, log_width: Tensor, limits: Tensor) 
 
 
 def _standardised(p: Tensor, scale: Tensor, limits: Tensor, dtype: torch.dtype) -> Tensor:
-    """z = (e - p) / (m s) of each limit, (N, q + 1)."""
+    """Returns z = (e - p) / (m s) of each limit, (N, q + 1)."""
     return ((limits - p[:, None]) / scale.clamp(min=LEAST_SCALE)[:, None]).to(dtype)

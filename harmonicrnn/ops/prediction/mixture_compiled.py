@@ -1,4 +1,4 @@
-"""The mixture's distribution on the CPU, compiled by numba: one exponential for each component and edge, in vectors."""
+"""The mixture's distribution on the CPU, compiled by numba, with one vectorised exponential per component and limit."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from harmonicrnn.ops.elementary import exp_expm1, like
 LEAST_SCALE = 1e-5  # as in mixture.py
 
 
-# The order of a sum may change, so that it can be taken in vectors.
+# Reassociation lets the sum be vectorised.
 @njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def dot(a: Any, b: Any) -> Any:
     total = a.dtype.type(0)
@@ -24,10 +24,10 @@ def dot(a: Any, b: Any) -> Any:
     return total
 
 
-# One loop for each step: LLVM takes each in vectors, but not all in one.
+# Separate loops, since LLVM vectorises each but not their fusion.
 @jit
 def tails(limits: Any, p: Any, scale: Any, away: Any, tail: Any) -> Any:
-    """|z| and sigmoid(-|z|) with z = (e - p) / scale at each limit e (n + 1,); the index of the first one at or above p."""
+    """Computes |z| and sigmoid(-|z|), z = (e - p) / scale, at each limit e (n + 1,); returns the index of the first limit >= p."""
     over, one = 1.0 / scale, like(1, tail[0])
     for e in range(len(away)):
         away[e] = abs(like((limits[e] - p) * over, one))
@@ -38,11 +38,11 @@ def tails(limits: Any, p: Any, scale: Any, away: Any, tail: Any) -> Any:
     return np.searchsorted(limits, p)
 
 
-# sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), which loses no digits where the cell is narrow.
+# sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), without cancellation in narrow cells.
 @jit
 def add_cells(limits: Any, scale: Any, tail: Any, middle: Any, weight: Any, inside: Any, found: Any) -> None:
-    """Add the probabilities of the cells (n,) between limits (n + 1,), times a weight; `tail` and `middle` are what `tails` gave for this
-    scale, `inside` (n,) is room to work in."""
+    """Adds the probabilities of the cells (n,) between limits (n + 1,), times a weight; `tail` and `middle` are from `tails` for this
+    scale, `inside` (n,) is scratch."""
     n, one, over = len(found), like(1, weight), 1.0 / scale
     for j in range(len(inside)):
         inside[j] = like((limits[j] - limits[j + 1]) * over, one)
@@ -57,14 +57,14 @@ def add_cells(limits: Any, scale: Any, tail: Any, middle: Any, weight: Any, insi
 
 @jit
 def _add_rising(near: Any, far: Any, inside: Any, found: Any) -> None:
-    """Cells on one side of p, between the limits whose tails are `near` and, further from it, `far`."""
+    """Adds cells on one side of p, between limits with tails `near` and, further from p, `far`."""
     for j in range(len(found)):
         found[j] += inside[j] * near[j] * (like(1, near[j]) - far[j])
 
 
 @jit
 def component_log_probability(lower: Any, upper: Any, scale: Any, share: Any, classes: Any) -> Any:
-    """As `mixture.component_log_probabilities`, of one sample in float64; the limits of its cell are counted from p."""
+    """As `mixture.component_log_probabilities`, for one sample in float64; the limits of its cell are relative to p."""
     over = 1.0 / max(scale, LEAST_SCALE)
     b, minus_a = 1.0 / (1.0 + np.exp(-upper * over)), 1.0 / (1.0 + np.exp(lower * over))
     return np.log((1.0 - share) * (b * minus_a * -np.expm1((lower - upper) * over)) + share / classes)
@@ -72,8 +72,8 @@ def component_log_probability(lower: Any, upper: Any, scale: Any, share: Any, cl
 
 @jit
 def mix(p: Any, s: Any, widths: Any, weights: Any, limits: Any, share: Any, classes: Any, away: Any, tail: Any, found: Any) -> None:
-    """P(j) of the classes between limits (n + 1,) into found (n,); p, s (P,), widths and weights (K,), pi, are float64, away and tail
-    (n + 1,) room to work in, of the type of `found`."""
+    """Writes P(j) of the classes between limits (n + 1,) to found (n,); p, s (P,), widths and weights (K,), pi, are float64; away and tail
+    (n + 1,) are scratch in the dtype of `found`."""
     found[:] = 0
     for k in range(len(widths)):
         i = k * len(p) // len(widths)
@@ -124,10 +124,10 @@ def _backward(
             i = k * p.shape[1] // len(widths)
             scale = widths[k] * s[row, i]
             m = tails(limits, p[row, i], max(scale, LEAST_SCALE), away, tail)
-            # The sum of ratio times the cells, and then of ratio times their derivatives, both by parts.
+            # The sums of ratio times the cells, and of ratio times their derivatives, by summation by parts.
             held = ratio[m - 1] + dot(tail[:m], fall[:m]) - dot(tail[m:], fall[m:])
             grad_weights[row, k] = weights[row, k] * ((1.0 - share) * held + share / q * total)
-            # d sigmoid(z) / dz, of z = (e - p) / (m s); the derivative by log m has the factor -z, the sign of which is that of -z.
+            # d sigmoid(z) / dz, with z = (e - p) / (m s); the derivative with respect to log m has the factor -z.
             for e in range(q + 1):
                 tail[e] = tail[e] * (one - tail[e])
             weight = (1.0 - share) * weights[row, k]
@@ -156,7 +156,7 @@ def _rows(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: 
 
 
 def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-    """log P(j) (B, T, q); arguments as for `mixture.mixture_log_probabilities`. Rows go over torch's threads."""
+    """Returns log P(j), (B, T, q); arguments as for `mixture.mixture_log_probabilities`. Rows run on torch's threads."""
     (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
     found = log_width.new_empty(*p.shape[:-1], len(limits) - 1)
     rows = found.view(-1, found.shape[-1]).numpy()
@@ -167,7 +167,7 @@ def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits
 def backward(
     p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of p, s (B, T, P), log_width (P, W) and log_weights (B, T, K) from that of `found` (B, T, q)."""
+    """Returns the gradients of p, s (B, T, P), log_width (P, W) and log_weights (B, T, K) from that of `found` (B, T, q)."""
     (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
     found_rows, grads = (t.flatten(0, -2).contiguous().numpy() for t in (found, grad))
     made = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (p, s, log_weights)]

@@ -1,6 +1,6 @@
-"""Linear prediction from the sequence's own past, with nothing to be trained.
+"""Linear prediction of a sequence from its past, without trained parameters.
 
-The predictor of order n is the least-squares filter of the samples heard so far, seen through a window that forgets (the autocorrelation
+The predictor of order n is the least-squares filter of the past samples under a decaying window (the autocorrelation
 method with Barnwell's recursive window, IEEE TASSP 29(5), 1981). At age m the window is w_m = (m + 1) a^m; with q = a^2 and
 z_k(t) = x_t x_{t-k}, for the lags k = 0..n,
 
@@ -23,19 +23,19 @@ from harmonicrnn.ops.implementation import installed
 from harmonicrnn.ops.slices import Slices
 
 EARLY = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-"""Samples heard at which the filter is solved for, where they are fewer than `every`."""
+"""Numbers of samples seen at which the filter is solved for, below `every`."""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A linear predictor that adapts to what it hears.
+    """An adaptive linear predictor.
 
     Args:
-        order: n, samples that it predicts from.
-        decay: a of the window, in (0, 1): the window has its mean age at 2 a / (1 - a) samples.
-        every: Samples from one solution of the filter to the next, once as many were heard; before, at those of `EARLY`.
-        white: Share of the power that is added to r_0 as if white noise had been heard: it bounds the filter's gain.
-        floor: Power that is added to r_0, of samples in [-1, 1]: it keeps the filter of silence at zero.
+        order: n, number of past samples used.
+        decay: a of the window, in (0, 1): the window's mean age is 2 a / (1 - a) samples.
+        every: Samples between solutions of the filter, once as many were seen; before, at those of `EARLY`.
+        white: Fraction of the power added to r_0, as of white noise: bounds the filter's gain.
+        floor: Power added to r_0, for samples in [-1, 1]: keeps the filter of silence at zero.
 
     Raises:
         ValueError: a number is out of range.
@@ -59,16 +59,16 @@ class Predictor:
                 raise ValueError(f"{name} of a predictor must be {bounds}, got {getattr(self, name)}")
 
     def is_due(self, heard: int) -> bool:
-        """Whether the filter is solved for when so many samples were heard."""
+        """Returns whether the filter is solved for after `heard` samples."""
         return heard > 0 and (heard % self.every == 0 or (heard < self.every and heard in EARLY))
 
 
 class PredictorState(NamedTuple):
-    """What a predictor of order n knows of B lanes, in float64.
+    """The state of a predictor of order n for B lanes, in float64.
 
     sums: (B, 3, n + 1), s1, s2 and s3 of each lag.
     filter: (B, n), w.
-    failed: (B,) int64, how often no filter could be solved for, and the one before was kept.
+    failed: (B,) int64, number of failed solutions, after which the previous filter was kept.
     """
 
     sums: Tensor
@@ -77,7 +77,7 @@ class PredictorState(NamedTuple):
 
     @classmethod
     def start(cls, predictor: Predictor, lanes: int, device: torch.device | str = "cpu") -> "PredictorState":
-        """That of lanes which have heard nothing."""
+        """Returns the state of lanes that have seen nothing."""
         n = predictor.order
         sums = torch.zeros(lanes, 3, n + 1, dtype=torch.float64, device=device)
         return cls(sums, sums.new_zeros(lanes, n), torch.zeros(lanes, dtype=torch.int64, device=device))
@@ -86,19 +86,19 @@ class PredictorState(NamedTuple):
 def predict(
     predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState, slices: Slices | None = None
 ) -> tuple[Tensor, PredictorState]:
-    """The predictions of one predictor, without gradients: they depend on the samples alone.
+    """Computes the predictions of one predictor, without gradients: they depend on the samples only.
 
     Args:
-        predictor: which.
+        predictor: the predictor.
         x: (B, T) float64, samples in [-1, 1].
-        history: (B, N) float64, the samples before them, newest first, zeros where there are none; N >= n.
-        heard: (B,) int64, how many were heard before x; -1 where a lane begins, of which x[:, 0] is no sample (it must be 0).
-        state: after those.
-        slices: where x is one rank's slice of a longer sequence: `history` and `heard` precede this slice, `state` counts on rank 0. One
-            exchange. What is returned as `failed` then counts this slice alone.
+        history: (B, N) float64, the samples before them, newest first, padded with zeros; N >= n.
+        heard: (B,) int64, number of samples before x; -1 for a new lane, where x[:, 0] is no sample (it must be 0).
+        state: after the samples before x.
+        slices: if x is one rank's slice of a longer sequence: `history` and `heard` precede this slice, `state` is used on rank 0. Makes
+            one exchange. The returned `failed` then counts this slice only.
 
     Returns:
-        p (B, T + 1) float64: p[:, t] predicts x[:, t] from what precedes it, p[:, T] the sample after them; and the state after x.
+        p (B, T + 1) float64: p[:, t] predicts x[:, t] from what precedes it, p[:, T] the sample after x; and the state after x.
     """
     with torch.no_grad():
         if slices is not None:
@@ -107,24 +107,24 @@ def predict(
 
 
 class PredictionKernels(Protocol):
-    """One way to compute it: a module with these functions. Lanes come first; all numbers are float64."""
+    """One implementation: a module with these functions. Lanes come first; all floats are float64."""
 
     def predict(
         self, predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState
     ) -> tuple[Tensor, PredictorState]:
-        """As `predict` of a whole sequence."""
+        """As `predict` for a whole sequence."""
 
     def accumulate(self, predictor: Predictor, x: Tensor, history: Tensor, steps: Tensor) -> Tensor:
-        """What the first steps (B,) of x add to the sums: (B, 3, n + 1)."""
+        """Returns what the first steps (B,) of x add to the sums, (B, 3, n + 1)."""
 
     def solve_all(self, predictor: Predictor, sums: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """The filters (B, n) of sums (B, 3, n + 1), those of `before` where none can be solved for; and which are new (B,)."""
+        """Returns the filters (B, n) of sums (B, 3, n + 1), or `before` where solving fails, and which are new (B,)."""
 
 
 def kernels_for(device: torch.device) -> PredictionKernels:
-    """Compiled by numba on the CPU, where it is installed, batched tensor operations elsewhere."""
+    """Returns the kernels compiled by numba on the CPU, if it is installed, else batched tensor operations."""
     if device.type == "cpu" and installed("numba"):
-        from harmonicrnn.ops.prediction import compiled  # here, so that numba is loaded only where it computes
+        from harmonicrnn.ops.prediction import compiled  # here, so that numba is imported only when used
 
         return compiled
     from harmonicrnn.ops.prediction import batched
@@ -133,14 +133,14 @@ def kernels_for(device: torch.device) -> PredictionKernels:
 
 
 def autocorrelation(predictor: Predictor, sums: Tensor) -> Tensor:
-    """r (..., n + 1) from the sums (..., 3, n + 1)."""
+    """Returns r (..., n + 1) from the sums (..., 3, n + 1)."""
     k = torch.arange(predictor.order + 1, dtype=sums.dtype, device=sums.device)
     _, s2, s3 = sums.unbind(-2)
     return predictor.decay**k * ((2 * s3 - s2) + k * s2)
 
 
 def after_silence(predictor: Predictor, sums: Tensor, steps: Tensor) -> Tensor:
-    """The sums (B, 3, n + 1) after so many steps (B,) in which z is 0: what is left of them."""
+    """Returns the sums (B, 3, n + 1) decayed by steps (B,) with z = 0."""
     steps = steps.to(sums.dtype)[:, None]
     left = predictor.decay ** (2 * steps)
     s1, s2, s3 = sums.unbind(1)
@@ -148,7 +148,7 @@ def after_silence(predictor: Predictor, sums: Tensor, steps: Tensor) -> Tensor:
 
 
 def steps_to_last_solution(predictor: Predictor, heard: Tensor, steps: int) -> Tensor:
-    """After which of the next steps (B,) the filter is last solved for, counted from 1; 0 where it is not."""
+    """Returns the step (B,), from 1, of the last solution of the filter within the next `steps`; 0 if there is none."""
     end = heard + steps
     last = end - end % predictor.every
     for early in EARLY:
@@ -158,10 +158,10 @@ def steps_to_last_solution(predictor: Predictor, heard: Tensor, steps: int) -> T
 
 
 def _state_before(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState, slices: Slices) -> PredictorState:
-    """The state that this rank's slice begins with.
+    """Returns the state at the beginning of this rank's slice.
 
-    One exchange: of the state on rank 0, and of what each slice adds to the sums by its end and by its last solution. Those of the slices
-    before this one give the sums, and the filter by solving for it again.
+    Makes one exchange: of rank 0's state, and of each slice's contribution to the sums by its end and by its last solution. From those of
+    the earlier slices follow the sums, and the filter by solving for it again.
     """
     kernels, (lanes, steps), size = kernels_for(x.device), x.shape, state.sums[0].numel()
     whole, last = torch.full_like(heard, steps), steps_to_last_solution(predictor, heard, steps)

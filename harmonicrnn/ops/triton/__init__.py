@@ -1,1 +1,1 @@
-"""The recurrence by Triton kernels, for CUDA devices. Imported only where it computes: the package exists for Linux alone."""
+"""The recurrence by Triton kernels, for CUDA devices. Imported only when used: triton exists for Linux only."""

@@ -1,8 +1,8 @@
-"""What the kernels compute with: pairs of floats for complex numbers (Triton has none), the gates' functions, and rows of tensors.
+"""Arithmetic of the kernels: complex numbers as pairs of floats (Triton has none), gate functions, and access to rows of tensors.
 
-Real numbers take the same way, their imaginary part an unused copy. All is computed in ACC, float32 or float64. At a few dozen instructions
-a step the kernels are as near to the limit of arithmetic as to that of memory (a test counts the instructions): functions are chosen that
-take one instruction of the special function unit, to the last bits or so of float32, and no division, which takes ten.
+Real numbers take the same path, with an unused copy as imaginary part. All is computed in ACC, float32 or float64. At a few dozen
+instructions per step the kernels are near both the compute and the memory limit (a test counts the instructions): functions use one
+instruction of the special function unit, accurate to about the last bit of float32, and no division, which takes ten.
 """
 
 import math
@@ -12,13 +12,13 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1 / math.log(2))
 PI, INVERSE_PI = tl.constexpr(math.pi), tl.constexpr(1 / math.pi)
-WHOLE = tl.constexpr(1.5 * 2.0**23)  # a float32 that is so large has no fraction
+WHOLE = tl.constexpr(1.5 * 2.0**23)  # a float32 this large has no fraction
 SMALL = tl.constexpr(0.18)
 
 
 @triton.jit
 def times(ar, ai, hr, hi, COMPLEX: tl.constexpr):
-    """a h."""
+    """Returns a h."""
     if COMPLEX:
         real = ar * hr - ai * hi
         imaginary = ar * hi + ai * hr
@@ -30,7 +30,7 @@ def times(ar, ai, hr, hi, COMPLEX: tl.constexpr):
 
 @triton.jit
 def advance(ar, ai, hr, hi, vr, vi, COMPLEX: tl.constexpr):
-    """a h + v, in fused multiply-adds alone."""
+    """Returns a h + v, in fused multiply-adds only."""
     if COMPLEX:
         real = ar * hr + (vr - ai * hi)
         imaginary = ar * hi + (vi + ai * hr)
@@ -42,20 +42,20 @@ def advance(ar, ai, hr, hi, vr, vi, COMPLEX: tl.constexpr):
 
 @triton.jit
 def logistic(power):
-    """1 / (1 + 2^power); the inverse square root, squared, is the reciprocal in two instructions."""
+    """Returns 1 / (1 + 2^power); the squared inverse square root is a reciprocal in two instructions."""
     root = tl.rsqrt(1.0 + tl.exp2(power))
     return root * root
 
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(-x))."""
+    """Returns 1 / (1 + exp(-x))."""
     return logistic(x * -LOG2_E)
 
 
 @triton.jit
 def decay_of(r, rate, phase, COMPLEX: tl.constexpr, ACC: tl.constexpr):
-    """a = 2^w exp(i r phase) with w = r rate, for the open share r of the recurrence gate; also w and |a|^2. Phases are below 1e7."""
+    """Returns a = 2^w exp(i r phase), w = r rate and |a|^2, for the recurrence gate r in (0, 1). Phases are below 1e7."""
     w = r * rate
     ar = tl.exp2(w)
     ai = ar
@@ -63,12 +63,12 @@ def decay_of(r, rate, phase, COMPLEX: tl.constexpr, ACC: tl.constexpr):
     if COMPLEX:
         angle = r * phase
         if tl.float32 == ACC:
-            # The angle less whole half turns, whose number stands in the last bits of `turned`: where it is odd, a is the negative.
+            # The angle modulo half turns; their number is in the last bits of `turned`, and a is negated if it is odd.
             turned = tl.fma(angle, INVERSE_PI, WHOLE)
             half_turns = turned - WHOLE
             u = tl.fma(half_turns, -PI, angle)
             signed = (ar.to(tl.int32, bitcast=True) ^ (turned.to(tl.int32, bitcast=True) << 31)).to(tl.float32, bitcast=True)
-            # Polynomials of least greatest error for |u| <= pi/2, in float32: 6e-9 and 4e-8.
+            # Minimax polynomials for |u| <= pi/2; errors in float32: 6e-9 and 4e-8.
             v = u * u
             cosine = ((((-2.607681608e-7 * v + 2.476187001e-5) * v - 0.001388840373) * v + 0.04166664183) * v - 0.5) * v + 1.0
             sine = ((2.608903969e-6 * v - 0.0001981110108) * v + 0.008333087899) * v - 0.1666665971
@@ -82,13 +82,13 @@ def decay_of(r, rate, phase, COMPLEX: tl.constexpr, ACC: tl.constexpr):
 
 @triton.jit
 def input_power(w, squared, ACC: tl.constexpr):
-    """1 - |a|^2 from both results of `decay_of`; near |a| = 1, where the difference cancels, -expm1(2 w ln 2) as a polynomial."""
+    """Returns 1 - |a|^2 from w and |a|^2 of `decay_of`; near |a| = 1, where it cancels, -expm1(2 w ln 2) as a polynomial."""
     if tl.float32 == ACC:
-        # Of least greatest error for -SMALL < w <= 0, in float32: 8e-9 of the value.
+        # Minimax polynomial for -SMALL < w <= 0; relative error in float32: 8e-9.
         series = (((-0.03845198452 * w - 0.1532333046) * w - 0.4439905882) * w - 0.9609050751) * w - 1.386294365
         near = w * series
     else:
-        # Taylor's.
+        # Taylor series.
         u = w * (2 / LOG2_E)
         series = u * 0 + 1
         for k in tl.static_range(12):
@@ -108,7 +108,7 @@ def read(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Both parts of the units n in one row."""
+    """Reads both parts of the units n in one row."""
     if COMPLEX and INTERLEAVED:
         pairs = pointer + row * (2 * UNITS) + n[:, None] * 2 + tl.arange(0, 2)[None, :]
         real, imaginary = tl.split(tl.load(pairs, mask=mask[:, None], other=0.0).to(ACC))
@@ -134,7 +134,7 @@ def write(
     INTERLEAVED: tl.constexpr,
     COMPLEX: tl.constexpr,
 ):
-    """The reverse of `read`, rounded to the tensor's own dtype."""
+    """Inverse of `read`, rounded to the tensor's dtype."""
     dtype: tl.constexpr = pointer.dtype.element_ty
     if COMPLEX and INTERLEAVED:
         pairs = pointer + row * (2 * UNITS) + n[:, None] * 2 + tl.arange(0, 2)[None, :]
@@ -149,9 +149,9 @@ def write(
 
 @triton.jit
 def program_place(chunks, UNITS: tl.constexpr, BLOCK: tl.constexpr, FROM_END: tl.constexpr = False):
-    """This program's lane and chunk, as 64-bit integers, its units, and which of these there are.
+    """Returns this program's lane and chunk, as 64-bit integers, its units, and the mask of existing units.
 
-    FROM_END: the first program takes the last chunk: of what another kernel read before, that is still in the cache.
+    FROM_END: the first program takes the last chunk, which a preceding kernel left in the cache.
     """
     program = tl.program_id(0).to(tl.int64)
     if FROM_END:

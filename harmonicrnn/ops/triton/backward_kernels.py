@@ -1,7 +1,7 @@
-"""The backward kernels: a program walks from the end of its chunk to the start, from the gradient that comes back to its last state.
+"""The backward kernels: a program runs from the end of its chunk to the start, beginning with the gradient of its last state.
 
-Everything the step needs is read or computed again; of the forward pass only y, the states themselves, is kept. Terms as in
-`harmonicrnn/ops/triton/forward_kernels.py`; rows are read ROWS at a time from the end.
+All inputs of a step are read or recomputed; of the forward pass only y, the states, is kept. Terms as in
+`harmonicrnn/ops/triton/forward_kernels.py`; ROWS rows are read at a time from the end.
 """
 
 import triton
@@ -26,7 +26,7 @@ def state_before(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """h_{t-1}: the row before in y; where the step may be the first of a lane (FIRST) and is (`begins`), h0, which lies as y does."""
+    """Returns h_{t-1}: the previous row of y, or h0, laid out as y, if the step can be (FIRST) and is (`begins`) a lane's first."""
     if FIRST:
         hr, hi = read(y, row - 1, n, mask & (begins == 0), UNITS, INTERLEAVED, COMPLEX, ACC)
         sr, si = read(h0, b, n, mask & begins, UNITS, INTERLEAVED, COMPLEX, ACC)
@@ -57,7 +57,7 @@ def scan_backward_rows(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """What comes back to the state, taken through ROWS steps from `row` down; `begins` where the last of these is the first of a lane."""
+    """Propagates the state's gradient through ROWS steps from `row` down; `begins` if the last of them is a lane's first."""
     cr, ci = carry
     given = ()
     for k in tl.static_range(ROWS):
@@ -98,7 +98,7 @@ def scan_backward_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Gradients of a, x and h0 where a and x are given. Of `carries` the last chunk's comes first."""
+    """Computes the gradients of a, x and h0 for given a and x. `carries` begin with the last chunk's."""
     b, k, n, mask = program_place(chunks, UNITS, BLOCK, FROM_END=True)
     carry = read(carries, b * chunks + chunks - 1 - k, n, mask, UNITS, False, COMPLEX, ACC)
     end = tl.minimum(k * chunk + chunk, time)
@@ -135,8 +135,8 @@ def gated_backward_rows(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """What comes back to the state and the sums of both parameters' gradients, taken through ROWS steps from `row` down; `begins` where the
-    last of these is the first of a lane."""
+    """Propagates the state's gradient and the sums of both parameters' gradients through ROWS steps from `row` down; `begins` if the last
+    of them is a lane's first."""
     gates, x, y, h0, grad_y, grad_gates, grad_x = tensors
     cr, ci, rate_sum, phase_sum = carry
     given = ()
@@ -170,7 +170,7 @@ def gated_backward_rows(
         if COMPLEX:
             grad_input += z[1] * di
         grad_input *= i
-        # Through a: d conj(h_{t-1}), of which d/dlog|a| is the part along a, and d/darg a the part across.
+        # Through a: d conj(h_{t-1}), with d/dlog|a| its part parallel to a, and d/darg a its part perpendicular to a.
         cr, ci = times(ar, -ai, dr, di, COMPLEX)
         grad_log_modulus = grad_input * slope + before[0] * cr
         if COMPLEX:
@@ -211,7 +211,7 @@ def gated_backward_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Gradients of all that the CG-LRU is given; those of parameters as one sum a chunk. Of `carries` the last chunk's comes first."""
+    """Computes the gradients of all inputs of the CG-LRU; of parameters one sum per chunk. `carries` begin with the last chunk's."""
     b, k, n, mask = program_place(chunks, UNITS, BLOCK, FROM_END=True)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, True, COMPLEX, ACC)
     cr, ci = read(carries, b * chunks + chunks - 1 - k, n, mask, UNITS, False, COMPLEX, ACC)

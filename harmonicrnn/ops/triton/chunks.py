@@ -1,7 +1,7 @@
-"""The recurrence over all chunks of all lanes at once: their summaries, a scan over these, then each chunk from its right initial state.
+"""The recurrence over all chunks of all lanes in parallel: chunk summaries, a scan over these, then each chunk from its initial state.
 
-Deterministic: no program waits for another, and sums have one order. Beside the outputs (B, T, W) the memory is a few states a chunk.
-Planes: complex numbers are real tensors of twice the width here, W = parts N.
+Deterministic: no program waits for another, and sums have one order. Beside the outputs (B, T, W) memory is a few states per chunk.
+Complex numbers are real tensors of twice the width here, W = parts N.
 """
 
 import math
@@ -16,16 +16,16 @@ from torch import Tensor
 from harmonicrnn.ops.triton.backward_kernels import gated_backward_kernel, scan_backward_kernel
 from harmonicrnn.ops.triton.forward_kernels import adjoint_kernel, forward_kernel, summary_kernel
 
-# To tune on a GPU: steps a program walks through, lanes of work that fill the device a few times, the length below which one program does
-# it all, units of a program, and rows that it reads together: where a step is computed from gates, where it is given, and backward.
+# To tune on a GPU: steps of a program's chunk, lanes of work that fill the device a few times, the length below which one program does all,
+# units of a program, and rows that it reads together: for steps computed from gates, for given steps, and backward.
 MIN_CHUNK, MAX_CHUNK, LANES_OF_WORK, UNDIVIDED, MAX_BLOCK = 32, 1024, 2**19, 64, 64
 FUSED_ROWS, GIVEN_ROWS, BACKWARD_ROWS = 8, 16, 4
-CHUNK: int | None = None  # where it is set, the length of all chunks
+CHUNK: int | None = None  # if set, the length of all chunks
 ACCUMULATORS = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def chunk_length(batch: int, time: int, units: int) -> int:
-    """Steps of a chunk (a power of two), such that there are a few times as many chunks as the device works on at once."""
+    """Returns the steps of a chunk (a power of two), so that there are a few times as many chunks as run at once."""
     if CHUNK:
         return CHUNK
     if time <= UNDIVIDED:
@@ -35,13 +35,13 @@ def chunk_length(batch: int, time: int, units: int) -> int:
 
 
 def rows_of(kernel: Any, fused: bool) -> int:
-    """Rows that a program of a kernel reads together."""
+    """Returns the number of rows that a program of a kernel reads together."""
     return BACKWARD_ROWS if kernel in (scan_backward_kernel, gated_backward_kernel) else FUSED_ROWS if fused else GIVEN_ROWS
 
 
 def joined(chunks: int) -> int:
-    """How many chunks are summarised as one: about the root of their number, so that as many summaries are left, or CHUNK where it is set
-    (2 at least, or as many would be left as there were)."""
+    """Returns how many chunks are summarised as one: about the square root of their number, or CHUNK if set (at least 2, so that their
+    number decreases)."""
     if CHUNK:
         return max(CHUNK, 2)
     return chunks if chunks <= UNDIVIDED else triton.next_power_of_2(math.isqrt(chunks))
@@ -49,13 +49,13 @@ def joined(chunks: int) -> int:
 
 @dataclass(frozen=True)
 class Steps:
-    """What the steps of a recurrence are given, all contiguous.
+    """The inputs of a recurrence's steps, all contiguous.
 
     Args:
         a: (B, T, W), or with `rates` the pre-activations of the recurrence gates and then the input gates, (B, T, 2N).
-        x: (B, T, W), what is added to the state, or with `rates` the input of the gated unit.
+        x: (B, T, W), added to the state, or with `rates` the input of the gated unit.
         parts: 2 for complex units, 1 for real ones.
-        interleaved: whether complex units lie as (N, 2) in a row of a, x, y and their gradients; otherwise real parts come first.
+        interleaved: whether complex units are (N, 2) in a row of a, x, y and their gradients; otherwise real parts come first.
         rates, phases, fresh: (N,), (N,) for complex units, and (B,), of the gated unit.
         chunk: steps of a chunk; None chooses by the size of the work.
     """
@@ -87,7 +87,7 @@ class Steps:
         block = min(triton.next_power_of_2(self.units), MAX_BLOCK)
         with torch.cuda.device_of(self.x):
             kernel[(batch * self.chunks * -(-self.units // block),)](
-                # Triton has no missing pointers: those that a form does not read are any other tensor.
+                # Triton has no null pointers: unused ones are any other tensor.
                 *(self.x if t is None else t for t in tensors),
                 time,
                 self.length,
@@ -105,12 +105,12 @@ class Steps:
         return {"FUSED": self.rates is not None, "INTERLEAVED": self.interleaved}
 
     def states(self, *shape: int) -> Tensor:
-        """An unwritten tensor in the dtype of states."""
+        """Returns an empty tensor in the dtype of states."""
         return self.x.new_empty(shape, dtype=torch.promote_types(self.x.dtype, torch.float32))
 
 
 def summaries(steps: Steps) -> tuple[Tensor, Tensor]:
-    """Of each chunk the product of its a and its last state from zero, each (B, K, W)."""
+    """Returns for each chunk the product of its a and its last state from zero, each (B, K, W)."""
     products, lasts = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
     inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh)
     steps.launch(summary_kernel, *inputs, products, lasts, **steps.form())
@@ -118,9 +118,9 @@ def summaries(steps: Steps) -> tuple[Tensor, Tensor]:
 
 
 def forward(steps: Steps, starts: Tensor, exclusive: bool = False) -> tuple[Tensor, Tensor]:
-    """All states y (B, T, W) in x's dtype, and the last one (B, W), from the state before each chunk (B, K, W).
+    """Returns all states y (B, T, W) in x's dtype, and the last one (B, W), from the state before each chunk (B, K, W).
 
-    exclusive: y holds the state before each step, not the one after it.
+    exclusive: y holds the state before each step instead of the state after it.
     """
     y, last = torch.empty_like(steps.x), steps.states(steps.x.shape[0], steps.x.shape[2])
     inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh)
@@ -129,7 +129,7 @@ def forward(steps: Steps, starts: Tensor, exclusive: bool = False) -> tuple[Tens
 
 
 def adjoint_summaries(steps: Steps, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each chunk, the last first, the product of its conj(a) and what it sends to the state before it: each (B, K, W)."""
+    """Returns for each chunk, last first, the product of its conj(a) and its gradient of the state before it, each (B, K, W)."""
     products, carries = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
     inputs = (steps.a, steps.rates, steps.phases, steps.fresh, grad)
     steps.launch(adjoint_kernel, *inputs, products, carries, **steps.form())
@@ -137,7 +137,7 @@ def adjoint_summaries(steps: Steps, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scan_backward(steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a, x and h0, which lies as rows do, from what comes back to each chunk's last state (B, K, W), the last chunk first."""
+    """Returns gradients of a, x and h0, laid out as rows; carries (B, K, W) are those of the chunks' last states, last chunk first."""
     grad_a, grad_x, grad_h0 = torch.empty_like(steps.a), torch.empty_like(steps.x), torch.empty_like(h0)
     steps.launch(scan_backward_kernel, steps.a, y, h0, grad, carries, grad_a, grad_x, grad_h0, INTERLEAVED=steps.interleaved)
     return grad_a, grad_x, grad_h0
@@ -146,7 +146,7 @@ def scan_backward(steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Te
 def gated_backward(
     steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Tensor, max_sqrt_derivative: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    """Gradients of the gates, x, rates, phases and h0; carries as in `scan_backward`."""
+    """Returns the gradients of the gates, x, rates, phases and h0; carries as in `scan_backward`."""
     grad_gates, grad_x, grad_h0 = torch.empty_like(steps.a), torch.empty_like(steps.x), torch.empty_like(h0)
     parameters = steps.states(steps.parts, steps.x.shape[0] * steps.chunks, steps.units)
     inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh, y, h0, grad, carries)
@@ -157,26 +157,26 @@ def gated_backward(
 
 
 def scan(steps: Steps, start: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None, exclusive: bool = False) -> tuple[Tensor, Tensor]:
-    """All states of the steps and the last one, from the state (B, W) before the first; the chunks' summaries may be there already."""
+    """Returns all states and the last one, from the state (B, W) before the first; `by_chunk` are known summaries of the chunks."""
     if steps.chunks == 1:
         return forward(steps, start[:, None].contiguous(), exclusive)
     return forward(steps, state_before_chunks(*(by_chunk or summaries(steps)), start, steps.parts), exclusive)
 
 
 def state_before_chunks(products: Tensor, lasts: Tensor, start: Tensor, parts: int) -> Tensor:
-    """The state before each chunk (B, K, W), from that before the first (B, W) and the chunks' summaries."""
+    """Returns the state before each chunk (B, K, W), from that before the first (B, W) and the chunks' summaries."""
     return scan(Steps(products, lasts, parts, chunk=joined(products.shape[1])), start, exclusive=True)[0]
 
 
 def carries_into_chunks(steps: Steps, grad: Tensor, end: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """The gradient that comes back to each chunk's last state (B, K, W), the last chunk first, from that of the very last (B, W)."""
+    """Returns the gradient of each chunk's last state (B, K, W), last chunk first, from that of the very last state (B, W)."""
     if steps.chunks == 1:
         return end[:, None].contiguous()
     return state_before_chunks(*(by_chunk or adjoint_summaries(steps, grad)), end, steps.parts)
 
 
 def whole(products: Tensor, lasts: Tensor, parts: int) -> tuple[Tensor, Tensor]:
-    """One summary, (B, W) each, of the summaries of one or more chunks in order."""
+    """Combines the summaries of one or more chunks in order into one, (B, W) each."""
     while products.shape[1] > 1:
         products, lasts = summaries(Steps(products, lasts, parts, chunk=joined(products.shape[1])))
     return products[:, 0], lasts[:, 0]

@@ -1,9 +1,9 @@
-"""The kernels of the recurrence. A program walks through one chunk of one lane, for a block of units.
+"""The forward kernels of the recurrence: a program runs through one chunk of one lane, for a block of units.
 
-A step's a and input v are either given (FUSED false: `a` and `x` hold them) or computed from the gates and parameters of the CG-LRU (FUSED
-true: `a` holds the pre-activations of the recurrence gates and then those of the input gates). Rows of x, y, a and their gradients hold
-both parts of UNITS units, real parts first or INTERLEAVED; states and summaries, one row a lane and chunk, hold real parts first. ROWS rows
-are read together, so that the memory has enough to do; what is left of a chunk is read one by one.
+A step's a and input v are either given (FUSED false: in `a` and `x`) or computed from the gates and parameters of the CG-LRU (FUSED true:
+`a` holds the pre-activations of the recurrence gates and then of the input gates). Rows of x, y, a and their gradients hold both parts of
+UNITS units, real parts first or INTERLEAVED; states and summaries, one row per lane and chunk, hold real parts first. ROWS rows are read
+together to use the memory bandwidth; the remainder of a chunk is read row by row.
 """
 
 import triton
@@ -24,7 +24,7 @@ def read_decay(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """What a of one step comes from: a, or both gates."""
+    """Reads the source of one step's a: a itself, or both gates."""
     return read(a, row, n, mask, UNITS, INTERLEAVED, COMPLEX or FUSED, ACC)
 
 
@@ -42,7 +42,7 @@ def read_steps(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """All that ROWS steps from `row` on are given, for `step_from`."""
+    """Reads the inputs of ROWS steps from `row` on, for `step_from`."""
     steps = ()
     for k in tl.static_range(ROWS):
         decay = read_decay(a, row + k, n, mask, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
@@ -52,7 +52,7 @@ def read_steps(
 
 @triton.jit
 def decay_from(decay, rate, phase, FUSED: tl.constexpr, COMPLEX: tl.constexpr, ACC: tl.constexpr):
-    """a of one step."""
+    """Returns a of one step."""
     ar, ai = decay
     if FUSED:
         ar, ai, w, squared = decay_of(sigmoid(ar), rate, phase, COMPLEX, ACC)
@@ -70,7 +70,7 @@ def step_from(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """a of one step, and what it adds to the state; FIRST where it may be the first of a lane, and `begins` where it is."""
+    """Returns a and the input of one step; FIRST if it can be a lane's first step, and `begins` if it is."""
     ar, ai = step[0]
     vr, vi = step[1]
     if FUSED:
@@ -97,7 +97,7 @@ def parameters(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """-c softplus(decay), the phase, and whether the lane is fresh; zeros where they do not apply."""
+    """Returns -c softplus(decay), the phase, and whether the lane is fresh; zeros if they do not apply."""
     rate = tl.zeros_like(n).to(ACC)
     phase = rate
     begins = b < 0
@@ -127,7 +127,7 @@ def summary_rows(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The product of a and the last state, taken through ROWS more steps."""
+    """Advances the product of a and the last state by ROWS steps."""
     pr, pi, hr, hi = summary
     steps = read_steps(a, x, row, n, mask, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
     for k in tl.static_range(ROWS):
@@ -157,7 +157,7 @@ def summary_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """What each chunk does to a state: the product of its a, and its last state from zero."""
+    """Computes each chunk's summary: the product of its a, and its last state from zero."""
     b, k, n, mask = program_place(chunks, UNITS, BLOCK)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
     rate *= LOG2_E
@@ -197,7 +197,7 @@ def forward_rows(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The state, taken through ROWS more steps and written."""
+    """Advances the state by ROWS steps and writes it."""
     hr, hi = state
     steps = read_steps(a, x, row, n, mask, ROWS, UNITS, FUSED, INTERLEAVED, COMPLEX, ACC)
     for k in tl.static_range(ROWS):
@@ -232,7 +232,7 @@ def forward_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The states after each step, or before it (EXCLUSIVE), from the state before each chunk; the very last one also unrounded."""
+    """Computes the states after each step, or before it (EXCLUSIVE), from the state before each chunk; also the last, unrounded."""
     b, k, n, mask = program_place(chunks, UNITS, BLOCK, FROM_END=True)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
     rate *= LOG2_E
@@ -266,7 +266,7 @@ def adjoint_rows(
     COMPLEX: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The adjoint's summary, taken through ROWS more steps, of which the last in time, the first here, is at `row`."""
+    """Advances the adjoint's summary by ROWS steps, from `row` backwards in time."""
     pr, pi, cr, ci = summary
     decays, grads = (), ()
     for k in tl.static_range(ROWS):
@@ -300,8 +300,8 @@ def adjoint_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The summary of the adjoint recurrence, from the end of each chunk to its start: the product of its conj(a), and what is sent to the
-    state before the chunk with nothing coming back to its last one. The last chunk's comes first."""
+    """Computes the summaries of the adjoint recurrence, from the end of each chunk to its start: the product of its conj(a), and the
+    gradient of the state before the chunk with a zero gradient of its last one. They begin with the last chunk's."""
     b, k, n, mask = program_place(chunks, UNITS, BLOCK)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, FUSED, COMPLEX, ACC)
     rate *= LOG2_E

@@ -1,4 +1,4 @@
-"""The linear recurrence by Triton kernels, as `Kernels`: float32, float64, complex64, complex128, and numbers of 16 bits as they are."""
+"""The linear recurrence by Triton kernels, as `Kernels`, for float32, float64, complex64, complex128 and 16-bit numbers."""
 
 import torch
 from torch import Tensor
@@ -31,12 +31,12 @@ def adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
 
 
 def planes(state: Tensor) -> Tensor:
-    """A state (B, N) as real numbers (B, W), real parts first."""
+    """Converts a state (B, N) to real numbers (B, W), real parts first."""
     return torch.cat([state.real, state.imag], dim=-1) if state.is_complex() else state
 
 
 def values(planes: Tensor, complex_: bool) -> Tensor:
-    """The reverse of `planes`, a tensor of its own."""
+    """Inverse of `planes`, as a new tensor."""
     return torch.complex(*(half.contiguous() for half in planes.chunk(2, dim=-1))) if complex_ else planes.clone()
 
 
@@ -46,12 +46,12 @@ def _steps(a: Tensor, x: Tensor) -> Steps:
 
 
 def _rows(numbers: Tensor) -> Tensor:
-    """Numbers (..., N) as real ones (..., W), complex ones interleaved; those of 16 bits are (B, T, N, 2) before."""
+    """Converts numbers (..., N), 16-bit complex ones (B, T, N, 2), to real ones (..., W), complex ones interleaved."""
     if numbers.is_complex():
         return torch.view_as_real(numbers).flatten(-2)
     return numbers.flatten(2) if numbers.dim() == 4 else numbers
 
 
 def _values(rows: Tensor, like: Tensor) -> Tensor:
-    """The reverse of `_rows`."""
+    """Inverse of `_rows`."""
     return torch.view_as_complex(rows.unflatten(-1, (-1, 2))) if like.is_complex() else rows.view(like.shape)

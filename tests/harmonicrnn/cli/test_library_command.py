@@ -134,7 +134,7 @@ def test_a_voice_is_exported_and_drawn_from(run, capsys, monkeypatch):
         ("generate trained --voice trained", ["give one model", "--voice"]),
         ("generate --voice mozart", ["mozart: there is no such checkpoint, run or voice; voices that come with the library:"]),
         ("export trained", ["--out is missing"]),
-        ("export trained --out trained", ["trained: is there and no empty folder"]),
+        ("export trained --out trained", ["trained: exists and is not an empty folder"]),
         ("export nowhere --out voice", ["nowhere", "no such"]),
         ("export trained --out voice --license Mine!", ["license 'Mine!'", "cc0-1.0"]),
         ("export trained --out voice --sources gone.md", ["--sources gone.md", "cannot be read"]),

@@ -88,14 +88,14 @@ def test_a_port_that_is_taken(hum, capsys):
         port = other.getsockname()[1]
         assert main(["serve", "--voice", "hum", "--port", str(port)]) == 2
     told = capsys.readouterr().err
-    assert told == f"error: --port {port}: Address already in use: give another one, or 0 for any that is free\n"
+    assert told == f"error: --port {port}: Address already in use: give another one, or 0 for any free port\n"
     assert hum.asked == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ("--voice hum --port 65536", "--port must be from 0 (any that is free) to 65535, got 65536"),
+        ("--voice hum --port 65536", "--port must be from 0 (any free port) to 65535, got 65536"),
         ("--voice hum --port -1", "--port must be from 0"),
         ("--voice hum --port nan", "port"),
         ("--port 0", "voice"),

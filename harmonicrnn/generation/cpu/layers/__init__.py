@@ -1,4 +1,4 @@
-"""What the CPU engine knows of each kind of layer: how it is packed, the compiled step, and its part of the model's state."""
+"""The layers of the CPU engine: for each kind its packed weights, compiled step and part of the model's state."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,10 +36,10 @@ LAYERS: dict[type[nn.Module], Callable[..., Any]] = {
     GatedRecurrence: OwnUnits,
     nn.Linear: compile_linear,
 }
-"""How a module of each kind is compiled, see `Program`."""
+"""The compile function of each kind of module, see `Program`."""
 
 KINDS: tuple[type[Operation], ...] = (
     ProductStep, NormStep, GateStep, SumStep, RecurrenceStep, ConvStep, EnterStep, MergeStep, DownStep, UpStep, LevelEnd, EmbeddingStep,
     LogitsStep, PredictionStep, FeatureStep, SteeringStep, MixtureStep,
 )  # fmt: skip
-"""All operations; those that programs have most of first."""
+"""All operations, the most frequent first."""

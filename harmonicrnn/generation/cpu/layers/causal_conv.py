@@ -1,4 +1,4 @@
-"""The causal depthwise convolution."""
+"""The causal depthwise convolution as a step of the CPU engine."""
 
 from typing import Any
 
@@ -38,9 +38,9 @@ def _convolve(tag: Any, at: Any, me: Any) -> Any:
 
 
 class ConvStep(Operation):
-    """target = the convolution of a worker's `channels`; its window moves on.
+    """target = the convolution of a worker's `channels`; shifts its window.
 
-    A channel that several workers need is computed by each: that is less work than to wait.
+    Channels that several workers need are computed by each, which is faster than synchronising.
     """
 
     layout, step = CONV, staticmethod(_convolve)

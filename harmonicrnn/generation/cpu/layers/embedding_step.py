@@ -1,4 +1,4 @@
-"""The embedding of the class before."""
+"""The embedding of the previous class as a step of the CPU engine."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def _embed(tag: Any, at: Any, me: Any) -> Any:
 
 
 class EmbeddingStep(Operation):
-    """target = the vector of each lane's last class, which stands in `last` (lanes,)."""
+    """target = the embedding of each lane's last class, `last` (lanes,)."""
 
     layout, step = EMBEDDING, staticmethod(_embed)
 

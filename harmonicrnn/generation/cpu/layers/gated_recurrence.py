@@ -1,4 +1,4 @@
-"""The gated recurrence: CG-LRU and RG-LRU."""
+"""The gated recurrence (CG-LRU and RG-LRU) as a step of the CPU engine."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ RECURRENCE = layout(
     "source", "source_stride", "gates", "gates_stride", "h", "h_stride", "room", "room_stride", "fresh", "fresh_stride",
     "parts", "units", "heads", "head_units", "head_stride", "real_at", "imaginary_at", "decay", "angle", "unit_first_step",
 )  # fmt: skip
-"""`units` of `parts` real numbers each; their inputs begin at real_at and imaginary_at, the gates of `heads` heads head_stride apart."""
+"""`units` units of `parts` real numbers; inputs begin at real_at and imaginary_at; gates of heads are head_stride apart."""
 
 
 @jit
 def _recur(tag: Any, at: Any, me: Any) -> Any:
-    """The loops are short of operands so that they become vector code."""
+    """Split into loops with few operands, which LLVM vectorises."""
     o = record(at, RECURRENCE)
     units, per_head, two = o.units, o.head_units, like(2, tag)
     decay = view(o.decay, 0, units, tag)
@@ -73,7 +73,7 @@ def _recur(tag: Any, at: Any, me: Any) -> Any:
 
 
 class RecurrenceStep(Operation):
-    """One step of a worker's units; its output is its state h."""
+    """Steps a worker's units; the output is the state h."""
 
     layout, step = RECURRENCE, staticmethod(_recur)
 
@@ -107,10 +107,10 @@ class OwnUnits:
     """A worker's part of a layer: whole heads.
 
     Attributes:
-        parts: real numbers of a unit.
-        heads, units: their numbers; several heads of the layer are one here, see `_merged_heads`.
-        inputs, outputs: the layer's channels that these read, in rising order, and those of their states, real parts first.
-        head_units, head_stride: units of a head, and numbers from one head's gates to the next's.
+        parts: real numbers per unit (2 if complex).
+        heads, units: the worker's heads and units; several heads of the layer form one here, see `_merged_heads`.
+        inputs, outputs: the layer's channels that these units read, ascending, and those of their states, real parts first.
+        head_units, head_stride: units per head, and the distance of heads in the gates.
     """
 
     def __init__(self, program: Program, layer: GatedRecurrence, level: Level, find: Find) -> None:
@@ -131,7 +131,7 @@ class OwnUnits:
         self.inputs = torch.cat([of_heads, self.outputs]).unique()
 
     def rest(self, source: Place) -> Place:
-        """Adds its operations, of which `source` holds the inputs; returns where the outputs stand."""
+        """Adds its operations on inputs at `source`; returns the place of the outputs."""
         program, share = self._program, self._program.share
         first = source.start + int((self.inputs < self.heads.start * self._head_width).sum())
         own, steps = slice(self.heads.start, self.heads.stop), (self._head_width, self.head_stride)
@@ -142,8 +142,8 @@ class OwnUnits:
 
 
 def _merged_heads(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The gates of as many heads together as fill a panel, (H, inputs, 2 units) and (H, 2 units), with zeros between them: a product of few
-    outputs takes as long as one of a panel."""
+    """Merges the gates of heads into panels: block-diagonal (H, inputs, 2 units) and (H, 2 units). A product with few outputs takes as long
+    as one of a whole panel."""
     heads, inputs, outputs = weight.shape
     together = next(n for n in range(max(1, PANEL // outputs), 0, -1) if heads % n == 0)
     diagonal = torch.eye(together, dtype=weight.dtype).view(together, 1, 1, together, 1)

@@ -1,4 +1,4 @@
-"""The gate of a residual branch."""
+"""The GELU gate of a residual branch as a step of the CPU engine."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def _gate(tag: Any, at: Any, me: Any) -> Any:
 
 
 class GateStep(Operation):
-    """gate = GELU(gate) * source, GELU in its tanh form."""
+    """gate = GELU(gate) * source, with GELU's tanh approximation."""
 
     layout, step = GATE, staticmethod(_gate)
 

@@ -1,4 +1,4 @@
-"""The whole model: embedding, levels and head."""
+"""Compiles the whole model: embedding, levels and head."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Linear layers, and whatever else is a product with a matrix."""
+"""Linear layers and other matrix products as steps of the CPU engine."""
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ class ProductStep(Operation):
     """target = bias + source matrix, in whole panels.
 
     Args:
-        share: that it is part of.
+        share: the worker's share.
         matrices: (groups, inputs, outputs), rounded (see `Products.round`).
         biases: (groups, outputs), or None for zeros.
-        source, target: rows of inputs and outputs, those of all groups `steps` (of inputs, of outputs) apart.
-        own: which inputs stand there, of which alone the sum is.
+        source, target: inputs and outputs; groups are `steps` (of inputs, of outputs) apart.
+        own: the inputs present in `source`; the sum runs over these only.
     """
 
     layout, step = PRODUCT, staticmethod(product)
@@ -53,15 +53,15 @@ class ProductStep(Operation):
 
 
 def matrix(share: Share, layer: nn.Linear) -> Tensor:
-    """A layer's weights (1, inputs, outputs), rounded in place."""
+    """Returns a layer's weights (1, inputs, outputs), rounded in place."""
     weights = layer.weight.detach().T
     share.products.round(weights)
     return weights[None]
 
 
 def side_by_side(first: nn.Linear, its: Tensor, second: nn.Linear, others: Tensor, share: Share) -> tuple[Tensor, Tensor, int]:
-    """One matrix (1, inputs, outputs) and bias of `its` outputs of the first layer and the `others` of the second, which has the same
-    inputs; and where the second's begin: with a panel."""
+    """Joins the outputs `its` of the first layer and `others` of the second, which has the same inputs: one matrix (1, inputs, outputs),
+    one bias, and the panel-aligned offset of the second's outputs."""
     gap = padded(len(its)) - len(its)
     weights = torch.cat([pad(matrix(share, first)[..., its], (0, gap)), matrix(share, second)[..., others]], dim=-1)
     bias = torch.cat([pad(first.bias.detach()[its], (0, gap)), second.bias.detach()[others]])

@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm without their weights and biases, which are part of the products behind them."""
+"""LayerNorm and RMSNorm as steps of the CPU engine, with weights and biases folded into the following products."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ NORM = layout("source", "source_stride", "target", "target_stride", "width", "ce
 
 @torch.no_grad()
 def fold(norm: LayerNorm | RMSNorm, *layers: nn.Linear) -> None:
-    """Make a norm's weights and biases those of the layers behind it, in place."""
+    """Folds a norm's weights and biases into the layers after it, in place."""
     bias: Tensor | None = norm.bias if isinstance(norm, LayerNorm) else None
     for layer in layers:
         if bias is not None:
@@ -30,7 +30,7 @@ def fold(norm: LayerNorm | RMSNorm, *layers: nn.Linear) -> None:
         nn.init.zeros_(bias)
 
 
-# Here the order of a sum may change, so that it can be taken in vectors.
+# Reassociation lets these sums be vectorised.
 @njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _mean_square(x: Any, tag: Any) -> Any:
     total = like(0, tag)
@@ -62,7 +62,7 @@ def _normalise(tag: Any, at: Any, me: Any) -> Any:
 
 
 class NormStep(Operation):
-    """target = x / rms(x), for LayerNorm of x less its mean."""
+    """target = x / rms(x); LayerNorm subtracts the mean of x first."""
 
     layout, step = NORM, staticmethod(_normalise)
 

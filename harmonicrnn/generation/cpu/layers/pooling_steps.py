@@ -1,4 +1,4 @@
-"""A level of the U-Net: into the pooling window, out of it into the level below, and back."""
+"""Pooling between levels of the U-Net as steps of the CPU engine: pooling window, down-pooling and up-pooling."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,8 +20,8 @@ WINDOW = layout(
     "x", "x_stride", "window", "window_stride", "raised", "raised_stride", "factor", "frame", "phase", "groups", "group_width",
     "group_stride", "skipped",
 )  # fmt: skip
-"""`window` (lanes, groups, factor, group_width): the inputs of the open window, of which `phase` count. `raised` (lanes, groups,
-group_stride): what came from the level below, factor steps of it in each group."""
+"""`window` (lanes, groups, factor, group_width): inputs of the open window; the first `phase` are valid. `raised` (lanes,
+groups, group_stride): outputs of the level below, factor steps per group."""
 BY_CHANNEL = layout("inner", "inner_stride", "steps", "steps_stride", "factor", "width", "kernel", "bias")
 FRESH = layout("fresh", "fresh_stride")
 
@@ -62,7 +62,7 @@ def _add_raised(tag: Any, o: Any, me: Any, step: Any) -> None:
 
 
 class EnterStep(Operation):
-    """x into the window; where it is not full after that, the level below is left out."""
+    """Writes x into the window; skips the level below until the window is full."""
 
     layout, step = WINDOW, staticmethod(_enter)
 
@@ -94,7 +94,7 @@ class EnterStep(Operation):
             values.copy_(torch.from_numpy(steps))
 
     def _what_counts(self, state: SkipState) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Of the window, and of the results that are not yet due: as they stand here, and in the state."""
+        """Yields the valid part of the window and the pending results, each as (array here, tensor of the state)."""
         (groups, p, width), phase, lanes = self.shape, self.phase, len(state.fresh)
         due = state.pending.shape[1] - phase
         window = self.window.array[:, : groups * p * width].reshape(lanes, groups, p, width)
@@ -108,7 +108,7 @@ class EnterStep(Operation):
 
 
 class MergeStep(Operation):
-    """One of the steps that came from the level below into x; the window moves on."""
+    """Adds the due step of the level below to x, and advances the window."""
 
     layout, step = WINDOW, staticmethod(_merge)
 
@@ -118,25 +118,25 @@ class MergeStep(Operation):
 
 
 def by_channel(layer: DownPool | UpPool) -> bool:
-    """Whether each channel becomes one, and is pooled by itself."""
+    """Returns whether channels are pooled independently, one to one."""
     return layer.weight.shape[1:] in ((layer.factor, 1), (1, layer.factor))
 
 
 def pool_down(share: Share, layer: DownPool, enter: EnterStep, inner: Level) -> Iterator[Operation]:
-    """The full window into x of the level below."""
+    """Yields the operations from the full window to x of the level below."""
     groups, factor, width = enter.shape
     if by_channel(layer):
         yield DownStep(share, inner, enter.window[0], factor, layer.weight[:, :, 0].T, layer.bias)
         return
     share.products.round(layer.weight.detach())
     outputs = inner.width // groups
-    # Groups in rising order: what one writes beyond its outputs, in whole panels, the next one overwrites.
+    # Groups in ascending order: each writes whole panels, and the next one overwrites the excess.
     biases, steps = layer.bias.view(groups, outputs), (factor * width, outputs)
     yield ProductStep(share, layer.weight, biases, enter.window[0], inner.x[0], steps=steps)
 
 
 def pool_up(share: Share, layer: UpPool, enter: EnterStep, inner: Level) -> Iterator[Operation]:
-    """x of the level below into the steps that are due from the next on."""
+    """Yields the operations from x of the level below to the steps due from the next one on."""
     groups, factor, width = enter.shape
     if by_channel(layer):
         yield UpStep(share, inner, enter.raised[0], factor, layer.weight[:, 0].T, layer.bias)
@@ -175,7 +175,7 @@ def _up(tag: Any, at: Any, me: Any) -> Any:
 
 
 class DownStep(Operation):
-    """A window of `factor` steps into one, each channel for itself; kernels (factor, channels)."""
+    """Pools `factor` steps into one, per channel; kernels (factor, channels)."""
 
     layout, step = BY_CHANNEL, staticmethod(_down)
 
@@ -184,7 +184,7 @@ class DownStep(Operation):
 
 
 class UpStep(DownStep):
-    """The reverse."""
+    """Expands one step into `factor` steps, per channel."""
 
     step = staticmethod(_up)
 
@@ -198,7 +198,7 @@ def _end(tag: Any, at: Any, me: Any) -> Any:
 
 
 class LevelEnd(Operation):
-    """No lane is fresh in the level any more."""
+    """Clears the level's fresh flags."""
 
     layout, step = FRESH, staticmethod(_end)
 
@@ -211,7 +211,7 @@ class LevelEnd(Operation):
 
 
 def compile_skip_block(program: Program, block: SkipBlock, level: Level, find: Find) -> None:
-    """post(x + shift(up(inner(down(x))))) with x = pre(x)."""
+    """Adds post(x + shift(up(inner(down(x))))) with x = pre(x)."""
     program.expect((DownPool,), block.down)
     program.expect((UpPool,), block.up)
     share, inner = program.share, program.level(len(block.down.bias))

@@ -1,4 +1,4 @@
-"""Linear prediction: what the predictors hear and say, its place in the embedding, and the mixture's share of the logits."""
+"""Linear prediction as steps of the CPU engine: the predictors, their features, and the mixture added to the logits."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ from harmonicrnn.ops.elementary import like
 from harmonicrnn.ops.prediction.compiled import hear, is_due, prediction, solve
 from harmonicrnn.ops.prediction.mixture_compiled import component_log_probability, mix
 
-WIDE = np.float64(0)  # the type of all that predictors know
+WIDE = np.float64(0)  # the type of the predictors' state
 
 PREDICTION = layout(
     "last", "heard", "past", "reach", "running", "scale", "p", "missed", "log_weights", "weights", "predictors", "components", "classes",
     "centres", "limits", "least", "widths", "table", "room", scale_decay="f8", weight_decay="f8", uniform="f8",
 )  # fmt: skip
-"""Of each lane `heard`; `past` (reach + 1), newest first; s as it runs, and as it is read (`scale`), `p` and `missed` (predictors); and
-`log_weights` and `weights`, pi (components). Of each predictor a row of `table`, a PREDICTOR. `least` s of each class."""
+"""Per lane: `heard` (samples seen), `past` (reach + 1), newest first; running s, s in use (`scale`), `p` and `missed` (predictors);
+`log_weights` and `weights`, pi (components). Per predictor: a row of `table`, a PREDICTOR. `least`: the least s of each class."""
 
 PREDICTOR = layout("order", "every", "sums", "filters", "failed", decay="f8", white="f8", floor="f8")
 PREDICTOR_BYTES = PREDICTOR.itemsize
@@ -32,20 +32,19 @@ PREDICTOR_BYTES = PREDICTOR.itemsize
 FEATURES = layout(
     "p", "scale", "missed", "weights", "limits", "classes", "predictors", "components", "tables", "map", "target", "target_stride", "width"
 )
-"""`tables` (predictors, classes, width) and `map` (2 predictors + components, width), of the type of the activations."""
+"""`tables` (predictors, classes, width) and `map` (2 predictors + components, width), in the dtype of the activations."""
 
 STEERING = layout(
     "p", "scale", "weights", "steered_p", "steered_scale", "steered_weights", "log_scale", "predictors", "components", "source",
     "source_stride", first_log_scale="f8",
 )  # fmt: skip
-"""`source` holds of each lane the numbers that steer, of the type of the activations; `log_scale` G."""
+"""`source`: steering outputs of the network for each lane, in the dtype of the activations; `log_scale`: G."""
 
 MIXTURE = layout(
     "p", "scale", "weights", "log_scale", "predictors", "components", "widths", "limits", "first", "size", "classes", "room", "target",
     "target_stride", floor="f8",
 )  # fmt: skip
-"""`floor` is 0 for a mixture, of the share `log_scale`.
-For the classes from `first` on, as many as `size`; `room` (3, size + 1) of the type of the activations."""
+"""For `size` classes from `first` on; `room` (3, size + 1) is scratch in the dtype of the activations; `floor` is 0 for the mixture."""
 
 
 @jit
@@ -98,7 +97,7 @@ def _predict(tag: Any, at: Any, me: Any) -> Any:
 def _weigh(
     lower: Any, upper: Any, p: Any, scale: Any, widths: Any, each: Any, log_weights: Any, decay: Any, share: Any, classes: Any
 ) -> None:
-    """Move the log weights on by how likely each component found a sample."""
+    """Updates the log weights with each component's log-likelihood of a sample."""
     for k in range(len(log_weights)):
         i = k // each
         found = component_log_probability(lower - p[i], upper - p[i], widths[k] * scale[i], share, classes)
@@ -114,8 +113,8 @@ def _softmax(numbers: Any, factor: Any, found: Any) -> None:
 
 
 class PredictionStep(Operation):
-    """The predictors hear each lane's last class, and say what they know of the next. Each worker does so for itself: it is less work than
-    to wait."""
+    """Updates the predictors with each lane's last class and predicts the next sample. Each worker does all of it, which is faster than
+    synchronising."""
 
     layout, step = PREDICTION, staticmethod(_predict)
 
@@ -164,7 +163,7 @@ class PredictionStep(Operation):
         for targets, values in ((self._sums, begun.sums), (self._filters, begun.filters), (self._failed, begun.failed)):
             for target, value in zip(targets, values, strict=True):
                 target[...] = value.numpy()
-        for i, predictor in enumerate(self.layer.predictors):  # of the class that is heard next
+        for i, predictor in enumerate(self.layer.predictors):  # predictions of the next class
             self.p[:, i] = np.clip((self._filters[i] * self._past[:, : predictor.order]).sum(axis=1), -1, 1)
         _, limits, least, *_ = self._fixed
         self.scale[:] = np.maximum(self._running, least[np.searchsorted(limits[1:-1], self.p)])
@@ -205,7 +204,7 @@ def _add_features(tag: Any, at: Any, me: Any) -> Any:
 
 
 class FeatureStep(Operation):
-    """target += the vector of what the predictors say."""
+    """target += the embedding of the predictors' features."""
 
     layout, step = FEATURES, staticmethod(_add_features)
 
@@ -248,7 +247,7 @@ def _steer(tag: Any, at: Any, me: Any) -> Any:
 
 
 class SteeringStep(Operation):
-    """What the network makes of the predictions, in rooms of its own: `LinearPrediction.steered`."""
+    """Applies the network's steering to the predictions, in separate rooms: `LinearPrediction.steered`."""
 
     layout, step = STEERING, staticmethod(_steer)
 
@@ -289,8 +288,8 @@ def _add_mixture(tag: Any, at: Any, me: Any) -> Any:
 
 
 class MixtureStep(Operation):
-    """target, the network's logits of a worker's own classes, becomes those that `LinearPrediction.joined` makes of them; without steering
-    those of `LinearPrediction.multiplied`."""
+    """Joins the predictors to target, the network's logits of a worker's classes: `LinearPrediction.joined`, without steering
+    `LinearPrediction.multiplied`."""
 
     layout, step = MIXTURE, staticmethod(_add_mixture)
 

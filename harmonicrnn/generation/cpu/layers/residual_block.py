@@ -1,4 +1,4 @@
-"""The residual block: its two branches, and the temporal mixer and the linear layer in them."""
+"""Compiles the residual block: its two branches with their temporal mixer and linear layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,12 +21,12 @@ from harmonicrnn.models.conv import CausalConv
 
 
 class BranchLayer(NamedTuple):
-    """The layer of a branch as far as it is a worker's.
+    """A worker's part of the layer of a branch.
 
     Attributes:
-        entry: its first product, of which `rows` are the outputs that this worker computes.
+        entry: its first product; this worker computes the outputs `rows`.
         gated: the channels of the layer's output that this worker computes, which the branch's gate multiplies.
-        rest: adds the rest of its operations, from where the rows stand; returns where the output stands.
+        rest: adds the remaining operations on rows at a place; returns the place of the output.
     """
 
     entry: nn.Linear
@@ -50,7 +50,7 @@ def compile_residual_block(program: Program, block: ResidualBlock, level: Level,
 
 
 def compile_residual_branch(program: Program, branch: ResidualBranch[Any], level: Level, find: Find) -> None:
-    """x + W_out (layer(norm(x)) * GELU(W_gate norm(x)))."""
+    """Adds x + W_out (layer(norm(x)) * GELU(W_gate norm(x)))."""
     program.expect((LayerNorm, RMSNorm), branch.norm)
     program.expect((nn.Linear,), branch.gate, branch.output)
     share, layer = program.share, program.compile(branch.layer, level, find)
@@ -73,7 +73,7 @@ def compile_linear(program: Program, layer: nn.Linear, level: Level, find: Find)
 
 
 def compile_temporal_mixer(program: Program, mixer: TemporalMixer, level: Level, find: Find) -> BranchLayer:
-    """P recurrence(conv(W u))."""
+    """Returns the parts of P recurrence(conv(W u))."""
     program.expect((nn.Linear,), mixer.input, mixer.projection)
     program.expect((CausalConv,), mixer.conv)
     share, channels = program.share, as_index(program.share.part(mixer.input.out_features, PANEL))

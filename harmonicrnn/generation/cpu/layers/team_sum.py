@@ -1,4 +1,4 @@
-"""Where the workers of a team meet and put their parts of a layer together."""
+"""Synchronises a team of workers and sums their parts of a layer."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from harmonicrnn.machine_code import jit
 from harmonicrnn.ops.elementary import like
 
 PATIENCE = 2000
-"""Looks at another worker's flag before the processor is offered to other threads: the missing one may be waiting for it."""
+"""Polls of another worker's flag before yielding the core, for which that worker may be waiting."""
 
 SUM = layout("parts", "parts_stride", "first", "width", "target", "target_stride", "added")
 LOGITS = layout("source", "source_stride", "first", "width")
@@ -23,7 +23,7 @@ _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 @jit
 def _meet(me: Any) -> None:
-    """Wait until all of the team have come here; what each has written before, all see after."""
+    """Barrier: waits for the whole team; earlier writes of each worker are visible to all afterwards."""
     if me.ranks == 1:
         return
     me.epoch += 1
@@ -53,14 +53,14 @@ def _sum(tag: Any, at: Any, me: Any) -> Any:
 
 
 class SumStep(Operation):
-    """target = channels of the sum of what the team has computed, each from its share of the inputs, or target += them.
+    """target = (or +=) channels of the sum of all workers' parts.
 
     Args:
-        share: that it is part of.
+        share: the worker's share.
         parts: the rooms of all workers.
-        channels: which.
-        target: where to.
-        added: to what is there.
+        channels: to sum.
+        target: of the sum.
+        added: add to target instead of overwriting it.
     """
 
     layout, step = SUM, staticmethod(_sum)
@@ -88,7 +88,7 @@ def _logits(tag: Any, at: Any, me: Any) -> Any:
 
 
 class LogitsStep(Operation):
-    """The team's logits, of which each worker has computed some."""
+    """Collects the logits of all workers' classes."""
 
     layout, step = LOGITS, staticmethod(_logits)
 
@@ -97,5 +97,5 @@ class LogitsStep(Operation):
 
 
 def as_index(numbers: range) -> torch.Tensor:
-    """The numbers as an index, which may be empty."""
+    """Returns a range as an index tensor, which may be empty."""
     return torch.arange(numbers.start, numbers.stop)
