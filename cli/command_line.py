@@ -1,4 +1,4 @@
-"""The commands of train.py, and what is told to the user where something goes wrong."""
+"""Entry point of the command line of `train.py`: its commands and the handling of errors."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -23,24 +23,24 @@ COMMANDS = {
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command line, by default that of the program, and return the exit status."""
+    """Run a command line, by default `sys.argv`, and return the exit status."""
     given = sys.argv[1:] if args is None else list(args)
     return reporting(lambda: run(given), explain)
 
 
 def run(args: Sequence[str]) -> int:
-    """Read the arguments for the first time, and do what they say.
+    """Parse the arguments in the first pass and run the command.
 
     Raises:
-        UserError, ArgumentError: something is wrong with them, or with what they name.
+        UserError, ArgumentError: the arguments, or the files that they name, are invalid.
     """
     commands = {name: Command(does, adding(name)) for name, does in COMMANDS.items()}
-    # Help with a command is for the second pass, which knows all options.
+    # The second pass, which knows all options, prints a command's help.
     program = make_program("train.py", "HarmonicRNN on raw audio: training, samples and measurements.", commands, add_help=False)
     given = program.parse_args(args)
     command, options = given.subcommand, given[given.subcommand]
     for path in options.config:
-        keys_of(path, [])  # says which file is not YAML, which the parser does not
+        keys_of(path, [])  # names a file that is not YAML; the parser does not
     try:
         return work_of(command)(command, options, args[1:])
     except OmegaConfBaseException as error:
@@ -49,7 +49,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def adding(command: str) -> Callable[[ArgumentParser], None]:
-    """What adds the options of a command for the first pass."""
+    """Return the function that adds a command's options for the first pass."""
 
     def add(parser: ArgumentParser) -> None:
         add_training_options(parser)
@@ -62,7 +62,7 @@ def adding(command: str) -> Callable[[ArgumentParser], None]:
         elif command == "evaluate":
             from cli.evaluate_command import add_options
         elif command == "export":
-            from harmonicrnn.cli.exporting import add_options
+            from cli.export_command import add_options
         else:
             return
         add_options(parser)
@@ -71,7 +71,7 @@ def adding(command: str) -> Callable[[ArgumentParser], None]:
 
 
 def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
-    """What does the work of a command, given its name, its options as the first pass read them, and its arguments."""
+    """Return the function that runs a command, called with its name, its options from the first pass and its arguments."""
     if command == "prepare":
         from cli.prepare_command import prepare as work
     elif command == "predictors":
@@ -88,7 +88,7 @@ def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
 
 
 def explain(error: BaseException) -> str | None:
-    """What to tell of a machine that gave out; None of any other error."""
+    """Return a message for an error of the machine, such as a lack of memory; None for other errors."""
     from cli.out_of_memory import shortage
 
     return shortage(error)
