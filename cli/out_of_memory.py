@@ -1,4 +1,4 @@
-"""Telling of a machine that gave out, which torch does in words of its own."""
+"""User messages for torch's errors on a lack of memory."""
 
 import re
 
@@ -6,7 +6,7 @@ import torch
 
 
 def shortage(error: BaseException) -> str | None:
-    """What to tell where memory ran out or the system killed a process; None of any other error."""
+    """Return a message if memory ran out or a data process was killed; None for other errors."""
     if re.search(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):
         return (
             "a process that reads the data was killed, by the system perhaps where memory is short; go on from the last checkpoint with "

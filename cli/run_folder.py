@@ -1,4 +1,4 @@
-"""The folder that a training writes, kept to one process."""
+"""Creation and locking of a run's folder."""
 
 import re
 from contextlib import AbstractContextManager
@@ -12,10 +12,10 @@ from harmonicrnn.runs import CHECKPOINTS
 
 
 def new_folder(logs: Path, version: int | str | None) -> Path:
-    """Makes the folder of a new run: of the version that was set, or of the first free number, which no other can take any more.
+    """Create the folder of a new run: `version` if given, else `version_N` with the first free number N, without races.
 
     Raises:
-        UserError: the one that was set holds a run.
+        UserError: the given version already holds a run.
     """
     if version is not None:
         folder = logs / (version if isinstance(version, str) else f"version_{version}")
@@ -29,16 +29,16 @@ def new_folder(logs: Path, version: int | str | None) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            continue  # another training that started at the same time was faster
+            continue  # taken by another training that started at the same time
         return folder
     raise AssertionError
 
 
 def sole_writer(folder: Path) -> AbstractContextManager[None]:
-    """Keeps a run's folder to this process; the system ends that when the process does, however it ends.
+    """Lock a run's folder for this process; the system releases the lock when the process ends.
 
     Raises:
-        UserError: another process trains there, or nothing can be written there.
+        UserError: another process trains there, or the folder is not writable.
     """
 
     def refuse() -> None:
