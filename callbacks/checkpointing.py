@@ -35,8 +35,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.write(content.getbuffer())
         except OSError as error:
             raise UserError(
-                f"{path}: the checkpoint cannot be written ({error.strerror or error}); the one before it is kept: make room, and go on "
-                "from it with --ckpt_path last"
+                f"{path}: the checkpoint cannot be written ({error.strerror or error}); the previous one is kept: free disk space "
+                "and resume with --ckpt_path last"
             ) from error
 
     @override

@@ -53,7 +53,7 @@ class NLLReport(Callback):
         if trainer.state.fn == "fit":
             return
         if not math.isfinite(measured.bits_per_sample):
-            raise UserError(f"{trainer.ckpt_path}: its likelihoods are not finite; its weights are of a training that went wrong")
+            raise UserError(f"{trainer.ckpt_path}: its likelihoods are not finite: the training diverged")
         if trainer.is_global_zero:
             self._tell(trainer, split, measured)
 

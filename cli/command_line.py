@@ -11,19 +11,19 @@ from harmonicrnn.cli.program import Command, make_program, reporting
 from harmonicrnn.errors import UserError
 
 COMMANDS = {
-    "fit": "Train a model, or go on with its training.",
-    "validate": "Likelihood of the validation split.",
-    "test": "Likelihood of the test split.",
-    "prepare": "Read and check recordings ahead of training.",
-    "predictors": "Likelihood of a split without any training.",
+    "fit": "Train a model, or resume training.",
+    "validate": "Measure the likelihood of the validation split.",
+    "test": "Measure the likelihood of the test split.",
+    "prepare": "Read and check recordings before training.",
+    "predictors": "Measure the likelihood of a split without training.",
     "generate": "Draw audio from a trained model.",
     "evaluate": "Measure and compare models and folders.",
-    "export": "Make a folder to hand on of a trained model.",
+    "export": "Export a trained model as a voice, a folder to share.",
 }
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command line, by default `sys.argv`, and return the exit status."""
+    """Run a command line, by default that of the program, and return the exit status."""
     given = sys.argv[1:] if args is None else list(args)
     return reporting(lambda: run(given), explain)
 
@@ -45,7 +45,7 @@ def run(args: Sequence[str]) -> int:
         return work_of(command)(command, options, args[1:])
     except OmegaConfBaseException as error:
         told = f"{getattr(error, 'full_key', None) or 'a setting'}: {str(error).splitlines()[0]}"
-        raise UserError(f"{told}: ${{...}} in a setting stands for another setting: reach a folder of such a name by a link") from error
+        raise UserError(f"{told}: ${{...}} in a setting stands for another setting; use a link to a folder with such a name") from error
 
 
 def adding(command: str) -> Callable[[ArgumentParser], None]:

@@ -47,7 +47,7 @@ def gather(config: Namespace, read_data: Callable[[Sequence[Run]], AudioDataModu
     data = training
     if against is None:
         if data is None:
-            raise UserError(f"--against {split}: nothing says of which data; give a run, a --config, or a folder to compare with")
+            raise UserError(f"--against {split}: the data is unknown; give a run, a --config, or a folder to compare with")
         data.prepare_data()
         data.setup(SPLITS[split])
     elif data is not None:
@@ -127,7 +127,7 @@ def digit_scoring(config: Namespace, training: AudioDataModule | None, data: Aud
         )
     classifier = load_digit_classifier(config.classifier, device_of(config.device))
     if training.sample_rate != classifier.rate:
-        raise UserError(f"--classifier {config.classifier}: hears {classifier.rate} Hz, the data has {training.sample_rate} Hz")
+        raise UserError(f"--classifier {config.classifier}: needs {classifier.rate} Hz, the data has {training.sample_rate} Hz")
     if config.clips < FEWEST_SELECTED:
         raise UserError(
             f"--clips must be at least {FEWEST_SELECTED} for the selection by likelihood of the SC09 scores, got {config.clips}"

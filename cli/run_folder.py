@@ -20,7 +20,7 @@ def new_folder(logs: Path, version: int | str | None) -> Path:
     if version is not None:
         folder = logs / (version if isinstance(version, str) else f"version_{version}")
         if any((folder / CHECKPOINTS).glob("*.ckpt")):
-            raise UserError(f"{folder}: holds a run already; go on with it (--ckpt_path last), or set another version")
+            raise UserError(f"{folder}: holds a run already; resume it (--ckpt_path last), or set another version")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     taken = (re.fullmatch(r"version_(\d+)", path.name) for path in logs.glob("version_*"))
@@ -43,8 +43,8 @@ def sole_writer(folder: Path) -> AbstractContextManager[None]:
 
     def refuse() -> None:
         raise UserError(
-            f"{folder}: another training writes there; let it end, or begin a run of its own: without --ckpt_path, or from weights "
-            "with --model.init_from"
+            f"{folder}: another training writes there; wait for it, or start a new run, without --ckpt_path or from weights with "
+            "--model.init_from"
         )
 
     check_writable(folder)

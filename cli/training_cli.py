@@ -170,7 +170,7 @@ class HarmonicCLI(LightningCLI):
             parser.link_arguments(f"data.init_args.{key}", f"model.init_args.{key}" if self.subclass_mode_model else f"model.{key}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)  # skips Lightning's warning about sys.argv
+        self.config = parser.parse_args(args)  # skips Lightning's warning that arguments are given beside a command line
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would merge the hyperparameters of the checkpoint's model, but not its data: the run's config.yaml holds both.
@@ -198,7 +198,7 @@ class HarmonicCLI(LightningCLI):
     def _begin_or_go_on(self, config: Any) -> None:
         """Find the run to resume; "last" starts a new run if there is none, so that one command both starts and resumes a job."""
         if config.ckpt_path == "last" and not any_runs(self.logs):
-            rank_zero_info(f"{self.logs}: no run with a checkpoint to go on from: a new run begins")
+            rank_zero_info(f"{self.logs}: no run with a checkpoint to resume: starting a new run")
             config.ckpt_path = None
         else:
             self.run = find_run(config.ckpt_path, self.logs)
@@ -386,7 +386,7 @@ def check_trainer(config: Namespace) -> None:
         ("val_check_interval", config.val_check_interval == 0, "must be above 0; set trainer.limit_val_batches to 0 for no validation"),
         ("check_val_every_n_epoch", config.check_val_every_n_epoch == 0, "must be at least 1, or null to count steps over epochs"),
         ("accumulate_grad_batches", config.accumulate_grad_batches < 1, "must be at least 1"),
-        ("gradient_clip_val", not (config.gradient_clip_val or 0) >= 0, "must be 0 or more; null clips nothing"),
+        ("gradient_clip_val", not (config.gradient_clip_val or 0) >= 0, "must be 0 or more; null for no clipping"),
     ):
         if wrong:
             raise UserError(f"trainer.{key} {what}, got {config[key]}")

@@ -64,7 +64,7 @@ def _write(archive: Path, members: Iterator[Member], target: Path, limit: int) -
             raise UserError(f"{where}, {kind}; only files and folders are unpacked")
         total += size
         if size < 0 or total > limit or count > MAX_MEMBERS:
-            raise UserError(f"{archive}: holds more than the {limit / 1e9:.3g} GB or the {MAX_MEMBERS:,} files that can be right")
+            raise UserError(f"{archive}: exceeds the limit of {limit / 1e9:.3g} GB or {MAX_MEMBERS:,} files")
         path = target / name
         try:
             if kind == "folder":
@@ -98,6 +98,6 @@ def _tar_members(file: IO[bytes]) -> Iterator[Member]:
         # tarfile treats a broken or missing header as the end, like the blocks of zeros that mark it.
         stream.seek(archive.offset)
         if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("the mark of its end is missing")
+            raise tarfile.ReadError("the end-of-archive mark is missing")
         while stream.read(PIECE):  # read to the end, where gzip checks its checksum
             pass

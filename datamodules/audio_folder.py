@@ -92,7 +92,7 @@ def split_folders(root: Path) -> dict[Split, Path]:
             there = ", ".join(f"{path.name}/" for path in (paths or [path for each in found.values() for path in each]))
             what = f"more than one folder for the {split} split" if paths else f"none for the {split} split"
             raise UserError(
-                f"{root}: of the splits' folders there is {what}: {there}; give each of train/, validation/, test/ once, or none"
+                f"{root}: the folders of the splits have {what}: {there}; give each of train/, validation/, test/ once, or none"
             )
     return {split: paths[0] for split, paths in found.items()}
 

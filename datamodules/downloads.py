@@ -118,7 +118,7 @@ class FetchedDataModule(AudioDataModule):
 
     def _fetch(self, root: Path, path: Path, unpacked: Path) -> None:
         if root.exists() and any(root.iterdir()):
-            raise UserError(f"{root}: holds other things than the dataset; empty it, or name another folder with --data.root")
+            raise UserError(f"{root}: holds other files than the dataset; empty it, or name another folder with --data.root")
         if unpacked.exists():
             shutil.rmtree(unpacked)
         if path.exists():  # renamed to this only after its checksum was verified
@@ -132,7 +132,7 @@ class FetchedDataModule(AudioDataModule):
         folders = (folder for folder in (unpacked, *sorted(unpacked.iterdir())) if folder.is_dir())
         home = next(filter(self.holds_data, folders), None)
         if home is None:
-            raise UserError(f"{path}: does not hold the dataset as it is known; unpack it by hand, and name its folder with --data.root")
+            raise UserError(f"{path}: does not have the expected files; unpack it by hand, and name its folder with --data.root")
         os.sync()  # flush, so that a power cut cannot leave files without content
         home.replace(root)
 
@@ -145,7 +145,7 @@ def _download(archive: Archive, path: Path) -> None:
     with _told(archive):
         size, checksum = archive.size_and_checksum()
         if size is None or len(checksum or "") != 64:
-            raise UserError(f"{archive.url}: its server does not tell its length, or no SHA-256 of it")
+            raise UserError(f"{archive.url}: its server does not report its length or SHA-256")
         there = part.stat().st_size if part.exists() else 0
         if there > size:
             part.unlink()

@@ -107,7 +107,7 @@ class StreamLoader(EvaluationLoader):
         for key, value in state.get("of", self.fingerprint).items():
             if (now := self.fingerprint.get(key)) != value:
                 raise UserError(
-                    f"data.{key.replace(CONTENT, 'root')} was {value} in the training that is to go on, and is {now} now, which gives "
-                    "lanes other samples: set it back, or start anew from the weights with --model.init_from FILE"
+                    f"data.{key.replace(CONTENT, 'root')} was {value} in the training to resume, and is {now} now, which changes the "
+                    "samples of each batch: set it back, or start a new training from the weights with --model.init_from FILE"
                 )
         self.given = state["given"]

@@ -134,7 +134,7 @@ def remove_shards(shards: Path) -> bool:
         return False
 
     def refuse() -> None:
-        raise UserError(f"{shards}: another process prepares recordings there; let it end")
+        raise UserError(f"{shards}: another process prepares recordings there; wait for it")
 
     try:
         with sole_process(shards / "lock", taken=refuse):
@@ -196,7 +196,7 @@ def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int,
             yield future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            f"{shards}: a process that prepares recordings was killed, by the system perhaps where memory is short; what was prepared is "
+            f"{shards}: a process that prepares recordings was killed, possibly by the system for lack of memory; what was prepared is "
             "kept: prepare the rest with fewer processes (prepare --processes 1)"
         ) from error
     except KeyboardInterrupt:

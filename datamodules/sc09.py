@@ -62,7 +62,7 @@ class SC09(FetchedDataModule):
         if listed:
             raise UserError(f"{home}: {len(listed)} listed recordings are missing, the first {next(iter(listed))}; complete the dataset")
         if not splits["train"]:
-            raise UserError(f"{home}: no recordings in {DIGITS[0]}/ to {DIGITS[-1]}/ beside the listed ones")
+            raise UserError(f"{home}: no recordings in {DIGITS[0]}/ to {DIGITS[-1]}/ other than the listed ones")
         return splits
 
     def labels(self, split: Split) -> Tensor:

@@ -73,9 +73,9 @@ class Recordings:
             with path.open("rb") as file:
                 shard = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # ValueError: empty file
-            raise UserError(f"{path}: was prepared and cannot be read any more: {error}") from error
+            raise UserError(f"{path}: was prepared and can no longer be read: {error}") from error
         if len(shard) != 2 * entry.length:
-            raise UserError(f"{path}: was changed while it was in use; go on when its recording is as it was, or start anew")
+            raise UserError(f"{path}: was changed while it was in use; resume when its recording is restored, or start a new training")
         return shard
 
     def __getstate__(self) -> dict[str, object]:

@@ -31,7 +31,7 @@ from lightning_modules.optimizer import OptimizerConfig, apply_config, check_end
 
 CARRIED = "carried_states"
 SKIPPED = "skipped_steps"
-BEGIN = "training begins from weights of the configured architecture and data alone: set model and data as they were there, see its config"
+BEGIN = "initial weights must be of the configured architecture and data: set model and data as in the config of those weights"
 
 
 class AutoregressiveModule(L.LightningModule, ABC):
@@ -169,7 +169,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
             parameter.grad = None  # the optimiser skips these
         if self.skipped_in_a_row >= self.optimizer.most_skips:
             raise UserError(
-                f"{self.skipped_in_a_row} steps in a row were left out, up to step {self.global_step}: their losses are not "
+                f"{self.skipped_in_a_row} steps in a row were skipped, up to step {self.global_step}: their losses are not "
                 f"finite, or their gradients' norms above model.optimizer.skip_above ({limit:g}), the last {norm.item():g}. "
                 f"{self._advice()}"
             )
@@ -219,4 +219,4 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self.all_gather(tensor)[:: context_size(self.trainer)]
 
     def _advice(self) -> str:
-        return "The last checkpoint before it is kept; lower model.optimizer.lr, or look at the data"
+        return "The last checkpoint is kept; lower model.optimizer.lr, or check the data"

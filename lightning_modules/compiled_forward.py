@@ -96,7 +96,7 @@ class CompiledForward:
             "the compiled model",
             why,
             device,
-            "the model is computed as it is written, as with model.compile false",
+            "the plain forward pass is used, as with model.compile false",
         )
 
 

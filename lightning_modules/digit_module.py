@@ -62,9 +62,9 @@ class DigitModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if sample_rate != RATE:
-            raise UserError(f"data.sample_rate must be {RATE} for the classifier of digits, got {sample_rate}")
+            raise UserError(f"data.sample_rate must be {RATE} for the digit classifier, got {sample_rate}")
         if optimizer.skip_above is not None:
-            raise UserError("model.optimizer.skip_above: the classifier of digits leaves out no steps; set it to null")
+            raise UserError("model.optimizer.skip_above: the digit classifier does not support skipping steps; set it to null")
         self.save_hyperparameters()
         self.optimizer, self.quantiser = optimizer, Quantiser(bits, law)
         self.net = DigitNet(stem, widths, blocks, cardinality, group_width, hidden)
@@ -104,7 +104,7 @@ class DigitModule(L.LightningModule):
         _, logits = self(augmented(self._audio(batch)))
         loss = F.cross_entropy(logits, self._of(batch, "train"))
         if not loss.isfinite():
-            raise UserError(f"the loss is {loss.item()} at step {self.global_step}: lower model.optimizer.lr, or look at the data")
+            raise UserError(f"the loss is {loss.item()} at step {self.global_step}: lower model.optimizer.lr, or check the data")
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -132,7 +132,7 @@ class DigitModule(L.LightningModule):
         self.measured_at = self.global_step
         loss = self.loss[split].compute()
         if self.trainer.state.fn != "fit" and not loss.isfinite():
-            raise UserError(f"{self.trainer.ckpt_path}: its loss is {loss.item()}; its weights are of a training that went wrong")
+            raise UserError(f"{self.trainer.ckpt_path}: its loss is {loss.item()}: the training diverged")
         if tag is not None:  # accuracy on the test split is stored, but not used for selection
             self.log(f"{tag}/accuracy", self.measured[split], prog_bar=True, sync_dist=True)
             self.log(f"{tag}/loss", loss, sync_dist=True)

@@ -109,7 +109,7 @@ def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimizerConf
     factor, before = schedule.lr_lambdas[0](schedule.last_epoch), decayed["lr"]
     if not math.isclose(config.lr * factor, before, rel_tol=1e-6, abs_tol=1e-12):
         rank_zero_info(
-            f"The learning rate goes on at {config.lr * factor:.3g}, and was {before:.3g}: its schedule is that of all steps now"
+            f"The learning rate is {config.lr * factor:.3g} from here on, and was {before:.3g}: the schedule spans the steps configured now"
         )
     for group in optimizer.param_groups:
         group.update(lr=config.lr * factor, initial_lr=config.lr, betas=now["betas"])
