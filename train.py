@@ -1,12 +1,12 @@
-"""The command line: python train.py --help."""
+"""Entry point of the command line; see `python train.py --help`."""
 
 import os
 import signal
 import sys
 
-# Read when torch is loaded: otherwise threads that wait for work hold their processors, and beside others training is many times slower.
+# Read when torch is loaded: by default idle threads spin, which makes training many times slower beside other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the libraries are being imported nothing needs to be cleaned up
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to clean up while libraries are imported
 
 from cli import main  # noqa: E402
 

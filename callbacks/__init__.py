@@ -1,4 +1,4 @@
-"""What is reported, written and kept while a run goes on: one class per file."""
+"""Lightning callbacks: checkpoints, logging, audio samples and measurements of a run."""
 
 from callbacks.agreement import Agreement
 from callbacks.audio_samples import AudioSamples

@@ -1,4 +1,4 @@
-"""That all ranks of a run have the same code, versions, config, checkpoint and data."""
+"""Callback that checks that all ranks have the same code, versions, config, checkpoint and data."""
 
 import sys
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = Path(harmonicrnn.__file__).parent
 EXPERIMENT = ("cli", "callbacks", "datamodules", "lightning_modules")
 OWN = ("config", "__default_config__", "ckpt_path", "data.root", "data.shards")
-"""Where the files of a rank lie is its own: what is in them is compared."""
+"""Settings that may differ between ranks: paths, whose content is compared instead."""
 
 
 class Agreement(Callback):
-    """Compares what the ranks have once they have met and the data is there, before anything is trained or measured.
+    """Compare the ranks after the data is set up and before training or evaluation starts.
 
     Args:
-        config: The settings by dotted key.
-        checkpoint: The file that training goes on from, or that is evaluated.
+        config: Settings by dotted key.
+        checkpoint: File to resume or to evaluate.
     """
 
     def __init__(self, config: Mapping[str, Any], checkpoint: Path | None = None) -> None:
@@ -38,7 +38,7 @@ class Agreement(Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.world_size == 1:
             return
-        trainer.strategy.barrier()  # fails at once where a rank has ended, over bad data, say
+        trainer.strategy.barrier()  # fails at once if a rank has exited, because of bad data for example
         found, data = provenance(), trainer.datamodule
         assert isinstance(data, AudioDataModule)
         check_agreement(
@@ -53,7 +53,7 @@ class Agreement(Callback):
 
 
 def sources(*used: object) -> dict[str, str]:
-    """Checksums of the files of this experiment, of the library, and of those that the classes of `used` come from."""
+    """Return the SHA-256 of each source file of the experiment, of the library and of the classes of `used`, by file name."""
     found = {file.relative_to(ROOT).as_posix(): file for place in EXPERIMENT for file in (ROOT / place).rglob("*.py")}
     found |= {f"harmonicrnn/{file.relative_to(LIBRARY).as_posix()}": file for file in LIBRARY.rglob("*.py")}
     known = {file.resolve() for file in found.values()}

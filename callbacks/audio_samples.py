@@ -1,4 +1,4 @@
-"""What the model sounds like, at each validation."""
+"""Callback that draws audio samples from the model at each validation."""
 
 import math
 import time
@@ -22,14 +22,16 @@ TRIAL_STEPS = 16
 
 
 class AudioSamples(Callback):
-    """A reference clip, a generated one and a continuation of the reference's beginning: audio, waveform and mel-spectrogram in
-    the loggers that take them, and WAV files in `samples/` of the run's folder. Seeds and tags are the same throughout.
+    """Log a reference clip, a generated clip and a continuation of the reference's beginning at each validation.
+
+    Writes WAV files to `samples/` in the run's folder, and audio, waveform and mel-spectrogram to the loggers that support them. All
+    validations use the same seed and tags.
 
     Args:
-        sample_seconds: Length of the generated clip and of the continuation; null for as much as 5 % of the time between validations
-            allows, a clip's length at most; 0 for none.
-        prompt_seconds: Length of the reference's beginning that is continued; half a clip at most.
-        seed: Of the sampling.
+        sample_seconds: Length of the generated clip and of the continuation in seconds; 0 for none; null for as much as can be drawn in
+            5 % of the time between validations, at most a clip.
+        prompt_seconds: Length of the reference's beginning that is continued, in seconds; at most half a clip.
+        seed: Seed of the sampling.
     """
 
     def __init__(self, sample_seconds: float | None = None, prompt_seconds: float = 0.5, seed: int = 0) -> None:
@@ -44,7 +46,7 @@ class AudioSamples(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_end = time.perf_counter()
 
-    # In this hook the averaged weights, where there are any, are still in place.
+    # In this hook the averaged weights, if any, are still in place.
     @override
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero or self.sample_seconds == 0:
@@ -67,11 +69,11 @@ class AudioSamples(Callback):
             self._show(trainer, module, "continuation", torch.cat([prompt, continued]))
 
     def _affordable(self, net: torch.nn.Module, engine: Engine, sample_rate: int, clip_samples: int) -> int:
-        """Samples to draw for each of the two clips."""
+        """Return the number of samples to draw for each of the two clips."""
         if self.sample_seconds is not None:
             return round(self.sample_seconds * sample_rate)
         budget = BUDGET * (time.perf_counter() - self._last_end)
-        generate(net, engine.period, seed=self.seed, engine=engine)  # the first samples may compile
+        generate(net, engine.period, seed=self.seed, engine=engine)  # the first call may compile
         steps = -(-TRIAL_STEPS // engine.period) * engine.period
         started = time.perf_counter()
         generate(net, steps, seed=self.seed, engine=engine)

@@ -1,4 +1,4 @@
-"""The two checkpoints that a run keeps, and how they are written."""
+"""Callbacks for the checkpoints `best.ckpt` and `last.ckpt`, and atomic writing of checkpoint files."""
 
 import io
 import time
@@ -21,10 +21,9 @@ from harmonicrnn.runs import CHECKPOINTS
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one it replaces, which stays until the new one is whole and on disk.
+    """Write checkpoints atomically: the old file is replaced once the new one is complete and on disk.
 
-    Lightning's own writes to the system's temporary folder and moves the file from there: across file systems, which is what most have,
-    that copies it over the old one bit by bit; nor does it wait for the disk.
+    Lightning writes to the system's temporary folder and moves the file, which is not atomic across file systems and does not sync.
     """
 
     @override
@@ -36,8 +35,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.write(content.getbuffer())
         except OSError as error:
             raise UserError(
-                f"{path}: the checkpoint cannot be written ({error.strerror or error}); the one before it is kept: make room, and go on "
-                "from it with --ckpt_path last"
+                f"{path}: the checkpoint cannot be written ({error.strerror or error}); the previous one is kept: free disk space "
+                "and resume with --ckpt_path last"
             ) from error
 
     @override
@@ -48,36 +47,36 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class OneFile(ModelCheckpoint):
-    """A checkpoint under one name, each replacing the one before."""
+    """Save checkpoints under one fixed name, each replacing the previous one."""
 
     def __init__(self, filename: str, **options: Any) -> None:
         super().__init__(filename=filename, enable_version_counter=False, **options)
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Lightning's own choice of a folder would hang on the loggers. That of the first rank counts.
+        # Lightning would derive the folder from the loggers. The first rank's folder is used.
         self.dirpath = self.dirpath or str(run_directory(trainer) / CHECKPOINTS)
         super().setup(trainer, pl_module, stage)
 
     @override
     def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
-        # Lightning compares spellings of paths: of a folder that is now reached by another one it would remove the new file.
+        # Lightning compares paths as strings, and would remove the new file if the folder is now reached by another path.
         return False
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # The same comparison would forget the best so far; a run that goes on in its folder has the file there, a new one has not.
+        # The same comparison would discard the best so far. A resumed run has the file in its folder, a new run has not.
         if (Path(self.dirpath or "") / f"{self.filename}.ckpt").is_file():
             state_dict = state_dict | {"dirpath": self.dirpath}
         super().load_state_dict(state_dict)
 
 
 class BestCheckpoint(OneFile):
-    """`best.ckpt`: the best so far by a value that is logged at validation.
+    """Save `best.ckpt`, the best checkpoint by a metric logged at validation.
 
     Args:
-        monitor: Its name.
-        mode: Whether the lowest or the highest is the best.
+        monitor: Name of the metric.
+        mode: Whether the lowest (min) or the highest (max) value is best.
     """
 
     def __init__(self, monitor: str = "val/bits", mode: Literal["min", "max"] = "min") -> None:
@@ -85,14 +84,13 @@ class BestCheckpoint(OneFile):
 
 
 class LastCheckpoint(OneFile):
-    """`last.ckpt`: after each validation, whether it was the best or not, every few minutes, at the end of training, and when a signal
-    asks it to stop, which ends it after the step (and validation) under way with `Stopped`.
+    """Save `last.ckpt` after each validation, every few minutes, at the end of training, and on a stop signal.
 
-    Lightning's own `save_last` skips validations that were not the best, and its `train_time_interval` those minutes at which gradients
-    are still being accumulated.
+    After a stop signal, the current step and validation are finished and `Stopped` is raised. Lightning's `save_last` skips validations
+    that are not the best, and its `train_time_interval` skips intervals that end while gradients are accumulated.
 
     Args:
-        minutes: Minutes between two checkpoints; null for none between validations.
+        minutes: Minutes between checkpoints; null to save at validations only.
     """
 
     def __init__(self, minutes: float | None = 10) -> None:
@@ -112,7 +110,7 @@ class LastCheckpoint(OneFile):
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        # Among the CPUs, so that asking after each step takes a fraction of a millisecond and makes no GPU wait.
+        # Gloo: the reduction after each step runs on the CPU and does not synchronise the GPU.
         self._group = None
         if trainer.world_size > 1:
             self._group = torch.distributed.new_group(backend="gloo", timeout=getattr(trainer.strategy, "_timeout", None))
@@ -123,9 +121,9 @@ class LastCheckpoint(OneFile):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         loop = trainer.fit_loop.epoch_loop
         if loop._should_accumulate() or is_done(trainer):
-            return  # gradients that are waiting for the rest of their step are in no checkpoint
+            return  # accumulated gradients are not saved in checkpoints
         signum, due = self._asked(trainer)
-        # A run that went on from here would leave out a validation that is to follow; it saves, and stops, itself.
+        # A run resumed from here would skip a validation that is due now; on_validation_end saves and stops instead.
         if (signum or due) and not loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
             self._save(trainer)
             self._stop(trainer, signum)
@@ -145,7 +143,7 @@ class LastCheckpoint(OneFile):
         self._save(trainer)
 
     def _asked(self, trainer: L.Trainer) -> tuple[int, bool]:
-        """A signal that any rank has received, 0 for none, and whether the time for a checkpoint has come by the first rank's clock."""
+        """Return the signal received by any rank (0 for none), and whether a checkpoint is due by the first rank's clock."""
         due = trainer.is_global_zero and self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
         asked = torch.tensor([self._signals.received, due])
         if self._group is not None:

@@ -1,4 +1,4 @@
-"""The curves of a run, without which it goes on: Lightning's loggers, whose files lie in the run's folder."""
+"""TensorBoard and CSV loggers that write to the run's folder and warn instead of failing."""
 
 import csv
 import threading
@@ -17,19 +17,19 @@ from typing_extensions import override
 from harmonicrnn.files import side_product
 
 LINES = {"train/bits": "training", "val/bits": "validation", "val/bits_of_predictors": "untrained"}
-"""What the first chart shows, and what its lines are called."""
+"""Metrics of the first chart, and the names of their lines."""
 
 SPEED = "train/samples_per_second"
 
 
 def in_folder(logger: Logger, settings: Mapping[str, Any], folder: Path) -> Logger:
-    """A logger made with these settings, as it writes into the run's folder; one that writes elsewhere as it is."""
+    """Return a TensorBoard or CSV logger with these settings that writes to `folder`; any other logger is returned as it is."""
     kind = {loggers.TensorBoardLogger: Curves, loggers.CSVLogger: Table}.get(type(logger))
     return logger if kind is None else kind(**{**settings, "save_dir": folder.parent, "name": "", "version": folder.name})
 
 
 class Forgiving:
-    """Calls a writer until it fails, and from then on nothing; with None nothing at all."""
+    """Proxy of a writer that warns at the first failed call and ignores all later calls; `writer` None ignores all calls."""
 
     def __init__(self, writer: Any, name: str) -> None:
         self._writer, self._name = writer, name
@@ -49,7 +49,7 @@ class Forgiving:
 
 
 class ForgivingLogger:
-    """A logger, of which what cannot be written is left out, with a warning."""
+    """Mixin for loggers: a write that fails gives a warning."""
 
     _experiment: Any
     log_dir: str
@@ -70,8 +70,10 @@ class ForgivingLogger:
 
 
 class Curves(ForgivingLogger, loggers.TensorBoardLogger):
-    """TensorBoard's, which sorts charts by their tags. First is one chart of the likelihoods of training, validation and the untrained
-    predictors, whose lines are runs of their own to it, in folders below this one's; then samples/s. Epoch and learning rate are last.
+    """TensorBoard logger with the most important charts first; TensorBoard sorts charts by tag.
+
+    The first chart shows the likelihoods of training, validation and the linear predictors, each logged as a run of its own in a
+    subfolder. The second shows samples per second. Epoch and learning rate come last.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -99,7 +101,7 @@ class Curves(ForgivingLogger, loggers.TensorBoardLogger):
 
 
 class Table(ForgivingLogger, loggers.CSVLogger):
-    """A CSV file. That of a run that goes on is added to, where Lightning's own would remove it."""
+    """CSV logger that appends to the file of a resumed run; Lightning's would remove it."""
 
     @override
     def _writer(self) -> "Appending":
@@ -107,7 +109,7 @@ class Table(ForgivingLogger, loggers.CSVLogger):
 
 
 class Appending(ExperimentWriter):
-    """Adds to a table that is there."""
+    """CSV writer that appends to an existing file."""
 
     @override
     def _check_log_dir_exists(self) -> None:
@@ -116,6 +118,6 @@ class Appending(ExperimentWriter):
 
 
 def _told_elsewhere(args: Any) -> None:
-    # What fails in the thread that writes is raised again by the next call.
+    # An error in TensorBoard's writer thread is raised again by the next call.
     if not isinstance(args.thread, _AsyncWriterThread):
         threading.__excepthook__(args)

@@ -1,4 +1,4 @@
-"""A moving average of the weights, for evaluation and sampling."""
+"""Callback for an exponential moving average (EMA) of the weights."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -12,11 +12,11 @@ from typing_extensions import override
 
 
 class EMA(WeightAveraging):
-    """Exponential moving average of the weights, updated after each step; what a checkpoint holds as its weights.
+    """Exponential moving average of the weights, updated after each step and used for validation, sampling and checkpoints.
 
     Args:
-        decay: The weight of the past, in (0, 1); smaller over the first steps, (1 + n)/(10 + n), so that a short run is not held back by
-            its start. Null for no averaging: the weights are used as they are.
+        decay: Decay in (0, 1), limited to (1 + n)/(10 + n) at step n, so that the initial weights are soon forgotten. Null for no
+            averaging.
     """
 
     def __init__(self, decay: float | None = None) -> None:
@@ -33,7 +33,7 @@ class EMA(WeightAveraging):
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # The average was made before the trainer gave the module its precision.
+        # The average was created before the trainer converted the module to its precision.
         assert self._average_model is not None
         pairs = zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True)
         for averaged, current in pairs:
@@ -41,14 +41,14 @@ class EMA(WeightAveraging):
 
     @override
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **options: Any) -> None:
-        if getattr(pl_module, "skipped_in_a_row", 0):  # a step that was left out moves nothing
+        if getattr(pl_module, "skipped_in_a_row", 0):  # a skipped step does not change the weights
             self._latest_update_step = trainer.global_step
             return
         super().on_train_batch_end(trainer, pl_module, *args, **options)
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nothing yet: the checkpoint of the end must hold the current weights beside the average."""
+        """Do nothing yet: the final checkpoint must hold both the current weights and the average."""
 
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -56,7 +56,7 @@ class EMA(WeightAveraging):
 
     @override
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Evaluation has no use for the average's state, and needs no warning that it is left alone.
+        # Evaluation does not use the average's state, and Lightning would warn about it.
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 

@@ -1,4 +1,4 @@
-"""A validation after the last step."""
+"""Callback that validates after the last training step."""
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -6,7 +6,7 @@ from typing_extensions import override
 
 
 class FinalValidation(Callback):
-    """Validates after the last step of a training, whatever `trainer.val_check_interval` says: the best checkpoint may be the last."""
+    """Validate after the last step regardless of `trainer.val_check_interval`, as the last checkpoint may be the best."""
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -20,7 +20,7 @@ class FinalValidation(Callback):
 
 
 def is_done(trainer: L.Trainer) -> bool:
-    """Whether the step that was made is the last one, after which training ends by itself."""
+    """Return whether the current step is the last one of the training."""
     last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs  # type: ignore[operator]
     steps_done = 0 <= trainer.max_steps <= trainer.global_step
     return steps_done or bool(last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)

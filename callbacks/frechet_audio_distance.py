@@ -1,4 +1,4 @@
-"""How far generated clips are from real ones, in training."""
+"""Callback that measures the Fréchet audio distance (FAD) of generated clips during training."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -23,19 +23,20 @@ from harmonicrnn.metrics.statistics_cache import default_cache
 
 
 class FrechetAudioDistance(Callback):
-    """The Fréchet audio distance (FAD) between generated clips, each as long as the data's, and the clips of a split: `val/fad_EMBEDDING`
-    among the curves, and with all that it depends on in `fad/` of the run's folder.
+    """Measure the Fréchet audio distance (FAD) between generated clips and the clips of a split, of the same length.
+
+    Logs `val/fad_EMBEDDING`, and writes the distance with its settings to `fad/` in the run's folder.
 
     Args:
-        clips: Generated clips at a time; 0 computes nothing.
-        every: Validations from one computation to the next; the first is at the validation of this number.
-        embedding: Of the audio: logmel (needs no weights), or of the package frechet-audio-distance vggish, pann, encodec or clap.
+        clips: Number of clips to generate for each measurement, at least 2; 0 for no measurement.
+        every: Validations between two measurements; the first is at validation number `every`.
+        embedding: Audio embedding: logmel (needs no weights), or vggish, pann, encodec or clap of the package frechet-audio-distance.
         weights: Folder of the embedding's weights; null for the folder of torch.hub.
-        split: Compared with: validation or test.
+        split: Reference split: validation or test.
         extrapolate: Whether to extrapolate to infinitely many clips too (FAD-infinity).
-        seed: Of the generated clips.
-        batch_size: Clips that are generated together; another number gives other clips.
-        cache: Folder where the statistics of the split are kept; null for `harmonicrnn` in the user's cache.
+        seed: Seed of the generated clips.
+        batch_size: Clips generated together; the clips depend on it.
+        cache: Folder for the cached statistics of the split; null for `harmonicrnn` in the user's cache.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class FrechetAudioDistance(Callback):
         self._reference: Gaussian | None = None
 
     def check(self, data: AudioDataModule) -> Embedder:
-        """The embedder for this data, of which the split compared with is read.
+        """Set up the reference split and return the embedder.
 
         Raises:
-            UserError: its weights are missing, or the split is.
+            UserError: the embedder's weights or the split are missing.
         """
         if self._embedder is None:
             data.setup("validate" if self.split == "validation" else "test")
@@ -81,7 +82,7 @@ class FrechetAudioDistance(Callback):
         rank_zero_info(f"FAD: {embedder.name} statistics of the {len(clips)} clips of the {self.split} split are kept in {cache}")
         self._reference = reference_gaussian(clips, embedder, cache, device=pl_module.device)
 
-    # In this hook the averaged weights, where there are any, are still in place.
+    # In this hook the averaged weights, if any, are still in place.
     @override
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -99,7 +100,7 @@ class FrechetAudioDistance(Callback):
         rank_zero_info(f"FAD {record['embedding']['name']} {record['distance']:.4g} at step {trainer.global_step}{notes}")
 
     def measure(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-        """The distance now, with all that it depends on; called by all ranks, each of which draws its share of the batches."""
+        """Return the current distance with its settings. Must be called on all ranks; each draws its share of the batches."""
         data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
         embedder, reference, samples = self._embedder, self._reference, data.clip_samples
         assert embedder is not None
@@ -116,7 +117,7 @@ class FrechetAudioDistance(Callback):
         }
 
     def _generated(self, module: L.LightningModule, numbers: Sequence[int], samples: int) -> Iterator[Tensor]:
-        """The audio (samples,) of the clips of these numbers, whole batches of them."""
+        """Yield the audio (samples,) of the clips with these numbers, which form whole batches."""
         for batch, of_batch in groupby(numbers, key=lambda number: number // self.batch_size):
             classes = generate(module.net, samples, len(list(of_batch)), seed=self.seed + (batch << 32))  # type: ignore[arg-type]
             yield from module.quantiser.decode_centre(classes)  # type: ignore[operator, union-attr]

@@ -1,4 +1,4 @@
-"""Audio, pictures and histograms on their way to the loggers of a run, each of which gets what it can take."""
+"""Functions that send audio, figures and histograms to the loggers that support them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,40 +13,40 @@ from torch import Tensor
 from harmonicrnn.files import side_product
 
 AUDIO, PICTURES, HISTOGRAMS = "log_audio", "log_image", ""
-"""The method by which another logger than TensorBoard's takes them, as Lightning's WandbLogger has it; none has one for histograms."""
+"""Methods by which loggers other than TensorBoard's accept them, as Lightning's WandbLogger; there is none for histograms."""
 
 
 def takes(logger: Logger, method: str) -> bool:
-    """Whether a logger takes `AUDIO`, `PICTURES` or `HISTOGRAMS`."""
+    """Return whether a logger supports `AUDIO`, `PICTURES` or `HISTOGRAMS`."""
     return isinstance(logger, TensorBoardLogger) or hasattr(logger, method)
 
 
 def name_of(logger: Logger) -> str:
-    """The class that a configuration names."""
+    """Return the name of a logger's class as a config names it."""
     return next(kind.__name__ for kind in type(logger).__mro__ if not kind.__module__.startswith("callbacks."))
 
 
 def left_out(logger: Logger) -> str:
-    """What a logger does not take, in words; empty if it takes everything."""
+    """Return the kinds a logger does not support, such as \"audio, histograms\"; empty if none."""
     kinds = {"audio": AUDIO, "pictures": PICTURES, "histograms": HISTOGRAMS}
     return ", ".join(kind for kind, method in kinds.items() if not takes(logger, method))
 
 
 def show_audio(trainer: L.Trainer, tag: str, samples: Tensor, sample_rate: int) -> None:
-    """A waveform (T,) in [-1, 1]."""
+    """Log a waveform, float (T,) in [-1, 1]."""
     step = trainer.global_step
 
     def show(logger: Any) -> None:
         if not isinstance(logger, TensorBoardLogger):
             logger.log_audio(tag, [samples.numpy()], step=step, sample_rate=[sample_rate])
-        elif len(samples) > 1:  # TensorBoard takes no single sample for a sound
+        elif len(samples) > 1:  # TensorBoard rejects audio of a single sample
             logger.experiment.add_audio(tag, samples, step, sample_rate=sample_rate)
 
     _show(trainer, tag, AUDIO, show)
 
 
 def show_figure(trainer: L.Trainer, tag: str, draw: Callable[[], Figure]) -> None:
-    """A picture, drawn where some logger takes it."""
+    """Log a figure; `draw` is called only if a logger supports figures."""
     step = trainer.global_step
 
     def show(logger: Any) -> None:
@@ -59,7 +59,7 @@ def show_figure(trainer: L.Trainer, tag: str, draw: Callable[[], Figure]) -> Non
 
 
 def show_histogram(trainer: L.Trainer, tag: str, values: Tensor) -> None:
-    """How values of any shape are spread."""
+    """Log a histogram of values of any shape."""
     _show(trainer, tag, HISTOGRAMS, lambda logger: logger.experiment.add_histogram(tag, values, trainer.global_step))
 
 
@@ -71,7 +71,7 @@ def _show(trainer: L.Trainer, tag: str, method: str, show: Callable[[Any], None]
 
 
 def _pixels(figure: Figure) -> Any:
-    """(height, width, 3), uint8."""
+    """Return the pixels of a figure, uint8 (height, width, 3)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,4 +1,4 @@
-"""The likelihood of a split, in bits per sample."""
+"""Callback that measures and reports the likelihood of a split in bits per sample."""
 
 import json
 import math
@@ -30,13 +30,15 @@ COMPARED = "an exact mean over all samples; the published tables average batches
 
 
 class NLLReport(Callback):
-    """Logs `val/bits` and `test/bits`; after `validate` and `test` prints a table and writes `nll_SPLIT.json` into the run's folder, where
-    the one of another checkpoint is kept as `nll_SPLIT_NAME_STEP.json`; `nll_SPLIT_partial.json` where not all batches were measured.
+    """Log `val/bits` and `test/bits`; after `validate` and `test`, print a table and write a report to the run's folder.
 
-    Raises UserError where the likelihood that was asked for is not finite.
+    The report is `nll_SPLIT.json`, or `nll_SPLIT_partial.json` if not all batches were measured. A report of another checkpoint or
+    protocol is first renamed to `nll_SPLIT_NAME_STEP.json`.
+
+    Raises UserError if the likelihood is not finite in `validate` or `test`.
 
     Args:
-        untrained: Has the likelihoods without training that stand beneath; null for none.
+        untrained: Likelihoods without training, which are reported too; null for none.
     """
 
     def __init__(self, untrained: WithoutTraining | None = None) -> None:
@@ -51,7 +53,7 @@ class NLLReport(Callback):
         if trainer.state.fn == "fit":
             return
         if not math.isfinite(measured.bits_per_sample):
-            raise UserError(f"{trainer.ckpt_path}: its likelihoods are not finite; its weights are of a training that went wrong")
+            raise UserError(f"{trainer.ckpt_path}: its likelihoods are not finite: the training diverged")
         if trainer.is_global_zero:
             self._tell(trainer, split, measured)
 
@@ -61,7 +63,7 @@ class NLLReport(Callback):
         report = {"split": split, **asdict(measured)} | {
             "protocol": trainer.datamodule.protocol,  # type: ignore[attr-defined]
             "mean": COMPARED,
-            # A module that is measured by hand has none.
+            # None for a module without a checkpoint.
             "checkpoint": checkpoint and str(checkpoint),
             "sha256": checkpoint and sha256(checkpoint),
             "step": checkpoint and read_checkpoint(checkpoint)["global_step"],
@@ -114,7 +116,7 @@ def _is_whole(trainer: L.Trainer, split: str) -> bool:
 
 
 def keep_apart(path: Path, report: dict[str, Any]) -> None:
-    """Gives what is there under this name another one, where it is of another checkpoint or protocol than the report to be written."""
+    """Rename an existing report at `path` if its checkpoint or protocol differs from those of the new report."""
     with suppress(OSError, ValueError, AttributeError, TypeError):
         before = json.loads(path.read_text())
         if report["batches"] == "all" and any(before.get(key) != report[key] for key in ("sha256", "protocol")):

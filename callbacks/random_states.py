@@ -1,4 +1,4 @@
-"""The states of the random number generators, so that a continued run draws what it would have drawn."""
+"""Callback that saves and restores the states of the random number generators."""
 
 import random
 from typing import Any
@@ -12,9 +12,9 @@ KEY = "random_states"
 
 
 class RandomStates(Callback):
-    """Saves Python's and torch's generators (the device's too) of every rank, and restores them when training goes on.
+    """Save the states of Python's and torch's generators (CPU and CUDA) of every rank, and restore them when training is resumed.
 
-    A rank that there was none of before goes on with its own. Data and samples do not draw from these generators.
+    A rank without a saved state keeps its own. Data and audio samples do not use these generators.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class RandomStates(Callback):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Where steps are counted in epochs Lightning makes the loader before it has read where in the data to go on, and then forgets to.
+        # With trainer.max_epochs, Lightning creates the loader before it reads the loader's state, and then does not restore it.
         trainer.fit_loop._load_combined_loader_states()
         if trainer.global_rank >= len(self._saved):
             return

@@ -1,4 +1,4 @@
-"""How long the recurrences remember, and at which pitch."""
+"""Callback that logs histograms of the recurrence coefficients a: modulus (decay) and angle (frequency)."""
 
 from typing import Any
 
@@ -14,8 +14,11 @@ from harmonicrnn.models import GatedRecurrence
 
 
 class RecurrenceHistograms(Callback):
-    """Histograms of |a| and arg a over the first validation batch, `recurrence/level_K/modulus_per_step` and `angle_radians_per_step`, with
-    steps of that level; of waveforms that are split over devices, their first slices."""
+    """Log histograms of |a| and arg a, in radians, over the first validation batch, per step of each level.
+
+    The tags are `recurrence/level_K/modulus_per_step` and `recurrence/level_K/angle_radians_per_step`. With context parallelism, only the
+    first slice of each waveform is used.
+    """
 
     @override
     def on_validation_batch_start(
@@ -50,7 +53,7 @@ class RecurrenceHistograms(Callback):
 
     def _watch(self, level: int) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-            # One lane and every 16th step show the distribution as well as all of them.
+            # One lane and every 16th step are enough for the distribution.
             modulus, angle = layer.modulus_and_angle(inputs[0][:1, ::16])  # type: ignore[operator]
             self._seen.setdefault(level, []).append((modulus.flatten().cpu(), None if angle is None else angle.flatten().cpu()))
 

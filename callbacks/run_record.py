@@ -1,4 +1,4 @@
-"""What it takes to know later what a run was."""
+"""Callback that records code version, seed, command and library versions of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from harmonicrnn.runs import run_of
 
 
 class RunRecord(Callback):
-    """Keeps code version, seed, command and libraries: as `run.json` in the run's folder, and in each checkpoint beside its format version.
+    """Save format, code version, seed, command and library versions in `run.json` in the run's folder, and in each checkpoint.
 
     Args:
-        seed: What the initial weights derive from; the data and the samples have seeds of their own in the config.
-        command: That started the training.
+        seed: Seed of the initial weights; data and audio samples have seeds of their own in the config.
+        command: Command that started the training.
     """
 
     def __init__(self, seed: int | None = None, command: str | None = None) -> None:
@@ -42,7 +42,7 @@ class RunRecord(Callback):
 
 
 def run_directory(trainer: L.Trainer) -> Path:
-    """The run's folder: the one being written in training, else the one that the evaluated checkpoint lies in. Of the first rank alone."""
+    """Return the run's folder: in training the one being written, else that of the evaluated checkpoint. Valid on the first rank only."""
     if trainer.state.fn != "fit" and trainer.ckpt_path:
         return run_of(Path(trainer.ckpt_path)).folder
     return Path(trainer.default_root_dir)

@@ -1,4 +1,4 @@
-"""What a run is about to cost, printed before it starts."""
+"""Callback that prints a summary of a run, with estimates of memory and time, before training starts."""
 
 import math
 import time
@@ -20,13 +20,13 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.models import undivided
 
 PROBE_SAMPLES = 8000
-STATE_BYTES = 16  # for each parameter in float32: itself, its gradient and AdamW's two moments
+STATE_BYTES = 16  # per float32 parameter: weight, gradient and AdamW's two moments
 
 
 class RunSummary(Callback):
-    """Prints the numbers of parameters and of samples a step, and estimates of memory and time from one short forward and backward pass.
+    """Print the numbers of parameters and of samples per step, and estimate memory and time from a short forward and backward pass.
 
-    Raises UserError where a step would keep more for its backward pass than the device has.
+    Raises UserError if a step needs more memory than the device has.
     """
 
     @override
@@ -60,14 +60,17 @@ class RunSummary(Callback):
 
 
 def in_words(seconds: float) -> str:
-    """A duration in the unit that suits it: seconds, minutes or hours."""
+    """Format a duration as seconds, minutes or hours."""
     if seconds < 99.5:
         return f"{max(1, seconds):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def probe(net: nn.Module, samples: int) -> tuple[float, float]:
-    """Bytes kept for the backward pass, and seconds of forward and backward, a sample; gradients and random numbers stay as they were."""
+    """Return the bytes kept for the backward pass and the seconds of a forward and backward pass, both per sample.
+
+    Gradients and random states are not changed.
+    """
     classes = torch.zeros(1, samples, dtype=torch.long, device=next(net.parameters()).device)
     parameters = [p for p in net.parameters() if p.requires_grad]
     held: dict[int, int] = {}
@@ -78,7 +81,7 @@ def probe(net: nn.Module, samples: int) -> tuple[float, float]:
 
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
     seconds = 0.0
-    with torch.random.fork_rng([classes.device] if classes.is_cuda else []):  # dropout draws
+    with torch.random.fork_rng([classes.device] if classes.is_cuda else []):  # dropout uses random numbers
         for _ in range(2):  # the first pass also compiles
             held.clear()
             started = _now(classes)
@@ -91,7 +94,7 @@ def probe(net: nn.Module, samples: int) -> tuple[float, float]:
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that the device has free, of a CPU within the limit of its container; without end where that is not known."""
+    """Return the free memory of a device in bytes, for a CPU within the container's limit; infinity if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     found = [math.inf]
@@ -99,14 +102,14 @@ def free_memory(device: torch.device) -> float:
         with suppress(OSError, ValueError, StopIteration):
             lines = Path("/proc/meminfo").read_text().splitlines()
             found.append(1024 * float(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-        with suppress(OSError, ValueError):  # "max" is no number: no limit
+        with suppress(OSError, ValueError):  # "max" means no limit
             limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
             found.append(limit - used)
     return min(found)
 
 
 def _memory(device: torch.device) -> float:
-    """Bytes that the device has; without end where that is not known."""
+    """Return the total memory of a device in bytes; infinity if unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return MEMORY if device.type == "cpu" else math.inf

@@ -1,4 +1,4 @@
-"""How fast training goes."""
+"""Callback that logs the training speed in audio samples per second."""
 
 import time
 from typing import Any
@@ -12,10 +12,9 @@ from harmonicrnn.audio.dataset import Batch
 
 
 class Throughput(Callback):
-    """Logs `train/samples_per_second` (`samples/s` in the progress bar): audio samples of all ranks over the wall-clock seconds between
-    two loggings, validation left out.
+    """Log `train/samples_per_second` (`samples/s` in the progress bar): audio samples of all ranks per second, without validation.
 
-    Lightning's ThroughputMonitor makes the GPU wait after every batch, not only where it logs, and leaves out the progress bar.
+    Lightning's ThroughputMonitor synchronises the GPU after every batch, and does not show the speed in the progress bar.
     """
 
     def __init__(self) -> None:
@@ -24,7 +23,7 @@ class Throughput(Callback):
 
     @override
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int) -> None:
-        # The first batch of a stretch starts its clock; later ones run on from the end of the one before, waits for data included.
+        # The clock starts at the first batch after a validation, and then includes waiting for data.
         if self._started is None:
             self._started = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""How far training is, in the terminal."""
+"""Progress bar of training."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from typing_extensions import override
 
 
 class TrainingBar(RichProgressBar):
-    """Lightning's bar, but one over all steps of a training instead of one for each epoch, and without the logger's version."""
+    """Lightning's progress bar over all steps of a training instead of one per epoch, without the logger's version."""
 
     @property
     @override
@@ -20,12 +20,12 @@ class TrainingBar(RichProgressBar):
         super().on_train_start(trainer, pl_module)
         if self.progress is not None:
             self.train_progress_bar_id = self._add_task(self.total_train_batches, f"{'Training':{len(self.validation_description)}}")
-            # Without a trace in the bar's speed of steps that were made before.
+            # Exclude earlier steps of a resumed run from the speed.
             self.progress.reset(self.train_progress_bar_id, completed=trainer.global_step)
 
     @override
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nothing: the bar goes on."""
+        """Do nothing: the bar spans all epochs."""
 
     @override
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:

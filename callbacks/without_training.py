@@ -1,4 +1,4 @@
-"""What the likelihood is without any training, beside that of the model."""
+"""Callback that measures likelihoods without training, for comparison with the model."""
 
 from pathlib import Path
 
@@ -19,18 +19,25 @@ CURVE = "val/bits_of_predictors"
 
 
 class WithoutTraining(Callback):
-    """Likelihoods that need no training, of the samples that the model is measured on.
+    """Measure likelihoods that need no training on the samples that the model is measured on.
 
-    `measure` is called by the first rank alone, before any other waits for it. In training, the linear predictors' of the validation split
-    is told and is a constant curve, `val/bits_of_predictors`.
+    `measure` is called on the first rank only, before the other ranks start. In training, the likelihood of the validation split under the
+    linear predictors is printed, and logged as the constant curve `val/bits_of_predictors`.
     """
 
     def __init__(self) -> None:
         self.found: list[Untrained] = []
 
     def measure(self, trainer: L.Trainer, data: AudioDataModule, stage: str, bar: ProgressBar = no_bar, cache: Path | None = None) -> None:
-        """Takes from the cache or computes what belongs beside the likelihood of fit, validate or test; the data is set up for it. What
-        cannot be computed is left out, with a warning."""
+        """Compute the likelihoods for a stage, or read them from the cache; a failure gives a warning.
+
+        Args:
+            trainer: Its limits on batches apply.
+            data: Set up for the stage.
+            stage: fit, validate or test.
+            bar: Progress bar.
+            cache: Folder of cached results; None for the default.
+        """
         split: Split = "test" if stage == "test" else "validation"
         there = len(data.in_order(split))
         limit = trainer.limit_test_batches if stage == "test" else trainer.limit_val_batches

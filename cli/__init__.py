@@ -1,4 +1,4 @@
-"""The command line: which commands there are, where runs lie, and what the user is told when something is wrong."""
+"""Command line of `train.py`: parsing, commands and error messages."""
 
 from cli.command_line import main
 

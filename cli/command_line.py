@@ -1,4 +1,4 @@
-"""The commands of train.py, and what is told to the user where something goes wrong."""
+"""Entry point of the command line of `train.py`: its commands and the handling of errors."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from harmonicrnn.cli.program import Command, make_program, reporting
 from harmonicrnn.errors import UserError
 
 COMMANDS = {
-    "fit": "Train a model, or go on with its training.",
-    "validate": "Likelihood of the validation split.",
-    "test": "Likelihood of the test split.",
-    "prepare": "Read and check recordings ahead of training.",
-    "predictors": "Likelihood of a split without any training.",
+    "fit": "Train a model, or resume training.",
+    "validate": "Measure the likelihood of the validation split.",
+    "test": "Measure the likelihood of the test split.",
+    "prepare": "Read and check recordings before training.",
+    "predictors": "Measure the likelihood of a split without training.",
     "generate": "Draw audio from a trained model.",
     "evaluate": "Measure and compare models and folders.",
-    "export": "Make a folder to hand on of a trained model.",
+    "export": "Export a trained model as a voice, a folder to share.",
 }
 
 
@@ -29,27 +29,27 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def run(args: Sequence[str]) -> int:
-    """Read the arguments for the first time, and do what they say.
+    """Parse the arguments in the first pass and run the command.
 
     Raises:
-        UserError, ArgumentError: something is wrong with them, or with what they name.
+        UserError, ArgumentError: the arguments, or the files that they name, are invalid.
     """
     commands = {name: Command(does, adding(name)) for name, does in COMMANDS.items()}
-    # Help with a command is for the second pass, which knows all options.
+    # The second pass, which knows all options, prints a command's help.
     program = make_program("train.py", "HarmonicRNN on raw audio: training, samples and measurements.", commands, add_help=False)
     given = program.parse_args(args)
     command, options = given.subcommand, given[given.subcommand]
     for path in options.config:
-        keys_of(path, [])  # says which file is not YAML, which the parser does not
+        keys_of(path, [])  # names a file that is not YAML; the parser does not
     try:
         return work_of(command)(command, options, args[1:])
     except OmegaConfBaseException as error:
         told = f"{getattr(error, 'full_key', None) or 'a setting'}: {str(error).splitlines()[0]}"
-        raise UserError(f"{told}: ${{...}} in a setting stands for another setting: reach a folder of such a name by a link") from error
+        raise UserError(f"{told}: ${{...}} in a setting stands for another setting; use a link to a folder with such a name") from error
 
 
 def adding(command: str) -> Callable[[ArgumentParser], None]:
-    """What adds the options of a command for the first pass."""
+    """Return the function that adds a command's options for the first pass."""
 
     def add(parser: ArgumentParser) -> None:
         add_training_options(parser)
@@ -62,7 +62,7 @@ def adding(command: str) -> Callable[[ArgumentParser], None]:
         elif command == "evaluate":
             from cli.evaluate_command import add_options
         elif command == "export":
-            from harmonicrnn.cli.exporting import add_options
+            from cli.export_command import add_options
         else:
             return
         add_options(parser)
@@ -71,7 +71,7 @@ def adding(command: str) -> Callable[[ArgumentParser], None]:
 
 
 def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
-    """What does the work of a command, given its name, its options as the first pass read them, and its arguments."""
+    """Return the function that runs a command, called with its name, its options from the first pass and its arguments."""
     if command == "prepare":
         from cli.prepare_command import prepare as work
     elif command == "predictors":
@@ -88,7 +88,7 @@ def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
 
 
 def explain(error: BaseException) -> str | None:
-    """What to tell of a machine that gave out; None of any other error."""
+    """Return a message for an error of the machine, such as a lack of memory; None for other errors."""
     from cli.out_of_memory import shortage
 
     return shortage(error)

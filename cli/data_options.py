@@ -1,4 +1,4 @@
-"""The second pass over the command lines of prepare, generate and evaluate: the data, with the config of a training below their options."""
+"""Second parsing pass of the commands that need only the data of a training config."""
 
 import glob
 from collections.abc import Callable, Sequence
@@ -15,16 +15,16 @@ from harmonicrnn.errors import UserError
 def read_data(
     command: str, description: str, add_options: Callable[[ArgumentParser], None], args: Sequence[str], defaults: Sequence[str] = ()
 ) -> AudioDataModule:
-    """The data that a command's arguments and configs name; where they ask for help or the configuration, it is printed and all ends.
+    """Return the data module that a command's arguments and configs describe; `--help` and `--print_config` print and exit.
 
     Args:
-        command, description: its name, and what it does.
-        add_options: adds its options beside those of the data and of training, the latter of which are left unread.
-        args: after the command.
-        defaults: config files whose settings count where the arguments and their configs give none.
+        command, description: name and description of the command.
+        add_options: adds the command's own options; options of the data are added too, those of training are accepted and ignored.
+        args: command-line arguments after the command.
+        defaults: config files with lower priority than the arguments and their configs.
 
     Raises:
-        UserError, ArgumentError: there is something wrong with them, or the data cannot be made.
+        UserError, ArgumentError: the arguments or configs are invalid, or the data module cannot be created.
     """
     parser = ArgumentParser(
         prog=f"train.py {command}",
@@ -32,7 +32,7 @@ def read_data(
         parser_mode="omegaconf+",
         exit_on_error=False,
         allow_abbrev=False,
-        default_config_files=[glob.escape(path) for path in defaults],  # the parser takes them for patterns
+        default_config_files=[glob.escape(path) for path in defaults],  # the parser treats them as patterns
     )
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="Path to the config of a training.")
     parser.add_argument("--ckpt_path", type=str | None, default=None, help=CHECKPOINT if command == "generate" else SUPPRESS)
@@ -53,7 +53,7 @@ def read_data(
 
 
 def innermost(error: BaseException) -> BaseException:
-    """What was first raised: jsonargparse puts errors of its own around it that do not say what is wrong."""
+    """Return the first error of a chain; jsonargparse wraps errors in less specific ones."""
     while not isinstance(error, UserError) and (cause := error.__cause__ or error.__context__):
         error = cause
     return error

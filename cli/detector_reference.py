@@ -1,4 +1,4 @@
-"""What the training data of a run usually sounds like."""
+"""Reference values of the training data for the detectors of faulty clips."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ CLIPS = 256  # of the training split, evenly spread
 
 
 def detector_reference(data: AudioDataModule | None, quantiser: Quantiser, run: Path | None) -> Reference:
-    """Measured on the training split, once; the defaults where that is not there.
+    """Return the reference measured on the training split, or the defaults if there is no training split.
 
     Args:
-        data: of the run; None where it is not known.
-        quantiser: of the model.
-        run: folder that holds what was measured before, or will; it counts for data of one protocol.
+        data: data of the run; None if unknown.
+        quantiser: quantiser of the model.
+        run: folder in which the reference is cached, for data of the same protocol; None for no cache.
     """
     if data is None:
         return Reference.defaults(quantiser)

@@ -1,4 +1,4 @@
-"""`python train.py evaluate`: how good models and folders of audio are, as JSON and as a page."""
+"""Command `train.py evaluate`: measure and compare models and folders of audio, with a report as JSON and HTML."""
 
 import shlex
 import sys
@@ -29,21 +29,21 @@ from harmonicrnn.metrics import EmbeddingName
 from harmonicrnn.runs import Run
 
 DESCRIPTION = (
-    "Likelihood, Fréchet audio distance and more of models and folders of audio, as JSON and as a page to see and hear. Settings of the "
-    "data are those of the first run, unless they are given (--data.root DIR, say)."
+    "Measure likelihood, Fréchet audio distance and more of models and folders of audio, and write a report as JSON and HTML. Data "
+    "settings default to those of the first run (override with --data.root DIR, for example)."
 )
 
 
 def evaluate(command: str, options: Namespace, args: Sequence[str]) -> int:
-    """Measure runs, checkpoints and folders of audio against a split or a folder, and write a folder with a report.
+    """Measure runs, checkpoints and folders of audio against a split or a folder, and write a report folder.
 
     Args:
-        command: its name.
-        options: as the first pass read them.
-        args: of the command line, after the command.
+        command: name of the command.
+        options: options as read by the first pass.
+        args: command-line arguments after the command.
 
     Raises:
-        UserError, ArgumentError: something is wrong with the arguments, the runs, the audio, the weights or the disk.
+        UserError, ArgumentError: the arguments, runs, audio or weights are invalid, or the report cannot be written.
     """
     if options.help:
         read_data(command, DESCRIPTION, add_options, args)
@@ -63,7 +63,7 @@ def evaluate(command: str, options: Namespace, args: Sequence[str]) -> int:
     with side_product(out / PAGE):
         write_page(out / PAGE, report, examples)
         print(f"Written to {pasteable(out / PAGE)}")
-    # The last of all: a folder without it is that of an evaluation that was cut short.
+    # Written last: a folder without it is an incomplete evaluation.
     with writing(out / REPORT):
         write_json(out / REPORT, report.to_json())
     print(f"Written to {pasteable(out / REPORT)}")
@@ -71,10 +71,10 @@ def evaluate(command: str, options: Namespace, args: Sequence[str]) -> int:
 
 
 def training_data(options: Namespace, args: Sequence[str], runs: Sequence[Run]) -> AudioDataModule | None:
-    """The data of the configs, or else of the first run, with the arguments; None where there is neither.
+    """Return the data of the given configs, or else of the first run, overridden by the arguments; None if there is neither.
 
     Raises:
-        UserError: there are runs, but nothing says what they were trained on, or the data cannot be made.
+        UserError: the first run has no config and none is given, or the data module cannot be created.
     """
     own = [] if options.config else [str(run.config) for run in runs if run.config.is_file()][:1]
     if runs and not (options.config or own):
@@ -85,29 +85,29 @@ def training_data(options: Namespace, args: Sequence[str], runs: Sequence[Run]) 
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Those beside the data's."""
+    """Add the options of this command, without those of the data."""
     add = parser.add_argument
-    add("subjects", nargs="*", type=Path, help="Runs, checkpoints or folders of audio; none for the newest run's best checkpoint.")
-    add("--against", type=str, default="test", help="What they are compared with: validation, test, or a folder of audio.")
-    add("--clips", type=int, default=256, help="Clips that each model draws.")
-    add("--batch", type=int, default=32, help="Clips that are drawn together.")
-    add("--seed", type=int, default=0, help="Of the clips, and of the resampling that intervals come from.")
+    add("subjects", nargs="*", type=Path, help="Runs, checkpoints or folders of audio; default: best checkpoint of the newest run.")
+    add("--against", type=str, default="test", help="Reference: validation, test, or a folder of audio.")
+    add("--clips", type=int, default=256, help="Number of clips that each model draws.")
+    add("--batch", type=int, default=32, help="Number of clips drawn together.")
+    add("--seed", type=int, default=0, help="Seed of the clips, and of the resampling for confidence intervals.")
     add("--temperature", type=float, default=1.0, help="Divides the logits.")
-    add("--top_p", type=float, default=1.0, help="Draws only among the most likely classes that hold this much of the probability.")
-    add("--seconds", type=float | None, default=None, help="Length of the clips that folders are cut into; null for whole files.")
-    add("--embeddings", nargs="+", type=EmbeddingName, default=["logmel"], help="Of the FAD: logmel, vggish, pann, encodec, clap.")
+    add("--top_p", type=float, default=1.0, help="Draw from the smallest set of most likely classes with this total probability.")
+    add("--seconds", type=float | None, default=None, help="Seconds of the clips that folders are cut into; null for whole files.")
+    add("--embeddings", nargs="+", type=EmbeddingName, default=["logmel"], help="For the FAD: logmel, vggish, pann, encodec, clap.")
     add("--weights", type=Path | None, default=None, help="Folder of the embeddings' weights; null for the folder of torch.hub.")
     add("--extrapolate", action="store_true", help="Extrapolate the FAD to infinitely many clips too (FAD-infinity).")
-    add("--classifier", type=Path | None, default=None, help="Checkpoint of a digit classifier, or resnext.pth: adds the SC09 scores.")
-    add("--examples", type=int, default=4, help="Clips to see and hear on the page.")
+    add("--classifier", type=Path | None, default=None, help="Checkpoint of a digit classifier, or resnext.pth; adds the SC09 scores.")
+    add("--examples", type=int, default=4, help="Number of example clips on the HTML page.")
     add("--out", type=Path | None, default=None, help="Folder of the report; null for evaluation_N in the first run's folder.")
-    add("--overwrite", action="store_true", help="Replace an evaluation that is in the folder, with its clips.")
-    add("--cache", type=Path | None, default=None, help="Folder where statistics of references are kept; null for the user's cache.")
+    add("--overwrite", action="store_true", help="Replace an existing evaluation in the folder, with its clips.")
+    add("--cache", type=Path | None, default=None, help="Folder for cached statistics of references; null for the user's cache.")
     add_device(parser)
 
 
 def show(report: Report) -> None:
-    """Prints the table and its notes."""
+    """Print the table of a report and its notes."""
     table = Table("what", *(measure.title for measure in report.measures))
     for row in (*report.subjects, *report.untrained, *report.real):
         table.add_row(Text(row.name), *(_text(row.values.get(measure.name)) for measure in report.measures))

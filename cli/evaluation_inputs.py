@@ -1,4 +1,4 @@
-"""What an evaluation needs, found and checked before any work begins."""
+"""Collection and validation of the inputs of `train.py evaluate`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,20 +24,20 @@ from harmonicrnn.metrics.statistics_cache import default_cache
 from harmonicrnn.runs import Run
 from lightning_modules import load_voice
 
-FEWEST_SELECTED = 8  # clips of which two are left by the selection by likelihood
+FEWEST_SELECTED = 8  # least clips of which the selection by likelihood keeps two
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
 def gather(config: Namespace, read_data: Callable[[Sequence[Run]], AudioDataModule | None], logs: Path) -> Evaluation:
-    """Finds and opens all that is needed, but for a folder that models are measured on, which is prepared in the report's.
+    """Find, check and open all inputs, except a folder that models are measured on, which is prepared in the report's folder.
 
     Args:
-        config: the arguments of the command.
-        read_data: gives the data that the arguments name, over the settings of these runs; None where there is none.
-        logs: the folder that runs lie in.
+        config: options of the command.
+        read_data: returns the data described by the arguments and by the configs of the given runs; None if there is none.
+        logs: folder of the runs.
 
     Raises:
-        UserError, ArgumentError: what is wrong with them, or with what they name.
+        UserError, ArgumentError: the options, or the files that they name, are invalid.
     """
     check_numbers(config)
     subjects = find_subjects(config.subjects, logs)
@@ -47,7 +47,7 @@ def gather(config: Namespace, read_data: Callable[[Sequence[Run]], AudioDataModu
     data = training
     if against is None:
         if data is None:
-            raise UserError(f"--against {split}: nothing says of which data; give a run, a --config, or a folder to compare with")
+            raise UserError(f"--against {split}: the data is unknown; give a run, a --config, or a folder to compare with")
         data.prepare_data()
         data.setup(SPLITS[split])
     elif data is not None:
@@ -88,7 +88,7 @@ def gather(config: Namespace, read_data: Callable[[Sequence[Run]], AudioDataModu
 
 
 def check_numbers(config: Namespace) -> None:
-    """Raises UserError where a number is out of range, or an embedding is there twice."""
+    """Raise UserError if a number is out of range or an embedding is named twice."""
     drawn(config, 1.0)
     if config.clips < 2:
         raise UserError(f"--clips must be at least 2 for a distance, got {config.clips}")
@@ -102,12 +102,12 @@ def check_numbers(config: Namespace) -> None:
 
 
 def drawn(config: Namespace, seconds: float) -> Settings:
-    """What a model draws in clips of this length; raises UserError where numbers are out of range."""
+    """Return the sampling settings for clips of `seconds` seconds; raises UserError if a number is out of range."""
     return Settings(seconds, config.clips, config.batch, config.seed, config.temperature, config.top_p)
 
 
 def reference_of(against: str) -> tuple[Split, Path | None]:
-    """The split that is compared with, and the folder where it is one; raises UserError where it is neither."""
+    """Return the reference split, and the reference folder if it is one; raises UserError if `against` is neither."""
     if against in EVALUATED:
         return against, None
     if not Path(against).is_dir():
@@ -116,10 +116,10 @@ def reference_of(against: str) -> tuple[Split, Path | None]:
 
 
 def digit_scoring(config: Namespace, training: AudioDataModule | None, data: AudioDataModule | None) -> DigitScoring:
-    """The classifier of digits, with the splits read that its scores refer to and that its accuracy is measured on.
+    """Load the digit classifier, and set up the splits for its scores (training) and its accuracy (test).
 
     Raises:
-        UserError: it cannot be read, or there is no SC09.
+        UserError: the classifier cannot be read, the data is not SC09 at its sample rate, or there are too few clips.
     """
     if not isinstance(training, SC09):
         raise UserError(
@@ -127,7 +127,7 @@ def digit_scoring(config: Namespace, training: AudioDataModule | None, data: Aud
         )
     classifier = load_digit_classifier(config.classifier, device_of(config.device))
     if training.sample_rate != classifier.rate:
-        raise UserError(f"--classifier {config.classifier}: hears {classifier.rate} Hz, the data has {training.sample_rate} Hz")
+        raise UserError(f"--classifier {config.classifier}: needs {classifier.rate} Hz, the data has {training.sample_rate} Hz")
     if config.clips < FEWEST_SELECTED:
         raise UserError(
             f"--clips must be at least {FEWEST_SELECTED} for the selection by likelihood of the SC09 scores, got {config.clips}"
@@ -141,7 +141,7 @@ def digit_scoring(config: Namespace, training: AudioDataModule | None, data: Aud
 
 
 def whole_folder(folder: Path, like: AudioDataModule) -> WholeFolder:
-    """A folder as data of the same kind."""
+    """Return a folder as a data module with the settings of `like`."""
     return WholeFolder(
         folder,
         sample_rate=like.sample_rate,
@@ -156,10 +156,10 @@ def whole_folder(folder: Path, like: AudioDataModule) -> WholeFolder:
 
 
 def subject_voice(subject: Subject, data: AudioDataModule | None, device: str) -> Voice:
-    """A subject's model.
+    """Load a subject's model.
 
     Raises:
-        UserError: it cannot be read, or the data is not of its kind.
+        UserError: the model cannot be read, or the data has another quantiser or sample rate.
     """
     assert data is not None
     voice = load_voice(subject.path, data.scaling, device_of(device))

@@ -1,4 +1,4 @@
-"""The first of two passes over a command line: whose config the defaults of the second come from, which checks what is given."""
+"""First parsing pass of `train.py`: reads only what is needed to find the run whose config gives the defaults of the second pass."""
 
 import glob
 import os
@@ -17,16 +17,16 @@ BASE = Path(__file__).parents[1] / "configs" / "base.yaml"
 LOGS, NAME = "logs", "run"
 PLACE = ("trainer.default_root_dir", "trainer.logger.class_path", "trainer.logger.init_args.save_dir", "trainer.logger.init_args.name")
 IN_FOLDER = ("TensorBoardLogger", "CSVLogger")
-"""Loggers whose files lie in the run's folder."""
-CHECKPOINT = "A checkpoint, or best or last of the newest run."
+"""Loggers that write to the run's folder."""
+CHECKPOINT = "Path of a checkpoint, or best or last of the newest run."
 TRAINING = ("trainer", "model", "data", "samples", "fad", "ema", "checkpoint", "seed_everything", "weights_only", "verbose")
 
 
 class Unchecked(ActionFail):
-    """Takes an option and all below it, such as --data.root, as they are: a list of pairs, of the rest of the name and the value."""
+    """Action that accepts an option and all options below it, such as --data.root, unchecked, as pairs (rest of the name, value)."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not args:  # the parser makes the action out of this one
+        if not args:  # the parser instantiates the action by a call
             return Unchecked(_message="", **kwargs)
         _, config, value, option = args
         rest = option.removeprefix(f"--{self.dest}").removeprefix(".")
@@ -35,7 +35,7 @@ class Unchecked(ActionFail):
 
 
 def add_training_options(parser: ArgumentParser) -> None:
-    """Those of trainings, which all commands take, as their configs do: as much of them as it takes to find the run that is meant."""
+    """Add the options of training, which all commands accept, unchecked as far as the run can be found without them."""
     add = parser.add_argument
     add("-c", "--config", action="append", type=str, default=[], help="Path to the config of a training.")
     add("--ckpt_path", type=str | None, default=None, help=CHECKPOINT)
@@ -46,7 +46,7 @@ def add_training_options(parser: ArgumentParser) -> None:
 
 
 def log_folder(options: Namespace, defaults: Sequence[str] = ()) -> Path:
-    """Where the runs of the given configs lie, `logs` where they name none; as given on the command line.
+    """Return the folder of the runs by the configs and the command line; `logs` if they name none.
 
     Raises:
         UserError: a config is not YAML.
@@ -62,8 +62,13 @@ def log_folder(options: Namespace, defaults: Sequence[str] = ()) -> Path:
 
 
 def runs_folder(told: Mapping[str, Any], unnamed: str = "") -> Path:
-    """Where runs `version_N` lie by settings of the trainer: its `default_root_dir`, `logs/unnamed` where there is none; or, as before it
-    was looked at, `save_dir` and `name` of its one logger, if its `class_path` is one of `IN_FOLDER` (None is)."""
+    """Return the folder that contains the runs `version_N`.
+
+    Args:
+        told: `default_root_dir` of the trainer; and `class_path`, `save_dir` and `name` of its only logger, which take precedence if the
+            class is one of `IN_FOLDER` or None, as in versions that ignored `default_root_dir`.
+        unnamed: name of the folder in `logs` if there is no `default_root_dir`.
+    """
     root = told.get("default_root_dir")
     place = Path(LOGS, unnamed) if root is None else Path(os.path.expanduser(root))  # noqa: PTH111 - as Lightning does
     parent, name = (place.parent, place.name) if root or unnamed else (place, "")
@@ -74,28 +79,28 @@ def runs_folder(told: Mapping[str, Any], unnamed: str = "") -> Path:
 
 
 def names_a_module(options: Namespace, configs: Sequence[str]) -> bool:
-    """Whether the command line, a config file that it gives or one of `configs` names the class of the model."""
+    """Return whether the command line, one of its config files or one of `configs` names the class of the model."""
     given = any(option in ("", "class_path") for option, _ in options.get("model", []))
     return given or any(keys_of(path, ["model.class_path"]) for path in (*configs, *options.config))
 
 
 def keys_of(path: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Those of the keys (a.b.c) that a config file has; none of one that is not there, which is the parser's to say.
+    """Return the values of those `keys` (a.b.c) that a config file has; none if the file is missing, which the parser reports.
 
     Raises:
-        UserError: it is not YAML.
+        UserError: the file is not YAML.
     """
     try:
         config = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
-    except Exception as error:  # whatever the YAML library finds wrong
+    except Exception as error:  # any error of the YAML library
         raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     found = {}
     for key in keys:
-        with suppress(OmegaConfBaseException):  # no such section, or one that holds no mapping
+        with suppress(OmegaConfBaseException):  # no such section, or not a mapping
             found[key] = OmegaConf.select(config, key)
     return {key: value for key, value in found.items() if value is not None}
 
 
 def default_configs(*own: Path | str) -> list[str]:
-    """Config files as the parser takes its defaults, as patterns for names, the later ones over those before them: the base, then `own`."""
+    """Return the default config files as escaped glob patterns: the base, then `own`, which override it."""
     return [glob.escape(str(path)) for path in (BASE, *own)]

@@ -1,4 +1,4 @@
-"""Work that the first rank does for all, before training begins."""
+"""Run work on the first rank while the other ranks wait."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,11 +15,11 @@ PATIENCE = timedelta(days=30)  # reading a large dataset for the first time take
 def on_first_rank(trainer: L.Trainer, module: L.LightningModule, work: Callable[[], None]) -> None:
     """Run `work` on the first rank.
 
-    Where something else than Lightning started the ranks (torchrun, SLURM), all meet first: the others wait as long as it takes, and end
-    with the first one. Those that Lightning starts do not exist before the work is done.
+    If torchrun or SLURM started the ranks, the others wait until it is done, and fail if it fails. Ranks started by Lightning do not exist
+    yet.
 
     Raises:
-        UserError: on the other ranks, with the message of the first one's error, whatever that was.
+        UserError: on the other ranks, with the message of the first rank's error of any type.
     """
     strategy = trainer.strategy
     environment = getattr(strategy, "cluster_environment", None)

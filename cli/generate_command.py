@@ -1,4 +1,4 @@
-"""`python train.py generate`: audio from a trained model, as the library draws it, and what needs the data that it was trained on."""
+"""Command `train.py generate`: draw audio from a trained model, optionally with prompts from its data."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,22 +21,22 @@ from harmonicrnn.voice import Voice, load
 if TYPE_CHECKING:
     from datamodules import AudioDataModule
 
-DESCRIPTION = "Audio from a trained model: the newest run's best checkpoint, unless --config or --ckpt_path say otherwise."
-SPLITS = {"train": "fit", "validation": "validate", "test": "test"}  # and the stage that reads them
+DESCRIPTION = "Draw audio from a trained model. Default: best checkpoint of the newest run; see --config and --ckpt_path."
+SPLITS = {"train": "fit", "validation": "validate", "test": "test"}  # and the stages that read them
 
 
 def generate(command: str, options: Namespace, args: Sequence[str]) -> int:
-    """Draw clips from a run's model into a folder with a manifest, or one into standard output.
+    """Draw clips from a run's model into a folder with a manifest, or one clip to standard output.
 
-    Data is imported and read only where it is asked for: most of what it takes to start is Lightning.
+    The data is imported and read only if needed, as importing Lightning takes most of the start time.
 
     Args:
-        command: its name.
-        options: as the first pass read them.
-        args: of the command line, after the command.
+        command: name of the command.
+        options: options as read by the first pass.
+        args: command-line arguments after the command.
 
     Raises:
-        UserError, ArgumentError: something is wrong with the arguments, the run, the prompt or the disk.
+        UserError, ArgumentError: the arguments, the run or the prompt are invalid, or the clips cannot be written.
     """
     if options.help:
         read(args)
@@ -71,22 +71,22 @@ def generate(command: str, options: Namespace, args: Sequence[str]) -> int:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Those beside the data's."""
-    generating.add_options(parser, "What is continued: an audio file, by all clips; or a split, by clip i its clip i.")
+    """Add the options of this command, without those of the data."""
+    generating.add_options(parser, "Prompt to continue: an audio file, for all clips; or a split, whose clip i is the prompt of clip i.")
 
 
 def read(args: Sequence[str], defaults: Sequence[str] = ()) -> "AudioDataModule":
-    """The data that the arguments name, over these configs."""
+    """Return the data module of the arguments, with the configs in `defaults` as defaults."""
     from cli.data_options import read_data
 
     return read_data("generate", DESCRIPTION, add_options, args, defaults)
 
 
 def load_any(path: Path, scaling: Scaling | None, device: torch.device) -> Voice:
-    """The model of a checkpoint, of HarmonicRNN or of another module.
+    """Load the model of a checkpoint, HarmonicRNN or that of another module.
 
     Raises:
-        UserError: it cannot be used.
+        UserError: the checkpoint cannot be used.
     """
     try:
         return load(path, scaling, device)
@@ -97,7 +97,7 @@ def load_any(path: Path, scaling: Scaling | None, device: torch.device) -> Voice
 
 
 def check_same_classes(data: "AudioDataModule", voice: Voice) -> None:
-    """Raises UserError where the classes of the data do not mean what the model's do."""
+    """Raise UserError if data and model differ in quantiser or sample rate."""
     if (data.quantiser, data.sample_rate) != (voice.quantiser, voice.sample_rate):
         ours, theirs = (
             f"{q.law} {q.bits} bit, {rate} Hz" for q, rate in ((voice.quantiser, voice.sample_rate), (data.quantiser, data.sample_rate))
@@ -109,10 +109,10 @@ def check_same_classes(data: "AudioDataModule", voice: Voice) -> None:
 
 
 def split_prompts(options: Namespace, run: Run, data: "AudioDataModule | None", voice: Voice, clips: int) -> Tensor:
-    """The beginnings of a split's first clips, (clips, T); those that are long enough, and the first again where there are too few.
+    """Return the beginnings of the first clips of a split that are long enough, as classes (clips, T); repeated if there are too few.
 
     Raises:
-        UserError: there is no data, or it has no clip that is long enough.
+        UserError: the data is unknown, or none of its clips is long enough.
     """
     check_prompt_seconds(options, voice)
     split, seconds = options.prompt, options.prompt_seconds

@@ -1,4 +1,4 @@
-"""Telling of a machine that gave out, which torch does in words of its own."""
+"""User messages for torch's errors on a lack of memory."""
 
 import re
 
@@ -6,11 +6,11 @@ import torch
 
 
 def shortage(error: BaseException) -> str | None:
-    """What to tell where memory ran out or the system killed a process; None of any other error."""
+    """Return a message if memory ran out or a data process was killed; None for other errors."""
     if re.search(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):
         return (
-            "a process that reads the data was killed, by the system perhaps where memory is short; go on from the last checkpoint with "
-            "--ckpt_path last, and fewer data.num_workers"
+            "a process that reads the data was killed, possibly by the system for lack of memory; resume with --ckpt_path last and fewer "
+            "data.num_workers"
         )
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
         return (

@@ -1,4 +1,4 @@
-"""`python train.py predictors`: how likely a split is without any training, which needs no run."""
+"""Command `train.py predictors`: measure the likelihood of a split under predictors that need no training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ from harmonicrnn.audio.dataset import Split
 from harmonicrnn.evaluation.untrained import measure_untrained
 from harmonicrnn.metrics.statistics_cache import default_cache
 
-DESCRIPTION = "Likelihood of a split under linear predictors and simpler ones, which need no training, in bits per sample."
+DESCRIPTION = "Measure the likelihood of a split, in bits per sample, under linear and simpler predictors that need no training."
 
 
 def predictors(command: str, options: Namespace, args: Sequence[str]) -> int:
-    """Print how likely a split is without any training.
+    """Print the likelihoods of a split without training, in bits per sample.
 
     Args:
-        command: its name.
-        options: as the first pass read them.
-        args: of the command line, after the command.
+        command: name of the command.
+        options: options as read by the first pass.
+        args: command-line arguments after the command.
 
     Raises:
-        UserError, ArgumentError: wrong arguments or recordings.
+        UserError, ArgumentError: the arguments or recordings are invalid.
     """
     data = read_data(command, DESCRIPTION, add_options, args)
     split: Split = options.split
@@ -44,6 +44,6 @@ def predictors(command: str, options: Namespace, args: Sequence[str]) -> int:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Those beside the data's."""
-    parser.add_argument("--split", type=Literal["validation", "test"], default="test", help="Whose samples are predicted.")
-    parser.add_argument("--cache", type=Path | None, default=None, help="Folder where results are kept; null for the user's cache.")
+    """Add the options of this command, without those of the data."""
+    parser.add_argument("--split", type=Literal["validation", "test"], default="test", help="Split to measure.")
+    parser.add_argument("--cache", type=Path | None, default=None, help="Folder for cached results; null for the user's cache.")

@@ -1,4 +1,4 @@
-"""`python train.py prepare`: the data of a config alone, ahead of training."""
+"""Command `train.py prepare`: prepare the recordings of a config before training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ from datamodules.preparation import home_of, remove_shards, shard_path
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import pasteable
 
-DESCRIPTION = "Read, resample and check the recordings of a config ahead of training; goes on where it was stopped."
+DESCRIPTION = "Read, resample and check the recordings of a config before training; resumes where it was stopped."
 
 
 def prepare(command: str, options: Namespace, args: Sequence[str]) -> int:
-    """Read, resample and check the recordings of a config, and print what there is.
+    """Prepare the recordings of a config, and print a table of the splits; or remove what was prepared.
 
     Args:
-        command: its name.
-        options: as the first pass read them.
-        args: of the command line, after the command.
+        command: name of the command.
+        options: options as read by the first pass.
+        args: command-line arguments after the command.
 
     Raises:
-        UserError, ArgumentError: wrong arguments or recordings.
+        UserError, ArgumentError: the arguments or recordings are invalid.
     """
     data = read_data(command, DESCRIPTION, add_options, args)
     if options.processes is not None and options.processes < 1:
@@ -39,14 +39,14 @@ def prepare(command: str, options: Namespace, args: Sequence[str]) -> int:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Those beside the data's."""
-    parser.add_argument("--processes", type=int | None, default=None, help="Processes that work together; null for one a processor.")
-    parser.add_argument("--verify", type=bool, default=False, help="Compare what was prepared before with its checksums.")
-    parser.add_argument("--clean", action="store_true", help="Remove what was prepared, and in the cache what is of folders that are gone.")
+    """Add the options of this command, without those of the data."""
+    parser.add_argument("--processes", type=int | None, default=None, help="Number of parallel processes; null for one per processor.")
+    parser.add_argument("--verify", type=bool, default=False, help="Verify the checksums of recordings prepared before.")
+    parser.add_argument("--clean", action="store_true", help="Remove the prepared recordings, and in the cache those of deleted folders.")
 
 
 def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
-    """Prepare and print a table of the splits."""
+    """Prepare the data and print a table of the splits."""
     data.fetch()
     entries = list(data.prepare(processes, verify).values())
     if not entries:
@@ -61,21 +61,21 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
             table.add_row(split, f"{len(parts):,}", f"{skipped:,}", f"{hours:.4f}", f"{clipped:,}")
     Console().print(table)
     listed = {shard_path(data.shards, entry.source) for entry in entries}
-    # Not removed, as another training, or another dataset on the same folder, may be reading them.
+    # Not removed: another training or another dataset on the same folder may use them.
     others = [path.stat().st_size for path in data.shards.rglob(shard_path(Path(), "*").name) if path not in listed]
     if others:
         print(
-            f"{len(others)} other shards there ({sum(others) / 1e9:.3f} GB) are of recordings that this dataset does not list: removed or "
-            "renamed ones, say; if nothing else uses them, they may be deleted"
+            f"{len(others)} other shards there ({sum(others) / 1e9:.3f} GB) are of recordings that this dataset does not list, such as "
+            "removed or renamed ones; if nothing else uses them, they may be deleted"
         )
     print(f"Prepared in {pasteable(data.shards)}")
 
 
 def clean(data: AudioDataModule) -> None:
-    """Remove the shards of the data's recordings, and those in the cache whose recordings are gone, and say which.
+    """Remove the shards of the data's recordings, and those in the cache whose recordings no longer exist, and print their folders.
 
     Raises:
-        UserError: another process prepares them.
+        UserError: another process prepares them, or the shards are of other recordings.
     """
     if (home := home_of(data.shards)) is not None and home.resolve() != data.root.resolve():
         raise UserError(f"{data.shards}: holds the shards of the recordings in {home}, not of those in {data.root}; nothing is removed")

@@ -1,4 +1,4 @@
-"""How far a command's work is, in the terminal."""
+"""Progress bars of commands in the terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from harmonicrnn.evaluation.progress import ProgressBar
 
 @contextmanager
 def progress_bars(console: Console) -> Iterator[ProgressBar]:
-    """What shows a bar for each part of the work."""
-    # Titles hold names of the user's files, which are no markup.
+    """Yield a function that shows a progress bar with a title and a total."""
+    # Titles contain file names, which must not be read as markup.
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bars:
 

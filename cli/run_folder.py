@@ -1,4 +1,4 @@
-"""The folder that a training writes, kept to one process."""
+"""Creation and locking of a run's folder."""
 
 import re
 from contextlib import AbstractContextManager
@@ -12,15 +12,15 @@ from harmonicrnn.runs import CHECKPOINTS
 
 
 def new_folder(logs: Path, version: int | str | None) -> Path:
-    """Makes the folder of a new run: of the version that was set, or of the first free number, which no other can take any more.
+    """Create the folder of a new run: `version` if given, else `version_N` with the first free number N, without races.
 
     Raises:
-        UserError: the one that was set holds a run.
+        UserError: the given version already holds a run.
     """
     if version is not None:
         folder = logs / (version if isinstance(version, str) else f"version_{version}")
         if any((folder / CHECKPOINTS).glob("*.ckpt")):
-            raise UserError(f"{folder}: holds a run already; go on with it (--ckpt_path last), or set another version")
+            raise UserError(f"{folder}: holds a run already; resume it (--ckpt_path last), or set another version")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     taken = (re.fullmatch(r"version_(\d+)", path.name) for path in logs.glob("version_*"))
@@ -29,22 +29,22 @@ def new_folder(logs: Path, version: int | str | None) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            continue  # another training that started at the same time was faster
+            continue  # taken by another training that started at the same time
         return folder
     raise AssertionError
 
 
 def sole_writer(folder: Path) -> AbstractContextManager[None]:
-    """Keeps a run's folder to this process; the system ends that when the process does, however it ends.
+    """Lock a run's folder for this process; the system releases the lock when the process ends.
 
     Raises:
-        UserError: another process trains there, or nothing can be written there.
+        UserError: another process trains there, or the folder is not writable.
     """
 
     def refuse() -> None:
         raise UserError(
-            f"{folder}: another training writes there; let it end, or begin a run of its own: without --ckpt_path, or from weights "
-            "with --model.init_from"
+            f"{folder}: another training writes there; wait for it, or start a new run, without --ckpt_path or from weights with "
+            "--model.init_from"
         )
 
     check_writable(folder)

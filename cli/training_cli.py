@@ -1,4 +1,4 @@
-"""LightningCLI over this project's model, data and callbacks."""
+"""Commands fit, validate and test: LightningCLI with the project's models, data and callbacks."""
 
 import logging
 import shlex
@@ -71,18 +71,18 @@ FROM_DATA = ("bits", "law", "sample_rate")
 
 
 def train(command: str, options: Namespace, args: Sequence[str]) -> int:
-    """fit, validate or test, and the exit status.
+    """Run fit, validate or test and return the exit status.
 
     Args:
-        command: which of them.
-        options: as the first pass read them.
-        args: of the command line, after the command.
+        command: fit, validate or test.
+        options: options as read by the first pass.
+        args: command-line arguments after the command.
 
     Raises:
-        UserError, ArgumentError: something is wrong with the arguments, the run or the data.
+        UserError, ArgumentError: the arguments, the run or the data are invalid.
     """
-    # Lightning 2.6 under torch 2.11, at every step.
-    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation needs none of training's callbacks
+    # Lightning 2.6 with torch 2.11 warns at every step.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation does not need training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
     with ExitStack() as held:
@@ -97,41 +97,41 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
         except RuntimeError as error:
             if not names_fault(error):
                 raise
-            return 1  # which the strategy has told
+            return 1  # the strategy has printed the error
     return 0
 
 
 def is_no_tip(record: logging.LogRecord) -> bool:
-    """Whether a line of Lightning's is about this training, and not about other products."""
+    """Return whether a log record of Lightning is not a tip about other products."""
     return "Tip: " not in record.getMessage()
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Keeps the full configuration beside a training run; evaluations leave it as it is."""
+    """Save the full configuration to a training run's folder; evaluations do not change it."""
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
-            # Where this start went on from is not a part of what the run is.
+            # The checkpoint this start resumed from is not part of the run's settings.
             config = self.config.clone()
             config.ckpt_path = None
             path = run_directory(trainer) / "config.yaml"
-            # Lightning's own would write over the one of a run that goes on.
+            # Lightning's callback would overwrite the file of a resumed run.
             with writing(path), replacing(path) as file:
                 file.write(self.parser.dump(config, skip_none=False).encode())
 
 
 class HarmonicCLI(LightningCLI):
-    """fit, validate and test; the latter two take up a run's own config and checkpoint."""
+    """LightningCLI for fit, validate and test; the latter two load a run's config and checkpoint."""
 
     _loader_states: Sequence[dict[str, Any]] = ()
-    """Where in the training data the run stopped that is to go on."""
+    """States of the training loaders of the run to resume."""
 
     def __init__(self, command: str, options: Namespace, args: Sequence[str], held: ExitStack) -> None:
         self.command, self.typed = command, as_typed(command, args)
         self.run, self.held = requested_run(command, options), held
-        # A run's own config comes first, then what the user gives.
+        # The run's config comes first; the user's settings override it.
         own = [str(self.run.config)] if self.run and self.run.config.is_file() else []
-        # Settings of a model whose class is not named are HarmonicRNN's, without class_path and init_args around them.
+        # Without a class path, the model settings are those of HarmonicModule, without class_path and init_args.
         named = names_a_module(options, own)
         super().__init__(
             L.LightningModule if named else HarmonicModule,
@@ -154,15 +154,15 @@ class HarmonicCLI(LightningCLI):
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """The one that is asked for: options of the others would take as long to make as all the rest."""
+        """Return only the requested subcommand; creating the options of the others would double the start time."""
         return {self.command: LightningCLI.subcommands()[self.command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        # The order matters: samples are drawn before the averaged weights are swapped out again.
+        # The order matters: samples are drawn before the EMA callback restores the current weights.
         parser.add_lightning_class_args(AudioSamples, "samples")
         parser.add_lightning_class_args(FrechetAudioDistance, "fad")
         parser.add_lightning_class_args(EMA, "ema")
-        parser.add_class_arguments(LastCheckpoint, "checkpoint", instantiate=False)  # not made where checkpointing is switched off
+        parser.add_class_arguments(LastCheckpoint, "checkpoint", instantiate=False)  # not instantiated if checkpointing is off
         if self.subclass_mode_model:
             parser.set_defaults({"model": {"class_path": "lightning_modules.HarmonicModule"}})
         for key in FROM_DATA:
@@ -170,7 +170,7 @@ class HarmonicCLI(LightningCLI):
             parser.link_arguments(f"data.init_args.{key}", f"model.init_args.{key}" if self.subclass_mode_model else f"model.{key}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)  # without Lightning's warning of a command line beside the arguments
+        self.config = parser.parse_args(args)  # skips Lightning's warning that arguments are given beside a command line
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would merge the hyperparameters of the checkpoint's model, but not its data: the run's config.yaml holds both.
@@ -196,15 +196,15 @@ class HarmonicCLI(LightningCLI):
             rank_zero_info(f"Checkpoint {pasteable(self.run.checkpoint)} of run {pasteable(self.run.folder)}")
 
     def _begin_or_go_on(self, config: Any) -> None:
-        """Training that is to go on from "last" begins where there is none yet: a job that is started again and again is one command."""
+        """Find the run to resume; "last" starts a new run if there is none, so that one command both starts and resumes a job."""
         if config.ckpt_path == "last" and not any_runs(self.logs):
-            rank_zero_info(f"{self.logs}: no run with a checkpoint to go on from: a new run begins")
+            rank_zero_info(f"{self.logs}: no run with a checkpoint to resume: starting a new run")
             config.ckpt_path = None
         else:
             self.run = find_run(config.ckpt_path, self.logs)
 
     def _find_place(self, config: Any) -> None:
-        """Where a new run would lie; its config.yaml has that as the trainer's `default_root_dir`, and no logger that says otherwise."""
+        """Determine the folder of runs from the trainer's `default_root_dir` and loggers, and reset the loggers' own folders."""
         if config.trainer.logger in (None, True):
             config.trainer.logger = Namespace(LOGGER | {"init_args": Namespace(LOGGER["init_args"])})
         several = isinstance(config.trainer.logger, list)
@@ -222,10 +222,10 @@ class HarmonicCLI(LightningCLI):
             self.logs = self.run.folder.parent
             if rank_zero_only.rank == 0:
                 self.held.enter_context(sole_writer(self.run.folder))
-        # Lightning would take `..` out of a path as if there were no links.
+        # Lightning would remove `..` from a path without following symbolic links.
         config.trainer.default_root_dir = str(self.logs.resolve() if ".." in self.logs.parts else self.logs)
         check_writable(self.logs)
-        # A class that is given in place of the default takes over its settings.
+        # Another logger class inherits the settings of the default one.
         for logger in self.loggers:
             settings = Namespace() if logger.class_path.rpartition(".")[2] in IN_FOLDER else logger.get("init_args", Namespace())
             for key, before, own in (("save_dir", LOGS, str(self.logs)), ("name", NAME, self.logs.name)):
@@ -243,9 +243,8 @@ class HarmonicCLI(LightningCLI):
         self._read_data("test")
 
     def _read_data(self, stage: str) -> None:
-        """Finds bad data, and a scan that is not there, before the logger makes its folder; Lightning's own call comes later and finds the
-        work done."""
-        # What needs no data is found by every rank, so that none waits for one that has ended.
+        """Read the data and check the scan before the run's folder is created; Lightning's own calls come later and do nothing."""
+        # Checks without data run on every rank, so that no rank waits for one that has failed.
         if self.trainer.world_size > 1:
             self.datamodule.check_ranks(self.trainer.strategy.distributed_sampler_kwargs["num_replicas"])
         if isinstance(self.model, AutoregressiveModule):
@@ -265,11 +264,11 @@ class HarmonicCLI(LightningCLI):
                     callback.untrained.measure(self.trainer, self.datamodule, stage, bar)
         if stage == "fit":
             for state in self._loader_states:
-                self.datamodule.train_dataloader().load_state_dict(state)  # now, as Lightning does so after the run's files are rewritten
+                self.datamodule.train_dataloader().load_state_dict(state)  # now: Lightning does so after it rewrites the run's files
             self._settle()
 
     def _settle(self) -> None:
-        """Gives the run its folder, a new one unless it goes on in its own; callbacks know it as the trainer's `default_root_dir`."""
+        """Set the run's folder as the trainer's `default_root_dir`: a new folder, or that of the run resumed in place."""
         if self.run and self.run.goes_on_in_place:
             folder = self.run.folder
         else:
@@ -304,13 +303,13 @@ class HarmonicCLI(LightningCLI):
         begun = settings.get("init_from")
         try:
             if self.run and begun:
-                settings.init_from = None  # all weights are the run's own by now
+                settings.init_from = None  # the weights come from the run's checkpoint
             super().instantiate_classes()
         except ValueError as error:
             raise UserError(str(innermost(error))) from error
         finally:
             if begun:
-                settings.init_from = begun  # the run's config still says what it began with
+                settings.init_from = begun  # keep the run's original setting in its config
         if self.run:
             checkpoint = read_checkpoint(self.run.checkpoint)
             check_fits(checkpoint, self.model, self.run.checkpoint)
@@ -322,16 +321,16 @@ class HarmonicCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
         if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
-            kwargs["accelerator"] = "cpu"  # not in the config, which a machine with another GPU may take up
+            kwargs["accelerator"] = "cpu"  # not in the config, which may be used on another machine
         trainer = super().instantiate_trainer(**kwargs)
-        # Before others write the run's files.
+        # First, before other callbacks write the run's files.
         agreement = Agreement(vars(config.as_flat()), self.run.checkpoint if self.run else None)
         trainer.callbacks = [agreement, *(callback for callback in trainer.callbacks if self._applies(callback))]
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
     def _applies(self, callback: Callback) -> bool:
-        """Whether a callback that every configuration has is switched on, and has something to work with."""
+        """Return whether a callback of the default configuration is enabled and applies to the model and command."""
         if isinstance(callback, EMA):
             return callback.decay is not None
         if isinstance(callback, FrechetAudioDistance) and (self.config.subcommand in EVALUATIONS or not callback.clips):
@@ -340,14 +339,14 @@ class HarmonicCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         quiet = {"verbose": False} if subcommand in EVALUATIONS and isinstance(self.model, AutoregressiveModule) else {}
-        return super()._prepare_subcommand_kwargs(subcommand) | quiet  # the likelihood has a table of its own
+        return super()._prepare_subcommand_kwargs(subcommand) | quiet  # NLLReport prints the table
 
 
 def requested_run(command: str, options: Namespace) -> Run | None:
-    """The run that an evaluation speaks of, whose config the options are read over; None for training, and where only help is asked for.
+    """Return the run to evaluate, whose config gives the defaults of the options; None for training and for `--help`.
 
     Raises:
-        UserError: there is none, or nothing says what it was trained on.
+        UserError: there is no such run, or it has no config and none is given.
     """
     if options.help or command not in EVALUATIONS:
         return None
@@ -358,13 +357,13 @@ def requested_run(command: str, options: Namespace) -> Run | None:
 
 
 def has_old_block(run: Run) -> bool:
-    """Whether the model of a run is HarmonicRNN of the time when it had one kind of block, which the run's config does not name."""
+    """Return whether a run's model is a HarmonicRNN from before the config named the kind of block."""
     model = keys_of(str(run.config), ["model"]).get("model", {})
     return of_old_block(model.get("init_args", model))
 
 
 def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
-    """Prints how the recurrence, if there is one, will be computed, and why; raises UserError where the one set is not available."""
+    """Print the implementation chosen for the recurrence, if any, and why; raises UserError if the configured one is not available."""
     try:
         choice = choose(net.scan, device)
     except ValueError as error:
@@ -374,27 +373,27 @@ def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
 
 
 def check_trainer(config: Namespace) -> None:
-    """Raises UserError for settings of the trainer that are out of range, or that this project's data and runs do not follow."""
+    """Raise UserError for trainer settings that are out of range or not supported by this project."""
     mps = config.accelerator == "mps" or (config.accelerator == "gpu" and torch.backends.mps.is_available())
     for key, wrong, what in (
         ("accelerator", mps, "must be cpu or auto on this machine, whose GPU has no float64, in which likelihoods are summed"),
-        ("overfit_batches", bool(config.overfit_batches), "is not followed: train on a folder of few recordings"),
-        ("fast_dev_run", bool(config.fast_dev_run), "is not followed: set trainer.max_steps and trainer.limit_val_batches to 1"),
-        ("barebones", bool(config.barebones), "is not followed, as it leaves no run"),
-        ("use_distributed_sampler", bool(config.use_distributed_sampler), "must be false: the data deals its batches out to the ranks"),
+        ("overfit_batches", bool(config.overfit_batches), "is not supported: train on a folder of few recordings"),
+        ("fast_dev_run", bool(config.fast_dev_run), "is not supported: set trainer.max_steps and trainer.limit_val_batches to 1"),
+        ("barebones", bool(config.barebones), "is not supported, as it leaves no run"),
+        ("use_distributed_sampler", bool(config.use_distributed_sampler), "must be false: the data module splits batches over ranks"),
         ("reload_dataloaders_every_n_epochs", config.reload_dataloaders_every_n_epochs != 0, "must be 0: there is nothing to reload"),
         ("log_every_n_steps", (config.log_every_n_steps or 0) < 0, "must be at least 1, or 0 for no curves"),
         ("val_check_interval", config.val_check_interval == 0, "must be above 0; set trainer.limit_val_batches to 0 for no validation"),
         ("check_val_every_n_epoch", config.check_val_every_n_epoch == 0, "must be at least 1, or null to count steps over epochs"),
         ("accumulate_grad_batches", config.accumulate_grad_batches < 1, "must be at least 1"),
-        ("gradient_clip_val", not (config.gradient_clip_val or 0) >= 0, "must be 0 or more; null clips nothing"),
+        ("gradient_clip_val", not (config.gradient_clip_val or 0) >= 0, "must be 0 or more; null for no clipping"),
     ):
         if wrong:
             raise UserError(f"trainer.{key} {what}, got {config[key]}")
 
 
 def check_continues(checkpoint: dict[str, Any], trainer: Trainer, model: L.LightningModule, path: Path) -> None:
-    """Raises UserError where training cannot go on from a checkpoint with these settings."""
+    """Raise UserError if training cannot be resumed from a checkpoint with the current settings."""
     if isinstance(config := getattr(model, "optimizer", None), OptimizerConfig) and checkpoint["lr_schedulers"]:
         decayed = "all" if len(checkpoint["optimizer_states"][0]["param_groups"]) == 1 else "matrices"
         if config.decayed != decayed:
@@ -410,11 +409,11 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, model: L.Light
 
 
 def as_typed(command: str, args: Sequence[str]) -> str:
-    """A command line that can be pasted into a shell."""
+    """Return a command line quoted for a shell."""
     return shlex.join(["python", "train.py", command, *args])
 
 
 def goes_on(stopped: Stopped, command: str, args: Sequence[str]) -> str:
-    """Where a training that was asked to stop can go on from, and how; of an option that is there twice the second counts."""
+    """Return a message on how to resume a stopped training. The appended --ckpt_path overrides an earlier one."""
     again = as_typed(command, [*args, "--ckpt_path", str(stopped.checkpoint)])
     return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {again}"

@@ -1,4 +1,4 @@
-"""Where the audio comes from: Lightning DataModules that yield batches of classes."""
+"""Lightning DataModules that load audio as batches of classes."""
 
 from datamodules.audio_datamodule import AudioDataModule
 from datamodules.audio_folder import AudioFolder

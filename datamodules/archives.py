@@ -1,7 +1,7 @@
-"""Unpacking zip and tar.gz archives of recordings without trusting them.
+"""Safe unpacking of untrusted zip and tar.gz archives.
 
-Members become plain files and folders below the target, under their own relative names; links, devices, owners and modes are never taken
-from an archive. What is declared is held against a limit before it is written, and no member is written beyond what it declares.
+Members become plain files and folders below the target; links, devices, owners and modes are never extracted. Declared sizes are checked
+against a limit before writing, and no member is written beyond its declared size.
 """
 
 import gzip
@@ -19,26 +19,26 @@ from rich import progress
 
 from harmonicrnn.errors import UserError
 
-MAX_MEMBERS = 1_000_000  # empty files fill a disk too
+MAX_MEMBERS = 1_000_000  # empty files use disk space too
 PIECE = 1 << 20
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
 
 
 Member = tuple[str, int, str, Callable[[], IO[bytes]]]
-"""A part of an archive: its name as spelt there, its size in bytes as declared, "file", "folder" or what else it is, its content."""
+"""Member of an archive: stored name, declared size in bytes, kind ("file", "folder" or a description), function that opens the content."""
 
 
 def unpack(archive: Path, target: Path, limit: int) -> None:
-    """Unpack into a new folder, which is removed again where that fails.
+    """Unpack an archive into a new folder, which is removed on failure.
 
     Args:
         archive: a `.zip` or `.tar.gz` file.
-        target: the folder; it must not exist.
-        limit: bytes that the members may have together.
+        target: folder to create; must not exist.
+        limit: largest total size of the members in bytes.
 
     Raises:
-        UserError: the archive is damaged or cut short, or holds what it should not: names that lead out of the folder, links, devices, a
-            name twice, more than the limit.
+        UserError: the archive is damaged or incomplete, exceeds the limit, or contains links, devices, encrypted files, duplicate names or
+            names outside the folder.
         OSError: the files cannot be written.
     """
     members = _zip_members if archive.suffix == ".zip" else _tar_members
@@ -64,7 +64,7 @@ def _write(archive: Path, members: Iterator[Member], target: Path, limit: int) -
             raise UserError(f"{where}, {kind}; only files and folders are unpacked")
         total += size
         if size < 0 or total > limit or count > MAX_MEMBERS:
-            raise UserError(f"{archive}: holds more than the {limit / 1e9:.3g} GB or the {MAX_MEMBERS:,} files that can be right")
+            raise UserError(f"{archive}: exceeds the limit of {limit / 1e9:.3g} GB or {MAX_MEMBERS:,} files")
         path = target / name
         try:
             if kind == "folder":
@@ -78,7 +78,7 @@ def _write(archive: Path, members: Iterator[Member], target: Path, limit: int) -
 
 
 def _zip_members(file: IO[bytes]) -> Iterator[Member]:
-    """Contents end with an error where they do not have the declared size or checksum."""
+    """Yield the members of a zip file; reading a member fails if its size or checksum is wrong."""
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             form = stat.S_IFMT(info.external_attr >> 16)
@@ -95,9 +95,9 @@ def _tar_members(file: IO[bytes]) -> Iterator[Member]:
         for info in archive:
             kind = "folder" if info.isdir() else "file" if info.isfile() else "a link" if info.issym() or info.islnk() else "a device"
             yield info.name, info.size, kind, partial(archive.extractfile, info)
-        # To tarfile a broken or missing header is as good an end as the blocks of zeros that mark it.
+        # tarfile treats a broken or missing header as the end, like the blocks of zeros that mark it.
         stream.seek(archive.offset)
         if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("the mark of its end is missing")
-        while stream.read(PIECE):  # to the end, where gzip compares its checksum
+            raise tarfile.ReadError("the end-of-archive mark is missing")
+        while stream.read(PIECE):  # read to the end, where gzip checks its checksum
             pass

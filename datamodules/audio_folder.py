@@ -1,4 +1,4 @@
-"""Any folder of recordings, and the splits of those that come without lists."""
+"""Data module for any folder of recordings, and functions that split recordings without lists."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -17,30 +17,30 @@ from harmonicrnn.errors import UserError
 
 TRAIN_SHARE = 0.88
 FEWEST = 9
-"""Recordings that can be split by their order."""
+"""Least number of recordings that are split by their order."""
 HELD_OUT_SECONDS = 2.0
-"""At least, of validation and of testing each."""
+"""Least duration in seconds of the validation and of the test split."""
 SPELLINGS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "validate", "dev", "development"),
     "test": ("test", "testing"),
 }
 EITHER = ("eval", "evaluation")
-"""Names of the split for testing, or for validation where another one is for testing."""
+"""Folder names of the test split, or of the validation split if there is another test folder."""
 
 
 def split_by_order(root: Path, paths: list[Path]) -> dict[Split, list[Path]]:
-    """The first 88 % of the files for training, the next 6 % for validation, the rest for testing (as the S4/SaShiMi repository does).
+    """Split files into the first 88 % (train), the next 6 % (validation) and the rest (test), as the S4/SaShiMi repository does.
 
     Args:
-        root: their folder, named in errors.
-        paths: the files in natural order of their names: `out2.wav` before `out10.wav`.
+        root: folder of the files, for error messages.
+        paths: files in natural order of their names: `out2.wav` before `out10.wav`.
 
     Raises:
         UserError: there are too few files for three splits.
     """
     n = len(paths)
-    # The split points in floating point as their source computes them.
+    # Split points in floating point, as in the original repository.
     first, second = int(TRAIN_SHARE * n), int((TRAIN_SHARE + (1 - TRAIN_SHARE) / 2) * n)
     splits: dict[Split, list[Path]] = {"train": paths[:first], "validation": paths[first:second], "test": paths[second:]}
     for split, part in splits.items():
@@ -50,11 +50,10 @@ def split_by_order(root: Path, paths: list[Path]) -> dict[Split, list[Path]]:
 
 
 def split_inside(root: Path, entries: Sequence[Entry], sample_rate: int) -> dict[Split, list[Part]]:
-    """The same shares of the recordings' time, one after another: of the last 12 % half for validation and half for testing, and of each at
-    least 2 s.
+    """Split recordings by time: the first 88 % for training, then 6 % each for validation and test, at least 2 s each.
 
     Raises:
-        UserError: there are not three times 2 s.
+        UserError: the recordings are shorter than three times a held-out split.
     """
     total, fewest = sum(entry.length for entry in entries), round(HELD_OUT_SECONDS * sample_rate)
     held_out = max(fewest, round((1 - TRAIN_SHARE) / 2 * total))
@@ -76,10 +75,10 @@ def split_inside(root: Path, entries: Sequence[Entry], sample_rate: int) -> dict
 
 
 def split_folders(root: Path) -> dict[Split, Path]:
-    """The sub-folders that are the splits, by their names, in any usual spelling; none where there are none.
+    """Return the subfolders of the splits, found by their names in any usual spelling; empty if there are none.
 
     Raises:
-        UserError: one is missing, or two are the same split.
+        UserError: a split has no folder while another has, or a split has two.
     """
     found: dict[Split, list[Path]] = {split: [] for split in SPLITS}
     folders = sorted(path for path in root.iterdir() if path.is_dir())
@@ -93,43 +92,42 @@ def split_folders(root: Path) -> dict[Split, Path]:
             there = ", ".join(f"{path.name}/" for path in (paths or [path for each in found.values() for path in each]))
             what = f"more than one folder for the {split} split" if paths else f"none for the {split} split"
             raise UserError(
-                f"{root}: of the splits' folders there is {what}: {there}; give each of train/, validation/, test/ once, or none"
+                f"{root}: the folders of the splits have {what}: {there}; give each of train/, validation/, test/ once, or none"
             )
     return {split: paths[0] for split, paths in found.items()}
 
 
 def shard_cache() -> Path:
-    """The folder in the user's cache for shards."""
+    """Return the folder for shards in the user's cache."""
     return user_cache_path("harmonicrnn") / "shards"
 
 
 def cache_of(root: Path) -> Path:
-    """The folder there for those of a folder of recordings."""
+    """Return the cache folder for the shards of the recordings in `root`."""
     place = root.resolve()
     return shard_cache() / f"{place.name[:40]}-{hashlib.sha256(bytes(place)).hexdigest()[:16]}"
 
 
 class AudioFolder(AudioDataModule):
-    """Audio files at any rate with 1 to 32 channels, in the folder or anywhere below it, behind links too; hidden ones are left out.
+    """Audio files of any sample rate with 1 to 32 channels, found recursively, through links too; hidden files are ignored.
 
-    Sub-folders `train/`, `validation/` and `test/` are the splits where they are there (or `Train`, `val`, `valid`, `dev`, `eval`, say);
-    else the first 88 % of the files in natural order (`take2.wav` before `take10.wav`) are for training, the next 6 % for validation and
-    the rest for testing. Fewer than nine files, and more where a split would have less than 2 s, are cut instead, in these shares of their
-    time.
+    Subfolders `train/`, `validation/` and `test/` (or `Train`, `val`, `valid`, `dev`, `eval` and such), if any, are the splits. Otherwise,
+    the first 88 % of the files in natural order (`take2.wav` before `take10.wav`) are for training, the next 6 % for validation and the
+    rest for test. If there are fewer than nine files, or a split would have less than 2 s, the files are cut by time in these shares.
 
     Args:
         root: Folder of the recordings.
-        scaling: What samples are scaled by before quantising: the file's peak, its largest absolute sample, which keeps silence in the
-            middle; the extremes of the clip, or of the file; or none, nothing (the fixed range [-1, 1]).
-        shards: Folder for the prepared recordings, which lie in `shards_RATE` in it; null for one in the user's cache.
-        kwargs: As for every dataset.
+        scaling: Scaling of samples before quantisation: peak (largest absolute sample of the file, which keeps silence at the centre),
+            clip or file (minimum and maximum of the clip or file), or none (fixed range [-1, 1]).
+        shards: Folder for the prepared recordings, which are written to `shards_RATE` in it; null for one in the user's cache.
+        kwargs: Settings of every dataset, see `AudioDataModule`.
     """
 
     def __init__(self, root: Path, scaling: Scaling = "peak", shards: Path | None = None, **kwargs: Any) -> None:
         super().__init__(root, scaling=scaling, shards=shards, **kwargs)
 
     def shard_home(self) -> Path:
-        """In the user's cache, unless they lie among the recordings already."""
+        """Return the folder of the shards: `root` if it contains shards already, else one in the user's cache."""
         return self.root if (self.root / f"shards_{self.sample_rate}" / MANIFEST).is_file() else cache_of(self.root)
 
     def files(self) -> dict[Split, list[Path]]:
@@ -143,7 +141,7 @@ class AudioFolder(AudioDataModule):
                     raise UserError(f"{folders[split]}: {NO_RECORDINGS}; each of the splits' folders needs some")
             used = {path.resolve() for found in by_folder.values() for path in found}
             if others := [path for path in paths if path.resolve() not in used]:
-                line = f"{self.root}: {len(others)} recordings lie outside the folders of the splits and are left out, {others[0]} say"
+                line = f"{self.root}: {len(others)} recordings lie outside the folders of the splits and are left out, such as {others[0]}"
                 self.tell_once(rank_zero_warn, line)
             return by_folder
         if not paths:
@@ -173,7 +171,7 @@ class AudioFolder(AudioDataModule):
 
 
 class WholeFolder(AudioFolder):
-    """All recordings of a folder as one split, the test split."""
+    """All recordings of a folder as the test split."""
 
     def files(self) -> dict[Split, list[Path]]:
         found = find_recordings(self.root)

@@ -1,4 +1,4 @@
-"""Beethoven: the 32 piano sonatas as clips of eight seconds (SaShiMi, arXiv 2202.09729)."""
+"""Beethoven dataset: the 32 piano sonatas as clips of 8 s (SaShiMi, arXiv 2202.09729)."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ from datamodules.hub_wavs import HubWavs
 
 
 class Beethoven(HubWavs):
-    """Piano sonatas, split 88/6/6 in natural order of the file names; rests shorter than a clip are dropped.
+    """Piano sonatas, split 88/6/6 in natural order of the file names; remainders shorter than a clip are dropped.
 
     Args:
         root: Folder with the dataset's `*.wav`.
-        download: Fetch it into its folder if it is not there, with your login to the Hugging Face hub.
-        kwargs: As for every dataset.
+        download: Download the dataset to `root` if it is missing, with your login to the Hugging Face hub.
+        kwargs: Settings of every dataset, see `AudioDataModule`.
     """
 
     archive = Archive("hf://datasets/krandiash/beethoven/beethoven.zip", unpacked=1_300_000_000)

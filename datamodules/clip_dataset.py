@@ -1,4 +1,4 @@
-"""Pieces of audio as classes: what a batch holds, and how samples become one."""
+"""Dataset of clips: reads, scales, quantises and pads pieces of recordings, and collates them to batches."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -14,32 +14,32 @@ from harmonicrnn.audio.quantise import OF_WHOLE_FILES, Span
 
 
 def collate(lanes: Sequence[Batch]) -> Batch:
-    """One batch of several lanes."""
+    """Stack several lanes into one batch."""
     return Batch(*(None if field[0] is None else torch.stack(field) for field in zip(*lanes, strict=True)))  # type: ignore[arg-type]
 
 
 class Source(Protocol):
-    """Recordings of a split."""
+    """Protocol of the recordings of a split."""
 
     @property
     def lengths(self) -> Sequence[int]:
-        """Samples in each."""
+        """Number of samples in each recording."""
 
     def samples(self, recording: int, start: int, stop: int) -> Tensor:
-        """float32 (stop - start,) in [-1, 1]."""
+        """Return samples as float32 (stop - start,) in [-1, 1]."""
 
     def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
-        """The lowest and the highest of those samples."""
+        """Return the minimum and maximum of those samples."""
 
 
 class ClipDataset(Dataset[Batch]):
-    """Quantised pieces, padded with the zero level to one length.
+    """Quantised pieces of recordings, padded with the zero level to one length.
 
     Args:
-        source: the recordings.
-        clip_samples: T.
-        quantiser: from scaled samples to classes.
-        scaling: what samples are scaled by.
+        source: recordings.
+        clip_samples: length T of a clip in samples.
+        quantiser: converts scaled samples to classes.
+        scaling: scaling of samples before quantisation.
     """
 
     def __init__(self, source: Source, clip_samples: int, quantiser: Quantiser, scaling: Scaling) -> None:
@@ -48,11 +48,11 @@ class ClipDataset(Dataset[Batch]):
 
     @property
     def settings(self) -> dict[str, str | int | None]:
-        """What the samples of a clip follow from beside the recordings' names and lengths, by the settings' names."""
+        """Settings, by name, that determine the samples of a clip together with the recordings."""
         return {"scaling": self.scaling, "law": self.quantiser.law}
 
     def sliced(self, start: int, length: int) -> Self:
-        """The same dataset, of each clip only `length` samples from `start` on, and the one sample before them."""
+        """Return a copy that yields only samples [start, start + length) of each clip, and the one sample before them."""
         part = copy(self)
         part._slice = start, length
         return part
@@ -60,7 +60,7 @@ class ClipDataset(Dataset[Batch]):
     def __getitem__(self, piece: Piece) -> Batch:
         recording, start, stop, clip, context = piece
         offset, length = self._slice or (0, self.clip_samples)
-        # One more sample at the front: the one before the slice.
+        # Also read the sample before the slice.
         lead = min(offset, 1)
         first, last = min(start + offset - lead, stop), min(start + offset + length, stop)
         classes = torch.full((lead + length,), self.quantiser.zero_level, dtype=torch.int16)

@@ -1,7 +1,7 @@
-"""Datasets that can be fetched: an archive, checked for space and checksum, unpacked beside its folder, and put in place when it is whole.
+"""Download of datasets that are published as archives, with resuming and checksums.
 
-Work is done in `ROOT.download` beside the dataset's folder. What is interrupted there goes on where it stopped with the next attempt: the
-archive from its last piece, unpacking from its beginning.
+Archives are downloaded to and unpacked in `ROOT.download` beside the dataset's folder, and moved into place when complete. After an
+interruption, the next attempt resumes the download and restarts unpacking.
 """
 
 import hashlib
@@ -25,17 +25,17 @@ from datamodules.process_lock import sole_process
 from harmonicrnn.errors import UserError
 
 HUB = "hf://datasets/"
-ATTEMPTS = 5  # at a whole file, of a server that sends no parts
+ATTEMPTS = 5  # restarts of a download from a server that does not support ranges
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What a dataset is published as.
+    """Archive of a published dataset.
 
     Args:
-        url: Its address; `hf://datasets/OWNER/NAME/FILE` in a dataset of the Hugging Face hub, fetched with the user's own login.
-        unpacked: The most bytes its content may have.
-        sha256: Its published checksum; the hub tells it itself.
+        url: Address; `hf://datasets/OWNER/NAME/FILE` for a dataset of the Hugging Face hub, downloaded with the user's login.
+        unpacked: Largest size of the unpacked content in bytes.
+        sha256: Published checksum; None for the hub, which provides it.
     """
 
     url: str
@@ -44,17 +44,17 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of the file."""
         return self.url.rsplit("/", 1)[-1]
 
     @property
     def dataset(self) -> str:
-        """`OWNER/NAME` on the hub, or nothing."""
+        """`OWNER/NAME` on the hub; empty for other addresses."""
         return self.url.removeprefix(HUB).rsplit("/", 1)[0] if self.url.startswith(HUB) else ""
 
     def request(self) -> tuple[str, dict[str, str]]:
-        """Address and headers: the file is wanted as it is stored, which its length and checksum are of."""
-        from huggingface_hub import get_token, hf_hub_url  # imported where the user asked for a download
+        """Return address and headers of the request; no compression, as length and checksum are those of the stored file."""
+        from huggingface_hub import get_token, hf_hub_url  # imported only for a download
         from huggingface_hub.utils import build_hf_headers
 
         headers = {"Accept-Encoding": "identity"}
@@ -63,7 +63,7 @@ class Archive:
         return hf_hub_url(self.dataset, self.name, repo_type="dataset"), build_hf_headers(token=get_token()) | headers
 
     def size_and_checksum(self) -> tuple[int | None, str | None]:
-        """Bytes, and SHA-256, as far as its server tells them."""
+        """Return the size in bytes and the SHA-256 of the file, each None if unknown."""
         from huggingface_hub import get_hf_file_metadata
         from huggingface_hub.utils import hf_raise_for_status, http_backoff
 
@@ -78,12 +78,12 @@ class Archive:
 
 
 class FetchedDataModule(AudioDataModule):
-    """A dataset that is published as an archive.
+    """Data module of a dataset that is published as an archive.
 
     Args:
-        root: Its folder.
-        download: Fetch it into its folder if it is not there.
-        kwargs: As for every dataset.
+        root: Folder of the dataset.
+        download: Download the dataset to `root` if it is missing.
+        kwargs: Settings of every dataset, see `AudioDataModule`.
     """
 
     archive: Archive
@@ -95,13 +95,13 @@ class FetchedDataModule(AudioDataModule):
     @staticmethod
     @abstractmethod
     def holds_data(folder: Path) -> bool:
-        """Whether the dataset lies in the folder."""
+        """Return whether a folder contains the dataset."""
 
     def fetch(self) -> None:
-        """Fetches the dataset where that was asked for, unless it is there.
+        """Download the dataset if `download` is set and it is missing.
 
         Raises:
-            UserError: it could not be fetched; what arrived is kept for the next attempt.
+            UserError: the download failed; what arrived is kept for the next attempt.
         """
         root, archive = self.root.resolve(), self.archive
         work = root.with_name(f"{root.name}.download")
@@ -118,10 +118,10 @@ class FetchedDataModule(AudioDataModule):
 
     def _fetch(self, root: Path, path: Path, unpacked: Path) -> None:
         if root.exists() and any(root.iterdir()):
-            raise UserError(f"{root}: holds other things than the dataset; empty it, or name another folder with --data.root")
+            raise UserError(f"{root}: holds other files than the dataset; empty it, or name another folder with --data.root")
         if unpacked.exists():
             shutil.rmtree(unpacked)
-        if path.exists():  # it has this name only when its checksum was compared
+        if path.exists():  # renamed to this only after its checksum was verified
             _check_space(path.parent, 0, self.archive.unpacked)
         else:
             _download(self.archive, path)
@@ -132,20 +132,20 @@ class FetchedDataModule(AudioDataModule):
         folders = (folder for folder in (unpacked, *sorted(unpacked.iterdir())) if folder.is_dir())
         home = next(filter(self.holds_data, folders), None)
         if home is None:
-            raise UserError(f"{path}: does not hold the dataset as it is known; unpack it by hand, and name its folder with --data.root")
-        os.sync()  # a power cut must not leave the folder in its place without its files' content
+            raise UserError(f"{path}: does not have the expected files; unpack it by hand, and name its folder with --data.root")
+        os.sync()  # flush, so that a power cut cannot leave files without content
         home.replace(root)
 
 
 def _download(archive: Archive, path: Path) -> None:
-    """Completes `PATH.part`, and gives it its name when its checksum is right."""
+    """Download to `PATH.part`, resuming it if it exists, and rename it to `path` if its checksum is right."""
     from huggingface_hub.file_download import http_get
 
     part = path.with_name(f"{path.name}.part")
     with _told(archive):
         size, checksum = archive.size_and_checksum()
         if size is None or len(checksum or "") != 64:
-            raise UserError(f"{archive.url}: its server does not tell its length, or no SHA-256 of it")
+            raise UserError(f"{archive.url}: its server does not report its length or SHA-256")
         there = part.stat().st_size if part.exists() else 0
         if there > size:
             part.unlink()
@@ -164,7 +164,7 @@ def _download(archive: Archive, path: Path) -> None:
 
 
 class _Part(io.BufferedWriter):
-    """A file to append to, up to the size that its server declared; begun anew only so often."""
+    """File opened for appending that rejects more bytes than declared and more than `ATTEMPTS` restarts."""
 
     def __init__(self, path: Path, url: str, size: int) -> None:
         super().__init__(io.FileIO(path, "a"))
@@ -178,13 +178,13 @@ class _Part(io.BufferedWriter):
     def truncate(self, size: int | None = None) -> int:
         self.begun_anew += 1
         if self.begun_anew > ATTEMPTS:
-            raise UserError(f"{self.url}: could not be downloaded: its server breaks off, and cannot go on where it did")
+            raise UserError(f"{self.url}: could not be downloaded: its server closes the connection, and cannot resume")
         return super().truncate(size)
 
 
 @contextmanager
 def _told(archive: Archive) -> Iterator[None]:
-    """Raises UserError where the server, or the way to it, fails."""
+    """Convert errors of the server or the network to UserError."""
     from huggingface_hub.errors import GatedRepoError, HTTPError
 
     try:
@@ -210,7 +210,7 @@ def _check_space(folder: Path, archive: int, unpacked: int) -> None:
 
 @contextmanager
 def _sole_worker(work: Path) -> Iterator[None]:
-    """Waits until no other process fetches to this folder, and removes it in the end where nothing is left in it."""
+    """Lock the download folder, waiting for other processes; on exit, remove it if it is empty."""
     lock, waiting = work / "lock", partial(rank_zero_info, f"Waiting for another process that fetches to {work}")
     with ExitStack() as held:
         while True:
@@ -219,11 +219,11 @@ def _sole_worker(work: Path) -> Iterator[None]:
                 held.enter_context(sole_process(lock, taken=waiting))
                 break
             except FileNotFoundError:
-                continue  # the process that was waited for is through, and removed the folder
+                continue  # the process waited for has finished and removed the folder
         try:
             yield
         finally:
             if set(work.iterdir()) <= {lock}:
                 lock.unlink(missing_ok=True)
-                with suppress(OSError):  # another process has made its own lock already
+                with suppress(OSError):  # another process has created its lock
                     work.rmdir()

@@ -1,4 +1,4 @@
-"""Datasets without files, whose recordings are made when they are asked for."""
+"""Base data module of datasets without files, whose recordings are generated on access."""
 
 from abc import abstractmethod
 from copy import copy
@@ -15,34 +15,34 @@ from harmonicrnn.audio.dataset import SPLITS, Split
 
 
 class GeneratedDataModule(AudioDataModule):
-    """Recordings that are functions of (seed, split, number) alone."""
+    """Data module whose recordings are functions of (seed, split, index)."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(root=Path(), **kwargs)
 
     @abstractmethod
     def make(self, split: Split, index: int) -> Tensor:
-        """The samples of a recording, float32 in [-1, 1]."""
+        """Return the samples of a recording, float32 (T,) in [-1, 1]."""
 
     def files(self) -> dict[Split, list[Path]]:
-        """None."""
+        """Return no files."""
         return {split: [] for split in SPLITS}
 
     def prepare(self, processes: int | None = None, verify: bool = False) -> dict[str, Entry]:
-        """Nothing to prepare."""
+        """Do nothing."""
         return {}
 
     def random(self, split: Split, index: int) -> np.random.Generator:
-        """What a recording is drawn from."""
+        """Return the random generator of a recording."""
         return np.random.default_rng([self.seed, SPLITS.index(split), index])
 
     def recordings_of(self, split: Split, training: int, samples: int) -> "GeneratedRecordings":
-        """`training` recordings of so many samples in the training split; validation and test have an eighth of it each."""
+        """Return `training` recordings of `samples` samples for the training split, or an eighth as many for validation and test."""
         return GeneratedRecordings(self, split, training if split == "train" else max(1, training // 8), samples)
 
 
 class GeneratedRecordings:
-    """A split's recordings, of equal length; the latest one is kept."""
+    """Recordings of a split, of equal length; the last one read is cached."""
 
     def __init__(self, data: GeneratedDataModule, split: Split, count: int, samples: int) -> None:
         self.data, self.split, self.lengths = data, split, [samples] * count
@@ -57,7 +57,7 @@ class GeneratedRecordings:
         return extremes(self.samples(recording, start, stop))
 
     def __getstate__(self) -> dict[str, Any]:
-        # For workers that are not forked, to which the trainer cannot be sent.
+        # Spawned workers need a picklable state, without the trainer.
         data = copy(self.data)
         data.trainer = None
         return vars(self) | {"data": data}

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub that are a folder of WAV files without lists, split as the published tables do."""
+"""Base data module of Hugging Face datasets that are a folder of WAV files without split lists."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from harmonicrnn.errors import UserError
 
 
 class HubWavs(FetchedDataModule):
-    """WAV files, split 88/6/6 in natural order of their names; rests shorter than a clip are dropped."""
+    """WAV files, split 88/6/6 in natural order of their names, as in published results; remainders shorter than a clip are dropped."""
 
     keep_tails = False
 

@@ -1,4 +1,4 @@
-"""Batches from an order, to this rank, continued exactly where a checkpoint was taken."""
+"""Data loaders that give each rank its share of the batches, and resume exactly from a checkpoint."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,9 +19,9 @@ CONTENT = "content"
 
 
 class RankBatches:
-    """This rank's share of each global batch of `epoch`, from batch `skip` on.
+    """Batch sampler of this rank's share of each global batch of `epoch`, from batch `skip` on.
 
-    Shares are contiguous and equally large: ranks make as many steps of as many lanes, the missing ones of a last smaller batch at rest.
+    Shares are contiguous and of equal size; a smaller last batch is padded with empty lanes.
     """
 
     def __init__(self, order: Clips | Crops | Sequential, rank: int, ranks: int) -> None:
@@ -40,7 +40,7 @@ class RankBatches:
 
 
 class EvaluationLoader(DataLoader[Batch]):
-    """All batches of an order, from the first one each time."""
+    """Loader of all batches of an order; each iteration starts at the first batch."""
 
     def __init__(self, dataset: Dataset[Batch], batches: RankBatches, num_workers: int, pinned: bool = True) -> None:
         self.batches = batches
@@ -52,7 +52,7 @@ class EvaluationLoader(DataLoader[Batch]):
             worker_init_fn=leave_signals,
             pin_memory=pinned and torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
-            # Its own: preparing batches must not draw from the random numbers of training.
+            # Own generator: loading must not change the random state of training.
             generator=torch.Generator(),
         )
 
@@ -60,21 +60,21 @@ class EvaluationLoader(DataLoader[Batch]):
         try:
             yield from super().__iter__()
         except UserError as error:
-            # Of a worker's, torch makes the message its whole traceback.
+            # For an error in a worker, torch's message is the whole traceback.
             raise UserError(str(error).splitlines()[-1].removeprefix("harmonicrnn.errors.UserError: ")) from error
 
 
 class StreamLoader(EvaluationLoader):
-    """A loader whose state is the number of batches it has given out, over all epochs, and of what order.
+    """Loader whose state is the number of batches it has yielded over all epochs, and a fingerprint of its settings.
 
-    With the order a function of (seed, epoch), that number is all it takes to go on with the same samples, whatever the number of workers
-    or ranks. Lightning saves it in checkpoints and restores it.
+    As the order is a function of (seed, epoch), this number determines the next samples for any number of workers or ranks. Lightning
+    saves the state in checkpoints and restores it.
     """
 
     given = 0
 
     def __iter__(self) -> Iterator[Any]:
-        # Lazy: the state has been restored by the time that the first batch is asked for.
+        # Lazy: the state is restored before the first batch is requested.
         self.batches.epoch, self.batches.skip = divmod(self.given, len(self.batches))
         for batch in super().__iter__():
             self.given += 1
@@ -82,10 +82,7 @@ class StreamLoader(EvaluationLoader):
 
     @cached_property
     def fingerprint(self) -> dict[str, str | int | None]:
-        """What the samples of a batch follow from, by the settings' names: equal here, equal samples in each batch of that number.
-
-        Of the recordings it is a summary of their number, names, lengths and samples.
-        """
+        """Settings, by name, that determine the samples of each batch; includes checksums of the recordings' names, lengths and samples."""
         order, dataset = self.batches.order, self.dataset
         assert isinstance(dataset, ClipDataset)
         lengths = dataset.source.lengths
@@ -105,12 +102,12 @@ class StreamLoader(EvaluationLoader):
         return {"given": self.given, "of": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises UserError, naming the first difference, where the state is of another order; of old checkpoints that is not known,
-        or not all."""
+        """Restore the state. Raises UserError, naming the first difference, if the fingerprint differs; old checkpoints have none or only
+        a part of it."""
         for key, value in state.get("of", self.fingerprint).items():
             if (now := self.fingerprint.get(key)) != value:
                 raise UserError(
-                    f"data.{key.replace(CONTENT, 'root')} was {value} in the training that is to go on, and is {now} now, which gives "
-                    "lanes other samples: set it back, or start anew from the weights with --model.init_from FILE"
+                    f"data.{key.replace(CONTENT, 'root')} was {value} in the training to resume, and is {now} now, which changes the "
+                    "samples of each batch: set it back, or start a new training from the weights with --model.init_from FILE"
                 )
         self.given = state["given"]

@@ -1,4 +1,4 @@
-"""MAESTRO v3.0.0: about 200 hours of piano competition recordings (Hawthorne et al., arXiv 1810.12247)."""
+"""MAESTRO v3.0.0 dataset: about 200 hours of piano recordings (Hawthorne et al., arXiv 1810.12247)."""
 
 import csv
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ TABLE = "maestro-v3.0.0.csv"
 
 
 class Maestro(FetchedDataModule):
-    """Piano, split by the dataset's own table; 44.1 or 48 kHz stereo, mixed and resampled. Rests shorter than a clip are dropped.
+    """Piano, split by the dataset's table; 44.1 or 48 kHz stereo, mixed to mono and resampled. Remainders shorter than a clip are dropped.
 
     Args:
         root: Folder with `maestro-v3.0.0.csv` and the recordings by year (the dataset's WAV archive, unpacked).
-        download: Fetch it (108 GB, unpacked 120 GB) into its folder if it is not there.
-        kwargs: As for every dataset.
+        download: Download the dataset (108 GB, unpacked 120 GB) to `root` if it is missing.
+        kwargs: Settings of every dataset, see `AudioDataModule`.
     """
 
     keep_tails = False
@@ -72,9 +72,9 @@ class Maestro(FetchedDataModule):
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row and the number of its last line."""
+    """Yield the number of the last line of each row, and the row."""
     try:
-        # The signature of some editors is not a part of the first column's name.
+        # utf-8-sig: some editors write a byte-order mark before the first column's name.
         with table.open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines)
             for column in ("split", "audio_filename"):

@@ -1,8 +1,7 @@
-"""What is known of the recordings that were prepared.
+"""Manifest of prepared recordings, a journal in JSON lines.
 
-The manifest is a journal, `manifest.jsonl`: a first line of settings, then a line for each recording, written after its shard is whole.
-Each of these carries its own checksum: one that a crash cut short, or that was damaged since, is dropped; a recording without a line is
-prepared again.
+The first line of `manifest.jsonl` has the settings. Then follows a line per recording, with a checksum, written after its shard is
+complete. Incomplete and damaged lines are dropped; a recording without a line is prepared again.
 """
 
 import json
@@ -17,28 +16,28 @@ from harmonicrnn.errors import UserError
 FORMAT = 2
 MANIFEST = "manifest.jsonl"
 BLOCK = 16_384
-"""Samples in a block of the extremes."""
+"""Samples per block of `Entry.low` and `Entry.high`."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording.
+    """Entry of one recording.
 
     Args:
-        source: The file, relative to the folder of the recordings.
-        size: Of the source file in bytes.
-        modified: When the source file was last changed, in ns.
-        rate: Of the source in Hz.
-        channels: Of the source.
-        split: The split it belongs to when it was prepared.
+        source: Path relative to the folder of the recordings.
+        size: Size of the source file in bytes.
+        modified: Modification time of the source file in ns.
+        rate: Sample rate of the source in Hz.
+        channels: Channels of the source.
+        split: Split of the recording when it was prepared.
         length: Samples in the shard.
         checksum: SHA-256 of the shard.
-        overshoots: Samples that lay outside [-1, 1] once rounded to steps of 2^-15, and were clipped. 1 itself, which becomes the highest
-            16-bit number, one step below, is not counted.
-        low: The lowest sample of each block of the shard.
-        high: The highest.
-        error: Why it could not be prepared; then the fields after `split` are empty.
-        note: What of it may be missing.
+        overshoots: Samples clipped as they were outside [-1, 1] after rounding to steps of 2^-15; 1 itself, stored one step lower as the
+            highest 16-bit number, is not counted.
+        low: Minimum of each block of the shard, int16.
+        high: Maximum of each block of the shard, int16.
+        error: Why the recording could not be prepared; then the fields after `split` are empty.
+        note: Warning about parts that may be missing.
     """
 
     source: str
@@ -57,10 +56,10 @@ class Entry:
 
 
 def read_manifest(path: Path, settings: dict[str, Any]) -> dict[str, Entry]:
-    """Entries by source; none where there is no manifest or it was made with other settings. Later lines supersede earlier ones.
+    """Read the entries by source; empty if there is no manifest or it has other settings. Later lines override earlier ones.
 
     Raises:
-        UserError: it is of other recordings, `settings["root"]`.
+        UserError: the manifest is of recordings in another folder than `settings["root"]`.
     """
     if not path.is_file():
         return {}
@@ -78,18 +77,18 @@ def read_manifest(path: Path, settings: dict[str, Any]) -> dict[str, Entry]:
 
 
 def manifest_lines(settings: dict[str, Any], entries: Iterable[Entry]) -> str:
-    """The manifest's text."""
+    """Return the text of a manifest."""
     return _text(settings) + "\n" + "".join(map(entry_line, entries))
 
 
 def entry_line(entry: Entry) -> str:
-    """An entry's line, with its end."""
+    """Return the line of an entry, with newline."""
     content = asdict(entry)
     return _text(content | {"crc32": _crc32(content)}) + "\n"
 
 
 def root_of(settings: bytes) -> str | None:
-    """The folder of the recordings, as a manifest's first line names it; None where it is damaged."""
+    """Return the folder of the recordings from the first line of a manifest; None if the line is damaged."""
     try:
         root = json.loads(settings)["root"]
     except (ValueError, TypeError, LookupError, RecursionError):
@@ -103,7 +102,7 @@ def _entry(line: bytes) -> Entry | None:
         if content.pop("crc32") == _crc32(content):
             return Entry(**content | {"low": tuple(content["low"]), "high": tuple(content["high"])})
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        pass  # whatever it is, it is no entry
+        pass  # not a valid entry
     return None
 
 

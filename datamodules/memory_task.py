@@ -1,17 +1,17 @@
-"""A task that measures memory: noise, in which a motif comes back after k samples, and can be predicted only by who remembers it.
+"""Synthetic memory task: noise with motifs that repeat after k samples.
 
-A recording, of P = k + grid samples a pair, motif M_i and its repeat R_i starting at multiples of the grid:
+A recording has P = k + grid samples per pair of a motif M_i and its repeat R_i, which start at multiples of the grid:
 
     0               grid              P                P + grid          2P
     noise           | < M_1  noise    | > R_1  noise   | < M_2  noise    | > R_2 ...
 
-    <, >   the lowest and the highest class, of one sample, which announce a motif and a repeat
-    M_i    `motif` samples, uniform over the q/2 classes that are loudest but for those two; R_i = M_i, k samples later
-    noise  uniform over the two quietest classes, 1 bit a sample
+    <, >   markers of one sample, the lowest and the highest class, before a motif and before a repeat
+    M_i    `motif` samples, uniform over the q/2 loudest classes except the markers; R_i = M_i, k samples later
+    noise  uniform over the two quietest classes, 1 bit per sample
 
-With q = 2^b classes the best a model can do on a repeat is 0 bits a sample if it remembers its motif, and b - 1 bits if it does not, as
-nothing else in the recording tells of it. Over all samples, markers foreseen, that makes (N + (b - 1) (M + R)) / T bits a sample without
-memory and (N + (b - 1) M) / T with it, of N samples of noise, M of motifs, R of repeats and T in all.
+With q = 2^b classes, the optimum on a repeat is 0 bits per sample for a model that remembers the motif, and b - 1 bits otherwise. Over all
+samples, with predicted markers, the optimum is (N + (b - 1) (M + R)) / T bits per sample without memory and (N + (b - 1) M) / T with it,
+for N samples of noise, M of motifs, R of repeats and T in total.
 """
 
 import hashlib
@@ -29,23 +29,23 @@ from harmonicrnn.errors import UserError
 
 
 class Memory(GeneratedDataModule):
-    """Motifs that come back, made on the fly; recording i of a split is a function of (seed, split, i) alone.
+    """Repeating motifs, generated on the fly; recording i of a split is a function of (seed, split, i).
 
-    Clips of k + grid samples cut each repeat off from its motif, which is the control for what remembering is worth; where the state is
-    carried from chunk to chunk, it is not cut.
+    Clips of k + grid samples separate each repeat from its motif, which gives a control without memory, unless the state is carried from
+    chunk to chunk.
 
     Args:
-        distance: k, samples from a motif to its repeat; a multiple of the grid.
-        motif: Samples in a motif.
-        min_distance: Least distance, where each pair is to have its own, log-uniform over the multiples of the grid up to k; null for k
-            always. A model that is trained on all of them cannot count samples instead of remembering, and learns the short ones first.
-        grid: Motifs and repeats start at multiples of it; more than the motif. As a multiple of the model's pooling product it puts each
-            into one pooling window.
-        pairs: Motifs and repeats in a recording.
+        distance: Samples k from a motif to its repeat; a multiple of `grid`.
+        motif: Samples per motif.
+        min_distance: Smallest distance, to draw that of each pair log-uniformly from the multiples of `grid` up to k; null for k always.
+            With random distances a model cannot count samples instead of remembering, and can learn short distances first.
+        grid: Motifs and repeats start at multiples of it; must exceed `motif`. If it is a multiple of the model's pooling product, each
+            motif lies in one pooling window.
+        pairs: Pairs of motif and repeat per recording.
         recordings: Recordings in the training split; validation and test have an eighth of it each.
-        counted: Samples that likelihoods (and the loss) count: those of the repeats alone, or all.
-        clip_samples: Samples in a clip; null for whole recordings.
-        kwargs: As for every dataset, without root.
+        counted: Samples included in likelihood and loss: repeats, or all.
+        clip_samples: Samples per clip; null for whole recordings.
+        kwargs: Settings of every dataset but root, see `AudioDataModule`.
     """
 
     def __init__(
@@ -79,17 +79,17 @@ class Memory(GeneratedDataModule):
 
     @property
     def period(self) -> int:
-        """P."""
+        """Samples P per pair."""
         return self.distance + self.grid
 
     @property
     def recording_samples(self) -> int:
-        """Samples in a recording."""
+        """Samples per recording."""
         return self.pairs * self.period + self.grid
 
     @property
     def protocol(self) -> str:
-        """What the numbers measured on this data depend on, in a line."""
+        """One-line description of the settings that measurements on this data depend on."""
         distance = self.distance if self.min_distance is None else f"{self.min_distance} to {self.distance}"
         return f"{super().protocol}, motifs of {self.motif} samples that come back after {distance}, counted: {self.counted}"
 
@@ -101,11 +101,11 @@ class Memory(GeneratedDataModule):
         return self.quantiser.decode_centre(torch.from_numpy(self.classes(split, index)))
 
     def audio(self, split: Split, index: int) -> Tensor:
-        """A clip as it is heard, with what does not count: float32 (T,) in [-1, 1]."""
+        """Return the audio of a clip, including samples that are not counted: float32 (T,) in [-1, 1]."""
         return self.datasets[split].source.samples(*self._table(split)[index][:3])
 
     def classes(self, split: Split, index: int) -> np.ndarray:
-        """The classes of a recording, int64 (recording_samples,)."""
+        """Return the classes of a recording, int64 (recording_samples,)."""
         random = self.random(split, index)
         q = 2**self.bits
         loud = np.r_[1 : q // 4 + 1, q - 1 - q // 4 : q - 1]
@@ -120,26 +120,26 @@ class Memory(GeneratedDataModule):
         return classes
 
     def _distances(self, random: np.random.Generator) -> list[int]:
-        """Of each pair."""
+        """Draw the distance of each pair."""
         if self.min_distance is None:
             return [self.distance] * self.pairs
         least, most = self.min_distance // self.grid, self.distance // self.grid
         return [self.grid * int(least * ((most + 1) / least) ** share) for share in random.random(self.pairs)]
 
     def is_repeat(self, positions: Tensor) -> Tensor:
-        """Whether the samples at these positions of a recording belong to a repeat, its marker left out."""
+        """Return, as bool, which positions of a recording belong to a repeat, without its marker."""
         within = positions % self.period
         return (positions >= self.period) & (within >= 1) & (within <= self.motif)
 
     def checksum(self, split: Split) -> str:
-        """SHA-256 of what the recordings are made of, and of the first one, which shows how they are made."""
+        """Return the SHA-256 of the settings of the recordings and of the samples of the first one."""
         count = len(self.datasets[split].source.lengths)
         made_of = f"{self.seed} {split} {count} {self.distance} {self.min_distance} {self.motif} {self.grid} {self.pairs}"
         return hashlib.sha256(made_of.encode() + self.classes(split, 0).tobytes()).hexdigest()
 
 
 class CountedClips(ClipDataset):
-    """Clips of which the data says which samples count."""
+    """Clips whose `valid` mask selects the counted samples."""
 
     source: GeneratedRecordings
 

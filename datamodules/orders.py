@@ -1,7 +1,7 @@
-"""Which piece of which recording comes when.
+"""Orders: sequences of batches of pieces of recordings.
 
-A piece is a chunk of one recording. An order gives the pieces of an epoch as global batches, a function of (seed, epoch) alone; ranks take
-their share of each.
+A piece is a range of samples of one recording. An order yields the pieces of an epoch as global batches, a function of (seed, epoch);
+each rank takes its share of each batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,9 @@ import numpy as np
 
 
 class Piece(NamedTuple):
-    """Samples start .. stop of a recording, number `clip` of its split; -1 is a lane that rests.
+    """Samples [start, stop) of a recording; `clip` is its number in the split, -1 for an empty lane.
 
-    `context` is how many samples of the recording the lane has already seen and carries in its state, 0 where it begins anew; None where no
-    state is carried.
+    `context` is the number of samples of the recording before `start` that the carried state has seen; None if no state is carried.
     """
 
     recording: int
@@ -32,7 +31,7 @@ RESTING = Piece(0, 0, 0, -1, 0)
 
 
 def clip_table(lengths: Sequence[int], clip_samples: int, keep_tails: bool) -> list[Piece]:
-    """Clips in order: each recording cut from its start; a shorter rest is kept as a clip of its own or dropped."""
+    """Cut recordings into consecutive clips; a shorter remainder is kept as a clip if `keep_tails`, else dropped."""
     table: list[Piece] = []
     for recording, length in enumerate(lengths):
         for start in range(0, length, clip_samples):
@@ -44,7 +43,7 @@ def clip_table(lengths: Sequence[int], clip_samples: int, keep_tails: bool) -> l
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips at fixed positions; shuffled anew each epoch and in full batches, or in order and all of them."""
+    """Clips at fixed positions: shuffled in each epoch, in full batches only; or in order, including a smaller last batch."""
 
     table: Sequence[Piece]
     batch_size: int
@@ -63,9 +62,9 @@ class Clips:
 
 @dataclass(frozen=True)
 class Crops:
-    """Clips at random positions, each position of all recordings equally likely: crop i of an epoch is a function of (seed, epoch, i).
+    """Clips at random positions, uniform over all recordings; crop i of an epoch is a function of (seed, epoch, i).
 
-    As many crops make an epoch as there are clips at fixed positions. Recordings shorter than a clip are kept whole or left out.
+    An epoch has `clips` crops, in full batches only. Recordings shorter than a clip are kept whole if `keep_short`, else ignored.
     """
 
     lengths: Sequence[int]
@@ -93,10 +92,10 @@ class Crops:
 
 @dataclass(frozen=True)
 class Sequential:
-    """Each lane of the batch walks through whole recordings, chunk after chunk; a lane that is through takes the next recording.
+    """Consecutive chunks of whole recordings in each lane of the batch; a lane that reaches the end takes the next recording.
 
-    Repeating, the recordings come in a new random order each time and the lanes walk on over the borders of epochs, of which each is as
-    long as all chunks divided by the lanes. Not repeating, every recording comes once, and lanes that find none left rest.
+    If `repeat`, recordings are shuffled in each pass, and lanes continue across epochs; the length of an epoch is the number of chunks
+    divided by the lanes. Otherwise, each recording is read once, and lanes without a recording are empty.
     """
 
     lengths: Sequence[int]
@@ -122,7 +121,7 @@ class Sequential:
 
     @cached_property
     def _chunks(self) -> list[int]:
-        """Of each recording."""
+        """Number of chunks of each recording."""
         return [-(-length // self.clip_samples) for length in self.lengths]
 
     def _forever(self) -> Iterator[int]:
@@ -130,10 +129,10 @@ class Sequential:
         return chain.from_iterable(np.random.default_rng([self.seed, turn]).permutation(n).tolist() for turn in count())
 
     def _walk(self, recordings: Iterator[int], first: int) -> Iterator[list[Piece]]:
-        """Batches from number `first` on; those before it are passed by whole recordings."""
+        """Yield batches from number `first` on; earlier ones are skipped by whole recordings."""
         first_clip = np.cumsum([0, *self._chunks]).tolist()
-        lanes: list[tuple[int, int] | None] = [None] * self.batch_size  # recording, and the batch that it began in
-        free = [(0, lane) for lane in range(self.batch_size)]  # a heap: when a lane is through, and the lane
+        lanes: list[tuple[int, int] | None] = [None] * self.batch_size  # recording, and number of its first batch
+        free = [(0, lane) for lane in range(self.batch_size)]  # heap of (batch at which a lane becomes free, lane)
         for number in count(first):
             while free and free[0][0] <= number:
                 began, lane = free[0]

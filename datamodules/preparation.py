@@ -1,7 +1,7 @@
-"""Turning recordings into shards, once: mono, one rate, 16-bit samples in a file each, and a manifest of them all.
+"""Preparation of recordings: converts each to a shard, a file of mono 16-bit samples at one rate, listed in a manifest.
 
-Whatever stops the work (an interruption, a full disk, a power cut), what is done stays done and what is half-done is done again: a shard
-gets its name only when it is whole and on disk, and its line in the manifest only after that. A lock lets one process work at a time.
+Preparation can be interrupted at any time (by a signal, a full disk, a power cut) and is resumed: a shard gets its name only when it is
+complete and on disk, and its line in the manifest after that. A lock admits one process at a time.
 """
 
 import hashlib
@@ -34,14 +34,14 @@ from harmonicrnn.signals import leave_signals
 
 FULL_SCALE = 32768
 SHARD = ".pcm"
-LONGEST_NAME = 255  # bytes, on all usual file systems
-INLINE_BYTES = 32 << 20  # less than this is prepared before other processes would have started
+LONGEST_NAME = 255  # bytes, on common file systems
+INLINE_BYTES = 32 << 20  # less is prepared faster than other processes start
 
 
 def settings_of(root: Path, shards: Path, sample_rate: int) -> dict[str, Any]:
-    """What a shard's samples depend on beside its source's name, size and time.
+    """Return the settings that shards depend on, besides name, size and time of each source.
 
-    The folder of the recordings is relative to the shards where these lie in it, so that both can be moved together.
+    If the shards are inside the folder of the recordings, its path is relative to them, so that both can be moved together.
     """
     root, shards = root.resolve(), shards.resolve()
     home = os.path.relpath(root, shards) if shards.is_relative_to(root) else str(root)
@@ -50,7 +50,7 @@ def settings_of(root: Path, shards: Path, sample_rate: int) -> dict[str, Any]:
 
 
 def shard_path(shards: Path, source: str) -> Path:
-    """The shard of a recording: raw little-endian 16-bit samples, mono. A name that would be too long is cut short."""
+    """Return the path of a recording's shard (raw little-endian int16 samples, mono); a name that is too long is shortened."""
     path = shards / f"{source}{SHARD}"
     if len(os.fsencode(path.name)) <= LONGEST_NAME:
         return path
@@ -68,23 +68,23 @@ def prepare_shards(
     skip_bad: bool = False,
     verify: bool = False,
 ) -> dict[str, Entry]:
-    """Make the shards that are missing or out of date.
+    """Write the shards that are missing or out of date.
 
     Args:
-        root: folder of the recordings, which sources are relative to.
-        splits: the files of each split.
+        root: folder of the recordings; sources are relative to it.
+        splits: files of each split.
         shards: folder of the shards.
-        sample_rate: of the shards, in Hz.
-        processes: that read and resample together.
-        skip_bad: leave out recordings that cannot be read, with their error in the manifest, instead of stopping at the first. They are
-            not tried again before they are changed, or `verify` asks for it.
-        verify: compare all shards with their checksums, and make those anew that differ. Done without asking after a crash.
+        sample_rate: sample rate of the shards in Hz.
+        processes: number of parallel processes.
+        skip_bad: skip recordings that cannot be read and record the error in the manifest, instead of stopping at the first. They are
+            retried only if they change or with `verify`.
+        verify: check all shards against their checksums, and rewrite those that differ. Always done after a crash.
 
     Returns:
-        the manifest's entry of each source.
+        manifest entry of each source.
 
     Raises:
-        UserError: a recording cannot be read, the shards cannot be written or are of other recordings, a process was killed.
+        UserError: a recording cannot be read, the shards cannot be written or are of other recordings, or a process was killed.
     """
     settings = settings_of(root, shards, sample_rate)
     wanted = [_describe(root, path, split, skip_bad) for split, paths in splits.items() for path in paths]
@@ -99,15 +99,15 @@ def prepare_shards(
         _write(working, "")
         current, stale, damaged = _sort_out(wanted, known, shards, skip_bad, verify or crashed)
         if damaged:
-            rank_zero_warn(f"{len(damaged)} of {len(wanted)} shards are made anew: {'; '.join(damaged)}")
-        # Rewritten before work begins, so that a line torn by a crash is not appended to.
+            rank_zero_warn(f"{len(damaged)} of {len(wanted)} shards are made again: {'; '.join(damaged)}")
+        # Rewrite first, so that nothing is appended to a line left incomplete by a crash.
         _write(manifest, manifest_lines(settings, current.values()))
         if stale:
             rank_zero_info(f"Preparing {len(stale)} of {len(wanted)} recordings in {shards}")
             try:
                 current |= _prepare_all(root, stale, shards, manifest, sample_rate, processes, skip_bad)
             except UserError:
-                working.unlink()  # an orderly end: what is done is known to be whole
+                working.unlink()  # not a crash: the finished shards are complete
                 raise
             _write(manifest, manifest_lines(settings, current.values()))
         working.unlink()
@@ -115,7 +115,7 @@ def prepare_shards(
 
 
 def home_of(shards: Path) -> Path | None:
-    """The folder of the recordings whose shards these are; None where nothing says it."""
+    """Return the folder of the recordings of these shards; None if unknown."""
     try:
         with (shards / MANIFEST).open("rb") as file:
             root = root_of(file.readline())
@@ -125,16 +125,16 @@ def home_of(shards: Path) -> Path | None:
 
 
 def remove_shards(shards: Path) -> bool:
-    """Remove a folder of shards, and say whether there was one.
+    """Remove a folder of shards, and return whether there was one.
 
     Raises:
-        UserError: another process prepares it, or it cannot be removed.
+        UserError: another process prepares shards there, or the folder cannot be removed.
     """
     if not (shards / MANIFEST).is_file():
         return False
 
     def refuse() -> None:
-        raise UserError(f"{shards}: another process prepares recordings there; let it end")
+        raise UserError(f"{shards}: another process prepares recordings there; wait for it")
 
     try:
         with sole_process(shards / "lock", taken=refuse):
@@ -149,7 +149,7 @@ def remove_shards(shards: Path) -> bool:
 def _sort_out(
     wanted: Sequence[Entry], known: dict[str, Entry], shards: Path, skip_bad: bool, verify: bool
 ) -> tuple[dict[str, Entry], list[Entry], list[str]]:
-    """The manifest's entries that still hold, the recordings that have none, and what is wrong with which shards of unchanged ones."""
+    """Return the valid entries of the manifest, the recordings without one, and descriptions of damaged shards of unchanged recordings."""
     current, stale, damaged = {}, [], []
     for entry in wanted:
         old = known.get(entry.source)
@@ -189,14 +189,14 @@ def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int,
             yield prepare_file(root, entry, shards, sample_rate)
         return
     others = active_children()
-    # Children run numpy and libsndfile alone, none of torch's threads, which would not survive a fork.
+    # Fork is safe: children use numpy and libsndfile only, and not torch's threads, which do not survive a fork.
     pool = ProcessPoolExecutor(min(processes, len(stale)), mp_context=get_context("fork"), initializer=_follow_the_main_process)
     try:
         for future in as_completed([pool.submit(prepare_file, root, entry, shards, sample_rate) for entry in stale]):
             yield future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            f"{shards}: a process that prepares recordings was killed, by the system perhaps where memory is short; what was prepared is "
+            f"{shards}: a process that prepares recordings was killed, possibly by the system for lack of memory; what was prepared is "
             "kept: prepare the rest with fewer processes (prepare --processes 1)"
         ) from error
     except KeyboardInterrupt:
@@ -209,7 +209,7 @@ def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int,
 
 
 def _follow_the_main_process() -> None:
-    """A worker leaves signals to the main process, and ends when that does, however it ends."""
+    """Make a worker ignore stop signals, which the main process handles, and exit when the main process ends."""
     leave_signals()
     main = parent_process()
     assert main is not None
@@ -222,7 +222,7 @@ def _follow_the_main_process() -> None:
 
 
 def prepare_file(root: Path, entry: Entry, shards: Path, sample_rate: int) -> Entry:
-    """Write one recording's shard and return its entry, completed; or with `error` set where the recording cannot be read.
+    """Write a recording's shard and return its completed entry, or an entry with `error` if the recording cannot be read.
 
     Raises:
         UserError: the shard cannot be written.
@@ -266,13 +266,13 @@ def _describe(root: Path, path: Path, split: str, skip_bad: bool) -> Entry:
         status = path.stat()
         size, modified = status.st_size, status.st_mtime_ns
     except OSError as error:
-        if not skip_bad:  # else it is skipped when it is to be read
+        if not skip_bad:  # otherwise skipped when it is read
             raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
     return Entry(path.relative_to(root).as_posix(), size, modified, 0, 0, split)
 
 
 def _damage(entry: Entry, shards: Path, verify: bool) -> str:
-    """What is wrong with a recording's shard; nothing where it is as it was made."""
+    """Return a description of the damage to a recording's shard; empty if there is none."""
     path = shard_path(shards, entry.source)
     if not path.is_file():
         return "is missing"
@@ -291,7 +291,7 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def _sole_worker(shards: Path) -> Iterator[None]:
-    """Waits until no other process prepares this folder."""
+    """Lock a folder of shards, waiting for other processes."""
     try:
         shards.mkdir(parents=True, exist_ok=True)
         with sole_process(shards / "lock", taken=partial(rank_zero_info, f"Waiting for another process that prepares {shards}")):

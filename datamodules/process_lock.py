@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""File lock that admits one process at a time."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 @contextmanager
 def sole_process(path: Path, taken: Callable[[], None]) -> Iterator[None]:
-    """Holds a lock file, which the system frees when this process ends, however it ends; processes forked from this one do not hold it.
+    """Hold a lock file, which the system releases when this process ends; forked processes do not hold it.
 
-    Where the file system has no locks, that is warned of.
+    Warns if the file system does not support locks.
 
     Args:
-        path: the lock file, in a folder that exists.
-        taken: called where another process holds it; it may raise, else that process is waited for.
+        path: lock file, in an existing folder.
+        taken: called if another process holds the lock; it may raise, otherwise that process is waited for.
     """
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock outlives a process that is killed
     try:
@@ -31,7 +31,7 @@ def sole_process(path: Path, taken: Callable[[], None]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        rank_zero_warn(f"{path}: cannot be locked ({error.strerror}); see to it yourself that no other process writes there")
+        rank_zero_warn(f"{path}: cannot be locked ({error.strerror}); make sure that no other process writes there")
     try:
         yield
     finally:

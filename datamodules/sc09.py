@@ -1,4 +1,4 @@
-"""SC09: the ten spoken digits of Speech Commands v0.02 (Warden, arXiv 1804.03209), one second each."""
+"""SC09 dataset: the ten spoken digits of Speech Commands v0.02 (Warden, arXiv 1804.03209), 1 s each."""
 
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ LISTS: dict[str, Split] = {"validation_list.txt": "validation", "testing_list.tx
 
 
 class SC09(FetchedDataModule):
-    """Spoken digits, split by the dataset's own lists. Clips may be shorter than a second; padding is not counted.
+    """Spoken digits, split by the dataset's lists. Clips may be shorter than 1 s; padding is not counted in likelihoods.
 
     Args:
         root: Folder with `zero/` to `nine/`, `validation_list.txt` and `testing_list.txt`.
-        download: Fetch Speech Commands v0.02 (2.4 GB, unpacked 3.4 GB) into its folder if it is not there.
-        kwargs: As for every dataset.
+        download: Download Speech Commands v0.02 (2.4 GB, unpacked 3.4 GB) to `root` if it is missing.
+        kwargs: Settings of every dataset, see `AudioDataModule`.
     """
 
     archive = Archive(
@@ -50,7 +50,7 @@ class SC09(FetchedDataModule):
             path = home / name
             if not path.is_file():
                 raise UserError(f"{path}: missing; it says which recordings belong to the {split} split, and comes with the dataset")
-            # The signature of some editors is not a part of the first name.
+            # utf-8-sig: some editors write a byte-order mark before the first name.
             for line in path.read_text(encoding="utf-8-sig", errors="replace").split():
                 if line in listed:
                     raise UserError(f"{path}: {line} is listed twice, here or in the other list; take the lists that come with the dataset")
@@ -62,11 +62,11 @@ class SC09(FetchedDataModule):
         if listed:
             raise UserError(f"{home}: {len(listed)} listed recordings are missing, the first {next(iter(listed))}; complete the dataset")
         if not splits["train"]:
-            raise UserError(f"{home}: no recordings in {DIGITS[0]}/ to {DIGITS[-1]}/ beside the listed ones")
+            raise UserError(f"{home}: no recordings in {DIGITS[0]}/ to {DIGITS[-1]}/ other than the listed ones")
         return splits
 
     def labels(self, split: Split) -> Tensor:
-        """The digit of each clip of a split, (clips,) int64, by the clip's number: the name of its recording's folder."""
+        """Return the digit of each clip of a split, int64 (clips,), from the name of its recording's folder."""
         source = self.datasets[split].source
         assert isinstance(source, Recordings)
         digits = [DIGITS.index(Path(entry.source).parent.name) for entry in source.entries]

@@ -1,4 +1,4 @@
-"""SC09 with its labels, for the classifier of digits."""
+"""SC09 dataset with labels, for the digit classifier."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from harmonicrnn.errors import UserError
 
 
 class SC09Digits(SC09):
-    """Spoken digits and which they are; validation goes over the test split too, so that each checkpoint knows its accuracy there.
+    """SC09 with labels. Validation also runs over the test split, so that checkpoints contain its accuracy.
 
     Args:
-        kwargs: As for SC09.
+        kwargs: Settings of `SC09`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -26,5 +26,5 @@ class SC09Digits(SC09):
         super().setup("test")
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:  # type: ignore[override]
-        """Of the validation split, and of the test split."""
+        """Return the loaders of the validation split and of the test split."""
         return [super().val_dataloader(), self.test_dataloader()]

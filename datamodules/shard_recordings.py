@@ -1,4 +1,4 @@
-"""Prepared recordings, read from their shards."""
+"""Memory-mapped access to prepared recordings."""
 
 import mmap
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from datamodules.manifest import BLOCK, Entry
 from datamodules.preparation import FULL_SCALE, shard_path
 from harmonicrnn.errors import UserError
 
-OPEN_SHARDS = 512  # kept mapped in each process; a map costs no memory that is not used, but a file handle
+OPEN_SHARDS = 512  # mapped at a time in each process; a map uses a file handle, and memory only for the pages read
 
 
 class Recordings:
-    """16-bit samples of several recordings, mapped into memory and read where asked for.
+    """16-bit samples of several recordings, memory-mapped.
 
     Args:
-        shards: their folder.
-        entries: of the manifest.
-        ranges: samples start .. stop that count as the recording, of each; None for all.
+        shards: folder of the shards.
+        entries: entries of the manifest.
+        ranges: range (start, stop) of samples of each entry that is used as the recording; None for all samples.
     """
 
     def __init__(self, shards: Path, entries: Sequence[Entry], ranges: Sequence[tuple[int, int]] | None = None) -> None:
@@ -32,25 +32,25 @@ class Recordings:
 
     @property
     def lengths(self) -> list[int]:
-        """Samples in each recording."""
+        """Number of samples in each recording."""
         return [stop - start for start, stop in self.ranges]
 
     def read(self, recording: int, start: int, stop: int) -> np.ndarray:
-        """int16 (stop - start,)."""
+        """Return samples as int16 (stop - start,)."""
         shard, first = self._map(recording), self.ranges[recording][0]
         start, stop = first + start, first + stop
         page = 2 * start // mmap.PAGESIZE * mmap.PAGESIZE
         if stop > start:
-            # From the disk in one go: page by page takes four times as long.
+            # Read ahead: page by page takes four times as long.
             shard.madvise(mmap.MADV_WILLNEED, page, 2 * stop - page)
         return np.frombuffer(shard, "<i2", stop - start, 2 * start)
 
     def samples(self, recording: int, start: int, stop: int) -> Tensor:
-        """float32 (stop - start,) in [-1, 1]."""
+        """Return samples as float32 (stop - start,) in [-1, 1]."""
         return torch.from_numpy(self.read(recording, start, stop).astype(np.float32)) / FULL_SCALE
 
     def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
-        """The lowest and highest sample between start and stop, reading only what the manifest's blocks do not cover."""
+        """Return minimum and maximum of samples [start, stop), in [-1, 1]; reads only samples not covered by blocks of the manifest."""
         low, high = self._levels(recording, start, stop)
         return low / FULL_SCALE, high / FULL_SCALE
 
@@ -66,20 +66,20 @@ class Recordings:
         return int(edges.min(initial=low)), int(edges.max(initial=high))
 
     def _map_shard(self, recording: int) -> mmap.mmap:
-        """Raises UserError where the shard is no longer what the entry says."""
+        """Map a recording's shard. Raises UserError if it cannot be read or its length has changed."""
         entry = self.entries[recording]
         path = shard_path(self.shards, entry.source)
         try:
             with path.open("rb") as file:
                 shard = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # the second of an empty file
-            raise UserError(f"{path}: was prepared and cannot be read any more: {error}") from error
+        except (OSError, ValueError) as error:  # ValueError: empty file
+            raise UserError(f"{path}: was prepared and can no longer be read: {error}") from error
         if len(shard) != 2 * entry.length:
-            raise UserError(f"{path}: was changed while it was in use; go on when its recording is as it was, or start anew")
+            raise UserError(f"{path}: was changed while it was in use; resume when its recording is restored, or start a new training")
         return shard
 
     def __getstate__(self) -> dict[str, object]:
-        # Maps belong to the process that made them.
+        # Maps cannot be pickled.
         return {"shards": self.shards, "entries": self.entries, "ranges": self.ranges}
 
     def __setstate__(self, state: dict[str, object]) -> None:

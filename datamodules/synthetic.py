@@ -1,4 +1,4 @@
-"""Made-up music without any files: plucked and struck strings, clip i of a split a function of (seed, split, i) alone."""
+"""Synthetic dataset: generated music of plucked and struck strings, without files."""
 
 import hashlib
 from typing import Any
@@ -17,11 +17,11 @@ MAX_CLIPS = 10_000_000
 
 
 class Synthetic(GeneratedDataModule):
-    """Chords and melodies, made on the fly.
+    """Chords and melodies, generated on the fly; clip i of a split is a function of (seed, split, i).
 
     Args:
         clips: Clips in the training split; validation and test have an eighth of it each.
-        kwargs: As for every dataset, without root.
+        kwargs: Settings of every dataset but root, see `AudioDataModule`.
     """
 
     def __init__(self, clips: int = 1024, **kwargs: Any) -> None:
@@ -33,14 +33,14 @@ class Synthetic(GeneratedDataModule):
         self.clips = clips
 
     def score(self, split: Split, index: int) -> list[Note]:
-        """The notes of a clip."""
+        """Return the notes of a clip."""
         return compose(self.clip_samples / self.sample_rate, self.random(split, index))
 
     def make(self, split: Split, index: int) -> Tensor:
         return torch.from_numpy(render(self.score(split, index), self.clip_samples, self.sample_rate))
 
     def checksum(self, split: Split) -> str:
-        """SHA-256 of what the clips are made of, and of the first one, which shows how they are made."""
+        """Return the SHA-256 of the settings of the clips and of the samples of the first one."""
         made_of = f"{self.seed} {split} {self.clip_count(split)} {self.clip_samples} {self.sample_rate}"
         return hashlib.sha256(made_of.encode() + self.make(split, 0).numpy().tobytes()).hexdigest()
 

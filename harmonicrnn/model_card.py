@@ -1,7 +1,10 @@
 """Writes the model card of a voice: README.md with the front matter that the Hugging Face Hub reads."""
 
+import json
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from harmonicrnn.errors import UserError
@@ -94,9 +97,74 @@ def card(name: str, config: dict[str, Any], clips: Sequence[str]) -> str:
     )
 
 
+def check_about(about: dict[str, Any], file: Path, advice: str) -> None:
+    """Raises UserError, naming the file and the key, where the facts of a voice are not of the form that the card needs.
+
+    Args:
+        about: the facts by their names; those that the card does not show may be any JSON.
+        file: where they were read, for the message.
+        advice: what to do, for the message.
+    """
+    for key, (wanted, fits) in FACTS.items():
+        if key in about and not fits(about[key]):
+            raise UserError(f"{file}: about.{key}: wanted {wanted}, found {repr(about[key])[:80]}: {advice}")
+    try:
+        json.dumps(about, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: about: wanted Unicode text and finite numbers ({error}): {advice}") from error
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= sys.float_info.max
+
+
+def _is_license(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value) is not None
+
+
+def _is_record(value: Any, **kinds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(fits(value.get(key)) for key, fits in kinds.items())
+
+
+def _is_provenance(value: Any) -> bool:
+    if not (_is_record(value) and isinstance(value.get("command"), str | None)):
+        return False
+    return value.get("libraries") is None or _is_record(value, code=_is_text, python=_is_text, libraries=_is_record)
+
+
+def _is_likelihood(value: Any) -> bool:
+    measured = {"bits_per_sample": _is_number}
+    return isinstance(value, list) and all(
+        _is_record(each, split=_is_text, samples=_is_count, protocol=_is_text, untrained=lambda rows: isinstance(rows, list), **measured)
+        and all(_is_record(row, name=_is_text, **measured) for row in each["untrained"])
+        for each in value
+    )
+
+
+FACTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "license": ("the Hub's identifier of a licence", _is_license),
+    "sources": ("text", _is_text),
+    "data": ("settings by their names", _is_record),
+    "init_from": ("text", _is_text),
+    "steps": ("a whole number of 0 or more", _is_count),
+    "temperature": ("a number of 0 or more", _is_number),
+    "trained_with": ("command, code, python and libraries", _is_provenance),
+    "likelihood": ("a list of split, samples, bits_per_sample, protocol and untrained", _is_likelihood),
+}
+"""What the card shows of a voice's `about`: what each fact must be, in words and as a test."""
+
+
 def check_license(name: str) -> str:
-    """Returns the licence; raises UserError if it is not an identifier of the Hub."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name):
+    """Raises UserError where a licence is no identifier as the Hub has them."""
+    if not _is_license(name):
         raise UserError(f"license {name!r}: give the Hub's identifier of a licence, such as cc0-1.0, cc-by-sa-3.0, gpl-2.0 or {UNKNOWN}")
     return name
 

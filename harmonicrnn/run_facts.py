@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from harmonicrnn.model_card import check_about
 from harmonicrnn.provenance import sha256
 from harmonicrnn.runs import CHECKPOINTS, Run
 
@@ -34,13 +35,17 @@ def run_facts(run: Run) -> dict[str, Any]:
     model = config.get("model") or {}
     if begun := (model.get("init_args") or model).get("init_from"):
         facts["init_from"] = Path(begun).name if Path(begun).is_absolute() else begun
-    own, measured = sha256(run.checkpoint), []
+    own, measured = sha256(run.checkpoint), dict[str, dict[str, Any]]()
     for split in SPLITS:
-        for path in sorted(run.folder.glob(f"nll_{split}*.json")):
+        # The last one comes last: those before it were renamed, and numbered where names were taken.
+        before = sorted(run.folder.glob(f"nll_{split}_*.json"), key=lambda path: (len(path.name), path.name))
+        for path in (*before, run.folder / f"nll_{split}.json"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 found = json.loads(path.read_text())
                 if found["sha256"] == own and found["batches"] == "all":
                     untrained = [{key: each[key] for key in ("name", "bits_per_sample")} for each in found.get("untrained", [])]
                     kept = {key: found[key] for key in ("split", "bits_per_sample", "samples", "clips", "protocol")}
-                    measured.append(kept | {"untrained": untrained})
-    return facts | ({"likelihood": measured} if measured else {})
+                    found = kept | {"untrained": untrained}
+                    check_about({"likelihood": [found]}, path, "measure it again")
+                    measured[split] = found
+    return facts | ({"likelihood": list(measured.values())} if measured else {})

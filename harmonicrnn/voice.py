@@ -23,7 +23,7 @@ from harmonicrnn.generation.engine import check_device
 from harmonicrnn.generation.prompts import Audio, classes_of
 from harmonicrnn.generation.sampler import check_arguments, starting_states
 from harmonicrnn.generation.stream import Stream
-from harmonicrnn.model_card import UNKNOWN, check_license
+from harmonicrnn.model_card import UNKNOWN, check_about, check_license
 from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, Prediction, undivided
 from harmonicrnn.old_names import current
 from harmonicrnn.ops.prediction import Predictor
@@ -34,7 +34,7 @@ from harmonicrnn.voice_folder import FORMAT, card_in, check_free, check_tensors,
 
 ROOM = 100  # a model with this many times the stored weights cannot be theirs, despite the rough count
 CHUNK = 1 << 14  # samples of a recording in one pass
-_ONE_AT_A_TIME = RLock()  # the model's weights are exchanged while an engine is built
+_ONE_AT_A_TIME = RLock()  # a CUDA graph is captured while an engine is made, which work of other threads on the GPU can break
 HARMONIC = "lightning_modules.HarmonicModule"
 TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of the module that its model does not take
 
@@ -217,7 +217,9 @@ class Voice:
             UserError: the folder is in use or cannot be written, an argument cannot be used, or the scaling is not known.
         """
         if self.scaling is None:
-            raise UserError(f"{self.checkpoint}: nothing beside it says how audio was scaled; give scaling to load, and save then")
+            raise UserError(
+                f"{self.checkpoint}: nothing beside it says how audio was scaled; give it: scaling to load, or --scaling to export"
+            )
         given: dict[str, Any] = {
             key: value for key, value in (("license", license and check_license(license)), ("sources", sources)) if value
         }
@@ -229,6 +231,7 @@ class Voice:
             about |= run_facts(run_of(self.checkpoint)) if self.checkpoint.is_file() else {}
         elif not (given or clips):
             text = card_in(before)
+        check_about(about | given, self.checkpoint, "correct it in the voice's about")
         weights, arguments = self.net.state_dict(), self.net.arguments if isinstance(self.net, HarmonicRNN) else None
         if arguments is not None:
             with torch.random.fork_rng(devices=[]):

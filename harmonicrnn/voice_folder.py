@@ -8,7 +8,6 @@ clip_1.wav, ...     up to four, WAV or FLAC
 """
 
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from harmonicrnn.audio.writing import writing
 from harmonicrnn.checkpoints import KEY, NET, UNSEEN, read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import making_folder
-from harmonicrnn.model_card import card
+from harmonicrnn.model_card import card, check_about
 from harmonicrnn.runs import WEIGHTS, run_at
 
 FORMAT = 1
@@ -92,16 +91,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         ("scaling", f"one of {', '.join(get_args(Scaling))}", lambda value: value in get_args(Scaling)),
         ("unseen_in_weights", "settings by their names", lambda value: isinstance(value, dict)),
         ("about", "facts by their names", lambda value: isinstance(value, dict)),
-        ("about", "a temperature of 0 or more", lambda value: _is_temperature(value.get("temperature", 1))),
     ):
         found = config.get(key) if isinstance(config, dict) else None
         if not fits(found):
             raise UserError(f"{path}: {key}: wanted {wanted}, found {json.dumps(found)[:80]}: {DAMAGED}")
+    check_about(config["about"], path, DAMAGED)
     return config
-
-
-def _is_temperature(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value < math.inf
 
 
 def _tuples(value: Any) -> Any:
@@ -154,7 +149,7 @@ def write_folder(
         tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
         (part / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
-        (part / CARD).write_text(card(folder.resolve().name, config, names) if text is None else text)
+        (part / CARD).write_text(card(folder.resolve().name, config, names) if text is None else text, encoding="utf-8")
         for clip, name in zip(clips, names, strict=True):
             shutil.copyfile(clip, part / name)
 

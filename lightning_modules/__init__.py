@@ -1,4 +1,4 @@
-"""Training: loss, optimiser, logging and checkpoints around a model."""
+"""LightningModules: training of models with loss, optimiser, logging and checkpoints."""
 
 import torch
 
@@ -10,7 +10,7 @@ from lightning_modules.harmonic_module import HarmonicModule
 from lightning_modules.loading import load_module, load_voice
 from lightning_modules.optimizer import OptimizerConfig
 
-# Checkpoints are loaded without running code; this is a plain record that a module built by hand keeps among its hyperparameters.
+# Checkpoints are loaded with weights_only; modules built in Python have this record among their hyperparameters.
 torch.serialization.add_safe_globals([OptimizerConfig])
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What all autoregressive models share in training: the loss, the optimiser, carried states and the checks of checkpoints."""
+"""Base LightningModule of autoregressive models: loss, optimiser, carried states and checks of checkpoints."""
 
 import math
 import os
@@ -33,27 +33,27 @@ from lightning_modules.optimizer import OptimizerConfig, apply_config, check_end
 
 CARRIED = "carried_states"
 SKIPPED = "skipped_steps"
-BEGIN = "training begins from weights of the configured architecture and data alone: set model and data as they were there, see its config"
+BEGIN = "initial weights must be of the configured architecture and data: set model and data as in the config of those weights"
 
 
 class AutoregressiveModule(L.LightningModule, ABC):
-    """Trains a model of p(x_t | x_<t) by maximum likelihood of the next sample.
+    """Train a model of p(x_t | x_<t) by maximum likelihood of the next sample.
 
-    A subclass builds the net out of its own arguments and hands the others on.
+    A subclass builds the net from its own arguments and passes on the others.
 
     Args:
         net: The model, `forward(classes, state=None, before=None) -> (logits, state)`.
-        optimizer: How the weights are trained.
-        init_from: What has the weights that training starts from, with a fresh optimiser: a voice's folder or name, or a checkpoint.
-        sample_rate: Of the audio in Hz; comes from the data.
-        law: Spacing of the classes; comes from the data.
-        compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
-        history_noise: Highest level in dB of full scale of noise on what the model hears of a clip in training, while it predicts the
-            clip as it is; null for none. Free runs then come back from errors.
+        optimizer: Settings of the optimiser.
+        init_from: Initial weights, trained with a fresh optimiser: a voice's folder or name, or a checkpoint.
+        sample_rate: Sample rate of the audio in Hz; set from the data.
+        law: Spacing of the classes; set from the data.
+        compile: Whether to use torch.compile for the forward pass of training and validation: true, false, or auto (on a GPU only).
+        history_noise: Highest level in dB of full scale of noise on the model's input in training, where the clean clip is the target; null
+            for none. Free runs then recover from their errors.
     """
 
     best_by: tuple[str, Literal["min", "max"]] = ("val/bits", "min")
-    """What is logged at validation that says which checkpoint is the best: the lowest or the highest."""
+    """Metric logged at validation that selects the best checkpoint, and whether its minimum or maximum is best."""
 
     @abstractmethod
     def __init__(
@@ -77,8 +77,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.compiles = compile
         self._compiled: CompiledForward | None = None
         self.carried = CarriedStates()
-        self.skipped = self.skipped_in_a_row = 0  # steps of the optimiser that were left out
-        self.not_finite = False  # whether a loss of the next step is not
+        self.skipped = self.skipped_in_a_row = 0  # skipped optimiser steps
+        self.not_finite = False  # whether a loss of the current optimiser step is not finite
         if init_from is not None:
             path, checkpoint = read_weights(Path(init_from))
             check_fits(checkpoint, self, path, advice=BEGIN)
@@ -86,11 +86,11 @@ class AutoregressiveModule(L.LightningModule, ABC):
 
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:
-        """Settings that a checkpoint's weights depend on and do not show."""
+        """Settings that the weights depend on, but that cannot be inferred from them."""
         return {**self.net.unseen_in_weights, "law": self.quantiser.law, "sample_rate": self.sample_rate}
 
     def forward(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
-        """Logits of each sample given those before it, and the state after the last: as `harmonicrnn.models.AutoregressiveNet.forward`."""
+        """Return the logits of each sample given those before it, and the state after the last; see `AutoregressiveNet.forward`."""
         return self.net(classes, state, before)
 
     def setup(self, stage: str) -> None:
@@ -108,8 +108,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
             self._compiled = CompiledForward(self.net)
 
     def check_chunks(self, data: AudioDataModule, ranks: int) -> None:
-        """Raises UserError where clips cannot be cut into slices for the ranks that share them, or chunks that carry state would end in the
-        middle of a pooling window, which lanes share, or of a slice."""
+        """Raise UserError if clips are too short to be split over the ranks that share them, or if chunks with carried state do not
+        consist of whole pooling windows on each rank."""
         product = self.net.pooling_product
         windows = f"the product of the pooling factors ({product})" + (f" and the {ranks} ranks that share a waveform" if ranks > 1 else "")
         if ranks > 1 and data.clip_samples < ranks * product:
@@ -129,27 +129,27 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        # A training that begins has nothing restored, and its clock has moved on since its optimiser was made.
+        # Only a resumed training has a restored optimiser and schedule.
         if self.global_step and isinstance(schedule := self.lr_schedulers(), LambdaLR):
             apply_config(self.trainer.optimizers[0], schedule, self.optimizer)
 
     def training_step(self, batch: Batch) -> Tensor:
         nats = torch.where(batch.valid, self._nats(batch, "train"), 0).sum()
-        # One normaliser, the valid samples of all ranks; and in the same exchange the nats of all, so that ranks stop together.
+        # Normalise by the valid samples of all ranks. The nats are summed in the same exchange, so that all ranks stop together.
         sums, ranks = torch.stack([nats.detach().double(), batch.valid.sum().double()]), self.trainer.world_size
         if ranks > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        counted = sums[1].clamp(min=1)  # a batch in which no sample counts, such as a chunk between two counted ones, teaches nothing
+        counted = sums[1].clamp(min=1)  # a batch without valid samples has a loss of 0
         mean = sums[0] / counted
         if not mean.isfinite() and self.optimizer.skip_above is None:
             where = "in another rank's share" if nats.isfinite() else first_non_finite(self, batch.classes)
             raise UserError(f"the loss is {mean.item()} at step {self.global_step}; not finite first: {where}. {self._advice()}")
         if not mean.isfinite():
             self.not_finite = True
-            self.carried.begin_anew("train")  # what the lanes carry may not be finite either
+            self.carried.begin_anew("train")  # the carried states may not be finite either
         elif sums[1] > 0:
             self._log_bits(mean)
-        return nats * (ranks / counted).to(nats.dtype)  # gradients are averaged over the ranks
+        return nats * (ranks / counted).to(nats.dtype)  # DDP averages gradients over the ranks
 
     def _log_bits(self, nats: Tensor) -> None:
         bits = (nats / math.log(2)).float()
@@ -167,7 +167,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.log("train/gradient_norm", norm)
 
     def _leave_out(self, norm: Tensor) -> None:
-        """Leaves the step out where its loss or gradient is not finite, or its gradient too long: both are the same on all ranks."""
+        """Skip the step if its loss or gradient norm is not finite, or the norm exceeds the limit; both are equal on all ranks."""
         limit = self.optimizer.skip_above
         assert limit is not None
         leave_out, self.not_finite = self.not_finite or not norm.item() <= limit, False
@@ -176,24 +176,24 @@ class AutoregressiveModule(L.LightningModule, ABC):
         if not leave_out:
             return
         for parameter in self.parameters():
-            parameter.grad = None  # which the optimiser passes over
+            parameter.grad = None  # the optimiser skips these
         if self.skipped_in_a_row >= self.optimizer.most_skips:
             raise UserError(
-                f"{self.skipped_in_a_row} steps in a row were left out, up to step {self.global_step}: their losses are not "
+                f"{self.skipped_in_a_row} steps in a row were skipped, up to step {self.global_step}: their losses are not "
                 f"finite, or their gradients' norms above model.optimizer.skip_above ({limit:g}), the last {norm.item():g}. "
                 f"{self._advice()}"
             )
 
     def validation_step(self, batch: Batch) -> Tensor:
-        """Nats of each sample, (B, T)."""
+        """Return the nats of each sample, (B, T)."""
         return self._nats(batch, "evaluation")
 
     def test_step(self, batch: Batch) -> Tensor:
-        """Nats of each sample, (B, T)."""
+        """Return the nats of each sample, (B, T)."""
         return self._nats(batch, "evaluation")
 
     def _heard(self, batch: Batch, stream: str) -> Tensor | None:
-        """What the model hears of a batch, where that is not the batch itself; a function of seed, step and rank."""
+        """Return the noisy history of a training batch, a function of seed, step and rank; None for the batch itself."""
         if stream != "train" or self.history_noise is None:
             return None
         seed = combined_key(int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, self.global_rank)
@@ -223,7 +223,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         bring_up_to_date(checkpoint)
         if self._trainer is not None and self.trainer.precision == "64-true":
-            self.double()  # Lightning does so after the weights are loaded, which are rounded then
+            self.double()  # Lightning converts after loading, which would round the weights
         spread = self._trainer is not None and self.trainer.world_size > 1
         rank = self.trainer.strategy.distributed_sampler_kwargs["rank"] if spread else 0
         self.carried.restore(checkpoint.get(CARRIED, []), rank)
@@ -232,8 +232,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
     def _over_data_ranks(self, tensor: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
             return tensor[None]
-        # Ranks of one context group are neighbours, and all hold its state.
+        # Ranks of one context group are consecutive, and all have its state.
         return self.all_gather(tensor)[:: context_size(self.trainer)]
 
     def _advice(self) -> str:
-        return "The last checkpoint before it is kept; lower model.optimizer.lr, or look at the data"
+        return "The last checkpoint is kept; lower model.optimizer.lr, or check the data"

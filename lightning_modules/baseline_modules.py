@@ -1,4 +1,4 @@
-"""What HarmonicRNN is compared with, trained and measured in the same way."""
+"""LightningModules of the baselines: WaveNet and context counts."""
 
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,18 @@ from lightning_modules.optimizer import OptimizerConfig, check_ends
 
 
 class WaveNetModule(AutoregressiveModule):
-    """Trains WaveNet by maximum likelihood of the next sample.
+    """Train WaveNet by maximum likelihood of the next sample.
 
     Args:
-        optimizer: How the weights are trained.
-        init_from: What has the weights that training starts from, with a fresh optimiser: a voice's folder or name, or a checkpoint.
-        sample_rate: Of the audio in Hz; comes from the data.
-        law: Spacing of the classes; comes from the data.
-        compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
-            It is off where ranks share a waveform, and where its first use fails or gives other results (a warning says so).
-        history_noise: Highest level in dB of full scale of noise on what the model hears of a clip in training, while it predicts the
-            clip as it is; null for none. Free runs then come back from errors.
-        network: The architecture, as in `harmonicrnn.models.WaveNet`; bits come from the data.
+        optimizer: Settings of the optimiser.
+        init_from: Initial weights, trained with a fresh optimiser: a voice's folder or name, or a checkpoint.
+        sample_rate: Sample rate of the audio in Hz; set from the data.
+        law: Spacing of the classes; set from the data.
+        compile: Whether to use torch.compile for the forward pass of training and validation: true, false, or auto (on a GPU only). It is
+            off if ranks share a waveform, and with a warning if its first use fails or gives different results.
+        history_noise: Highest level in dB of full scale of noise on the model's input in training, where the clean clip is the target; null
+            for none. Free runs then recover from their errors.
+        network: Architecture, see `harmonicrnn.models.WaveNet`; bits are set from the data.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class WaveNetModule(AutoregressiveModule):
 
 
 class CountsModule(AutoregressiveModule):
-    """Counts contexts: a step adds a batch to the counts, after it was predicted from those of the batches before it.
+    """Count contexts: each step predicts a batch from the counts so far, and then adds the batch to them.
 
     Args:
-        init_from: Checkpoint whose counts it goes on from.
-        sample_rate: Of the audio in Hz; comes from the data.
-        law: Spacing of the classes; comes from the data.
-        network: As in `harmonicrnn.models.ContextCounts`; bits come from the data.
+        init_from: Checkpoint with initial counts.
+        sample_rate: Sample rate of the audio in Hz; set from the data.
+        law: Spacing of the classes; set from the data.
+        network: Settings of `harmonicrnn.models.ContextCounts`; bits are set from the data.
     """
 
     net: ContextCounts
@@ -74,7 +74,7 @@ class CountsModule(AutoregressiveModule):
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
         check_ends(self.trainer)
-        # It changes nothing, and counts the steps.
+        # It changes no weights; Lightning counts steps by it.
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
     @override

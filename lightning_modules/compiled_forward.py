@@ -1,4 +1,4 @@
-"""A model's forward pass by torch.compile, which is tried at first use and left alone where it fails or differs."""
+"""Forward pass by torch.compile, checked at first use, with a fallback to the plain forward pass."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,20 +15,20 @@ Compile = bool | Literal["auto"]
 Forward = Callable[[Tensor, ModelState | None, Tensor | None], tuple[Tensor, ModelState]]
 
 BACKEND = "inductor"
-MORE = "Set TORCHDYNAMO_VERBOSE"  # begins what torch's errors end with
+MORE = "Set TORCHDYNAMO_VERBOSE"  # start of the hints at the end of torch's errors
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3}
-"""Largest ||a - b|| / ||b|| of the logits and of each gradient, by the logits' dtype; a gradient's norm counts as at least a thousandth of
-that of all gradients."""
+"""Largest ||a - b|| / ||b|| of the logits and of each gradient, by the logits' dtype; for gradients, ||b|| is at least 1e-3 of the norm of
+all gradients."""
 LIMIT_IN_16_BITS = 0.1
-WINDOWS = 2  # pooling windows of the small case, 16 samples at least
+WINDOWS = 2  # pooling windows of the check, at least 16 samples
 
 
 class CompiledForward:
-    """`net(classes, state, before)`, compiled for the first shape of training and of validation, with and without a state; other shapes,
-    such as that of an epoch's last batch, are computed as written.
+    """Compute `net(classes, state, before)` by torch.compile.
 
-    Whatever fails but for memory costs one warning, after which everything is computed as written. It is no module, so that weights keep
-    their names; copies of it compile anew.
+    Compiled for the first shape of training and of validation, with and without a state; other shapes, such as an epoch's last batch, use
+    the plain forward pass. After any failure other than a lack of memory, a warning is given and the plain forward pass is used. It is not
+    a module, so that the names of weights do not change; copies compile again.
     """
 
     def __init__(self, net: AutoregressiveNet) -> None:
@@ -57,14 +57,14 @@ class CompiledForward:
                     return self._compiled(classes, state, before)
             except torch.OutOfMemoryError:
                 raise
-            except Exception as error:  # whatever a compiler finds; what is wrong with the input is raised again below
+            except Exception as error:  # any compiler error; errors of the input are raised again below
                 self._give_up(classes.device, f"fails: {type(error).__name__}: {' '.join(str(error).split(MORE)[0].split())}")
         return self.net(classes, state, before)  # type: ignore[no-any-return]
 
     def nats(
         self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None, heard: Tensor | None = None
     ) -> tuple[Tensor, ModelState]:
-        """As the net's."""
+        """See `AutoregressiveNet.nats`."""
         logits, known = self(classes if heard is None else heard, state, before)
         return sample_nats(logits, classes), known
 
@@ -79,7 +79,7 @@ class CompiledForward:
         return compiled
 
     def _outcome(self, forward: Any, classes: Tensor) -> list[Tensor]:
-        """The logits and the gradients of all parameters."""
+        """Return the logits and the gradients of all parameters."""
         logits, _ = forward(classes, None, None)
         parameters = [p for p in self.net.parameters() if p.requires_grad]
         gradients = torch.autograd.grad(sample_nats(logits, classes).mean(), parameters, allow_unused=True, materialize_grads=True)
@@ -87,7 +87,7 @@ class CompiledForward:
 
     @contextmanager
     def _first_lane(self) -> Iterator[None]:
-        """With the masks of the first lane of a batch."""
+        """Use the dropout masks of the first lane of a batch."""
         place = next((layer.place for layer in self.net.modules() if isinstance(layer, Dropout)), None)
         with at_place(self.net, place and DropoutPlace(place.keys, place.clips[:1], place.start[:1])):
             yield
@@ -98,12 +98,12 @@ class CompiledForward:
             "the compiled model",
             why,
             device,
-            "the model is computed as it is written, as with model.compile false",
+            "the plain forward pass is used, as with model.compile false",
         )
 
 
 def difference(found: list[Tensor], expected: list[Tensor]) -> str | None:
-    """Where the logits, or else a gradient, differ by more than their limit, as NaN does; None where none does."""
+    """Return a message if the logits or a gradient exceed the limit or are NaN; else None."""
     limit = LIMITS.get(expected[0].dtype, LIMIT_IN_16_BITS)
     norms = [reference.double().norm() for reference in expected]
     least = 1e-3 * torch.stack(norms[1:]).norm()

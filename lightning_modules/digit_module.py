@@ -1,4 +1,4 @@
-"""The classifier of spoken digits that the scores of SC09 are of, as a LightningModule."""
+"""LightningModule of the spoken-digit classifier used for the SC09 scores."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -19,30 +19,30 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.models.digit_net import CLASSES, RATE, DigitNet
 from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer, time_used
 
-SHIFT = 0.1  # of a second, at most, in training
-SPEED = 0.15  # faster or slower, at most
-NOISY = 0.3  # of the clips in training
+SHIFT = 0.1  # largest shift in training, in seconds
+SPEED = 0.15  # largest relative change of speed in training
+NOISY = 0.3  # share of clips with noise in training
 QUIETEST_NOISE, LOUDEST_NOISE = 15.0, 0.0  # dB below the power of the clip
 SPLITS: tuple[Literal["validation"], Literal["test"]] = ("validation", "test")
-NOTHING = -1  # the label of a lane that rests
+NOTHING = -1  # label of an empty lane
 
 
 class DigitModule(L.LightningModule):
-    """Trains a ResNeXt on log-mel spectrograms by the cross entropy of the digit, on clips as `augmented` changes them.
+    """Train a ResNeXt on log-mel spectrograms of augmented clips by the cross entropy of the digit.
 
-    Clips are heard as a generator at its best would render them: quantised, and decoded at the centres of the cells.
+    Clips are quantised and decoded at the centres of the cells, as generated audio is.
 
     Args:
-        optimizer: How the weights are trained.
-        sample_rate: Of the audio in Hz; comes from the data.
-        bits: Bits a sample; comes from the data.
-        law: Spacing of the classes; comes from the data.
+        optimizer: Settings of the optimiser.
+        sample_rate: Sample rate of the audio in Hz; set from the data.
+        bits: Bits per sample; set from the data.
+        law: Spacing of the classes; set from the data.
         stem: Channels of the first convolution.
-        widths: Channels of each stage; each but the first halves the spectrogram.
-        blocks: Residual blocks in each stage.
-        cardinality: Groups of their inner convolution.
-        group_width: Channels of each group in the first stage.
-        hidden: Width of the last hidden layer, whose values are the features.
+        widths: Channels of each stage; each stage but the first halves the spectrogram.
+        blocks: Residual blocks per stage.
+        cardinality: Groups of the inner convolution of a block.
+        group_width: Channels per group in the first stage.
+        hidden: Width of the last hidden layer, whose activations are the features.
     """
 
     best_by: tuple[str, Literal["min", "max"]] = ("val/loss", "min")
@@ -62,25 +62,25 @@ class DigitModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if sample_rate != RATE:
-            raise UserError(f"data.sample_rate must be {RATE} for the classifier of digits, got {sample_rate}")
+            raise UserError(f"data.sample_rate must be {RATE} for the digit classifier, got {sample_rate}")
         if optimizer.skip_above is not None:
-            raise UserError("model.optimizer.skip_above: the classifier of digits leaves out no steps; set it to null")
+            raise UserError("model.optimizer.skip_above: the digit classifier does not support skipping steps; set it to null")
         self.save_hyperparameters()
         self.optimizer, self.quantiser = optimizer, Quantiser(bits, law)
         self.net = DigitNet(stem, widths, blocks, cardinality, group_width, hidden)
         self.accuracy = torch.nn.ModuleDict({split: MulticlassAccuracy(CLASSES, average="micro", ignore_index=NOTHING) for split in SPLITS})
         self.loss = torch.nn.ModuleDict({split: MeanMetric() for split in SPLITS})
         self.measured: dict[str, float] = {}
-        self.measured_at = -1  # the step whose weights that is of
+        self.measured_at = -1  # step at which it was measured
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, hidden) and logits (B, 10) of audio (B, T) in [-1, 1] at 16 kHz, of which the first second is heard."""
+        """Return features (B, hidden) and logits (B, 10) of audio (B, T) in [-1, 1] at 16 kHz; only the first second is used."""
         features, logits = self.net(audio)
         return features, logits
 
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:
-        """Settings that a checkpoint's weights depend on and do not show."""
+        """Settings that the weights depend on, but that cannot be inferred from them."""
         return {"bits": self.quantiser.bits, "law": self.quantiser.law}
 
     def setup(self, stage: str) -> None:
@@ -100,11 +100,11 @@ class DigitModule(L.LightningModule):
         apply_config(self.trainer.optimizers[0], self.lr_schedulers(), self.optimizer)  # type: ignore[arg-type]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean cross entropy in nats."""
+        """Return the mean cross entropy in nats."""
         _, logits = self(augmented(self._audio(batch)))
         loss = F.cross_entropy(logits, self._of(batch, "train"))
         if not loss.isfinite():
-            raise UserError(f"the loss is {loss.item()} at step {self.global_step}: lower model.optimizer.lr, or look at the data")
+            raise UserError(f"the loss is {loss.item()} at step {self.global_step}: lower model.optimizer.lr, or check the data")
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -132,8 +132,8 @@ class DigitModule(L.LightningModule):
         self.measured_at = self.global_step
         loss = self.loss[split].compute()
         if self.trainer.state.fn != "fit" and not loss.isfinite():
-            raise UserError(f"{self.trainer.ckpt_path}: its loss is {loss.item()}; its weights are of a training that went wrong")
-        if tag is not None:  # what the test split gives is kept, and chooses nothing
+            raise UserError(f"{self.trainer.ckpt_path}: its loss is {loss.item()}: the training diverged")
+        if tag is not None:  # accuracy on the test split is stored, but not used for selection
             self.log(f"{tag}/accuracy", self.measured[split], prog_bar=True, sync_dist=True)
             self.log(f"{tag}/loss", loss, sync_dist=True)
         self.accuracy[split].reset()
@@ -141,7 +141,7 @@ class DigitModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[UNSEEN] = self.unseen_in_weights
-        # Between validations it is that of older weights.
+        # Between validations, the measured accuracy is that of older weights.
         checkpoint[DIGIT_ACCURACY] = dict(self.measured) if self.measured_at == checkpoint["global_step"] else {}
 
     def _audio(self, batch: Batch) -> Tensor:
@@ -153,14 +153,14 @@ class DigitModule(L.LightningModule):
 
 
 def augmented(audio: Tensor) -> Tensor:
-    """Clips (B, T) as training hears them: moved, and some in noise."""
+    """Augment clips (B, T): change speed and position, and add noise to some."""
     return in_noise(moved(audio))
 
 
 def in_noise(audio: Tensor) -> Tensor:
-    """Clips (B, T), three of ten with white noise 15 to 0 dB below their power.
+    """Add white noise, 15 to 0 dB below the clip's power, to 30 % of clips (B, T).
 
-    Without them a classifier was so sure of wrong digits at 10 dB that the AM score was worse there than at 0 dB.
+    Without it, a classifier was so confident of wrong digits at 10 dB that the AM score was worse than at 0 dB.
     """
     lanes, device = len(audio), audio.device
     ratio = torch.rand(lanes, 1, device=device) * (QUIETEST_NOISE - LOUDEST_NOISE) + LOUDEST_NOISE
@@ -169,7 +169,7 @@ def in_noise(audio: Tensor) -> Tensor:
 
 
 def moved(audio: Tensor) -> Tensor:
-    """Clips (B, T), each played up to 15 % faster or slower and shifted by up to a tenth of a second; silence where nothing is left."""
+    """Change the speed of clips (B, T) by up to 15 % and shift them by up to 0.1 s, each at random; gaps are filled with zeros."""
     (lanes, samples), device = audio.shape, audio.device
     speed, shift = (2 * torch.rand(2, lanes, 1, device=device) - 1) * torch.tensor([SPEED, SHIFT * RATE], device=device)[:, None, None]
     place = (torch.arange(samples, device=device) - shift) * (1 + speed)

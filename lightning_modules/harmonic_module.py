@@ -1,4 +1,4 @@
-"""HarmonicRNN as a LightningModule."""
+"""LightningModule of HarmonicRNN."""
 
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,18 @@ from lightning_modules.optimizer import OptimizerConfig
 
 
 class HarmonicModule(AutoregressiveModule):
-    """Trains HarmonicRNN by maximum likelihood of the next sample.
+    """Train HarmonicRNN by maximum likelihood of the next sample.
 
     Args:
-        optimizer: How the weights are trained.
-        init_from: What has the weights that training starts from, with a fresh optimiser: a voice's folder or name, or a checkpoint.
-        sample_rate: Of the audio in Hz; comes from the data.
-        law: Spacing of the classes; comes from the data.
-        compile: Whether torch.compile computes the forward pass of training and validation: true, false, or auto, which does so on a GPU.
-            It is off where ranks share a waveform, and where its first use fails or gives other results (a warning says so).
-        history_noise: Highest level in dB of full scale of noise on what the model hears of a clip in training, while it predicts the
-            clip as it is; null for none. Free runs then come back from errors.
-        network: The architecture, as in `harmonicrnn.models.HarmonicRNN`; bits come from the data.
+        optimizer: Settings of the optimiser.
+        init_from: Initial weights, trained with a fresh optimiser: a voice's folder or name, or a checkpoint.
+        sample_rate: Sample rate of the audio in Hz; set from the data.
+        law: Spacing of the classes; set from the data.
+        compile: Whether to use torch.compile for the forward pass of training and validation: true, false, or auto (on a GPU only). It is
+            off if ranks share a waveform, and with a warning if its first use fails or gives different results.
+        history_noise: Highest level in dB of full scale of noise on the model's input in training, where the clean clip is the target; null
+            for none. Free runs then recover from their errors.
+        network: Architecture, see `harmonicrnn.models.HarmonicRNN`; bits are set from the data.
     """
 
     def __init__(

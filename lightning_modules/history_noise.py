@@ -1,6 +1,6 @@
-"""Noise on what a model hears of a clip in training, while it predicts the clip as it is: it learns to come back from its own errors.
+"""Noise on a model's input in training, with the clean clip as the target, so that free runs recover from their errors.
 
-The remedy is that of LPCNet (arXiv 1810.11846), there inside a closed loop.
+LPCNet (arXiv 1810.11846) does so inside a closed loop.
 """
 
 import torch
@@ -10,21 +10,21 @@ from torch import Tensor
 from harmonicrnn.audio import Quantiser
 
 LOWEST = -80.0
-"""dB, of the quietest noise."""
+"""Level of the quietest noise in dB."""
 CLEAN = 0.5
-"""Share of the clips that are left as they are."""
+"""Fraction of the clips without noise."""
 POINTS = 8
-"""Levels drawn for a clip, at even distances; between them the level in dB follows a line."""
+"""Number of levels drawn for a clip, evenly spaced; in between, the level in dB is interpolated."""
 
 
 def with_noise(classes: Tensor, quantiser: Quantiser, highest: float, generator: torch.Generator) -> Tensor:
-    """Classes (B, T) with Gaussian noise on the samples, whose level moves between -80 dB and `highest` dB of full scale.
+    """Return classes (B, T) with Gaussian noise on their samples, of levels between -80 dB and `highest` dB of full scale.
 
     Args:
         classes: (B, T).
-        quantiser: of the classes.
-        highest: dB, of the root mean square.
-        generator: on the CPU.
+        quantiser: Of the classes.
+        highest: Highest root mean square in dB.
+        generator: On the CPU.
     """
     lanes, time = classes.shape
     levels = LOWEST + (highest - LOWEST) * torch.rand(lanes, 1, POINTS, generator=generator)

@@ -1,4 +1,4 @@
-"""Finding where numbers stopped being finite."""
+"""Locates the first parameter or layer with values that are not finite."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from harmonicrnn.models import undivided
 
 @torch.no_grad()
 def first_non_finite(net: nn.Module, classes: Tensor) -> str:
-    """Name of the first parameter, or else of the first layer on the way from input to output, that is not finite."""
+    """Return the name of the first parameter, or else of the first layer output in forward order, that is not finite."""
     for name, parameter in net.named_parameters():
         if not parameter.isfinite().all():
             return f"parameter {name}"
@@ -24,7 +24,7 @@ def first_non_finite(net: nn.Module, classes: Tensor) -> str:
 
         return hook
 
-    # Inner layers end before those that hold them, so the first to be seen is the innermost.
+    # Hooks of inner layers run before those of their parents, so the first one found is the innermost.
     handles = [layer.register_forward_hook(watch(name)) for name, layer in net.named_modules() if name]
     try:
         with undivided(net):

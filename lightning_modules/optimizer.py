@@ -1,4 +1,4 @@
-"""AdamW, and how its rate runs: by default as the nearest peers have it (Mamba on SC09, arXiv 2312.00752), or as the paper's authors do."""
+"""AdamW and its learning-rate schedule; defaults as for Mamba on SC09 (arXiv 2312.00752)."""
 
 import math
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from harmonicrnn.errors import UserError
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How the weights are trained.
+    """Settings of the optimiser and its schedule.
 
     Args:
         lr: Peak learning rate.
-        betas: Of AdamW.
-        weight_decay: On what `decayed` says.
-        decayed: "matrices" (none on recurrence parameters, norms and biases) or "all".
-        warmup: Share of all steps over which the rate rises linearly to its peak.
-        warmup_steps: Steps instead of a share; null for the share.
-        schedule: After the warm-up: "cosine" to zero, or "constant".
-        skip_above: Norm of the gradient (of all ranks, before clipping) above which a step is left out, as is one whose loss is not finite;
-            null stops the run at a loss or gradient that is not finite, and leaves out nothing.
-        most_skips: Steps left out one after the other that end the run.
+        betas: Betas of AdamW.
+        weight_decay: Weight decay of the parameters selected by `decayed`.
+        decayed: Parameters with weight decay: "matrices" (not recurrence parameters, norms and biases) or "all".
+        warmup: Share of all steps in which the learning rate rises linearly to its peak, in [0, 1).
+        warmup_steps: Number of warm-up steps; null to use `warmup`.
+        schedule: Schedule after the warm-up: "cosine" (to zero) or "constant".
+        skip_above: Gradient norm (over all ranks, before clipping) above which a step is skipped, as is a step whose loss is not finite.
+            Null to skip no steps, and stop the run if a loss or gradient is not finite.
+        most_skips: Number of consecutive skipped steps that stops the run.
     """
 
     lr: float = 2e-3
@@ -60,14 +60,15 @@ class OptimizerConfig:
 def make_optimizer(
     net: nn.Module, config: OptimizerConfig, total_steps: int, time_used: Callable[[], float] | None = None
 ) -> tuple[Optimizer, LambdaLR]:
-    """The optimiser and its schedule, to be stepped after each of `total_steps` steps; where time is limited, the schedule comes to its end
-    with the steps or with the time, whichever is first, but for `warmup_steps`, which are steps in any case."""
+    """Return the optimiser and its schedule, which is stepped after each of `total_steps` steps.
+
+    With `time_used`, the schedule ends with the steps or the time, whichever comes first; `warmup_steps` are always counted in steps.
+    """
     parameters = [p for p in net.parameters() if p.requires_grad]
     if config.decayed == "all":
         groups = [{"params": parameters, "weight_decay": config.weight_decay}]
     else:
-        # Vectors are the recurrence's decay and phase, norms and biases; two of them have two dimensions, gate biases and the widths of
-        # prediction.
+        # Not decayed: vectors (recurrence decay and phase, norms, biases), and gate biases and prediction widths, which are 2-D.
         biases = {id(p) for name, p in net.named_parameters() if name.endswith(("bias", "log_width"))}
         decayed = [p for p in parameters if p.dim() > 1 and id(p) not in biases]
         others = [p for p in parameters if p.dim() <= 1 or id(p) in biases]
@@ -83,7 +84,7 @@ def make_optimizer(
 
 
 def time_used(trainer: L.Trainer) -> Callable[[], float] | None:
-    """Gives the share of `trainer.max_time` that is over, as the first rank's clock has it; None where time is not limited."""
+    """Return a function that gives the elapsed share of `trainer.max_time` by the first rank's clock; None if time is not limited."""
     timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
     if timer is None or timer.time_remaining() is None:
         return None
@@ -96,7 +97,7 @@ def time_used(trainer: L.Trainer) -> Callable[[], float] | None:
 
 
 def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimizerConfig) -> None:
-    """Gives an optimiser and its schedule, restored from a checkpoint with the settings of then, those of now, and says what changed."""
+    """Apply the current settings to an optimiser and schedule restored from a checkpoint, and print what changed."""
     now = {"lr": config.lr, "weight_decay": config.weight_decay, "betas": tuple(config.betas)}
     decayed = optimizer.param_groups[0]
     then = {"lr": schedule.base_lrs[0], "weight_decay": decayed["weight_decay"], "betas": tuple(decayed["betas"])}
@@ -108,21 +109,21 @@ def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimizerConf
     factor, before = schedule.lr_lambdas[0](schedule.last_epoch), decayed["lr"]
     if not math.isclose(config.lr * factor, before, rel_tol=1e-6, abs_tol=1e-12):
         rank_zero_info(
-            f"The learning rate goes on at {config.lr * factor:.3g}, and was {before:.3g}: its schedule is that of all steps now"
+            f"The learning rate is {config.lr * factor:.3g} from here on, and was {before:.3g}: the schedule spans the steps configured now"
         )
     for group in optimizer.param_groups:
         group.update(lr=config.lr * factor, initial_lr=config.lr, betas=now["betas"])
 
 
 def check_ends(trainer: L.Trainer) -> None:
-    """Raises UserError where training has no end to which the schedule could run."""
+    """Raise UserError if training has no limit in steps or epochs, which the schedule needs."""
     timed = any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     if trainer.max_steps == -1 and (trainer.max_epochs == -1 or (trainer.max_epochs is None and timed)):
         raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
 
 
 def rate_factor(step: float, total_steps: int, warmup_steps: float, schedule: Literal["cosine", "constant"] = "cosine") -> float:
-    """The share of the peak rate at a step: rises over the warm-up, 1 at its end; then it stays, or is 0 after the last step."""
+    """Return the factor of the peak rate at a step: linear up to 1 in the warm-up; then constant, or a cosine to 0 after the last step."""
     if step + 1 <= warmup_steps:
         return (step + 1) / warmup_steps
     if schedule == "constant":

@@ -177,5 +177,10 @@ def _options_of_predictors(parser: ArgumentParser) -> None:
 def _add_run(parser: ArgumentParser, needed: bool = True) -> None:
     run = "A run's folder (its best checkpoint), a checkpoint, or a voice."
     parser.add_argument("run", type=Path if needed else Path | None, nargs=None if needed else "?", help=run)
-    scaled = "Range that is mapped to full scale before quantising; null for that in the run's config.yaml."
+    add_scaling(parser)
+
+
+def add_scaling(parser: ArgumentParser) -> None:
+    """What samples are scaled by, where the run does not say it."""
+    scaled = "What samples are scaled by before they become classes; null for what the run's config.yaml says."
     parser.add_argument("--scaling", type=Literal["clip", "file", "peak", "none"] | None, default=None, help=scaled)

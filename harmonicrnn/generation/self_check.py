@@ -31,22 +31,23 @@ def weights_of(net: AutoregressiveNet) -> Weights:
     return weights + tuple((type(module), vars(module).get("forward")) for module in net.modules())
 
 
-def check(net: AutoregressiveNet, name: str, weights: Weights, draw: Draw, limit: float) -> None:
+def check(net: AutoregressiveNet, name: str, weights: Weights, draw: Draw, limit: float, rounded: AutoregressiveNet | None = None) -> None:
     """Compares an engine's logits with those of the forward pass; once per process for the same weights.
 
     Args:
-        net: the model, with its weights rounded as the engine's.
+        net: the model.
         name: of the engine, for messages and as a key.
         weights: of the model that the engine was made for, see `weights_of`.
         draw: the engine.
         limit: the largest allowed difference of logits, relative to the largest logit.
+        rounded: the model with its weights rounded as the engine's; None if they are not.
 
     Raises:
         EngineError: they differ by more.
     """
     if _passed.get(net, {}).get(name) == weights:
         return
-    error = difference(net, draw)
+    error = difference(net if rounded is None else rounded, draw)
     if not error <= limit:
         raise EngineError(f"the logits of the {name} differ from the forward pass's by {error:.1e} of the largest; {limit:.0e} is allowed")
     _passed.setdefault(net, {})[name] = weights

@@ -35,6 +35,16 @@ def test_the_newest_run_becomes_a_voice(run, folder, ready, capsys):
     expect_error(run, capsys, "export --out other --ckpt_path gone.ckpt", "gone.ckpt: there is no such file")
 
 
+def test_a_checkpoint_that_lies_alone_is_told_its_scaling(run, folder, ready, capsys):
+    (ready / "checkpoints/best.ckpt").rename(folder / "alone.ckpt")
+    expect_error(
+        run, capsys, "export --out tiny --ckpt_path alone.ckpt", "alone.ckpt: nothing beside it says how audio was scaled", "--scaling"
+    )
+    assert run("export --out tiny --ckpt_path alone.ckpt --scaling peak") == 0
+    assert load("tiny").scaling == "peak"
+    expect_error(run, capsys, "export --out other --ckpt_path alone.ckpt --scaling loud", "--scaling")
+
+
 def test_models_of_other_modules(run, folder):
     """Their voices need the model handed over, as their checkpoints do."""
     (folder / "logs/net/checkpoints").mkdir(parents=True)

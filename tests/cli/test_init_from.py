@@ -46,8 +46,8 @@ def test_training_begins_with_a_voice_and_goes_on_without_it(run, folder, tiny, 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ("--model.expansion 2", ["mlp.layer.weight has shape (24, 8), the model's (16, 8); ", " more: training begins from weights of"]),
-        ("--data.sample_rate 8000", ["was trained with sample_rate 16000, configured is 8000", "set model and data as they were there"]),
+        ("--model.expansion 2", ["mlp.layer.weight has shape (24, 8), the model's (16, 8); ", " more: initial weights must be of"]),
+        ("--data.sample_rate 8000", ["was trained with sample_rate 16000, configured is 8000", "set model and data as in the config"]),
     ],
 )
 def test_a_voice_of_another_shape(run, folder, tiny, capsys, arguments, parts):

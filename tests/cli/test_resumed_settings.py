@@ -71,7 +71,7 @@ def test_other_recordings_of_the_same_names_and_lengths_are_refused(run, begun, 
 def test_a_finished_run_goes_on_with_the_rate_of_its_whole_length_and_ends_with_a_validation(run, folder, ready, caplog):
     with caplog.at_level("INFO"):
         assert run(f"{FIT} --ckpt_path last --trainer.max_steps 7") == 0
-    assert f"The learning rate goes on at {0.002 * rate_factor(4, 7, 0.7):.3g}, and was 0" in caplog.text
+    assert f"The learning rate is {0.002 * rate_factor(4, 7, 0.7):.3g} from here on, and was 0" in caplog.text
     rates = curve(folder, "z_schedule/lr-AdamW/pg1")
     assert [rates[step] for step in (4, 5, 6)] == pytest.approx([0.002 * rate_factor(step, 7, 0.7) for step in (4, 5, 6)], rel=1e-5)
     assert validated_after(folder) == [2, 4, 6, 7]

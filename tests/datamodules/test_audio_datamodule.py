@@ -82,7 +82,7 @@ def test_what_is_wrong_with_shards_in_use_is_told_by_workers_in_a_line(tmp_path)
         list(data.train_dataloader())
     data.num_workers = 0
     path.unlink()
-    with pytest.raises(UserError, match=rf"^{path}: was prepared and cannot be read any more: [^\n]*$"):
+    with pytest.raises(UserError, match=rf"^{path}: was prepared and can no longer be read: [^\n]*$"):
         list(data.train_dataloader())
 
 

@@ -185,7 +185,7 @@ def test_damaged_shards_are_named_and_made_anew(root, counted, damage, told):
     else:
         content[77] ^= 1
         path.write_bytes(content)
-    with pytest.warns(UserWarning, match=rf"1 of 5 shards are made anew: {path} {told}"):
+    with pytest.warns(UserWarning, match=rf"1 of 5 shards are made again: {path} {told}"):
         check_whole(root, prepare(root, verify=damage == "flipped"))
     assert counted == ["take1.wav"]
 

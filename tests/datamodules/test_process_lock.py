@@ -13,7 +13,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     done = []
     with (
-        pytest.warns(UserWarning, match=rf"{tmp_path}/lock: cannot be locked \(No locks available\); see to it yourself"),
+        pytest.warns(UserWarning, match=rf"{tmp_path}/lock: cannot be locked \(No locks available\); make sure"),
         sole_process(tmp_path / "lock", taken=lambda: pytest.fail("no process holds it")),
     ):
         done.append(True)

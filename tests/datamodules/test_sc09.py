@@ -48,7 +48,7 @@ def test_a_batch_of_an_epoch_holds_each_clip_once(tmp_path):
 )
 def test_layout(tmp_path, damage, message):
     damage(make_sc09(tmp_path, train=0))
-    with pytest.raises(UserError, match=message or "no recordings in zero/ to nine/ beside the listed ones"):
+    with pytest.raises(UserError, match=message or "no recordings in zero/ to nine/ other than the listed ones"):
         SC09(tmp_path).files()
 
 

@@ -91,7 +91,7 @@ def test_a_voice_is_drawn_from_at_its_own_temperature(tmp_path):
     with pytest.raises(UserError, match="temperature"):
         make_voice().save(tmp_path / "none", temperature=-1.0)
     with_config(tmp_path / "cool", about={"temperature": "low"})
-    with pytest.raises(UserError, match="about: wanted a temperature of 0 or more, found"):
+    with pytest.raises(UserError, match=r'about\.temperature: wanted a number of 0 or more, found "low"'):
         load(tmp_path / "cool")
 
 
@@ -173,6 +173,50 @@ def test_what_does_not_fit_is_named(damage, folder):
     change, message = DAMAGES[damage]
     change(folder)
     with pytest.raises(UserError, match=message):
+        load(folder)
+
+
+MEASURED = {
+    "split": "test", "bits_per_sample": 2.5, "samples": 8000, "clips": 2, "by_position": [], "protocol": "Synthetic: whole files",
+    "batches": "all", "untrained": [{"name": "linear predictors", "bits_per_sample": 3.25, "samples": 8000}],
+}  # fmt: skip
+
+MALFORMED = [
+    ("license", "mit\ntags: []"),
+    ("license", None),
+    ("sources", ["bells"]),
+    ("data", [1]),
+    ("init_from", 3),
+    ("steps", "many"),
+    ("steps", -1),
+    ("temperature", 10**400),
+    ("trained_with", "bells"),
+    ("trained_with", {"command": 3}),
+    ("trained_with", {"libraries": ["torch"]}),
+    ("trained_with", {"libraries": {"torch": "2"}, "python": "3"}),
+    ("likelihood", MEASURED),
+    ("likelihood", ["low"]),
+    *(("likelihood", [MEASURED | {key: None}]) for key in ("split", "bits_per_sample", "samples", "protocol", "untrained")),
+    ("likelihood", [{key: value for key, value in MEASURED.items() if key != "untrained"}]),
+    ("likelihood", [MEASURED | {"untrained": [{"name": "silence"}]}]),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), MALFORMED)
+def test_facts_of_the_wrong_form_are_named(key, value, folder, tmp_path):
+    """The card is made of them."""
+    with_config(folder, about={key: value})
+    with pytest.raises(UserError, match=rf"config\.json: about\.{key}: wanted .*, found .*: download or save"):
+        load(folder)
+    with pytest.raises(UserError, match=rf"none\.ckpt: about\.{key}: wanted .*, found "):
+        make_voice(about={key: value}).save(tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
+def test_facts_that_cannot_be_written_are_named(value, folder):
+    with_config(folder, about={"data": {"bits": value}})
+    with pytest.raises(UserError, match=r"config\.json: about: wanted Unicode text and finite numbers"):
         load(folder)
 
 
@@ -275,12 +319,6 @@ def test_voices_that_come_with_the_library(folder, tmp_path, monkeypatch):
         load("tiny")
 
 
-MEASURED = {
-    "split": "test", "bits_per_sample": 2.5, "samples": 8000, "clips": 2, "by_position": [], "protocol": "Synthetic: whole files",
-    "batches": "all", "untrained": [{"name": "linear predictors", "bits_per_sample": 3.25, "samples": 8000}],
-}  # fmt: skip
-
-
 def test_the_card_tells_what_the_run_knows(tmp_path):
     run = Path(shutil.copytree(RUN, tmp_path / "run"))
     digest = sha256((run / "checkpoints/best.ckpt").read_bytes()).hexdigest()
@@ -288,6 +326,7 @@ def test_the_card_tells_what_the_run_knows(tmp_path):
     write(run / "nll_validation.json", MEASURED | {"sha256": "another", "split": "validation"})
     write(run / "nll_test_partial.json", MEASURED | {"sha256": digest, "batches": "limited", "bits_per_sample": 1.0})
     write(run / "nll_test_best_3.json", "{")
+    write(run / "nll_validation_best_3.json", MEASURED | {"sha256": digest, "split": "validation", "samples": "all"})
     config = (run / "config.yaml").read_text()
     write(run / "config.yaml", config.replace("init_from: null", "init_from: /home/me/voices/old"))
     voice = load(run)
@@ -308,6 +347,21 @@ def test_the_card_tells_what_the_run_knows(tmp_path):
     again = load(tmp_path / "tiny")
     assert again.about["trained_with"] == voice.about["trained_with"]
     assert again.nll(tone(300, 1, 8000)) == voice.nll(tone(300, 1, 8000))
+
+
+def test_the_card_has_the_last_measurement_of_a_split(tmp_path):
+    """Measurements of one checkpoint by other protocols are kept beside the last one, see `callbacks.nll_report.keep_apart`."""
+    run = Path(shutil.copytree(RUN, tmp_path / "run"))
+    measured = MEASURED | {"sha256": sha256((run / "checkpoints/best.ckpt").read_bytes()).hexdigest()}
+    for name, bits in (("best_20", 2.1), ("best_20_2", 2.2), ("best_20_10", 2.3)):
+        write(run / f"nll_test_{name}.json", measured | {"bits_per_sample": bits, "protocol": f"at {bits}"})
+    load(run).save(tmp_path / "kept")
+    write(run / "nll_test.json", measured)
+    load(run).save(tmp_path / "last")
+    for name, bits in (("kept", "2.3000"), ("last", "2.5000")):
+        text = (tmp_path / name / "README.md").read_text()
+        assert text.count("| test split") == 1
+        assert f"| this voice | {bits} |" in text
 
 
 def test_links_to_the_files_of_others_are_not_saved(folder, tmp_path):

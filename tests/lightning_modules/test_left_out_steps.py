@@ -96,7 +96,7 @@ def test_lanes_begin_anew_after_a_loss_that_is_not_finite():
 
 
 def test_too_many_in_a_row_end_the_run():
-    with pytest.raises(UserError, match=r"3 steps in a row were left out, up to step 3: .*skip_above \(1000\).*lower model.optimizer.lr"):
+    with pytest.raises(UserError, match=r"3 steps in a row were skipped, up to step 3: .*skip_above \(1000\).*lower model.optimizer.lr"):
         fit(Faulty(dict.fromkeys(range(1, 9), torch.nan)), 8)
     fit(Faulty({1: torch.nan, 2: torch.nan, 4: torch.nan, 5: torch.nan}), 8)
 

@@ -1,9 +1,8 @@
 """CPUEngine, which steps a model on the CPU in compiled code, one sample at a time."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -61,13 +60,11 @@ class CPUEngine:
         self._team, self._classes = Team(self.threads, dtype, net.classes), net.classes
         self._template: ModelState | None = None
         how = f"CPU engine with {stored} weights and {self.threads} threads", weights_of(net), self._draw_from, LIMITS[stored]
-        with _own_weights(net):
+        with torch.no_grad():
             shares = (Share(rank, self._team, dtype, Products(dtype, stored)) for rank in range(self.threads))
-            self._workers = [Worker(Program(net, share, LAYERS)) for share in shares]
-            if stored != "full":  # the model's weights are rounded here
-                check(net, *how)
-        if stored == "full":
-            check(net, *how)
+            own = _copy(net)
+            self._workers = [Worker(Program(own, share, LAYERS)) for share in shares]
+        check(net, *how, own if stored != "full" else None)
         self._template = None
 
     def start(self, state: ModelState) -> None:
@@ -133,15 +130,10 @@ def _with_phases(state: State, phases: list[int]) -> State:
     return replace(state, phase=phases[0], inner=_with_phases(state.inner, phases[1:]))
 
 
-@contextmanager
-def _own_weights(net: AutoregressiveNet) -> Iterator[None]:
-    """Replaces the model's parameters by copies, which may be changed in place, inside the context."""
-    kept = [(module, name, p) for module in net.modules() for name, p in module.named_parameters(recurse=False)]
-    try:
-        with torch.no_grad():
-            for module, name, parameter in kept:
-                setattr(module, name, nn.Parameter(parameter.clone(), requires_grad=False))
-            yield
-    finally:
-        for module, name, parameter in kept:
-            setattr(module, name, parameter)
+def _copy(net: AutoregressiveNet) -> AutoregressiveNet:
+    """The model with copies of its parameters, which may be changed in place; one that several layers share is copied for each."""
+    copy = deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
+    for module in copy.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter.clone(), requires_grad=False))
+    return copy

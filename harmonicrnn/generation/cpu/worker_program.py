@@ -37,7 +37,7 @@ class Program:
     """
 
     def __init__(self, net: AutoregressiveNet, share: Share, known: Mapping[type[nn.Module], Callable[..., Any]]) -> None:
-        self.share, self.operations, self._known, self._net = share, list[Operation](), known, net
+        self.share, self.operations, self._known, self._root = share, list[Operation](), known, id(net)
         self._seen: set[int] = set()
         self._names = {id(module): name for name, module in net.named_modules()}
         # Buffers between operations: the normed input, its products, and the layer's results.
@@ -54,7 +54,7 @@ class Program:
     def compile(self, module: nn.Module, level: Level, find: Find) -> Any:
         """Adds the operations of a module in a level; `find` returns its state. A model may be a subclass of a known class; a layer may
         not, since its subclass could change the computation."""
-        kind = next((kind for kind in self._known if module is self._net and isinstance(module, kind)), type(module))
+        kind = next((kind for kind in self._known if id(module) == self._root and isinstance(module, kind)), type(module))
         if kind not in self._known:
             raise self._unknown(module)
         return self._known[kind](self, module, level, find)

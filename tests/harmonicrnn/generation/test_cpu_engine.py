@@ -10,6 +10,7 @@ from benchmarks.generate import as_stored
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.cpu.addresses import large_pages
 from harmonicrnn.generation.cpu.cpu_engine import available_cores
+from harmonicrnn.generation.cpu.worker import Worker
 from harmonicrnn.generation.engine import PlainEngine
 from harmonicrnn.models import LevelSpec, Prediction
 from harmonicrnn.ops.prediction import Predictor
@@ -167,6 +168,25 @@ def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limi
     # With int8 the inputs of products are rounded too, to 16 bits.
     assert max(follow(CPUEngine(net, stored, threads), rounded_net, classes, 161)) < limit
     assert relative_error(rounded_net(classes)[0], net(classes)[0]) > 2 * limit
+
+
+@pytest.mark.parametrize("stored", ["full", "bfloat16", "int8"])
+def test_the_model_is_itself_while_an_engine_of_it_is_made(stored, monkeypatch):
+    """Another thread may use it: norms are folded, and weights rounded, in a copy."""
+    net = make_model(levels=(LevelSpec(64, 1, 5), LevelSpec(64, 1)), dtype=torch.float32)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
+    classes, meanwhile = make_classes(2, 50), []
+    before = net(classes)[0]
+
+    def made(program):
+        meanwhile.append(net(classes)[0])
+        return Worker(program)
+
+    monkeypatch.setattr("harmonicrnn.generation.cpu.cpu_engine.Worker", made)
+    CPUEngine(net, stored, threads=2)
+    assert len(meanwhile) == 2
+    assert all(torch.equal(logits, before) for logits in meanwhile)
 
 
 def test_weights_are_laid_out_where_there_are_no_large_pages(monkeypatch):
