@@ -61,9 +61,11 @@ class PredictorsAlone(AutoregressiveNet):
         predicted, known = self.prediction(delayed, state)
         return self.prediction.log_probabilities(predicted), known
 
-    def nats(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
+    def nats(
+        self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None, heard: Tensor | None = None
+    ) -> tuple[Tensor, ModelState]:
         layer = self.prediction
-        delayed, last, fresh = self.delay(classes, state, before)
+        delayed, last, fresh = self.delay(classes if heard is None else heard, state, before)
         predicted, known = layer(delayed, state.levels if state else None)
         each = component_log_probabilities(classes.long(), predicted.p, predicted.s, layer.log_width, layer.limits, layer.settings.share)
         return -torch.logsumexp(each + predicted.log_weights, dim=-1), ModelState(last, known, after(fresh, classes))
