@@ -225,8 +225,8 @@ LIBRARY = [
     "metrics",
     "checkpoints",
     "runs",
-    "run_facts",
     "model_card",
+    "run_facts",
     "voice_folder",
     "hub",
 ]

@@ -134,7 +134,7 @@ def test_more_than_the_limit(tmp_path, make, name):
 @MAKERS
 def test_too_many_files(tmp_path, make, name, monkeypatch):
     monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
-    refused(tmp_path, make(tmp_path / name), "the 2 files")
+    refused(tmp_path, make(tmp_path / name), "or 2 files")
 
 
 def test_a_zip_that_holds_more_than_it_declares(tmp_path, monkeypatch):
