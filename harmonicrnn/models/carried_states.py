@@ -65,7 +65,7 @@ class CarriedStates:
         mine = iter(tensor[self._rank * lanes : (self._rank + 1) * lanes].to(context.device) for tensor in self._saved)
         # At a chunk's border every pooling window is closed, as in a fresh state.
         with torch.no_grad(), undivided(net):
-            _, template = net(torch.zeros(lanes, 0, dtype=torch.long, device=context.device))
+            _, template = net.nats(torch.zeros(lanes, 0, dtype=torch.long, device=context.device))
         return template.map(lambda _: next(mine))
 
 

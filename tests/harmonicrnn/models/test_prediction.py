@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction, sample_nats
+from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.prediction import DEFAULT_PREDICTORS, LinearPrediction
 from harmonicrnn.ops.prediction import Predictor, definition
 from harmonicrnn.parallel.slice_check import check_knows_slices
@@ -446,3 +447,15 @@ def test_settings_that_no_weight_shows():
 def test_refuses_what_does_not_fit(changes, message):
     with pytest.raises(ValueError, match=f"prediction {message}"):
         Prediction(**changes)
+
+
+@pytest.mark.parametrize("settings", [None, SETTINGS, FLOOR], ids=["plain", "mixture", "product"])
+def test_carried_states_of_training_are_saved_and_restored(settings):
+    net, classes = with_a_head(make_net(settings)).train(), make_classes(time=12)
+    before, after = CarriedStates(), CarriedStates()
+    _, state = net.nats(classes, before.take("train", torch.zeros(2, dtype=torch.long), net))
+    before.put("train", state)
+    after.restore(before.to_save(lambda tensor: tensor[None]), 0)
+    context = torch.full((2,), 12)
+    found, expected = (net.nats(classes, states.take("train", context, net))[0] for states in (after, before))
+    assert torch.equal(found, expected)
