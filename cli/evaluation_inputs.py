@@ -152,6 +152,7 @@ def whole_folder(folder: Path, like: AudioDataModule) -> WholeFolder:
         batch_size=like.batch_size,
         num_workers=like.num_workers,
         eval_context=like.eval_context,
+        eval_clips=like.eval_clips,
     )
 
 

@@ -130,7 +130,7 @@ class AudioDataModule(L.LightningDataModule):
         if self.eval_context == "file":
             context = f"whole files, state carried through chunks of {self.clip_samples} samples"
         if self.eval_clips is not None:
-            context += f", {self.eval_clips} clips at even distances"
+            context += f", at most {self.eval_clips} clips of a split, at even distances"
         return f"{type(self).__name__}: {self.quantiser.law} {self.bits} bit, scaling {self.scaling}, {self.sample_rate} Hz, {context}"
 
     def title(self, split: Split) -> str:

@@ -46,6 +46,6 @@ def run_facts(run: Run) -> dict[str, Any]:
                     untrained = [{key: each[key] for key in ("name", "bits_per_sample")} for each in found.get("untrained", [])]
                     kept = {key: found[key] for key in ("split", "bits_per_sample", "samples", "clips", "protocol")}
                     found = kept | {"untrained": untrained}
-                    check_about({"likelihood": [found]}, path, "measure it again")
+                    check_about({"likelihood": [found]}, path, "left out")
                     measured[split] = found
     return facts | ({"likelihood": list(measured.values())} if measured else {})

@@ -94,7 +94,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self.net(classes, state, before)
 
     def setup(self, stage: str) -> None:
-        if self.history_noise is not None and context_size(self.trainer) > 1:
+        if stage == "fit" and self.history_noise is not None and context_size(self.trainer) > 1:
             raise UserError("model.history_noise is drawn for whole clips, and here ranks share them: leave one of them out")
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
@@ -193,11 +193,12 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self._nats(batch, "evaluation")
 
     def _heard(self, batch: Batch, stream: str) -> Tensor | None:
-        """Return the noisy history of a training batch, a function of seed, step and rank; None for the batch itself."""
+        """Return the noisy history of a training batch, a function of seed, step and place in the data; None for the batch itself."""
         if stream != "train" or self.history_noise is None:
             return None
-        seed = combined_key(int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, self.global_rank)
-        return with_noise(batch.classes, self.quantiser, self.history_noise, torch.Generator().manual_seed(seed))
+        seed, places = int(os.environ.get("PL_GLOBAL_SEED", 0)), zip(batch.clip.tolist(), _starts(batch).tolist(), strict=True)
+        seeds = [combined_key(seed, self.global_step, *place) for place in places]
+        return with_noise(batch.classes, self.quantiser, self.history_noise, seeds)
 
     def _nats(self, batch: Batch, stream: str) -> Tensor:
         nats, heard = self._compiled.nats if self._compiled else self.net.nats, self._heard(batch, stream)
@@ -210,10 +211,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return found
 
     def _place(self, batch: Batch) -> DropoutPlace:
-        start = torch.zeros_like(batch.clip)
-        for offset in (batch.context, batch.start):
-            start = start if offset is None else start + offset
-        return DropoutPlace.of(self.net, int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, batch.clip, start)
+        return DropoutPlace.of(self.net, int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, batch.clip, _starts(batch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[UNSEEN] = self.unseen_in_weights
@@ -237,3 +235,11 @@ class AutoregressiveModule(L.LightningModule, ABC):
 
     def _advice(self) -> str:
         return "The last checkpoint is kept; lower model.optimizer.lr, or check the data"
+
+
+def _starts(batch: Batch) -> Tensor:
+    """Return the position of each lane's first sample in its recording or clip, (B,)."""
+    start = torch.zeros_like(batch.clip)
+    for offset in (batch.context, batch.start):
+        start = start if offset is None else start + offset
+    return start

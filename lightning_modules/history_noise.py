@@ -3,6 +3,8 @@
 LPCNet (arXiv 1810.11846) does so inside a closed loop.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,19 +19,24 @@ POINTS = 8
 """Number of levels drawn for a clip, evenly spaced; in between, the level in dB is interpolated."""
 
 
-def with_noise(classes: Tensor, quantiser: Quantiser, highest: float, generator: torch.Generator) -> Tensor:
+def with_noise(classes: Tensor, quantiser: Quantiser, highest: float, seeds: Sequence[int]) -> Tensor:
     """Return classes (B, T) with Gaussian noise on their samples, of levels between -80 dB and `highest` dB of full scale.
 
     Args:
         classes: (B, T).
         quantiser: Of the classes.
         highest: Highest root mean square in dB.
-        generator: On the CPU.
+        seeds: One for each lane.
     """
-    lanes, time = classes.shape
-    levels = LOWEST + (highest - LOWEST) * torch.rand(lanes, 1, POINTS, generator=generator)
-    level = F.interpolate(levels, size=time, mode="linear", align_corners=True)[:, 0]
-    noise = torch.randn(lanes, time, generator=generator) * 10 ** (level / 20)
-    noise *= torch.rand(lanes, 1, generator=generator) >= CLEAN
+    noise = torch.stack([_noise(classes.shape[1], highest, torch.Generator().manual_seed(seed)) for seed in seeds])
     samples = quantiser.decode_centre(classes) + noise.to(classes.device)
     return torch.where(noise.to(classes.device) == 0, classes, quantiser.encode((samples.clamp(-1, 1) + 1) / 2).to(classes.dtype))
+
+
+def _noise(time: int, highest: float, generator: torch.Generator) -> Tensor:
+    """Return the noise of one lane, (T,), of zeros in a clean one."""
+    if torch.rand((), generator=generator) < CLEAN:
+        return torch.zeros(time)
+    levels = LOWEST + (highest - LOWEST) * torch.rand(1, 1, POINTS, generator=generator)
+    level = F.interpolate(levels, size=time, mode="linear", align_corners=True)[0, 0]
+    return torch.randn(time, generator=generator) * 10 ** (level / 20)

@@ -1,7 +1,7 @@
 """Do the paper's choices pay, and how well do other models do? Small models on the same clips.
 
 The ablations change one choice each, on made-up music (`configs/small.yaml`). The baselines are other models of the next sample, of as many
-parameters within 5 %, trained on 2 and on 20 million samples of recordings (`configs/small_music.yaml`), each at the best of its `rates`.
+parameters within 5 %, trained on 2 and on 20 million samples of recordings (`configs/small_music.yaml`), at the best of the `rates`.
 """
 
 from math import pi

@@ -147,6 +147,8 @@ class Runner:
         where = folder / "where.yaml"  # as a config, for where `last` is looked for
         where.write_text(json.dumps({"trainer": {"logger": {"init_args": {"save_dir": str(folder.parent), "name": folder.name}}}}))
         before = next((each for each in self.experiment.runs if each.name == run.after), None)
+        if before is not None and self._finished(before, seed) is None:
+            raise UserError(f"{run.name} begins with the weights of {before.name}, which is not finished: name it with --only too")
         begins = {} if before is None else {"model.init_from": str(self._checkpoint(before, seed))}
         common = {"seed_everything": seed, "trainer.accelerator": ACCELERATORS[self.device], "trainer.devices": 1}
         quiet = {"trainer.enable_progress_bar": False, "ckpt_path": "last"}

@@ -36,8 +36,10 @@ class UngatedPhase(GatedRecurrence):
         still = torch.zeros_like(self.phase)
         y, _ = cg_lru(turned(x, -angle), self._gates(x), self.decay, still, h0, fresh, *how)
         y = turned(y, angle)
-        last = y[:, -1].to(torch.promote_types(y.dtype, torch.float32)) if x.shape[1] else h0
-        assert last is not None
+        if x.shape[1]:
+            last = y[:, -1].to(torch.promote_types(y.dtype, torch.float32))
+        else:
+            last = x.new_zeros(x.shape[0], x.shape[2], dtype=torch.float32) if h0 is None else h0
         return y, RecurrenceState(last, after(self.fresh_lanes(x, state), x))
 
 

@@ -142,13 +142,11 @@ class HarmonicRNN(AutoregressiveNet):
         if self.prediction is not None and self.prediction.settings.input:
             self.features = PredictionFeatures(width, self.prediction, self.parts)
         self.steering = None
-        if prediction is not None and self.prediction is not None and prediction.logits:
-            if prediction.floor is None:
-                self.steering = nn.Linear(width, self.prediction.steered_by)
+        if self.prediction is not None and self.prediction.settings.logits and not self.multiplies:
+            self.steering = nn.Linear(width, self.prediction.steered_by)
             for layer in (self.head, self.steering):  # an untrained model equals the predictors' mixture
-                if layer is not None:
-                    nn.init.zeros_(layer.weight)
-                    nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
         number_dropouts(self)
 
     @property
@@ -185,6 +183,7 @@ class HarmonicRNN(AutoregressiveNet):
     def nats(
         self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None, heard: Tensor | None = None
     ) -> tuple[Tensor, ModelState]:
+        """As `AutoregressiveNet.nats`. With a floor, a net in training mode is the network alone, without predictors, in its state too."""
         if not (self.steering is not None or (self.multiplies and self.training)):
             return super().nats(classes, state, before, heard)
         delayed, last, fresh = self.delay(classes if heard is None else heard, state, before)
@@ -204,7 +203,8 @@ class HarmonicRNN(AutoregressiveNet):
         if self.prediction is None:
             y, levels = self._levels(self.embedding(delayed), state)
             return y, None, levels
-        assert state is None or isinstance(state, PredictedState)
+        if not (state is None or isinstance(state, PredictedState)):
+            raise ValueError("the state is of a net in training mode, without predictors: call eval() before the first pass")
         predicted, prediction_state = self.prediction(delayed, state.prediction if state else None)
         x = self.embedding(delayed)
         if self.features is not None:

@@ -1,7 +1,8 @@
 """LinearPrediction, a layer: linear predictors that adapt along the clip, and their mixture as a distribution over classes.
 
 Three stages: linear recurrences with constant coefficients, the solution of linear equations, and a softmax. The widths and initial
-weights of the mixture are learned; a network may also steer the mixture (`LinearPrediction.steered`). See docs/prediction.md.
+weights of the mixture are learned, unless a floor is set; a network may also steer the mixture (`LinearPrediction.steered`). See
+docs/prediction.md.
 
     p_i(t)       prediction of x_t by predictor i, from x_<t                   (`harmonicrnn.ops.prediction.predictor`)
     s_i(t + 1) = b s_i(t) + (1 - b) |x_t - p_i(t)| + 1e-7                      running error of predictor i, used as at least
@@ -60,10 +61,10 @@ class Prediction:
         predictors: Order, window decay, samples between solutions, white noise and floor of each; null for those of orders 16, 32
             and 256.
         input: Whether the predictions enter the embedding.
-        logits: Whether the output joins the network's distribution and the predictors'. The head then starts at zero: an untrained model
-            equals the predictors' mixture.
-        floor: Null for a mixture of both distributions, steered by the network and trained as a whole. A number above 0 for the product
-            p (floor + P), normalised: the network's p is trained alone, and its weights can be used with or without predictors.
+        logits: Whether the output joins the network's distribution and the predictors'.
+        floor: Null for a mixture of both distributions, steered by the network and trained as a whole: head and steering start at zero,
+            and an untrained model equals the predictors' mixture. A number above 0 for the product p (floor + P), normalised: the network's p is
+            trained alone, as without predictors, and its weights can be used with or without them.
         widths: Initial scales of each predictor's components, as multiples of its running error.
         first_scale: Initial running error of a lane, for samples in [-1, 1].
         scale_decay: b, of the running error.
@@ -141,7 +142,7 @@ class Predicted(NamedTuple):
 class LinearPrediction(MixesTime):
     """The equations above, for classes that represent samples.
 
-    Until `set_cells` or a checkpoint sets them, the classes have equally wide cells.
+    Until `set_cells` or a checkpoint sets them, the classes have equally wide cells; with a floor, checkpoints do not hold them.
 
     Args:
         prediction: its settings.

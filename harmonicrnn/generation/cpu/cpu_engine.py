@@ -132,7 +132,10 @@ def _with_phases(state: State, phases: list[int]) -> State:
 
 def _copy(net: AutoregressiveNet) -> AutoregressiveNet:
     """The model with copies of its parameters, which may be changed in place; one that several layers share is copied for each."""
-    copy = deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
+    try:
+        copy = deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
+    except Exception as error:  # a lock among a module's attributes, say
+        raise EngineError(f"the model cannot be copied: {error}") from error
     for module in copy.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(parameter.clone(), requires_grad=False))
