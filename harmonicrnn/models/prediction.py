@@ -63,8 +63,8 @@ class Prediction:
         input: Whether the predictions enter the embedding.
         logits: Whether the output joins the network's distribution and the predictors'.
         floor: Null for a mixture of both distributions, steered by the network and trained as a whole: head and steering start at zero,
-            and an untrained model equals the predictors' mixture. A number above 0 for the product p (floor + P), normalised: the network's p is
-            trained alone, as without predictors, and its weights can be used with or without them.
+            and an untrained model equals the predictors' mixture. A number above 0 for the product p (floor + P), normalised: the
+            network's p is trained alone, as without predictors, and its weights can be used with or without them.
         widths: Initial scales of each predictor's components, as multiples of its running error.
         first_scale: Initial running error of a lane, for samples in [-1, 1].
         scale_decay: b, of the running error.

@@ -43,6 +43,19 @@ def test_training_begins_with_a_voice_and_goes_on_without_it(run, folder, tiny, 
     assert json.loads((folder / "tuned/config.json").read_text())["about"]["init_from"] == "tiny"
 
 
+def test_predictors_above_a_floor_are_put_on_and_taken_off_again(run, folder, tiny):
+    """The weights are the same; likelihoods differ."""
+    floor = "--model.prediction.input false --model.prediction.floor 0.1"
+    assert run(f"{QUICK} --model.init_from {tiny} {floor}") == 0
+    with_it = folder / "logs/tiny/version_1"
+    assert weights(with_it).keys() == {f"net.{name}" for name in load(tiny).net.state_dict()}
+    assert run(f"{QUICK} --model.init_from {with_it}/checkpoints/last.ckpt") == 0
+    clip = torch.zeros(64).numpy()
+    likelihoods = [load(folder / "logs/tiny" / version).nll(clip, 16_000) for version in ("version_0", "version_1", "version_2")]
+    assert likelihoods[2] == pytest.approx(likelihoods[0], rel=1e-4)
+    assert abs(likelihoods[1] - likelihoods[0]) > 0.01
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

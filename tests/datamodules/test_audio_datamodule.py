@@ -71,6 +71,27 @@ def test_whole_files_are_evaluated_in_no_more_lanes_than_there_are(tmp_path):
     assert [len(batch.clip) for batch in data.test_dataloader()] == [2] * 4
 
 
+def test_some_clips_are_evaluated_in_place_of_all(tmp_path):
+    """At even distances, numbered anew; training has all of its clips."""
+    make_folder(tmp_path, 60, samples=1000)
+    settings = {"clip_samples": 100, "batch_size": 2, "num_workers": 0}
+    every = ready(AudioFolder(tmp_path, **settings), "test")
+    some = ready(AudioFolder(tmp_path, eval_clips=7, **settings), "test")
+    count = every.clip_count("test")
+    assert (count, some.clip_count("test")) == (40, 7)
+    batches = list(some.test_dataloader())
+    assert torch.cat([batch.clip for batch in batches]).tolist() == list(range(7))
+    kept = [every.clip("test", i * count // 7).classes for i in range(7)]
+    assert torch.equal(torch.cat([batch.classes for batch in batches]), torch.stack(kept))
+    assert some.with_training().clip_count("train") == every.with_training().clip_count("train")
+    assert "at most 7 clips of a split, at even distances" in some.protocol
+    assert "even distances" not in every.protocol
+    assert ready(AudioFolder(tmp_path, eval_clips=99, **settings), "test").clip_count("test") == 40
+    for wrong in ({"eval_clips": 0}, {"eval_clips": 7, "eval_context": "file"}):
+        with pytest.raises(UserError, match=r"data\.eval_clips"):
+            AudioFolder(tmp_path, **settings | wrong)
+
+
 def test_what_is_wrong_with_shards_in_use_is_told_by_workers_in_a_line(tmp_path):
     """Takes the time of starting a worker."""
     data = ready(AudioFolder(make_folder(tmp_path, 30), batch_size=2, clip_samples=500, num_workers=1), "fit")

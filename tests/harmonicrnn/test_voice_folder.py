@@ -30,6 +30,7 @@ MODELS = {
         "heads": 2,
         "prediction": Prediction((Predictor(5, 0.9, 4), Predictor(9, 0.95, 8, white=1e-3)), widths=(0.5, 2.0), share=0.01),
     },
+    "multiplied": {"levels": [LevelSpec(8, 1)], "heads": 2, "prediction": Prediction((Predictor(5, 0.9, 4),), input=False, floor=0.1)},
 }
 
 

@@ -27,7 +27,7 @@ def test_levels_and_clean_clips():
     clean = (noisy == silence).all(dim=1)
     assert clean.float().mean().item() == pytest.approx(CLEAN, abs=0.08)
     levels = 20 * samples[~clean].view(-1, 8, 64).std(dim=2).clamp(min=1e-9).log10()
-    assert -21 < levels.max() < -15
+    assert -23 < levels.max() < -15
     assert (levels.max(dim=1).values - levels.min(dim=1).values).median() > 15
     assert levels.median() == pytest.approx((LOWEST - 20) / 2, abs=10)
 
@@ -41,15 +41,17 @@ def test_the_same_again_and_another_with_another_seed():
 
 def test_training_hears_noise_and_predicts_the_clip_as_it_is(monkeypatch):
     """The loss is that of the clip after the noisy past; evaluation and other steps hear other samples."""
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    torch.manual_seed(0)
     module = HarmonicModule(history_noise=-10.0, preset="griffin", levels=LEVELS, heads=2, groups=2, bits=5)
     monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
     module.trainer = L.Trainer(logger=False, enable_checkpointing=False, max_steps=1, accelerator="cpu")
-    classes = torch.randint(32, (4, 60))
-    batch = Batch(classes, torch.ones_like(classes, dtype=torch.bool), torch.arange(4))
+    classes = torch.randint(32, (8, 60))
+    batch = Batch(classes, torch.ones_like(classes, dtype=torch.bool), torch.arange(8))
     noisy = module._heard(batch, "train")
     assert (noisy != classes).float().mean() > 0.1
     assert torch.equal(noisy, module._heard(batch, "train"))
-    others = module._heard(batch._replace(clip=batch.clip + 4), "train")  # of the same step, as gradients are accumulated
+    others = module._heard(batch._replace(clip=batch.clip + 8), "train")  # of the same step, as gradients are accumulated
     assert not torch.equal(noisy, others)
     assert module._heard(batch, "evaluation") is None
     expected = sample_nats(module(noisy)[0], classes).mean()
