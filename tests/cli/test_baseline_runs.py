@@ -62,6 +62,6 @@ def test_equal_parameters_within_five_percent():
         return sum(parameter.numel() for parameter in module.parameters())
 
     found = {run.name: parameters(run) for run in baselines().runs}
-    assert len(found) == 2 * len(MODELS)
+    assert {name.removesuffix("_2M") for name in found} >= set(MODELS)
     for name, count in found.items():
         assert abs(count / found["harmonic_2M"] - 1) < 0.05, name
