@@ -33,7 +33,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--device", type=Literal["cpu", "cuda"] | None, help="Null for a GPU where there is one.")
     parser.add_argument("--quick", action="store_true", help="A trial of minutes, which shows that the experiment runs and nothing else.")
     parser.add_argument("--any_code", action="store_true", help="Keep results that were made by other code.")
-    parser.add_argument("--data", type=Path | None, help="Folder of recordings for baselines, rates or ablations; null for made-up music.")
+    parser.add_argument("--data", type=Path | None, help="Folder of recordings for rates or baselines; null for data/music.")
     parser.add_argument("--out", type=Path | None, help="Folder of runs and results; null for logs/experiments/NAME[_FOLDER].")
     parser.add_argument("--docs", type=Path | None, help="Folder of tables and plots, with a copy of the results; null for the same one.")
     return parser
