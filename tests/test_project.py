@@ -179,7 +179,14 @@ def test_every_config_is_accepted_by_prepare(path, monkeypatch):
     monkeypatch.setattr(prepare_command, "report", lambda data, *_: prepared.append(data))
     assert main(["prepare", "--config", str(path)]) == 0
     (data,) = prepared
-    own = {"audio_folder": "peak", "audio_folder_cpu": "peak", "melody_cpu": "peak", "demo": "peak", "memory": "none"}
+    own = {
+        "audio_folder": "peak",
+        "audio_folder_cpu": "peak",
+        "melody_cpu": "peak",
+        "demo": "peak",
+        "small_music": "peak",
+        "memory": "none",
+    }
     assert data.scaling == own.get(path.stem, "clip")  # as published, but for audio of one's own
 
 

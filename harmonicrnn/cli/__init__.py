@@ -18,7 +18,7 @@ FILES = "Recordings: WAV, FLAC and other audio files."
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the command line (default: sys.argv) and returns the exit status."""
+    """Runs the command line, by default with the arguments of the process, and returns the exit status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in train.py
     return reporting(lambda: _run(args))
 

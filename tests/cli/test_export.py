@@ -42,7 +42,7 @@ def test_a_checkpoint_that_lies_alone_is_told_its_scaling(run, folder, ready, ca
     )
     assert run("export --out tiny --ckpt_path alone.ckpt --scaling peak") == 0
     assert load("tiny").scaling == "peak"
-    expect_error(run, capsys, "export --out other --ckpt_path alone.ckpt --scaling loud", "--scaling")
+    expect_error(run, capsys, "export --out other --ckpt_path alone.ckpt --scaling loud", '"scaling"', "loud")
 
 
 def test_models_of_other_modules(run, folder):

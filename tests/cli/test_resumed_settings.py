@@ -61,7 +61,7 @@ def test_other_recordings_of_the_same_names_and_lengths_are_refused(run, begun, 
     before = {path: path.read_bytes() for path in (begun / "logs").rglob("*") if path.is_file()}
     path = sorted((begun / "data/three").glob("*.wav"))[0]
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 320), 16_000)
-    expect_error(run, capsys, f"{FIT} --ckpt_path last", "data.root was recordings with samples of the checksum", "start anew")
+    expect_error(run, capsys, f"{FIT} --ckpt_path last", "data.root was recordings with samples of the checksum", "start a new training")
     assert {path: path.read_bytes() for path in before} == before
     shutil.rmtree(begun / "data")
     make_sc09(begun / "data")  # the same ones, made anew

@@ -92,7 +92,7 @@ def test_a_voice_is_drawn_from_at_its_own_temperature(tmp_path):
     with pytest.raises(UserError, match="temperature"):
         make_voice().save(tmp_path / "none", temperature=-1.0)
     with_config(tmp_path / "cool", about={"temperature": "low"})
-    with pytest.raises(UserError, match=r'about\.temperature: wanted a number of 0 or more, found "low"'):
+    with pytest.raises(UserError, match=r"about\.temperature: wanted a number of 0 or more, found 'low'"):
         load(tmp_path / "cool")
 
 
