@@ -74,6 +74,19 @@ def split_inside(root: Path, entries: Sequence[Entry], sample_rate: int) -> dict
     return splits
 
 
+def with_longer_held_out(parts: dict[Split, list[Part]], sample_rate: int) -> dict[Split, list[Part]] | None:
+    """Move whole recordings, the last of the split before, until validation and test have 2 s each; None if none are left to train."""
+    found = {split: list(parts[split]) for split in SPLITS}
+    for index in (2, 1):
+        split = SPLITS[index]
+        while sum(part.stop - part.start for part in found[split]) < HELD_OUT_SECONDS * sample_rate:
+            donor = next((before for before in reversed(SPLITS[:index]) if found[before]), None)
+            if donor is None:
+                return None
+            found[split].insert(0, found[donor].pop())
+    return found if all(found.values()) else None
+
+
 def split_folders(root: Path) -> dict[Split, Path]:
     """Return the subfolders of the splits, found by their names in any usual spelling; empty if there are none.
 
@@ -113,7 +126,7 @@ class AudioFolder(AudioDataModule):
 
     Subfolders `train/`, `validation/` and `test/` (or `Train`, `val`, `valid`, `dev`, `eval` and such), if any, are the splits. Otherwise,
     the first 88 % of the files in natural order (`take2.wav` before `take10.wav`) are for training, the next 6 % for validation and the
-    rest for test. If there are fewer than nine files, or a split would have less than 2 s, the files are cut by time in these shares.
+    rest for test; more where that would be less than 2 s. If there are fewer than nine files, they are cut by time in these shares.
 
     Args:
         root: Folder of the recordings.
@@ -153,7 +166,16 @@ class AudioFolder(AudioDataModule):
         shortest = min(self._seconds(parts[split]) for split in SPLITS[1:])
         few = not any(entry.split != "train" for entry in entries)
         enough = sum(map(self._seconds, parts.values())) >= 3 * HELD_OUT_SECONDS
-        if few or (shortest < HELD_OUT_SECONDS and enough and not split_folders(self.root)):
+        too_short = shortest < HELD_OUT_SECONDS and enough and not split_folders(self.root)
+        longer = with_longer_held_out(parts, self.sample_rate) if too_short and not few else None
+        if longer:
+            parts = longer
+            self.tell_once(
+                rank_zero_info,
+                f"{self.root}: a split would be {shortest:.2g} s: {len(parts['validation'])} recordings are for validation and "
+                f"{len(parts['test'])} for testing, at least {HELD_OUT_SECONDS:g} s each",
+            )
+        elif few or too_short:
             parts = split_inside(self.root, [entry for entry in entries if not entry.error], self.sample_rate)
             why = f"under {FEWEST}" if few else f"of which a split would be {shortest:.2g} s"
             self.tell_once(

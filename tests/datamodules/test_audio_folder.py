@@ -68,8 +68,17 @@ def recordings_of(data, split):
     return [source.read(i, 0, length) for i, length in enumerate(source.lengths)]
 
 
-def test_many_short_recordings_are_cut_by_their_time_too(tmp_path):
-    """Where whole recordings would leave less than 2 s for testing, and there are 6 s in all."""
+def test_a_long_last_recording_stays_whole(tmp_path):
+    """It is the test split; validation takes short ones from training."""
+    make_folder(tmp_path, 10, samples=4000, rate=8000)
+    soundfile.write(tmp_path / "z.wav", np.zeros(48_000, dtype=np.int16), 8000)
+    data = ready(AudioFolder(tmp_path, sample_rate=8000, clip_samples=800))
+    assert [len(data.datasets[split].source.lengths) for split in ("train", "validation", "test")] == [6, 4, 1]
+    assert data.datasets["test"].source.lengths == [48_000]
+
+
+def test_of_many_short_recordings_more_are_held_out(tmp_path):
+    """Where the usual shares would leave less than 2 s for testing, and there are 6 s in all."""
     data = ready(AudioFolder(make_folder(tmp_path / "flat", 10, samples=8000, rate=8000), sample_rate=8000, clip_samples=800))
     assert [sum(data.datasets[split].source.lengths) for split in ("train", "validation", "test")] == [48_000, 16_000, 16_000]
     for split, files in (("train", 8), ("validation", 1), ("test", 1)):
