@@ -18,7 +18,7 @@ from harmonicrnn.files import pasteable
 from harmonicrnn.runs import VOICES, WEIGHTS, find_run
 
 ROOT = Path(__file__).parents[1]
-CONFIG, RECORDINGS, LOGS = Path("configs/demo.yaml"), Path("demo"), Path("logs/demo")
+CONFIG, RECORDINGS, LOGS = Path("configs/melody_demo.yaml"), Path("demo"), Path("logs/demo")
 CLIPS, SECONDS = 3, 5.0  # drawn from the new model
 LEVEL, FLATNESS, WHISTLE = 20, 10, 2  # marks: dB, dB, seconds
 PREDICTORS = "linear predictors"

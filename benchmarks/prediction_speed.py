@@ -25,7 +25,7 @@ from harmonicrnn.models import HarmonicRNN, LevelSpec, Prediction
 from harmonicrnn.models.prediction import DEFAULT_PREDICTORS, LinearPrediction, Predicted
 from harmonicrnn.ops.prediction import Predictor, PredictorState, compiled, definition, mixture_batched, mixture_compiled
 
-DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
+DEMO = Path(__file__).parents[1] / "configs/melody_demo.yaml"
 ORDER, GOAL = 256, 300_000  # samples/s
 REAL_TIME = {"full": 16_000, "int8": 20_800}  # samples/s
 MILLION = (LevelSpec(48, 1, 4), LevelSpec(80, 1, 4), LevelSpec(112, 1, 4), LevelSpec(128, 2))
@@ -68,7 +68,7 @@ def prediction(samples: PositiveInt = 8_000, repeats: PositiveInt = 7) -> None:
 
 
 def training_steps(classes: Tensor, repeats: int) -> None:
-    """Forward + backward without and with prediction, of the model of configs/demo.yaml and of the default one."""
+    """Forward + backward without and with prediction, of the model of configs/melody_demo.yaml and of the default one."""
     demo = OmegaConf.load(DEMO).model
     models = {
         "demo": {"levels": [LevelSpec(**level) for level in demo.levels], "preset": demo.preset, "heads": demo.heads},

@@ -22,7 +22,7 @@ from harmonicrnn.models.presets import PRESETS
 from harmonicrnn.ops import linear_scan
 from harmonicrnn.ops.reference import linear_scan_reference
 
-SMALL = Path(__file__).parents[1] / "configs/small.yaml"
+DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
 UNPOOLED = (LevelSpec(32, 5),)
 
 
@@ -78,12 +78,12 @@ def check_recurrence(samples: int, units: int = 64) -> None:
 
 
 def pooling(repeats: PositiveInt = 60) -> None:
-    """Steps of the model of configs/small.yaml and of the same without pooling, in processor time, so that other work counts less.
+    """Steps of the model of configs/demo.yaml and of the same without pooling, in processor time, so that other work counts less.
 
     Args:
         repeats: Steps of each, after three that warm up.
     """
-    settings = OmegaConf.load(SMALL)
+    settings = OmegaConf.load(DEMO)
     levels = {"pooled": tuple(LevelSpec(**level) for level in settings.model.levels), "unpooled": UNPOOLED}
     cases = {name: training_step(each, settings) for name, each in levels.items()}
     header()

@@ -183,7 +183,7 @@ def test_every_config_is_accepted_by_prepare(path, monkeypatch):
         "audio_folder": "peak",
         "audio_folder_cpu": "peak",
         "melody_cpu": "peak",
-        "demo": "peak",
+        "melody_demo": "peak",
         "small_music": "peak",
         "memory": "none",
     }

@@ -1,6 +1,6 @@
 """Do the paper's choices pay, and how well do other models do? Small models on the same clips.
 
-The ablations change one choice each, on made-up music (`configs/small.yaml`). The baselines are other models of the next sample, of as many
+The ablations change one choice each, on made-up music (`configs/demo.yaml`). The baselines are other models of the next sample, of as many
 parameters within 5 %, trained on 2 and some on 20 million samples of recordings (`configs/small_music.yaml`).
 """
 
@@ -8,7 +8,7 @@ from math import pi
 
 from benchmarks.experiments.declare import Experiment, Run, Settings
 
-MADE_UP, CONFIG = "configs/small.yaml", "configs/small_music.yaml"
+MADE_UP, CONFIG = "configs/demo.yaml", "configs/small_music.yaml"
 QUICK_MADE_UP: Settings = {"data.clips": 64, "trainer.max_steps": 4, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 2}
 QUICK: Settings = {
     "data.eval_clips": 2,

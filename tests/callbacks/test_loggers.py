@@ -120,7 +120,7 @@ def test_the_commands_of_the_page(run, folder, line):  # noqa: F811
     """On tiny audio, with the stand-in for Weights & Biases."""
     from cli import main
 
-    words = shlex.split(line.replace("configs/demo.yaml", "tiny.yaml").replace("WandbLogger", STAND_IN))
+    words = shlex.split(line.replace("configs/melody_demo.yaml", "tiny.yaml").replace("WandbLogger", STAND_IN))
     assert main([*words, "--trainer.max_steps", "2"]) == 0
     left = {path.name for path in (folder / VERSION).iterdir()}
     assert ("metrics.csv" in left) == ("CSVLogger" in line)
