@@ -6,7 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+import numpy as np
+from numba import from_dtype, njit
 from numba.core.caching import FunctionCache
 
 from harmonicrnn.files import side_product
@@ -48,3 +49,12 @@ def kept(function: Any) -> Any:
     with side_product("caching of compiled code, without which each start compiles anew (NUMBA_CACHE_DIR can name a folder for it)"):
         compiled._cache = _Kept(function)
     return compiled
+
+
+def code_address(compiled: Any, *dtypes: Any) -> int:
+    """Returns the address of the machine code of a compiled function for numbers of these dtypes, as C calls it."""
+    arguments = tuple(from_dtype(np.dtype(dtype)) for dtype in dtypes)
+    compiled.compile(arguments)
+    result = compiled.overloads[arguments]
+    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+    return address

@@ -42,6 +42,11 @@ def layout(*names: str, **other: str) -> np.dtype:
     return np.dtype([(name, "i8") for name in names] + list(other.items()))
 
 
+WORKER = layout("lanes", "rank", "ranks", "epoch", "flags", "whole", "whole_stride", "whole_scales", "logits", "logits_stride", "classes")
+"""Arguments common to all steps: lanes; the worker's rank, the number of ranks that share each layer, barriers passed (epoch), and the
+address of their flags; int16 scratch; the logits."""
+
+
 class Room:
     """A buffer with one row per lane that operations read and write.
 

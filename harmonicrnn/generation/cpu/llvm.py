@@ -177,6 +177,17 @@ def record(address: Any, layout: Any) -> Any:
 
 
 @intrinsic
+def call_step(typing: Any, code: Any, tag: Any, at: Any, worker: Any) -> Any:
+    """Calls the step of an operation, whose machine code is at the address `code`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(INT64, [number_type(tag), INT64, INT64])
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+    return types.int64(types.int64, tag, types.int64, types.int64), generate
+
+
+@intrinsic
 def greater(typing: Any, a: Any, b: Any) -> Any:
     """Returns the greater of two numbers that are not NaN; without NaN checks maxima are vectorised."""
 

@@ -4,22 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from harmonicrnn.generation.cpu.addresses import WORKER
 from harmonicrnn.generation.cpu.class_choice import choose, nats
-from harmonicrnn.generation.cpu.layers import KINDS
-from harmonicrnn.generation.cpu.llvm import view
-from harmonicrnn.machine_code import jit, kept
-
-
-def _step_of_any_kind() -> Any:
-    """Returns the function that dispatches on an operation's kind, as a chain of comparisons; generated as one function, since numba
-    recompiles nested functions each time."""
-    cases = [f"    if kind == {number}:\n        return step_{number}(tag, at, me)" for number in range(len(KINDS))]
-    names: dict[str, Any] = {f"step_{number}": kind.step for number, kind in enumerate(KINDS)}
-    exec("\n".join(["def step(kind, tag, at, me):", *cases]), names)
-    return jit(names["step"])
-
-
-step = _step_of_any_kind()
+from harmonicrnn.generation.cpu.llvm import call_step, record, view
+from harmonicrnn.machine_code import kept
 
 
 @kept
@@ -31,8 +19,8 @@ def run(
 
     Args:
         tag: any number of the type of the activations.
-        program: (operations, 2) int64, the index of each one's kind and the address of its record.
-        worker: (1,) of `operation.WORKER`.
+        program: (operations, 2) int64, the addresses of each one's code and of its record.
+        worker: the address of a WORKER.
         last: (lanes,) int64, the class before the first; updated.
         uniforms: (lanes, n) float64.
         classes: (lanes, n) int64; written, or read if `forced`.
@@ -40,11 +28,11 @@ def run(
         all_logits: (lanes, n, q) for the logits, or with n = 0 to drop them.
         weights, order: (q,) float64 and int64, scratch for the choice.
     """
-    me = worker[0]
+    me = record(worker, WORKER)
     for t in range(classes.shape[1]):
         i = np.int64(0)
         while i < len(program):
-            i += 1 + step(program[i, 0], tag, program[i, 1], me)
+            i += 1 + call_step(program[i, 0], tag, program[i, 1], worker)  # type: ignore[call-arg]
         for lane in range(me.lanes):
             logits = view(me.logits, lane * me.logits_stride, me.classes, tag)
             if forced:

@@ -7,17 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from harmonicrnn.generation.cpu.addresses import Place, Room, address, aligned, layout
+from harmonicrnn.generation.cpu.addresses import Place, Room, address, aligned
 from harmonicrnn.generation.cpu.llvm import LINE
 from harmonicrnn.generation.cpu.products import Products
 from harmonicrnn.models import ModelState
 
 Find = Callable[[ModelState], Any]
 """Finds a layer's state in the model's state."""
-
-WORKER = layout("lanes", "rank", "ranks", "epoch", "flags", "whole", "whole_stride", "whole_scales", "logits", "logits_stride", "classes")
-"""Arguments common to all steps: lanes; the worker's rank, the number of ranks that share each layer, barriers passed (epoch), and the
-address of their flags; int16 scratch; the logits."""
 
 
 class Team:
@@ -71,9 +67,9 @@ class Operation:
     """
 
     layout: ClassVar[np.dtype]
-    step: ClassVar[Any]
-    """Compiled `step(tag, address, me)`: `tag` is any number of the type of the activations, `address` that of the record, `me` a WORKER.
-    Returns how many of the following operations to skip."""
+    step: Any
+    """Compiled `step(tag, at, worker)`: `tag` is any number of the type of the activations, `at` the record's address, `worker` that of a
+    WORKER. Returns how many of the following operations to skip."""
 
     def __init__(self, share: Share, **values: float | Tensor | Place) -> None:
         self.share, self.record = share, np.zeros(1, self.layout)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmonicrnn.generation.cpu.addresses import address, large_pages, layout, padded
+from harmonicrnn.generation.cpu.addresses import WORKER, address, large_pages, layout, padded
 from harmonicrnn.generation.cpu.int8_products import int8_product, lay_out
 from harmonicrnn.generation.cpu.llvm import LINE, PANEL, TOGETHER, group_size, panels, record, view
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import jit, kept
 
 Stored = Literal["full", "bfloat16", "int8"]
 """Storage of weights: the dtype of the activations ("full") or fewer bits. Sums and states always have the former."""
@@ -97,17 +97,25 @@ def _grouped(by_panel: np.ndarray, code: int) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-@jit
-def product(tag: Any, at: Any, me: Any) -> Any:
-    """The step of a PRODUCT; it writes whole panels."""
-    o = record(at, PRODUCT)
+@kept
+def product(tag: Any, at: Any, worker: Any) -> Any:
+    """The step of a PRODUCT with full weights; it writes whole panels."""
+    o, me = record(at, PRODUCT), record(worker, WORKER)
+    table = view(o.table, 0, 2 * o.groups, np.int64(0))
+    for group in range(o.groups):
+        _panels(tag, tag, o, table[2 * group], table[2 * group + 1], group * o.source_step, group * o.target_step, me.lanes)
+    return np.int64(0)
+
+
+@kept
+def product_in_fewer_bits(tag: Any, at: Any, worker: Any) -> Any:
+    """The step of a PRODUCT with weights in fewer bits; it writes whole panels."""
+    o, me = record(at, PRODUCT), record(worker, WORKER)
     table = view(o.table, 0, 2 * o.groups, np.int64(0))
     for group in range(o.groups):
         w, out, x, y = table[2 * group], table[2 * group + 1], group * o.source_step, group * o.target_step
-        if o.stored == FULL:
-            _panels(tag, tag, o, w, out, x, y, me.lanes)
-        elif o.stored == BFLOAT16:
-            _panels(np.float32(0), np.uint16(0), o, w, out, x, y, me.lanes)
+        if o.stored == BFLOAT16:
+            _panels(tag, np.uint16(0), o, w, out, x, y, me.lanes)
         else:
             int8_product(o, w, out, x, y, me)
     return np.int64(0)

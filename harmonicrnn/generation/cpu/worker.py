@@ -3,14 +3,13 @@
 import numpy as np
 from torch import Tensor
 
-from harmonicrnn.generation.cpu.addresses import address, aligned
-from harmonicrnn.generation.cpu.layers import KINDS
+from harmonicrnn.generation.cpu.addresses import WORKER, address, aligned
 from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.layers.pooling_steps import EnterStep
 from harmonicrnn.generation.cpu.loop import run
-from harmonicrnn.generation.cpu.operation import WORKER
 from harmonicrnn.generation.cpu.worker_program import Program
+from harmonicrnn.machine_code import code_address
 from harmonicrnn.models import ModelState
 
 
@@ -19,6 +18,7 @@ class Worker:
 
     def __init__(self, program: Program) -> None:
         self.program, self.share = program, program.share
+        self._code = [code_address(operation.step, self.share.dtype, np.int64, np.int64) for operation in program.operations]
 
     def begin(self, lanes: int, classes: int) -> None:
         """Allocates its states and rooms; those of the team are allocated already."""
@@ -37,7 +37,8 @@ class Worker:
             lanes, share.rank, share.team.ranks, 0, address(share.team.flags), address(self._whole), widest + 4, address(self._scales),
             logits[0].address, logits.width, classes,
         )  # fmt: skip
-        self._table = np.array([(KINDS.index(type(o)), address(o.record)) for o in self.program.operations], dtype=np.int64)
+        records = [address(operation.record) for operation in self.program.operations]
+        self._table = np.array([self._code, records], dtype=np.int64).T.copy()
 
     def run(self, uniforms: Tensor, temperature: float, top_p: float, forced: Tensor | None, logits: bool) -> tuple[np.ndarray, ...]:
         """Steps through the samples in compiled code, see `loop.run`; returns classes, nats and (maybe empty) logits."""
@@ -46,7 +47,7 @@ class Worker:
         classes = np.zeros((lanes, samples), dtype=np.int64) if forced is None else forced.numpy().copy()
         nats, kept = np.zeros((lanes, samples)), np.zeros((lanes, samples if logits else 0, q), dtype=dtype)
         run(
-            dtype.type(0), self._table, self._me, self._last, np.ascontiguousarray(uniforms.numpy()), temperature, top_p,
+            dtype.type(0), self._table, address(self._me), self._last, np.ascontiguousarray(uniforms.numpy()), temperature, top_p,
             classes, nats, forced is not None, kept, self._weights, self._order,
         )  # fmt: skip
         return classes, nats, kept

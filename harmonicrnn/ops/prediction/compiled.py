@@ -103,7 +103,8 @@ def _run(
     for lane in range(x.shape[0]):
         for t in range(time):
             past[time - 1 - t] = x[lane, t]
-        past[time : time + n] = history[lane, :n]
+        for k in range(n):
+            past[time + k] = history[lane, k]
         past[time + n] = 0.0
         s1, s2, s3, weights, count = sums[lane, 0], sums[lane, 1], sums[lane, 2], filters[lane], heard[lane]
         p[lane, 0] = prediction(weights, past[time : time + n])
@@ -143,7 +144,8 @@ def _accumulate(x: Any, history: Any, steps: Any, sums: Any, decay: Any) -> None
         time = steps[lane]
         for t in range(time):
             past[time - 1 - t] = x[lane, t]
-        past[time : time + n] = history[lane, :n]
+        for k in range(n):
+            past[time + k] = history[lane, k]
         for t in range(time):
             newest = time - 1 - t
             hear(sums[lane, 0], sums[lane, 1], sums[lane, 2], past[newest : newest + n + 1], decay * decay)

@@ -24,6 +24,20 @@ def dot(a: Any, b: Any) -> Any:
     return total
 
 
+# numpy's searchsorted takes a second to compile.
+@jit
+def place_among(limits: Any, p: Any) -> Any:
+    """Returns the index of the first limit >= p, or their number."""
+    first, end = 0, len(limits)
+    while first < end:
+        middle = (first + end) // 2
+        if limits[middle] < p:
+            first = middle + 1
+        else:
+            end = middle
+    return first
+
+
 # Separate loops, since LLVM vectorises each but not their fusion.
 @jit
 def tails(limits: Any, p: Any, scale: Any, away: Any, tail: Any) -> Any:
@@ -35,7 +49,7 @@ def tails(limits: Any, p: Any, scale: Any, away: Any, tail: Any) -> Any:
         tail[e] = exp_expm1(-away[e])[0]
     for e in range(len(tail)):
         tail[e] = tail[e] / (one + tail[e])
-    return np.searchsorted(limits, p)
+    return place_among(limits, p)
 
 
 # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), without cancellation in narrow cells.
@@ -74,7 +88,8 @@ def component_log_probability(lower: Any, upper: Any, scale: Any, share: Any, cl
 def mix(p: Any, s: Any, widths: Any, weights: Any, limits: Any, share: Any, classes: Any, away: Any, tail: Any, found: Any) -> None:
     """Writes P(j) of the classes between limits (n + 1,) to found (n,); p, s (P,), widths and weights (K,), pi, are float64; away and tail
     (n + 1,) are scratch in the dtype of `found`."""
-    found[:] = 0
+    for j in range(len(found)):
+        found[j] = 0
     for k in range(len(widths)):
         i = k * len(p) // len(widths)
         scale = max(widths[k] * s[i], LEAST_SCALE)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmonicrnn.generation.cpu.addresses import Place, Room, address, aligned, layout
+from harmonicrnn.generation.cpu.addresses import WORKER, Place, Room, address, aligned, layout
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import kept
 from harmonicrnn.models import ModelState
 from harmonicrnn.models.conv import CausalConv
 
@@ -17,9 +17,9 @@ CONV = layout("source", "source_stride", "target", "target_stride", "window", "c
 """`window` (lanes, taps - 1, channels): the inputs before this one; `kernel` (taps, channels)."""
 
 
-@jit
-def _convolve(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, CONV)
+@kept
+def _convolve(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, CONV), record(worker, WORKER)
     size, before = o.channels, o.taps - 1
     bias, newest = view(o.bias, 0, size, tag), view(o.kernel, before * size, size, tag)
     for lane in range(me.lanes):

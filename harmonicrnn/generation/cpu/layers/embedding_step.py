@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from harmonicrnn.generation.cpu.addresses import Place, address, layout
+from harmonicrnn.generation.cpu.addresses import WORKER, Place, address, layout
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import kept
 from harmonicrnn.models import ModelState
 from harmonicrnn.models.embedding import ClassEmbedding
 
@@ -16,9 +16,9 @@ EMBEDDING = layout("table", "last", "target", "target_stride", "width")
 """`table` (classes, width); `last` (lanes,) int64."""
 
 
-@jit
-def _embed(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, EMBEDDING)
+@kept
+def _embed(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, EMBEDDING), record(worker, WORKER)
     last = view(o.last, 0, me.lanes, np.int64(0))
     for lane in range(me.lanes):
         x, row = view(o.target, lane * o.target_stride, o.width, tag), view(o.table, last[lane] * o.width, o.width, tag)

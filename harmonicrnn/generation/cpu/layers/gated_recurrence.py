@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harmonicrnn.generation.cpu.addresses import Place, Room, layout, padded
+from harmonicrnn.generation.cpu.addresses import WORKER, Place, Room, layout, padded
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.llvm import PANEL, record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.generation.cpu.worker_program import Level, Program
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import kept
 from harmonicrnn.models import GatedRecurrence, ModelState
 from harmonicrnn.ops.cg_lru import C
 from harmonicrnn.ops.elementary import exp_expm1, like, sigmoid, sine_cosine
@@ -24,10 +24,10 @@ RECURRENCE = layout(
 """`units` units of `parts` real numbers; inputs begin at real_at and imaginary_at; gates of heads are head_stride apart."""
 
 
-@jit
-def _recur(tag: Any, at: Any, me: Any) -> Any:
+@kept
+def _recur(tag: Any, at: Any, worker: Any) -> Any:
     """Split into loops with few operands, which LLVM vectorises."""
-    o = record(at, RECURRENCE)
+    o, me = record(at, RECURRENCE), record(worker, WORKER)
     units, per_head, two = o.units, o.head_units, like(2, tag)
     decay = view(o.decay, 0, units, tag)
     for lane in range(me.lanes):

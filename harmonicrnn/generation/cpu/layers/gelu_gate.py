@@ -4,18 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from harmonicrnn.generation.cpu.addresses import Place, layout
+from harmonicrnn.generation.cpu.addresses import WORKER, Place, layout
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import kept
 from harmonicrnn.ops.elementary import gelu
 
 GATE = layout("gate", "gate_stride", "source", "source_stride", "width")
 
 
-@jit
-def _gate(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, GATE)
+@kept
+def _gate(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, GATE), record(worker, WORKER)
     for lane in range(me.lanes):
         gate, x = view(o.gate, lane * o.gate_stride, o.width, tag), view(o.source, lane * o.source_stride, o.width, tag)
         for j in range(len(gate)):

@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 from harmonicrnn.generation.cpu.addresses import Place, address, padded
 from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.operation import Operation, Share
-from harmonicrnn.generation.cpu.products import PRODUCT, product
+from harmonicrnn.generation.cpu.products import FULL, PRODUCT, product, product_in_fewer_bits
 
 ALL = slice(None)
 
@@ -24,7 +24,7 @@ class ProductStep(Operation):
         own: the inputs present in `source`; the sum runs over these only.
     """
 
-    layout, step = PRODUCT, staticmethod(product)
+    layout = PRODUCT
 
     def __init__(
         self,
@@ -37,10 +37,11 @@ class ProductStep(Operation):
         steps: tuple[int, int] = (0, 0),
     ) -> None:
         groups, whole, outputs = matrices.shape
-        inputs = len(torch.arange(whole)[own])
+        inputs, code = len(torch.arange(whole)[own]), share.products.code(whole)
+        self.step = product if code == FULL else product_in_fewer_bits
         self.numbers = [share.products.add(m, None if biases is None else biases[g], own) for g, m in enumerate(matrices)]
         super().__init__(
-            share, groups=groups, inputs=inputs, panels=padded(outputs) // PANEL, stored=share.products.code(whole),
+            share, groups=groups, inputs=inputs, panels=padded(outputs) // PANEL, stored=code,
             source=source, source_step=steps[0], target=target, target_step=steps[1],
         )  # fmt: skip
         source.room.need(source.start + (groups - 1) * steps[0] + inputs)

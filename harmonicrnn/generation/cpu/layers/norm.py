@@ -7,10 +7,10 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
-from harmonicrnn.generation.cpu.addresses import Place, layout
+from harmonicrnn.generation.cpu.addresses import WORKER, Place, layout
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import kept
 from harmonicrnn.models.block import LayerNorm, RMSNorm
 from harmonicrnn.ops.elementary import like
 
@@ -47,9 +47,9 @@ def _mean(x: Any, tag: Any) -> Any:
     return total / like(len(x), tag)
 
 
-@jit
-def _normalise(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, NORM)
+@kept
+def _normalise(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, NORM), record(worker, WORKER)
     for lane in range(me.lanes):
         source, target = view(o.source, lane * o.source_stride, o.width, tag), view(o.target, lane * o.target_stride, o.width, tag)
         mean = _mean(source, tag) if o.centred else like(0, tag)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from harmonicrnn.generation.cpu.addresses import Place, layout, padded
+from harmonicrnn.generation.cpu.addresses import WORKER, Place, layout, padded
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.generation.cpu.worker_program import Level, Program
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import jit, kept
 from harmonicrnn.models import DownPool, ModelState, SkipBlock, UpPool
 from harmonicrnn.models.skip_block import SkipState
 from harmonicrnn.ops.elementary import like
@@ -26,9 +26,9 @@ BY_CHANNEL = layout("inner", "inner_stride", "steps", "steps_stride", "factor", 
 FRESH = layout("fresh", "fresh_stride")
 
 
-@jit
-def _enter(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, WINDOW)
+@kept
+def _enter(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, WINDOW), record(worker, WORKER)
     size = o.group_width
     for lane in range(me.lanes):
         for group in range(o.groups):
@@ -41,9 +41,9 @@ def _enter(tag: Any, at: Any, me: Any) -> Any:
     return np.int64(0) if o.phase == o.factor - 1 else o.skipped
 
 
-@jit
-def _merge(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, WINDOW)
+@kept
+def _merge(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, WINDOW), record(worker, WORKER)
     o.phase = (o.phase + 1) % o.factor
     if not o.frame:
         _add_raised(tag, o, me, o.phase)
@@ -146,9 +146,9 @@ def pool_up(share: Share, layer: UpPool, enter: EnterStep, inner: Level) -> Iter
     yield ProductStep(share, layer.weight, biases, inner.x[0], enter.raised[0], steps=steps)
 
 
-@jit
-def _down(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, BY_CHANNEL)
+@kept
+def _down(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, BY_CHANNEL), record(worker, WORKER)
     bias = view(o.bias, 0, o.width, tag)
     for lane in range(me.lanes):
         x = view(o.inner, lane * o.inner_stride, o.width, tag)
@@ -161,9 +161,9 @@ def _down(tag: Any, at: Any, me: Any) -> Any:
     return np.int64(0)
 
 
-@jit
-def _up(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, BY_CHANNEL)
+@kept
+def _up(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, BY_CHANNEL), record(worker, WORKER)
     bias = view(o.bias, 0, o.width, tag)
     for lane in range(me.lanes):
         x = view(o.inner, lane * o.inner_stride, o.width, tag)
@@ -189,9 +189,9 @@ class UpStep(DownStep):
     step = staticmethod(_up)
 
 
-@jit
-def _end(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, FRESH)
+@kept
+def _end(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, FRESH), record(worker, WORKER)
     for lane in range(me.lanes):
         view(o.fresh, lane * o.fresh_stride, 1, tag)[0] = like(0, tag)
     return np.int64(0)

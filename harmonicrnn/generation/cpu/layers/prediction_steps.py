@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from harmonicrnn.generation.cpu.addresses import Place, address, aligned, layout
+from harmonicrnn.generation.cpu.addresses import WORKER, Place, address, aligned, layout
 from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import jit, kept
 from harmonicrnn.models import LinearPrediction, ModelState
 from harmonicrnn.models.harmonic_rnn import PredictionFeatures
 from harmonicrnn.models.prediction import FARTHEST, FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN, LEAST_SHARE, MOST_LOG_FACTOR
 from harmonicrnn.ops.elementary import like
 from harmonicrnn.ops.prediction.compiled import hear, is_due, prediction, solve
-from harmonicrnn.ops.prediction.mixture_compiled import component_log_probability, mix
+from harmonicrnn.ops.prediction.mixture_compiled import component_log_probability, mix, place_among
 
 WIDE = np.float64(0)  # the type of the predictors' state
 
@@ -47,9 +47,9 @@ MIXTURE = layout(
 """For `size` classes from `first` on; `room` (3, size + 1) is scratch in the dtype of the activations; `floor` is 0 for the mixture."""
 
 
-@jit
-def _predict(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, PREDICTION)
+@kept
+def _predict(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, PREDICTION), record(worker, WORKER)
     whole = np.int64(0)
     last, heard = view(o.last, 0, me.lanes, whole), view(o.heard, 0, me.lanes, whole)
     centres, limits = view(o.centres, 0, o.classes, WIDE), view(o.limits, 0, o.classes + 1, WIDE)
@@ -87,7 +87,7 @@ def _predict(tag: Any, at: Any, me: Any) -> Any:
             if is_due(heard[lane] + 1, one.every) and not solve(s2, s3, one.decay, one.white, one.floor, room, filter):
                 view(one.failed, lane, 1, whole)[0] += 1
             p[i] = prediction(filter, past[: one.order])
-            scale[i] = max(running[i], least[np.searchsorted(limits[1 : o.classes], p[i])])
+            scale[i] = max(running[i], least[place_among(limits[1 : o.classes], p[i])])
         heard[lane] += 1
         _softmax(log_weights, o.weight_decay, weights)
     return np.int64(0)
@@ -106,10 +106,15 @@ def _weigh(
 
 @jit
 def _softmax(numbers: Any, factor: Any, found: Any) -> None:
-    top = numbers.max()
+    top = numbers[0]
+    for number in numbers:
+        top = max(top, number)
+    total = 0.0
     for k in range(len(numbers)):
         found[k] = np.exp(factor * (numbers[k] - top))
-    found /= found.sum()
+        total += found[k]
+    for k in range(len(numbers)):
+        found[k] /= total
 
 
 class PredictionStep(Operation):
@@ -150,8 +155,8 @@ class PredictionStep(Operation):
         self._sums = [aligned((lanes, 3, p.order + 1), wide) for p in layer.predictors]
         self._filters = [aligned((lanes, p.order), wide) for p in layer.predictors]
         self._failed = [aligned(lanes, whole) for _ in layer.predictors]
-        for name, kept in (("sums", self._sums), ("filters", self._filters), ("failed", self._failed)):
-            self._table[name] = [address(array) for array in kept]
+        for name, rows in (("sums", self._sums), ("filters", self._filters), ("failed", self._failed)):
+            self._table[name] = [address(row) for row in rows]
 
     def load(self, state: ModelState) -> None:
         given = self._find(state)
@@ -184,16 +189,16 @@ def _add_row(x: Any, row: Any, factor: Any) -> None:
         x[j] += factor * row[j]
 
 
-@jit
-def _add_features(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, FEATURES)
+@kept
+def _add_features(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, FEATURES), record(worker, WORKER)
     limits = view(o.limits, 1, o.classes - 1, WIDE)
     for lane in range(me.lanes):
         x = view(o.target, lane * o.target_stride, o.width, tag)
         p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
         missed, weights = view(o.missed, lane * o.predictors, o.predictors, WIDE), view(o.weights, lane * o.components, o.components, WIDE)
         for i in range(o.predictors):
-            row = view(o.tables, (i * o.classes + np.searchsorted(limits, p[i])) * o.width, o.width, tag)
+            row = view(o.tables, (i * o.classes + place_among(limits, p[i])) * o.width, o.width, tag)
             for j in range(len(x)):
                 x[j] += row[j]
             _add_row(x, view(o.map, i * o.width, o.width, tag), like(np.log(scale[i]), tag))
@@ -226,9 +231,9 @@ class FeatureStep(Operation):
             self.record[name] = address(getattr(self._prediction, name))
 
 
-@jit
-def _steer(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, STEERING)
+@kept
+def _steer(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, STEERING), record(worker, WORKER)
     for lane in range(me.lanes):
         by = view(o.source, lane * o.source_stride, o.components + 2 * o.predictors + 1, tag)
         view(o.log_scale, lane, 1, WIDE)[0] = o.first_log_scale + np.float64(by[o.components + 2 * o.predictors])
@@ -266,9 +271,9 @@ class SteeringStep(Operation):
             self.record[name], self.record[f"steered_{name}"] = address(getattr(given, name)), address(getattr(self, name))
 
 
-@jit
-def _add_mixture(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, MIXTURE)
+@kept
+def _add_mixture(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, MIXTURE), record(worker, WORKER)
     limits, widths = view(o.limits, o.first, o.size + 1, WIDE), view(o.widths, 0, o.components, WIDE)
     away, tail = view(o.room, 0, o.size + 1, tag), view(o.room, o.size + 1, o.size + 1, tag)
     found = view(o.room, 2 * (o.size + 1), o.size, tag)

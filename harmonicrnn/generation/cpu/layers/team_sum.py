@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numba import types
 
-from harmonicrnn.generation.cpu.addresses import Place, Room, layout
+from harmonicrnn.generation.cpu.addresses import WORKER, Place, Room, layout
 from harmonicrnn.generation.cpu.llvm import LINE, observe, publish, record, view
 from harmonicrnn.generation.cpu.operation import Operation, Share
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import jit, kept
 from harmonicrnn.ops.elementary import like
 
 PATIENCE = 2000
@@ -36,9 +36,9 @@ def _meet(me: Any) -> None:
                 _sched_yield()
 
 
-@jit
-def _sum(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, SUM)
+@kept
+def _sum(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, SUM), record(worker, WORKER)
     _meet(me)
     for lane in range(me.lanes):
         total = view(o.target, lane * o.target_stride, o.width, tag)
@@ -76,9 +76,9 @@ class SumStep(Operation):
         self.record["parts"], self.record["parts_stride"] = self._addresses.ctypes.data, self._rooms[0].width
 
 
-@jit
-def _logits(tag: Any, at: Any, me: Any) -> Any:
-    o = record(at, LOGITS)
+@kept
+def _logits(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, LOGITS), record(worker, WORKER)
     for lane in range(me.lanes):
         own, shared = view(o.source, lane * o.source_stride, o.width, tag), view(me.logits, lane * me.logits_stride + o.first, o.width, tag)
         for j in range(len(own)):
