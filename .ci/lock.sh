@@ -16,6 +16,9 @@ resolve requirements-dev.txt --universal --python-version 3.11 --generate-hashes
 for python in 3.11 3.12 3.13 3.14; do
     for platform in x86_64-manylinux_2_28 aarch64-apple-darwin; do
         resolve pyproject.toml --extra train --upgrade --only-binary :all: --python-version "$python" --python-platform "$platform" \
-            --output-file "docs/results/wheels/$platform-$python.txt"
+            --output-file "$tools/wheels"
+        echo "# $platform-$python"
+        cat "$tools/wheels"
     done
-done
+done > "$tools/all"
+mv "$tools/all" docs/results/wheels.txt

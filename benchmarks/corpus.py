@@ -14,6 +14,7 @@ from harmonicrnn.audio.dataset import SPLITS, Split
 from harmonicrnn.audio.writing import pcm16
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import remove_parts, replacing
+from harmonicrnn.provenance import sha256
 
 RATE = 16_000
 SILENCE = 0.001  # of full scale: recordings that stay below it, -60 dB, are left out
@@ -95,7 +96,7 @@ def make(corpus: Corpus, out: Path, minutes: float | None = None) -> None:
     shares = {"train": 1 - 1 / corpus.every, "validation": 0.5 / corpus.every, "test": 0.5 / corpus.every}
     pieces = places(corpus)
     # Shuffled, as neighbours are alike; by their names, so that it is the same each time.
-    order = sorted(pieces, key=lambda place: digest(pieces[place].name.encode()))
+    order = sorted(pieces, key=lambda place: hashlib.sha256(pieces[place].name.encode()).digest())
     for split in ("validation", "test", "train"):  # the short ones first: the folder can be used before all is there
         wanted = math.inf if minutes is None else shares[split] * minutes * 60
         for place in order:
@@ -128,23 +129,18 @@ def begin(corpus: Corpus, out: Path) -> dict[str, str]:
 def provide(corpus: Corpus, piece: Piece, place: str, out: Path, sums: dict[str, str]) -> float:
     """The seconds of a piece's file, which is made unless it is there and whole; 0 of a silent piece, which is left out."""
     path = out / place
-    if path.is_file() and digest(path.read_bytes()) == sums.get(place):
+    if path.is_file() and sha256(path) == sums.get(place):
         return soundfile.info(path).duration
     samples = piece.read()
     if np.abs(samples).max(initial=0) < SILENCE:
         return 0.0
     with replacing(path) as file:
         soundfile.write(file, pcm16(samples), corpus.rate, format=corpus.suffix.upper(), subtype="PCM_16")
-    sums[place] = digest(path.read_bytes())
+    sums[place] = sha256(path)
     with replacing(out / SUMS) as file:
         file.write("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
     print(f"{place}: {len(samples) / corpus.rate:.1f} s", flush=True)
     return len(samples) / corpus.rate
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def read_sums(out: Path) -> dict[str, str]:

@@ -71,7 +71,6 @@ def said(program: str, main: Callable[[Sequence[str]], int], args: Sequence[str]
 
 def judged(run: Path, clips: Path, recordings: Path) -> list[str]:
     """A line on the marks, and one on each clip of a folder that `generate` made: compared with excerpts of the test split."""
-    import numpy as np
     import soundfile
 
     from benchmarks import free_runs
@@ -86,10 +85,11 @@ def judged(run: Path, clips: Path, recordings: Path) -> list[str]:
     lines = [f"Marks: level within {LEVEL} dB of the test split's, flatness within {FLATNESS} dB, no whistle of {WHISTLE} s"]
     for clip in sorted(made, key=lambda clip: clip["file"]):
         samples, rate = soundfile.read(clips / clip["file"], dtype="float32")
-        found = free_runs.measured(samples, rate, clip["bits_per_sample"])
-        level, flatness = (found.levels - usual.levels)[np.abs(found.levels - usual.levels).argmax()], found.flatness - usual.flatness
-        passes = abs(level) <= LEVEL and abs(flatness) <= FLATNESS and found.whistle < WHISTLE
-        shown = f"level {level:+.1f} dB, flatness {flatness:+.1f} dB, whistle {found.whistle:.2f} s, {found.bits:.2f} bits/sample"
+        row = free_runs.measured(samples, rate, clip["bits_per_sample"])
+        found, _ = free_runs.failures(row, usual, free_runs.BITS)
+        level, flatness, whistle = (found[name] for name in ("level", "flatness", "whistle"))
+        passes = abs(level) <= LEVEL and abs(flatness) <= FLATNESS and whistle < WHISTLE
+        shown = f"level {level:+.1f} dB, flatness {flatness:+.1f} dB, whistle {whistle:.2f} s, {row.bits:.2f} bits/sample"
         lines.append(f"{clip['file']}: {shown}: {'passes' if passes else 'fails'}")
     return lines
 

@@ -7,25 +7,27 @@ pass with weights rounded alike. What weights in fewer bits cost is measured on 
 given. With `--repeats 0` nothing is timed. Generation on a GPU: `python -m benchmarks.gpu --only generation`.
 """
 
+import copy
 import math
 from pathlib import Path
 
 import torch
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.rounded_weights import as_stored
 from benchmarks.timing import benchmark, by_turns, check, header, show
 from harmonicrnn import load
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.engine import PlainEngine
 from harmonicrnn.generation.sampler import PROMPT_CHUNK, read_prompt
-from harmonicrnn.models import HarmonicRNN, ModelState
+from harmonicrnn.models import DownPool, GatedRecurrence, HarmonicRNN, ModelState, UpPool
+from harmonicrnn.models.block import ResidualBranch, TemporalMixer
 from harmonicrnn.models.presets import Preset
 
 STEPS = 8000  # of one stream that are timed at once, about a second
 PIECE = 1600  # samples that are compared at once
 LIMITS = {"full": 1e-4, "bfloat16": 1e-4, "int8": 1e-3}  # relative; with int8 the inputs of products are rounded too, to 16 bits
+MIN_INT8 = 64  # inputs below which the engine keeps weights in bfloat16 instead
 CASES = tuple((stored, streams) for streams in (1, 32) for stored in LIMITS)
 
 
@@ -132,6 +134,46 @@ def check_prompt(net: HarmonicRNN, classes: Tensor) -> None:
     given = classes[:, :-after]
     logits, _ = net(classes[:, -after:], read_prompt(net, given.split(max(1, given.shape[1] * 2 // 3), dim=1)))
     check("what follows the prompt", [logits], [net(classes)[0][:, -after:]], LIMITS["full"])
+
+
+@torch.no_grad()
+def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
+    """The model with its weights as the engine stores them: "full", "bfloat16" or "int8"."""
+    net = copy.deepcopy(net)
+    if stored == "full":
+        return net
+    _join(net.head_norm, *filter(None, (net.head, net.steering)))
+    kept = {net.embedding.projection, *(net.features.modules() if net.features else ())}  # tables, as the engine has them
+    for module in net.modules():
+        if isinstance(module, ResidualBranch):
+            _join(module.norm, module.gate, module.layer.input if isinstance(module.layer, TemporalMixer) else module.layer)
+    for module in net.modules():
+        if isinstance(module, nn.Linear) and module not in kept:
+            module.weight.copy_(rounded(module.weight.T, stored).T)
+        elif isinstance(module, DownPool | UpPool) and 1 not in module.weight.shape[1:]:  # those of single channels are kept whole
+            module.weight.copy_(rounded(module.weight, stored))
+        elif isinstance(module, GatedRecurrence):
+            module.gate_weight.copy_(rounded(module.gate_weight, stored))
+    return net
+
+
+def _join(norm: nn.Module, *layers: nn.Linear) -> None:
+    """A norm's weights and biases into the layers behind it: what the engine rounds is the product of both weights."""
+    for layer in layers:
+        if isinstance(norm, nn.LayerNorm):
+            layer.bias += layer.weight @ norm.bias
+        layer.weight *= norm.weight
+    nn.init.ones_(norm.weight)
+    if isinstance(norm, nn.LayerNorm):
+        nn.init.zeros_(norm.bias)
+
+
+def rounded(weights: Tensor, stored: str) -> Tensor:
+    """Matrices (..., inputs, outputs); int8 with a scale for each output."""
+    if stored == "bfloat16" or weights.shape[-2] < MIN_INT8:
+        return weights.bfloat16().float()
+    scale = weights.abs().amax(dim=-2, keepdim=True) / 127
+    return (weights / scale).round() * scale
 
 
 if __name__ == "__main__":

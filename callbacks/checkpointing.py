@@ -1,4 +1,4 @@
-"""Callbacks for the checkpoints `best.ckpt` and `last.ckpt`, and atomic writing of checkpoint files."""
+"""Callbacks for the checkpoints `best.ckpt` and `last.ckpt`, the validation after the last step, and atomic writing of checkpoint files."""
 
 import io
 import time
@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
-from callbacks.final_validation import is_done
 from callbacks.run_record import run_directory
 from callbacks.stopping import Stopped, StopSignals
 from harmonicrnn.errors import UserError
@@ -162,3 +161,24 @@ class LastCheckpoint(OneFile):
     def _stop(self, trainer: L.Trainer, signum: int) -> None:
         if signum:
             raise Stopped(trainer, signum, Path(self.best_model_path))
+
+
+class FinalValidation(Callback):
+    """Validate after the last step regardless of `trainer.val_check_interval`, as the last checkpoint may be the best."""
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        due = loop._should_check_val_fx
+
+        def due_or_done(fetcher: object) -> bool:
+            return due(fetcher) or (trainer.enable_validation and not loop._should_accumulate() and is_done(trainer))  # type: ignore[arg-type]
+
+        loop._should_check_val_fx = due_or_done  # type: ignore[method-assign]
+
+
+def is_done(trainer: L.Trainer) -> bool:
+    """Return whether the current step is the last one of the training."""
+    last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs  # type: ignore[operator]
+    steps_done = 0 <= trainer.max_steps <= trainer.global_step
+    return steps_done or bool(last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)

@@ -1,7 +1,5 @@
 """Callback that measures likelihoods without training, for comparison with the model."""
 
-from pathlib import Path
-
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
@@ -28,7 +26,7 @@ class WithoutTraining(Callback):
     def __init__(self) -> None:
         self.found: list[Untrained] = []
 
-    def measure(self, trainer: L.Trainer, data: AudioDataModule, stage: str, bar: ProgressBar = no_bar, cache: Path | None = None) -> None:
+    def measure(self, trainer: L.Trainer, data: AudioDataModule, stage: str, bar: ProgressBar = no_bar) -> None:
         """Compute the likelihoods for a stage, or read them from the cache; a failure gives a warning.
 
         Args:
@@ -36,19 +34,18 @@ class WithoutTraining(Callback):
             data: Set up for the stage.
             stage: fit, validate or test.
             bar: Progress bar.
-            cache: Folder of cached results; None for the default.
         """
         split: Split = "test" if stage == "test" else "validation"
         there = len(data.in_order(split))
         limit = trainer.limit_test_batches if stage == "test" else trainer.limit_val_batches
         used = int(there * limit) if isinstance(limit, float) else min(there, limit or 0)
-        if not used or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not used:
             return
         with side_product("likelihoods without training"):
             self.found = measure_untrained(
                 data,
                 split,
-                default_cache() if cache is None else cache,
+                default_cache(),
                 names=(PREDICTORS,) if stage == "fit" else tuple(FILTERS),
                 training=None if stage == "fit" else data.with_training(),
                 batches=used if used < there else None,

@@ -1,7 +1,9 @@
 """Entry point of the command line of `train.py`: its commands and the handling of errors."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from jsonargparse import ArgumentParser, Namespace
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +22,7 @@ COMMANDS = {
     "evaluate": "Measure and compare models and folders.",
     "export": "Export a trained model as a voice, a folder to share.",
 }
+BY_TRAINER = ("fit", "validate", "test")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -53,42 +56,35 @@ def adding(command: str) -> Callable[[ArgumentParser], None]:
 
     def add(parser: ArgumentParser) -> None:
         add_training_options(parser)
-        if command == "prepare":
-            from cli.prepare_command import add_options
-        elif command == "predictors":
-            from cli.predictors_command import add_options
-        elif command == "generate":
-            from cli.generate_command import add_options
-        elif command == "evaluate":
-            from cli.evaluate_command import add_options
-        elif command == "export":
-            from cli.export_command import add_options
-        else:
-            return
-        add_options(parser)
+        if command not in BY_TRAINER:
+            import_module(f"cli.{command}_command").add_options(parser)
 
     return add
 
 
 def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
-    """Return the function that runs a command, called with its name, its options from the first pass and its arguments."""
-    if command == "prepare":
-        from cli.prepare_command import prepare as work
-    elif command == "predictors":
-        from cli.predictors_command import predictors as work
-    elif command == "generate":
-        from cli.generate_command import generate as work
-    elif command == "evaluate":
-        from cli.evaluate_command import evaluate as work
-    elif command == "export":
-        from cli.export_command import export as work
-    else:
-        from cli.training_cli import train as work
+    """Return the function that runs a command.
+
+    It is called with the command's name, its options from the first pass and the command-line arguments after the command; it returns the
+    exit status, and raises UserError or ArgumentError if the arguments, or the files that they name, are invalid.
+    """
+    module, name = ("cli.training_cli", "train") if command in BY_TRAINER else (f"cli.{command}_command", command)
+    work: Callable[[str, Namespace, Sequence[str]], int] = getattr(import_module(module), name)
     return work
 
 
 def explain(error: BaseException) -> str | None:
-    """Return a message for an error of the machine, such as a lack of memory; None for other errors."""
-    from cli.out_of_memory import shortage
+    """Return a message if memory ran out or a data process was killed; None for other errors."""
+    import torch
 
-    return shortage(error)
+    if re.search(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):
+        return (
+            "a process that reads the data was killed, possibly by the system for lack of memory; resume with --ckpt_path last and fewer "
+            "data.num_workers"
+        )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return (
+            "memory ran out: use shorter clips (data.clip_samples), a smaller batch (data.batch_size), recompute: true in model.levels, "
+            "or more devices"
+        )
+    return None

@@ -38,13 +38,12 @@ def read_data(
     parser.add_argument("--ckpt_path", type=str | None, default=None, help=CHECKPOINT if command == "generate" else SUPPRESS)
     add_options(parser)
     parser.add_subclass_arguments(AudioDataModule, "data", required=True)
-    for key in TRAINING:
-        if key != "data":
-            parser.add_argument(f"--{key}", type=Any, help=SUPPRESS)
+    ignored = [key for key in TRAINING if key != "data"]
+    for key in ignored:
+        parser.add_argument(f"--{key}", type=Any, help=SUPPRESS)
     config = parser.parse_args(list(args))
-    for key in TRAINING:
-        if key != "data":
-            config.pop(key, None)
+    for key in ignored:
+        config.pop(key, None)
     try:
         data: AudioDataModule = parser.instantiate(config).data
     except ValueError as error:

@@ -37,11 +37,6 @@ DESCRIPTION = (
 def evaluate(command: str, options: Namespace, args: Sequence[str]) -> int:
     """Measure runs, checkpoints and folders of audio against a split or a folder, and write a report folder.
 
-    Args:
-        command: name of the command.
-        options: options as read by the first pass.
-        args: command-line arguments after the command.
-
     Raises:
         UserError, ArgumentError: the arguments, runs, audio or weights are invalid, or the report cannot be written.
     """

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from cli.detector_reference import detector_reference
-from cli.generate_command import SPLITS
+from cli.generate_command import SPLITS, detector_reference
 from datamodules import SC09, AudioDataModule
 from datamodules.audio_folder import WholeFolder
 from harmonicrnn import Voice
@@ -142,18 +141,8 @@ def digit_scoring(config: Namespace, training: AudioDataModule | None, data: Aud
 
 def whole_folder(folder: Path, like: AudioDataModule) -> WholeFolder:
     """Return a folder as a data module with the settings of `like`."""
-    return WholeFolder(
-        folder,
-        sample_rate=like.sample_rate,
-        bits=like.bits,
-        law=like.quantiser.law,
-        scaling=like.scaling,
-        clip_samples=like.clip_samples,
-        batch_size=like.batch_size,
-        num_workers=like.num_workers,
-        eval_context=like.eval_context,
-        eval_clips=like.eval_clips,
-    )
+    keys = ("sample_rate", "bits", "scaling", "clip_samples", "batch_size", "num_workers", "eval_context", "eval_clips")
+    return WholeFolder(folder, law=like.quantiser.law, **{key: getattr(like, key) for key in keys})
 
 
 def subject_voice(subject: Subject, data: AudioDataModule | None, device: str) -> Voice:

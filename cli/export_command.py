@@ -16,11 +16,6 @@ DESCRIPTION = "Export a checkpoint as a voice, a folder to share. Default: best 
 def export(command: str, options: Namespace, args: Sequence[str]) -> int:
     """Export a run's checkpoint as a voice.
 
-    Args:
-        command: name of the command.
-        options: options as read by the first pass.
-        args: command-line arguments after the command.
-
     Raises:
         UserError: the options or the run are invalid, or the folder cannot be written.
     """

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from torch import Tensor
 
 from cli.first_pass import log_folder
-from harmonicrnn.audio import Scaling
+from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.cli import generating
 from harmonicrnn.cli.generating import begin, check_prompt_seconds, device_of, draw, file_prompt
 from harmonicrnn.errors import UserError
@@ -23,17 +23,13 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Draw audio from a trained model. Default: best checkpoint of the newest run; see --config and --ckpt_path."
 SPLITS = {"train": "fit", "validation": "validate", "test": "test"}  # and the stages that read them
+REFERENCE_CLIPS = 256  # of the training split, evenly spread
 
 
 def generate(command: str, options: Namespace, args: Sequence[str]) -> int:
     """Draw clips from a run's model into a folder with a manifest, or one clip to standard output.
 
     The data is imported and read only if needed, as importing Lightning takes most of the start time.
-
-    Args:
-        command: name of the command.
-        options: options as read by the first pass.
-        args: command-line arguments after the command.
 
     Raises:
         UserError, ArgumentError: the arguments, the run or the prompt are invalid, or the clips cannot be written.
@@ -58,8 +54,6 @@ def generate(command: str, options: Namespace, args: Sequence[str]) -> int:
     def reference() -> Reference:
         if data is None and own and (kept := Reference.read(own)):
             return kept
-        from cli.detector_reference import detector_reference
-
         used = data
         if used is None and own:
             with suppress(UserError, ArgumentError):
@@ -94,6 +88,30 @@ def load_any(path: Path, scaling: Scaling | None, device: torch.device) -> Voice
         from lightning_modules import load_voice
 
         return load_voice(path, scaling, device)
+
+
+def detector_reference(data: "AudioDataModule | None", quantiser: Quantiser, run: Path | None) -> Reference:
+    """Return the reference values of the training split for the detectors of faulty clips, or the defaults if there is no such split.
+
+    Args:
+        data: data of the run; None if unknown.
+        quantiser: quantiser of the model.
+        run: folder in which the reference is cached, for data of the same protocol; None for no cache.
+    """
+    if data is None:
+        return Reference.defaults(quantiser)
+    if run is not None and (reference := Reference.read(run)) is not None and reference.source == data.protocol:
+        return reference
+    try:
+        data.setup("fit")
+    except UserError:
+        return Reference.defaults(quantiser)
+    clips = data.clip_count("train")
+    batches = (data.clip("train", index) for index in range(0, clips, -(-clips // REFERENCE_CLIPS)))
+    reference = Reference.of((batch.classes[batch.valid] for batch in batches), data.quantiser, data.sample_rate, data.protocol)
+    if run is not None:
+        reference.keep(run)
+    return reference
 
 
 def check_same_classes(data: "AudioDataModule", voice: Voice) -> None:

@@ -20,11 +20,6 @@ DESCRIPTION = "Measure the likelihood of a split, in bits per sample, under line
 def predictors(command: str, options: Namespace, args: Sequence[str]) -> int:
     """Print the likelihoods of a split without training, in bits per sample.
 
-    Args:
-        command: name of the command.
-        options: options as read by the first pass.
-        args: command-line arguments after the command.
-
     Raises:
         UserError, ArgumentError: the arguments or recordings are invalid.
     """

@@ -20,11 +20,6 @@ DESCRIPTION = "Read, resample and check the recordings of a config before traini
 def prepare(command: str, options: Namespace, args: Sequence[str]) -> int:
     """Prepare the recordings of a config, and print a table of the splits; or remove what was prepared.
 
-    Args:
-        command: name of the command.
-        options: options as read by the first pass.
-        args: command-line arguments after the command.
-
     Raises:
         UserError, ArgumentError: the arguments or recordings are invalid.
     """

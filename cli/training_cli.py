@@ -21,27 +21,19 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 import cli.parser_settings  # noqa: F401 - holds for all parsers
-from callbacks import (
-    EMA,
-    Agreement,
-    AudioSamples,
-    BestCheckpoint,
-    FinalValidation,
-    FrechetAudioDistance,
-    LastCheckpoint,
-    NLLReport,
-    RandomStates,
-    RecurrenceHistograms,
-    RunRecord,
-    RunSummary,
-    Stopped,
-    Throughput,
-    TrainingBar,
-    WholeCheckpointIO,
-    WithoutTraining,
-)
+from callbacks.agreement import Agreement
+from callbacks.audio_samples import AudioSamples
+from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, WholeCheckpointIO
 from callbacks.curves import in_folder
-from callbacks.run_record import run_directory
+from callbacks.ema import EMA
+from callbacks.frechet_audio_distance import FrechetAudioDistance
+from callbacks.nll_report import NLLReport
+from callbacks.recurrence_histograms import RecurrenceHistograms
+from callbacks.run_record import RandomStates, RunRecord, run_directory
+from callbacks.run_summary import RunSummary
+from callbacks.stopping import Stopped
+from callbacks.throughput import Throughput, TrainingBar
+from callbacks.without_training import WithoutTraining
 from cli.data_options import innermost
 from cli.first_pass import BASE, IN_FOLDER, LOGS, NAME, default_configs, keys_of, log_folder, names_a_module, runs_folder
 from cli.first_rank import on_first_rank
@@ -73,18 +65,14 @@ FROM_DATA = ("bits", "law", "sample_rate")
 def train(command: str, options: Namespace, args: Sequence[str]) -> int:
     """Run fit, validate or test and return the exit status.
 
-    Args:
-        command: fit, validate or test.
-        options: options as read by the first pass.
-        args: command-line arguments after the command.
-
     Raises:
         UserError, ArgumentError: the arguments, the run or the data are invalid.
     """
     # Lightning 2.6 with torch 2.11 warns at every step.
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation does not need training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
+    # Tips about other products.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip: " not in record.getMessage())
     with ExitStack() as held:
         try:
             HarmonicCLI(command, options, args, held)
@@ -99,11 +87,6 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
                 raise
             return 1  # the strategy has printed the error
     return 0
-
-
-def is_no_tip(record: logging.LogRecord) -> bool:
-    """Return whether a log record of Lightning is not a tip about other products."""
-    return "Tip: " not in record.getMessage()
 
 
 class SaveRunConfig(SaveConfigCallback):

@@ -2,13 +2,11 @@
 
 from datamodules.audio_datamodule import AudioDataModule
 from datamodules.audio_folder import AudioFolder
-from datamodules.beethoven import Beethoven
+from datamodules.generated_audio import Synthetic
+from datamodules.hub_wavs import Beethoven, YouTubeMix
 from datamodules.maestro import Maestro
 from datamodules.memory_task import Memory
-from datamodules.sc09 import SC09
-from datamodules.sc09_digits import SC09Digits
-from datamodules.synthetic import Synthetic
-from datamodules.youtube_mix import YouTubeMix
+from datamodules.sc09 import SC09, SC09Digits
 from harmonicrnn.audio.dataset import Batch
 
 __all__ = [

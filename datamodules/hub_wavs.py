@@ -1,11 +1,12 @@
-"""Base data module of Hugging Face datasets that are a folder of WAV files without split lists."""
+"""Hugging Face datasets that are a folder of WAV files without split lists: Beethoven and YouTubeMix (SaShiMi, arXiv 2202.09729)."""
 
 from pathlib import Path
+from typing import Any
 
 from natsort import natsorted
 
 from datamodules.audio_folder import split_by_order
-from datamodules.downloads import FetchedDataModule
+from datamodules.downloads import Archive, FetchedDataModule
 from harmonicrnn.audio.dataset import Split
 from harmonicrnn.audio.folders import visible
 from harmonicrnn.errors import UserError
@@ -29,3 +30,34 @@ class HubWavs(FetchedDataModule):
                 "with --data.root"
             )
         return split_by_order(self.root, paths)
+
+
+class Beethoven(HubWavs):
+    """The 32 piano sonatas in clips of 8 s, split 88/6/6 in natural order of the file names; remainders shorter than a clip are dropped.
+
+    Args:
+        root: Folder with the dataset's `*.wav`.
+        download: Download the dataset to `root` if it is missing, with your login to the Hugging Face hub.
+        kwargs: Settings of every dataset, see `AudioDataModule`.
+    """
+
+    archive = Archive("hf://datasets/krandiash/beethoven/beethoven.zip", unpacked=1_300_000_000)
+
+    def __init__(self, root: Path = Path("data/beethoven"), download: bool = False, **kwargs: Any) -> None:
+        super().__init__(root, download, **kwargs)
+
+
+class YouTubeMix(HubWavs):
+    """Four hours of piano in clips of 1 min (DeepSound), split 88/6/6 in natural order of the file names; remainders shorter than a clip
+    are dropped.
+
+    Args:
+        root: Folder with the dataset's `*.wav` (`out000.wav` and so on).
+        download: Download the dataset to `root` if it is missing, with your login to the Hugging Face hub.
+        kwargs: Settings of every dataset, see `AudioDataModule`.
+    """
+
+    archive = Archive("hf://datasets/krandiash/youtubemix/youtube_mix.zip", unpacked=600_000_000)
+
+    def __init__(self, root: Path = Path("data/youtube_mix"), download: bool = False, **kwargs: Any) -> None:
+        super().__init__(root, download, **kwargs)

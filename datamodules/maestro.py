@@ -32,7 +32,6 @@ class Maestro(FetchedDataModule):
 
     def __init__(self, root: Path = Path("data/maestro-v3.0.0"), download: bool = False, **kwargs: Any) -> None:
         super().__init__(root, download, **kwargs)
-        self._told_missing = False
 
     @staticmethod
     def holds_data(folder: Path) -> bool:
@@ -65,9 +64,8 @@ class Maestro(FetchedDataModule):
                     continue
                 raise UserError(f"{where}: {self.root / name} is missing; complete the dataset, or set data.on_bad_file: skip")
             splits[split].append(self.root / name)
-        if missing and not self._told_missing:  # the table is read again for each split
-            self._told_missing = True
-            rank_zero_warn(f"skipped: {missing} of {len(seen)} recordings that {table} lists are missing")
+        if missing:
+            self.tell_once(rank_zero_warn, f"skipped: {missing} of {len(seen)} recordings that {table} lists are missing")
         return splits
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from datamodules.downloads import Archive, FetchedDataModule
 from datamodules.shard_recordings import Recordings
-from harmonicrnn.audio.dataset import Split
+from harmonicrnn.audio.dataset import Batch, Split
 from harmonicrnn.audio.folders import visible
 from harmonicrnn.errors import UserError
 
@@ -71,3 +72,24 @@ class SC09(FetchedDataModule):
         assert isinstance(source, Recordings)
         digits = [DIGITS.index(Path(entry.source).parent.name) for entry in source.entries]
         return torch.tensor([digits[piece.recording] for piece in self._table(split)])
+
+
+class SC09Digits(SC09):
+    """SC09 with labels. Validation also runs over the test split, so that checkpoints contain its accuracy.
+
+    Args:
+        kwargs: Settings of `SC09`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.order != "clips":
+            raise UserError(f"data.order must be clips where clips have labels, got {self.order}")
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        super().setup("test")
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:  # type: ignore[override]
+        """Return the loaders of the validation split and of the test split."""
+        return [super().val_dataloader(), self.test_dataloader()]

@@ -12,6 +12,10 @@ MOVED = {
     "lightning_modules.harmonic": "lightning_modules.harmonic_module",
     "datamodules.base": "datamodules.audio_datamodule",
     "datamodules.memory": "datamodules.memory_task",
+    "datamodules.beethoven": "datamodules.hub_wavs",
+    "datamodules.youtube_mix": "datamodules.hub_wavs",
+    "datamodules.sc09_digits": "datamodules.sc09",
+    "datamodules.synthetic": "datamodules.generated_audio",
     "callbacks.checkpoints": "callbacks.checkpointing",
 }
 """Old module to new module; submodules moved along."""

@@ -29,7 +29,7 @@ from harmonicrnn.voice_folder import read_weights
 from lightning_modules.compiled_forward import Compile, CompiledForward
 from lightning_modules.history_noise import LOWEST, with_noise
 from lightning_modules.non_finite import first_non_finite
-from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer, time_used
+from lightning_modules.optimizer import OptimizerConfig, apply_config, optimizer_and_schedule
 
 CARRIED = "carried_states"
 SKIPPED = "skipped_steps"
@@ -43,13 +43,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
 
     Args:
         net: The model, `forward(classes, state=None, before=None) -> (logits, state)`.
-        optimizer: Settings of the optimiser.
-        init_from: Initial weights, trained with a fresh optimiser: a voice's folder or name, or a checkpoint.
-        sample_rate: Sample rate of the audio in Hz; set from the data.
-        law: Spacing of the classes; set from the data.
-        compile: Whether to use torch.compile for the forward pass of training and validation: true, false, or auto (on a GPU only).
-        history_noise: Highest level in dB of full scale of noise on the model's input in training, where the clean clip is the target; null
-            for none. Free runs then recover from their errors.
+        optimizer, init_from, sample_rate, law, compile, history_noise: See `HarmonicModule`.
     """
 
     best_by: tuple[str, Literal["min", "max"]] = ("val/bits", "min")
@@ -122,11 +116,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        check_ends(self.trainer)
-        optimizer, schedule = make_optimizer(
-            self.net, self.optimizer, int(self.trainer.estimated_stepping_batches), time_used(self.trainer)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimizer_and_schedule(self.trainer, self.net, self.optimizer)
 
     def on_train_start(self) -> None:
         # Only a resumed training has a restored optimiser and schedule.

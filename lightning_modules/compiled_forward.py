@@ -94,12 +94,7 @@ class CompiledForward:
 
     def _give_up(self, device: torch.device, why: str) -> None:
         self._failed = True
-        warn(
-            "the compiled model",
-            why,
-            device,
-            "the plain forward pass is used, as with model.compile false",
-        )
+        warn("the compiled model", why, device, "the plain forward pass is used, as with model.compile false")
 
 
 def difference(found: list[Tensor], expected: list[Tensor]) -> str | None:

@@ -17,7 +17,7 @@ from harmonicrnn.audio.quantise import Law
 from harmonicrnn.checkpoints import DIGIT_ACCURACY, UNSEEN
 from harmonicrnn.errors import UserError
 from harmonicrnn.models.digit_net import CLASSES, RATE, DigitNet
-from lightning_modules.optimizer import OptimizerConfig, apply_config, check_ends, make_optimizer, time_used
+from lightning_modules.optimizer import OptimizerConfig, apply_config, optimizer_and_schedule
 
 SHIFT = 0.1  # largest shift in training, in seconds
 SPEED = 0.15  # largest relative change of speed in training
@@ -90,11 +90,7 @@ class DigitModule(L.LightningModule):
         self._labels = {split: data.labels(split) for split in data.datasets}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        check_ends(self.trainer)
-        optimizer, schedule = make_optimizer(
-            self.net, self.optimizer, int(self.trainer.estimated_stepping_batches), time_used(self.trainer)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimizer_and_schedule(self.trainer, self.net, self.optimizer)
 
     def on_train_start(self) -> None:
         apply_config(self.trainer.optimizers[0], self.lr_schedulers(), self.optimizer)  # type: ignore[arg-type]

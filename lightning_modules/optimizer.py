@@ -8,6 +8,7 @@ from typing import Literal
 import lightning as L
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -94,6 +95,13 @@ def time_used(trainer: L.Trainer) -> Callable[[], float] | None:
         return float(trainer.strategy.broadcast(min(1.0, elapsed / max(1e-9, elapsed + timer.time_remaining()))))
 
     return share
+
+
+def optimizer_and_schedule(trainer: L.Trainer, net: nn.Module, config: OptimizerConfig) -> OptimizerLRScheduler:
+    """Return the optimiser and its schedule for the whole of a training, as `configure_optimizers` does."""
+    check_ends(trainer)
+    optimizer, schedule = make_optimizer(net, config, int(trainer.estimated_stepping_batches), time_used(trainer))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimizerConfig) -> None:

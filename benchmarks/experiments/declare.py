@@ -61,19 +61,6 @@ class Experiment:
     positions: bool = False
     curve: str | None = None
 
-    def __post_init__(self) -> None:
-        names: set[str] = set()
-        for run in self.runs:
-            if run.name in names:
-                raise ValueError(f"{self.name}: there are two runs {run.name}")
-            if run.after is not None and run.after not in names:
-                raise ValueError(f"{self.name}: {run.name} begins with {run.after}, which does not come before it")
-            if not (ROOT / run.config).is_file():
-                raise ValueError(f"{self.name}: {run.name}: there is no {run.config}")
-            names.add(run.name)
-        if unknown := set(self.trial) - names:
-            raise ValueError(f"{self.name}: the trial names runs that there are not: {', '.join(sorted(unknown))}")
-
     def over_all(self, quick: bool = False, data: Path | None = None) -> Settings:
         """What is set over all runs: of the trial, and of a folder of recordings that they are to be run on.
 

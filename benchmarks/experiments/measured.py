@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -42,7 +41,7 @@ def in_child(function: Callable[[], int], log: Path) -> int:
             sys.stderr.flush()
             os._exit(status)
     before = {each: signal.signal(each, lambda signum, _: _pass_on(pid, signum)) for each in STOPPING if each != signal.SIGINT}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, _nothing)  # a terminal sends it to both
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to both
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
@@ -61,10 +60,6 @@ def _print_into(log: Path) -> None:
 def _pass_on(pid: int, signum: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signum)
-
-
-def _nothing(signum: int, frame: FrameType | None) -> None:
-    pass
 
 
 def train(args: Sequence[str], ranks: int, measured: Path, attempts: Path) -> int:

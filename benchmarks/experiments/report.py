@@ -3,14 +3,14 @@
 import shutil
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.experiments.declare import Experiment, Settings
-from benchmarks.experiments.results import Result, read
+from benchmarks.experiments.results import Points, Result, read
 from harmonicrnn.errors import UserError
 
 MARKS = {"\\*": "stale", "†": "went_on"}
@@ -50,11 +50,8 @@ def report(experiment: Experiment, results: Path, folder: Path, extra: Settings)
 
 
 def by_run(results: Iterable[Result]) -> list[list[Result]]:
-    """The results of each run, of all its seeds."""
-    groups: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
-        groups[result.run].append(result)
-    return list(groups.values())
+    """The results of each run, of all its seeds; given sorted by run."""
+    return [list(group) for _, group in groupby(results, key=lambda result: result.run)]
 
 
 def tests_of(results: Iterable[Result]) -> list[str]:
@@ -107,24 +104,18 @@ def position_table(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def mean_positions(group: Sequence[Result], test: str) -> list[tuple[int, float]]:
-    """The curve of a test over the samples before, the mean of a run's seeds."""
+def mean_curve(curves: Iterable[Points]) -> Points:
+    """The mean of several curves at each of their places, sorted."""
     values: dict[int, list[float]] = defaultdict(list)
-    for result in group:
-        for start, bits in result.tests.get(test, {}).get("positions", ()):
-            values[start].append(bits)
-    return [(start, statistics.mean(bits)) for start, bits in sorted(values.items())]
+    for curve in curves:
+        for place, value in curve:
+            values[place].append(value)
+    return [(place, statistics.mean(each)) for place, each in sorted(values.items())]
 
 
-def positions_figure(results: Sequence[Result], test: str) -> Figure:
-    """The likelihood of one test over the samples before, a line a run."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="samples before", ylabel=f"{test}, bits/sample", xscale="symlog")
-    for group in by_run(results):
-        if points := mean_positions(group, test):
-            axes.plot(*zip(*points, strict=True), marker=".", label=group[0].run)
-    _legend(axes, figure)
-    return figure
+def mean_positions(group: Sequence[Result], test: str) -> Points:
+    """The curve of a test over the samples before, the mean of a run's seeds."""
+    return mean_curve(result.tests.get(test, {}).get("positions", ()) for result in group)
 
 
 def marks(results: Sequence[Result]) -> str:
@@ -147,38 +138,37 @@ def made_by(experiment: Experiment, results: Sequence[Result], extra: Settings) 
 
 def learning_figure(results: Sequence[Result]) -> Figure:
     """Validation likelihood over samples seen, a line a run, the mean of its seeds."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="samples seen", ylabel="validation, bits/sample")
+    lines = {}
     for group in by_run(results):
-        values: dict[int, list[float]] = defaultdict(list)
-        for result in group:
-            for step, bits in result.validation:
-                values[step].append(bits)
         batch = group[0].samples_seen / group[0].steps
-        points = sorted((step * batch, statistics.mean(bits)) for step, bits in values.items())
-        if points:
-            axes.plot(*zip(*points, strict=True), marker=".", label=group[0].run)
-    _legend(axes, figure)
-    return figure
+        lines[group[0].run] = [(step * batch, bits) for step, bits in mean_curve(result.validation for result in group)]
+    return line_figure(lines, "samples seen", "validation, bits/sample")
+
+
+def positions_figure(results: Sequence[Result], test: str) -> Figure:
+    """The likelihood of one test over the samples before, a line a run."""
+    lines = {group[0].run: mean_positions(group, test) for group in by_run(results)}
+    return line_figure(lines, "samples before", f"{test}, bits/sample", "symlog")
 
 
 def curve_figure(results: Sequence[Result], label: str, test: str) -> Figure:
     """The likelihood of one test over a label's values, a line for each combination of the other labels."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel=label, ylabel=f"{test}, bits/sample", xscale="log")
     lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for group in by_run(results):
         if test in group[0].tests:
             others = ", ".join(str(value) for key, value in group[0].labels.items() if key != label)
             lines[others].append((float(group[0].labels[label]), statistics.mean(r.tests[test]["bits"] for r in group)))
+    return line_figure({name: sorted(points) for name, points in lines.items()}, label, f"{test}, bits/sample", "log")
+
+
+def line_figure(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, scale: str = "linear") -> Figure:
+    """A line for each name that has points; the names stand beside the plot, which becomes as high as they take."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel=x, ylabel=y, xscale=scale)
     for name, points in lines.items():
-        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
-    _legend(axes, figure)
-    return figure
-
-
-def _legend(axes: Axes, figure: Figure) -> None:
-    """Beside the plot, which becomes as high as its names take."""
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=name)
     axes.grid(alpha=0.3)
     names = axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5)).get_texts()
     figure.set_figheight(max(4.0, 0.17 * len(names)))
+    return figure

@@ -1,12 +1,13 @@
 """Experiments on tiny models, each run a fork of this process."""
 
 import json
-import subprocess
-import sys
+import os
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments import __main__ as program
@@ -15,9 +16,11 @@ from benchmarks.experiments.context import context
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.report import made_by, report, spread, table
-from benchmarks.experiments.results import CODE, Result, config_hash, read, write
+from benchmarks.experiments.results import CODE, Result, code_hash, config_hash, read, write
 from harmonicrnn.generation.engine import PlainEngine
 from tests.audio_files import make_folder
+from tests.cli.conftest import without_pictures
+from tests.forking import in_child, status_of
 
 TINY = {
     "model.levels": [{"width": 8, "depth": 1, "factor": 4}, {"width": 8, "depth": 1}],
@@ -36,11 +39,21 @@ def make_run(name="a", after=None, tests=None, sampled=0, k=32, **changes):
     return Run(name, "configs/memory.yaml", TINY | changes, {"k": k, "model": "tiny"}, after, tests or {"repeat": {}}, sampled)
 
 
+hash_of_the_code = cache(code_hash)
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Makes an experiment `tiny` of some runs, runs it, and returns the exit status."""
+def cheap(tmp_path, monkeypatch):
+    """Runs in a folder of its own, without what takes long and is not looked at here."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harmonicrnn.generation.sampler.make_engine", PlainEngine)  # the other is compiled first, which takes long
+    without_pictures(monkeypatch)
+    monkeypatch.setattr("benchmarks.experiments.runner.code_hash", hash_of_the_code)
+    monkeypatch.setattr("harmonicrnn.generation.sampler.make_engine", PlainEngine)  # the other is compiled first
+
+
+@pytest.fixture
+def run(cheap, monkeypatch):
+    """Makes an experiment `tiny` of some runs, runs it, and returns the exit status."""
 
     def call(*runs, only="null"):
         monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: Experiment("tiny", "Does it run?", runs, curve="k"))
@@ -54,9 +67,13 @@ def results(folder):
 
 
 def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, tmp_path, capsys):
-    """Three trainings of four steps, with what is measured after each."""
+    """Three trainings of four steps, with what is measured after each; the first of them asked for alone."""
     a = make_run(tests={"repeat": {}, "cut": {"data.clip_samples": 48}}, sampled=8)
+    assert run(a, make_run("b", "a", k=64), only="[a]") == 0
+    assert list(results(tmp_path)) == ["a_seed0"]
+    capsys.readouterr()
     assert run(a, make_run("b", "a", k=64)) == 0
+    assert capsys.readouterr().out.count("finished before") == 1
     found = results(tmp_path)
     first = found["a_seed0"]
     assert first.samples_seen == 4 * 8 * (2 * (32 + 16) + 16)
@@ -68,7 +85,6 @@ def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, 
     repeat, cut = (first.bits(test) for test in ("repeat", "cut"))
     assert f"| 32 | tiny | {repeat:.3f} | {cut:.3f} |" in table
     assert (tmp_path / "out/nll_cut.svg").stat().st_size > 0
-    capsys.readouterr()
     assert run(a, make_run("b", "a", k=64, **{"model.optimizer.lr": 1e-3})) == 0
     assert capsys.readouterr().out.count("finished before") == 1
     after = results(tmp_path)
@@ -92,9 +108,8 @@ def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     assert "| tiny † |" in (tmp_path / "out/README.md").read_text()
 
 
-def test_recordings_in_place_of_the_experiments_own_data(tmp_path, monkeypatch, capsys):
+def test_recordings_in_place_of_the_experiments_own_data(cheap, tmp_path, monkeypatch, capsys):
     """Counts, in two steps."""
-    monkeypatch.chdir(tmp_path)
     for split in ("train", "validation", "test"):
         make_folder(tmp_path / "takes" / split, 2, samples=4096, rate=4000)
     counts = Run("a", CONFIG, {"model": "lightning_modules.CountsModule", **TINY_STEPS}, {"model": "counts"})
@@ -178,7 +193,8 @@ def test_experiments_without_results_are_those_that_are_said_to_be():
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in NOT_RUN])
-def test_the_results_in_the_repository_are_of_what_is_declared(name):
+def test_the_results_in_the_repository_are_of_what_is_declared(name, monkeypatch):
+    monkeypatch.setattr("benchmarks.experiments.results.OmegaConf.load", cache(OmegaConf.load))  # of each row, the same files
     experiment = EXPERIMENTS[name]()
     folder = ROOT / "docs/results" / name
     found = read(folder / "results.csv", experiment, {})
@@ -212,13 +228,19 @@ def test_a_run_that_fails_says_why(run, tmp_path, capsys):
     assert not results(tmp_path)
 
 
-def test_a_reader_of_the_list_that_has_enough_ends_it():
-    listing = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.experiments", "--list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
-    )
-    listing.stdout.close()
-    assert listing.communicate()[1] == b""
-    assert listing.returncode == 0
+def test_a_reader_of_the_list_that_has_enough_ends_it(tmp_path):
+    """With nothing said of it, also where what is left is written at the end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def listing():
+        os.dup2(writer, 1)
+        return program.main(["--list"])
+
+    child = in_child(listing, tmp_path / "said.txt")
+    os.close(writer)
+    assert status_of(child) == 0
+    assert (tmp_path / "said.txt").read_text() == ""
 
 
 def test_list_names_the_runs(capsys):
@@ -237,17 +259,15 @@ def test_what_there_is_not(tmp_path, capsys, monkeypatch):
     assert "no results of memory yet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("runs", "message"),
-    [
-        ([Run("a", "configs/memory.yaml"), Run("a", "configs/memory.yaml")], "two runs a"),
-        ([Run("a", "configs/memory.yaml", after="b")], "a begins with b, which does not come before it"),
-        ([Run("a", "configs/none.yaml")], "there is no configs/none.yaml"),
-    ],
-)
-def test_declarations_that_do_not_fit(runs, message):
-    with pytest.raises(ValueError, match=message):
-        Experiment("x", "?", tuple(runs))
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_declarations_fit(name):
+    """Names are unique, each run comes after the one that it begins with, and what they name is there."""
+    experiment = EXPERIMENTS[name]()
+    names = [run.name for run in experiment.runs]
+    assert len(set(names)) == len(names)
+    assert all(run.after is None or run.after in names[:i] for i, run in enumerate(experiment.runs))
+    assert all((ROOT / run.config).is_file() for run in experiment.runs)
+    assert set(experiment.trial) <= set(names)
 
 
 def test_spread():
@@ -291,12 +311,9 @@ def test_each_step_of_the_context_experiment_has_as_many_samples():
     assert steps == {32_000}
 
 
-def test_runs_that_are_asked_for_alone(run, tmp_path, capsys):
-    runs = make_run("a", tests={"repeat": {}}), make_run("b", "a", k=64)
-    assert run(*runs, only="[c]") == 2
+def test_a_run_that_is_asked_for_and_not_there(run, capsys):
+    assert run(make_run("a"), make_run("b", "a", k=64), only="[c]") == 2
     assert "--only: tiny has no run c; --list names its runs" in capsys.readouterr().err
-    assert run(*runs, only="[a]") == 0
-    assert list(results(tmp_path)) == ["a_seed0"]
 
 
 def test_the_likelihood_against_the_samples_before(tmp_path):

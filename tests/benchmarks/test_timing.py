@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from benchmarks import scan_speed, training_speed
+from benchmarks import training_speed
 from benchmarks.timing import UnequalError, benchmark, by_turns, check, peak_above, ratio, show
 from harmonicrnn.errors import UserError
 from harmonicrnn.ops.reference import linear_scan_reference
@@ -58,12 +58,12 @@ def test_what_is_wrong_is_told_in_a_line(capsys):
     assert benchmark(measures, args=["--size", "3"]) == 2
     assert capsys.readouterr().err == "error: 3 is too small\n"
     with pytest.raises(SystemExit):
-        benchmark(scan_speed.scan, args=["--samples", "0"])
+        benchmark(training_speed.scan, args=["--samples", "0"])
     assert "samples" in capsys.readouterr().err
 
 
 def test_bandwidths_beside_the_copy(capsys):
-    scan_speed.scan(samples=200, units=4, repeats=2)
+    training_speed.scan(samples=200, units=4, repeats=2)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[3:7]] == ["copy", "forward", "forward + backward", "summary"]
     assert "commit" in lines[1]
@@ -71,7 +71,7 @@ def test_bandwidths_beside_the_copy(capsys):
 
 def test_no_speed_without_equality(capsys, monkeypatch):
     monkeypatch.setattr(training_speed, "linear_scan_reference", lambda *args: (linear_scan_reference(*args)[0] + 1e-3, None))
-    assert benchmark(scan_speed.scan, args=["--samples=200", "--units=4", "--repeats=2"]) == 2
+    assert benchmark(training_speed.scan, args=["--samples=200", "--units=4", "--repeats=2"]) == 2
     printed = capsys.readouterr()
     assert "the recurrence: value 0 differs" in printed.err
     assert "GB/s" not in printed.out

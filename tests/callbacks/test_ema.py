@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from callbacks import EMA
+from callbacks.ema import EMA
 
 
 def test_decay_grows_to_its_value():

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import FrechetAudioDistance
+from callbacks.frechet_audio_distance import FrechetAudioDistance
 from cli import main
 from datamodules import SC09, Synthetic
 from harmonicrnn.errors import UserError

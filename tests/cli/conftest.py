@@ -56,26 +56,47 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A folder like `folder`, with the run of a plain training in it."""
-    folder = tmp_path_factory.mktemp("trained")
+def made_in(folder, extra=""):
+    """A folder like `folder`, with the run of a training in it."""
     make_sc09(folder / "data")
     (folder / "tiny.yaml").write_text(textwrap.dedent(CONFIG.format(root=folder / "data")))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         without_pictures(patch)
-        assert main(["fit", "--config", "tiny.yaml"]) == 0
+        assert main(f"fit --config tiny.yaml {extra}".split()) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """With the run of a plain training."""
+    return made_in(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def halted(tmp_path_factory):
+    """With a run that stopped at step 2 of 4, without samples."""
+    extra = "--samples.sample_seconds 0 --trainer.callbacks+=tests.cli.run_callbacks.StopAt"
+    return made_in(tmp_path_factory.mktemp("halted"), extra)
+
+
+def copied(made, folder, version=0):
+    """The run of `made` as one of the working directory."""
+    run = Path(shutil.copytree(made / "logs/tiny/version_0", folder / f"logs/tiny/version_{version}"))
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(str(made), str(folder)))
+    return run
 
 
 @pytest.fixture
 def ready(folder, trained):
     """`logs/tiny/version_0` of the working directory, as `fit --config tiny.yaml` leaves it there."""
-    shutil.copytree(trained / "logs", folder / "logs")
-    version = folder / "logs/tiny/version_0"
-    (version / "config.yaml").write_text((version / "config.yaml").read_text().replace(str(trained), str(folder)))
-    return version
+    return copied(trained, folder)
+
+
+@pytest.fixture
+def begun(folder, halted):
+    """`logs/tiny/version_0` of the working directory, at step 2 of 4."""
+    return copied(halted, folder)
 
 
 @pytest.fixture

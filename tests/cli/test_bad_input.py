@@ -59,20 +59,33 @@ def test_files(run, folder, capsys, make, message):
     assert not (folder / "logs/tiny").exists()
 
 
+# Each has a sibling in the list below.
+OF_THE_SAME_KIND = [
+    ("--data AudioFolder --data.root nowhere", ["nowhere: there is no such folder"]),
+    ("--model.optimizer.lr .nan", ["lr (nan"]),
+    ("--model.optimizer.weight_decay .inf", ["weight_decay (inf"]),
+    ("--trainer.default_root_dir tiny.yaml/logs", ["tiny.yaml/logs", "cannot be written"]),
+    ("--trainer.logger.init_args.save_dir . --trainer.logger.init_args.name tiny.yaml", ["tiny.yaml", "cannot be written"]),
+    ("--config broken.yaml --ckpt_path last", ["broken.yaml", "is not YAML"]),
+    ("--samples.prompt_seconds .nan", ["samples.prompt_seconds (nan)"]),
+    ("--model.groups 5", ["groups (5)", "8 and 16"]),
+    ("--model.headz 2", ["--model.headz"]),
+    ("--trainer.max_st 3", ["--trainer.max_st"]),
+    ("--ckpt_path best", ["no run with a checkpoint"]),
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
         ("--data.root missing", ["missing: there is no such folder"]),
         ("--data AudioFolder --data.root empty", ["empty: no audio files (.wav, .flac, .ogg, .opus, .mp3 and others)"]),
-        ("--data AudioFolder --data.root nowhere", ["nowhere: there is no such folder"]),
         ("--model.levels=[{'width':9,'depth':1}] --model.heads 1", ["even width", "9"]),
         ("--model.heads 3", ["heads (3)", "width (8)"]),
-        ("--model.groups 5", ["groups (5)", "8 and 16"]),
         ("--data.bits 13", ["bits", "4 and 12", "13"]),
         ("--model.bits 9", ["model.bits"]),
         ("--data.sample_rate 7.5", ["sample_rate", "'int'", "7.5"]),
         ("--data Nope", ["data", "Nope"]),
-        ("--model.headz 2", ["--model.headz"]),
         ("--model.recurrence quantum", ["model.recurrence", "quantum"]),
         ("--model.scan triton", ["model.scan", "triton is not available", "needs a CUDA device", "set scan to auto"]),
         ("--config unknown_key.yaml", ["hedas"]),
@@ -81,26 +94,19 @@ def test_files(run, folder, capsys, make, message):
         ("--data.batch_size 0", ["data.batch_size", "0"]),
         ("--data.clip_samples 9000000000000", ["data.clip_samples (9000000000000)", "a batch of 4 clips alone takes", "this machine has"]),
         ("--model.optimizer.lr 0", ["lr (0"]),
-        ("--model.optimizer.lr .nan", ["lr (nan"]),
-        ("--model.optimizer.weight_decay .inf", ["weight_decay (inf"]),
         ("--model.optimizer.betas=[0.9,1.5]", ["betas [0.9, 1.5]"]),
         ("--ema.decay 1.5", ["ema.decay", "1.5"]),
         ("--samples.sample_seconds -1", ["samples.sample_seconds"]),
-        ("--samples.prompt_seconds .nan", ["samples.prompt_seconds (nan)"]),
         ("--trainer.max_steps -1 --trainer.max_epochs -1", ["max_steps", "max_epochs"]),
         ("--trainer.logger.init_args.save_dir tiny.yaml/logs", ["tiny.yaml/logs", "cannot be written"]),
         ("--ckpt_path nothing.ckpt", ["nothing.ckpt", "no such file"]),
-        ("--ckpt_path best", ["no run with a checkpoint"]),
-        ("--trainer.logger.init_args.save_dir . --trainer.logger.init_args.name tiny.yaml", ["tiny.yaml", "cannot be written"]),
-        ("--trainer.default_root_dir tiny.yaml/logs", ["tiny.yaml/logs", "cannot be written"]),
         ("--trainer.accelerator gpu", ["gpu"]),
         ("--trainer.gradient_clip_val -1", ["trainer.gradient_clip_val must be 0 or more"]),
         ("--trainer.max_time 00:00:01:00 --trainer.max_steps -1", ["needs an end", "max_steps"]),
-        ("--trainer.max_st 3", ["--trainer.max_st"]),
-        ("--config broken.yaml --ckpt_path last", ["broken.yaml", "is not YAML"]),
         ("--config broken.yaml", ["broken.yaml", "is not YAML"]),
         ("--config goes_on.yaml", ["nothing.ckpt", "no such file"]),
         ("--model.init_from nothing.ckpt", ["nothing.ckpt", "no such checkpoint"]),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in OF_THE_SAME_KIND),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -180,8 +186,8 @@ class Code:
     ("damage", "message"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "cut short or damaged"),
-        (lambda path: path.write_bytes(b""), "cut short or damaged"),
-        (lambda path: path.write_bytes(b"broken"), "cut short or damaged"),
+        pytest.param(lambda path: path.write_bytes(b""), "cut short or damaged", marks=pytest.mark.slow),
+        pytest.param(lambda path: path.write_bytes(b"broken"), "cut short or damaged", marks=pytest.mark.slow),
         (lambda path: torch.save({"state_dict": Code()}, path), "more than numbers and names"),
         (lambda path: path.write_bytes(pickle.dumps(Code())), "more than numbers and names"),
         (lambda path: torch.save({"state_dict": {}}, path), "is not a checkpoint of this project"),
@@ -206,10 +212,10 @@ def test_a_checkpoint_that_training_begins_with_or_goes_on_from(run, folder, cap
     ("arguments", "part"),
     [
         ("--model.recurrence real", "levels.pre.blocks.0.mixer.layer.recurrence"),
-        ("--data.bits 5", "head"),
+        pytest.param("--data.bits 5", "head", marks=pytest.mark.slow),
         ("--model.expansion 2", "has shape"),
-        ("--model.shift frame", "with shift tight, configured is frame"),
-        ("--data.law linear", "with law mu-law, configured is linear"),
+        pytest.param("--model.shift frame", "with shift tight, configured is frame", marks=pytest.mark.slow),
+        pytest.param("--data.law linear", "with law mu-law, configured is linear", marks=pytest.mark.slow),
         ("--data.sample_rate 8000", "with sample_rate 16000, configured is 8000"),
     ],
 )
@@ -223,9 +229,9 @@ def test_a_run_that_cannot_be_continued(run, capsys, checkpoint):
     longer = f"{FIT} --ckpt_path last --trainer.max_steps 6"
     expect_error(run, capsys, f"{FIT} --ckpt_path last", "is at step 4 of trainer.max_steps (4)")
     expect_error(run, capsys, f"{longer} --ema.decay 0.9", "trained with no averaged weights", "ema.decay")
-    assert run(f"{FIT} --ema.decay 0.9 --trainer.max_steps 2 --samples.sample_seconds 0") == 0
+    assert run(f"{FIT} --ema.decay 0.9 --trainer.limit_val_batches 1 --trainer.max_steps 2 --samples.sample_seconds 0") == 0
     expect_error(run, capsys, longer, "trained with averaged weights", "ema.decay")
-    assert run(f"{longer} --ema.decay 0.9 --trainer.max_steps 3 --samples.sample_seconds 0") == 0
+    assert run(f"{longer} --ema.decay 0.9 --trainer.max_steps 3 --trainer.limit_val_batches 1 --samples.sample_seconds 0") == 0
 
 
 def test_a_download_that_fails(run, folder, capsys, monkeypatch):

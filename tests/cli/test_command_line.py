@@ -3,12 +3,16 @@
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 
 import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
 
-from cli import main
+from cli import main, prepare_command
+from cli.command_line import explain
 from harmonicrnn import __version__
 from tests.cli.conftest import REPOSITORY
 from tests.cli.test_bad_input import expect_error
@@ -54,7 +58,9 @@ def test_version(capsys):
     assert (ended.value.code, capsys.readouterr().out) == (0, f"train.py {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "prepare", "predictors", "generate", "evaluate", "export"])
+@pytest.mark.parametrize(
+    "command", ["fit", pytest.param("validate", marks=pytest.mark.slow), "prepare", "predictors", "generate", "evaluate", "export"]
+)
 def test_each_command_has_help_of_its_own(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -144,3 +150,32 @@ def test_the_default_levels_are_written_as_null(capsys):
     told = capsys.readouterr().out
     assert "levels: null" in told
     assert "Unable to serialize" not in told
+
+
+class Killed(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("fail", "told"),
+    [
+        (lambda: torch.empty(10**15), "memory ran out"),
+        (lambda: list(DataLoader(Killed(), num_workers=1)), "a process that reads the data was killed"),
+    ],
+    ids=["memory", "worker"],
+)
+def test_what_torch_says_is_understood(monkeypatch, capsys, fail, told):
+    monkeypatch.setattr(prepare_command, "prepare", lambda *_: fail())
+    assert main(["prepare"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+def test_other_errors_are_left_alone(monkeypatch):
+    assert explain(RuntimeError("shapes do not match")) is None
+    monkeypatch.setattr(prepare_command, "prepare", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):
+        main(["prepare"])

@@ -17,8 +17,11 @@ import soundfile
 import torch
 
 from cli import main
+from cli.generate_command import detector_reference
+from datamodules import SC09
 from harmonicrnn import load
 from harmonicrnn.audio import Quantiser
+from harmonicrnn.generation.detectors import KEPT
 from harmonicrnn.models import sample_nats
 from tests.audio_files import make_sc09, tone
 from tests.cli.conftest import CONFIG, REPOSITORY, without_pictures
@@ -143,7 +146,25 @@ def test_raw_samples_for_a_player(run, out, capfdbinary):
     assert re.search(rb"0\.02 s of audio in [\d.e-]+ s: [\d.e+-]+ x real time", captured.err)
 
 
-def test_a_player_that_stops_ends_it(folder):
+def test_a_player_that_stops_ends_it(folder, tmp_path):
+    read, write = os.pipe()
+
+    def play():
+        os.close(read)
+        os.dup2(write, 1)
+        return main(["generate", "--seconds", "1000", "--stdout"])
+
+    pid = in_child(play, tmp_path / "output.txt")
+    os.close(write)
+    assert len(os.read(read, 512)) == 512
+    os.close(read)
+    assert status_of(pid) == 0, (tmp_path / "output.txt").read_text()
+    assert "Traceback" not in (tmp_path / "output.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_player_that_stops_ends_the_program(folder):
+    """Which says nothing when it closes its standard output at its end either."""
     command = [sys.executable, REPOSITORY / "train.py", "generate", "--seconds", "1000", "--stdout"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert len(process.stdout.read(512)) == 512
@@ -264,3 +285,21 @@ def test_no_run_to_generate_from(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert main(["generate"]) == 2
     assert "no run with a checkpoint" in capsys.readouterr().err
+
+
+def test_the_reference_of_the_detectors_is_measured_once(tmp_path, monkeypatch):
+    make_sc09(tmp_path / "data", samples=8000)
+    data = SC09(tmp_path / "data", clip_samples=8000, batch_size=2, num_workers=0)
+    first = detector_reference(data, data.quantiser, tmp_path)
+    assert first.source == data.protocol
+    assert first.level[0] < first.level[1] < first.level[2] < 0
+    monkeypatch.setattr(data, "setup", lambda stage: pytest.fail("read again"))
+    assert detector_reference(data, data.quantiser, tmp_path) == first
+    monkeypatch.undo()
+    kept = tmp_path / KEPT
+    for broken in (kept.read_text()[:40], "[1]", '{"sauce": 1}'):
+        kept.write_text(broken)
+        assert detector_reference(data, data.quantiser, tmp_path) == first
+        assert json.loads(kept.read_text())["source"] == data.protocol
+    gone = SC09(tmp_path / "gone", num_workers=0)
+    assert detector_reference(gone, data.quantiser, tmp_path).source == "defaults"

@@ -11,7 +11,7 @@ from harmonicrnn import load
 from tests.cli.test_bad_input import expect_error
 from tests.cli.test_train_and_evaluate import FIT
 
-QUICK = f"{FIT} --samples.sample_seconds 0 --trainer.max_steps 1 --model.optimizer.lr 1e-12"
+QUICK = f"{FIT} --samples.sample_seconds 0 --trainer.limit_val_batches 1 --trainer.max_steps 1 --model.optimizer.lr 1e-12"
 
 
 @pytest.fixture

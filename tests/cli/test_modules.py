@@ -8,7 +8,8 @@ from harmonicrnn import load
 from harmonicrnn.errors import UserError
 from lightning_modules import HarmonicModule, load_module
 
-FIT = "fit --config tiny.yaml --samples.sample_seconds 0"
+QUICK = "--samples.sample_seconds 0 --trainer.limit_val_batches 1"
+FIT = f"fit --config tiny.yaml {QUICK}"
 NAMED = "model:\n  class_path: lightning_modules.HarmonicModule\n  init_args:\n"
 
 
@@ -24,7 +25,7 @@ def test_the_same_module_named_and_not(run, folder, capsys):
     named.write_text(head + NAMED + "".join(f"  {line}\n" for line in settings.splitlines()) + f"data:\n{data.replace('tiny', 'named')}")
     changes = "--data.bits 5 --model.recurrence real --model.optimizer.lr 0.01"
     assert run(f"{FIT} {changes}") == 0
-    assert run(f"fit --config named.yaml --samples.sample_seconds 0 {changes}") == 0
+    assert run(f"fit --config named.yaml {QUICK} {changes}") == 0
     paths = [folder / f"logs/{name}/version_0/checkpoints/last.ckpt" for name in ("tiny", "named")]
     first, second = (weights(path) for path in paths)
     assert first.keys() == second.keys()
@@ -33,7 +34,7 @@ def test_the_same_module_named_and_not(run, folder, capsys):
         assert type(load_module(path)) is HarmonicModule
         assert load(path).net.bits == 5
     assert run(f"test --ckpt_path {paths[1]}") == 0
-    assert run(f"fit --config named.yaml {changes} --ckpt_path last --model.init_from {paths[0]} --trainer.max_steps 5") == 0
+    assert run(f"fit --config named.yaml {QUICK} {changes} --ckpt_path last --model.init_from {paths[0]} --trainer.max_steps 5") == 0
     assert run(f"test --ckpt_path {paths[1]} --model.shift frame") == 2
     assert "with shift tight, configured is frame" in capsys.readouterr().err
 
@@ -49,7 +50,7 @@ def test_references_within_the_models_settings(run, folder):
         assert load(folder / f"logs/tiny/version_{version}").net.levels.pre.blocks[0].mixer.layer.recurrence.heads == 2
 
 
-@pytest.mark.parametrize("name", ["tests.cli.classifier.Parity", "Parity"])
+@pytest.mark.parametrize("name", [pytest.param("tests.cli.classifier.Parity", marks=pytest.mark.slow), "Parity"])
 def test_a_module_that_is_no_autoregressive_model(run, folder, capsys, name):
     """Settings of HarmonicRNN in the same file are left out; what makes sense for likelihoods alone is too."""
     import tests.cli.classifier  # noqa: F401 - a class is known by its name alone once it is imported

@@ -52,7 +52,7 @@ def test_what_is_skipped_is_counted(run, folder, capsys):
         assert run("prepare --config tiny.yaml --data.on_bad_file skip") == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "train" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")][:3] == ["train", "19", "1"]
-    assert run("fit --config tiny.yaml --samples.sample_seconds 0 --trainer.max_steps 1 --data.on_bad_file skip") == 0
+    assert run("fit --config tiny.yaml --trainer.limit_val_batches 0 --trainer.max_steps 1 --data.on_bad_file skip") == 0
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_bad_arguments(run, folder, capsys, arguments, part):
 def test_one_preparation_serves_every_bit_depth_and_scaling(run, folder, monkeypatch):
     assert run("prepare --config tiny.yaml") == 0
     monkeypatch.setattr("datamodules.preparation.prepare_file", lambda *_: pytest.fail("prepared again"))
-    quick = "--samples.sample_seconds 0 --trainer.max_steps 1"
+    quick = "--trainer.limit_val_batches 0 --trainer.max_steps 1"
     assert run(f"fit --config tiny.yaml {quick} --data.bits 5 --data.law linear --data.scaling file --data.clip_samples 150") == 0
 
 
@@ -118,7 +118,10 @@ def test_what_was_prepared_is_removed_when_asked(run, folder, capsys):
     assert not (folder / "data/shards_16000").exists()
 
 
-@pytest.mark.parametrize(("name", "to_all"), [("SIGTERM", False), ("SIGTERM", True), ("SIGINT", True), ("SIGKILL", False)])
+@pytest.mark.parametrize(
+    ("name", "to_all"),
+    [("SIGTERM", False), pytest.param("SIGTERM", True, marks=pytest.mark.slow), ("SIGINT", True), ("SIGKILL", False)],
+)
 def test_stopped_by_a_signal_its_processes_end_too_and_it_goes_on(folder, run, monkeypatch, name, to_all):
     """SIGINT is sent to all processes, as terminals do."""
     original = preparation.stream_mono

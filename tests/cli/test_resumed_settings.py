@@ -30,41 +30,35 @@ def validated_after(folder):
     return [step + 1 for step in curve(folder, "val/bits")]
 
 
-@pytest.fixture
-def begun(run, folder):
-    """The folder of a run that is at step 2 of 4."""
-    assert run(f"{FIT} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
+def test_the_optimiser_goes_on_with_the_settings_of_now(run, folder, begun, caplog):
     assert last(folder)["global_step"] == 2
-    return folder
-
-
-def test_the_optimiser_goes_on_with_the_settings_of_now(run, begun, caplog):
     changed = "--model.optimizer.lr 0.3 --model.optimizer.weight_decay 0.5 --model.optimizer.betas=[0.8,0.9]"
     with caplog.at_level("INFO"):
         assert run(f"{FIT} --ckpt_path last {changed}") == 0
-    decayed, other = last(begun)["optimizer_states"][0]["param_groups"]
+    decayed, other = last(folder)["optimizer_states"][0]["param_groups"]
     assert (decayed["weight_decay"], other["weight_decay"]) == (0.5, 0.0)
     assert {group["initial_lr"] for group in (decayed, other)} == {0.3}
     assert [tuple(group["betas"]) for group in (decayed, other)] == [(0.8, 0.9)] * 2
     for line in ("lr is 0.3 from here on, and was 0.002", "weight_decay is 0.5 from here on, and was 0.1", "betas is (0.8, 0.9)"):
         assert f"model.optimizer.{line}" in caplog.text
-    rates = curve(begun, "z_schedule/lr-AdamW/pg1")
+    rates = curve(folder, "z_schedule/lr-AdamW/pg1")
     assert rates[2] == pytest.approx(0.3 * rate_factor(2, 4, 0.4), rel=1e-5)
     assert rates[3] == pytest.approx(0.3 * rate_factor(3, 4, 0.4), rel=1e-5)
 
 
-def test_other_groups_of_weights_are_refused(run, begun, capsys):
+@pytest.mark.usefixtures("begun")
+def test_other_groups_of_weights_are_refused(run, capsys):
     expect_error(run, capsys, f"{FIT} --ckpt_path last --model.optimizer.decayed all", "trained with model.optimizer.decayed matrices")
 
 
-def test_other_recordings_of_the_same_names_and_lengths_are_refused(run, begun, capsys):
-    before = {path: path.read_bytes() for path in (begun / "logs").rglob("*") if path.is_file()}
-    path = sorted((begun / "data/three").glob("*.wav"))[0]
+def test_other_recordings_of_the_same_names_and_lengths_are_refused(run, folder, begun, capsys):
+    before = {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+    path = sorted((folder / "data/three").glob("*.wav"))[0]
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 320), 16_000)
     expect_error(run, capsys, f"{FIT} --ckpt_path last", "data.root was recordings with samples of the checksum", "start a new training")
     assert {path: path.read_bytes() for path in before} == before
-    shutil.rmtree(begun / "data")
-    make_sc09(begun / "data")  # the same ones, made anew
+    shutil.rmtree(folder / "data")
+    make_sc09(folder / "data")  # the same ones, made anew
     assert run(f"{FIT} --ckpt_path last") == 0
 
 
@@ -80,7 +74,7 @@ def test_a_finished_run_goes_on_with_the_rate_of_its_whole_length_and_ends_with_
 @pytest.mark.parametrize(
     ("settings", "validated"),
     [
-        ("--trainer.max_steps 3", [2, 3]),
+        pytest.param("--trainer.max_steps 3", [2, 3], marks=pytest.mark.slow),  # as the third, without accumulation
         ("--trainer.max_steps -1 --trainer.max_epochs 1", [2, 4, 5]),  # 20 clips, 4 at a time
         ("--trainer.max_steps 3 --trainer.accumulate_grad_batches 2 --trainer.val_check_interval 4", [2, 3]),
     ],

@@ -65,10 +65,10 @@ PLANS = {
 }
 
 
-MORE = [pytest.param(*case, marks=pytest.mark.slow) for case in (("steps", 4), ("accumulated", 2))]
+MORE = [pytest.param(*case, marks=pytest.mark.slow) for case in (("steps", 2), ("steps", 4), ("epochs", 2), ("accumulated", 2))]
 
 
-@pytest.mark.parametrize(("plan", "step"), [("steps", 1), ("steps", 2), ("epochs", 2), ("epochs", 4), ("accumulated", 1), *MORE])
+@pytest.mark.parametrize(("plan", "step"), [("steps", 1), ("epochs", 4), ("accumulated", 1), *MORE])
 def test_a_signal_ends_a_run_after_the_step_and_it_goes_on_exactly(folder, whole, capsys, plan, step):
     expected = whole(PLANS[plan])
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
@@ -97,7 +97,7 @@ def test_a_signal_ends_a_run_after_the_step_and_it_goes_on_exactly(folder, whole
     ],
 )
 def test_a_validation_under_way_or_due_is_finished_first(folder, whole, name, hook, step, saved):
-    plan = "--trainer.max_steps 6 --trainer.val_check_interval 3"
+    plan = PLANS["steps"]
     expected = whole(plan)
     assert fit(f"{plan} {at(step, name=name, hook=hook)}") == EXIT_STOPPED
     assert last(folder, 1)["global_step"] == saved
@@ -109,7 +109,11 @@ def test_a_validation_under_way_or_due_is_finished_first(folder, whole, name, ho
 
 @pytest.mark.parametrize(
     ("hook", "name"),
-    [("setup", "SIGTERM"), ("on_sanity_check_start", "SIGTERM"), ("on_validation_batch_start", "SIGTERM"), ("setup", "SIGINT")],
+    [
+        ("setup", "SIGINT"),
+        ("on_validation_batch_start", "SIGTERM"),
+        *(pytest.param(hook, "SIGTERM", marks=pytest.mark.slow) for hook in ("setup", "on_sanity_check_start")),
+    ],
 )
 def test_before_the_first_step_a_signal_ends_the_program(folder, capsys, hook, name):
     assert fit(at(0, name=name, hook=hook)) == 128 + signal.Signals[name]

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,63 +95,87 @@ def test_training_carries_the_state_from_chunk_to_chunk(recordings):
     assert recorded == pytest.approx(expected, rel=1e-5)
 
 
-STOPS = [("sequential", 3), ("sequential", 8), ("clips", 3), ("crops", 8)]
-STOPS += [pytest.param(order, stop, marks=pytest.mark.slow) for order, stop in (("clips", 8), ("crops", 3))]
+STOPS = [("sequential", 3), ("clips", 3), ("crops", 8)]
+STOPS += [pytest.param(order, stop, marks=pytest.mark.slow) for order, stop in (("sequential", 8), ("clips", 8), ("crops", 3))]
+TWELVE_STEPS = "--trainer.precision 64-true --ema.decay 0.9 --trainer.max_steps 12 --trainer.val_check_interval 1"
+TWELVE_STEPS += " --samples.sample_seconds 0 --trainer.limit_val_batches 1"
 
 
 @pytest.fixture(scope="module")
 def made():
-    """Losses of runs that nothing killed, by their order."""
+    """Losses of runs that nothing killed, by order; folders of runs that were killed, by order and step; and of two steps alone."""
     return {}
 
 
+@pytest.fixture
+def killed(recordings, made):
+    """Makes the run of an order that nothing kills and one that is killed after a step, each once; returns the losses of the whole one."""
+
+    def make(order, stop):
+        common, record = f"--data.order {order} {TWELVE_STEPS}", recordings / "record_0.jsonl"
+        if order not in made:
+            assert fit(f"{common} --trainer.logger.init_args.name whole") == 0
+            made[order] = losses(record)
+            record.unlink()
+        if (order, stop) not in made:
+            with pytest.raises(RuntimeError, match="killed"):
+                fit(f"{common} --trainer.callbacks+=tests.cli.run_callbacks.Kill --trainer.callbacks.step={stop}")
+            assert losses(record) == made[order][:stop]
+            record.unlink()
+            made[order, stop] = Path(shutil.copytree("logs/tiny", recordings / "killed"))
+        else:
+            shutil.copytree(made[order, stop], "logs/tiny")
+        assert len(made[order]) == 12
+        return made[order]
+
+    return make
+
+
 @pytest.mark.parametrize(("order", "stop"), STOPS)
-def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, made, order, stop):
+def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, killed, order, stop):
     """The same clips, and the same losses to 1e-6 in float64, from a checkpoint in or after an epoch, with other workers."""
-    common = f"--data.order {order} --trainer.precision 64-true --ema.decay 0.9 --trainer.max_steps 12 --trainer.val_check_interval 1"
-    common += " --samples.sample_seconds 0 --trainer.limit_val_batches 1"
-    if order not in made:
-        assert fit(f"{common} --trainer.logger.init_args.name whole") == 0
-        made[order] = losses(recordings / "record_0.jsonl")
-        (recordings / "record_0.jsonl").unlink()
-    whole = made[order]
-    assert len(whole) == 12
-    with pytest.raises(RuntimeError, match="killed"):
-        fit(f"{common} --trainer.callbacks+=tests.cli.run_callbacks.Kill --trainer.callbacks.step={stop}")
-    assert losses(recordings / "record_0.jsonl") == whole[:stop]
+    whole = killed(order, stop)
     workers = 1 if stop == 3 else 0
-    assert fit(f"{common} --ckpt_path last --data.num_workers {workers}") == 0
-    resumed = losses(recordings / "record_0.jsonl")[stop:]
+    assert fit(f"--data.order {order} {TWELVE_STEPS} --ckpt_path last --data.num_workers {workers}") == 0
+    resumed = losses(recordings / "record_0.jsonl")
     assert [row["clips"] for row in resumed] == [row["clips"] for row in whole[stop:]]
     assert [row["draws"] for row in resumed] == [row["draws"] for row in whole[stop:]]
     assert [row["loss"] for row in resumed] == pytest.approx([row["loss"] for row in whole[stop:]], rel=1e-6)
 
 
-def test_a_killed_run_goes_on_with_more_ranks(recordings):
+def test_a_killed_run_goes_on_with_more_ranks(recordings, killed):
     """The same clips and losses, now on two ranks; of the lanes' states each gets its own."""
-    common = "--data.order sequential --trainer.precision 64-true --trainer.max_steps 8 --trainer.val_check_interval 1"
-    common += " --samples.sample_seconds 0 --trainer.limit_val_batches 1"
-    assert fit(common) == 0
-    whole = losses(recordings / "record_0.jsonl")
-    (recordings / "record_0.jsonl").unlink()
-    with pytest.raises(RuntimeError, match="killed"):
-        fit(f"{common} --trainer.callbacks+=tests.cli.run_callbacks.Kill --trainer.callbacks.step=3")
-    (recordings / "record_0.jsonl").unlink()
+    whole = killed("sequential", 3)
     record = "--trainer.callbacks+=tests.cli.run_callbacks.Record"
-    ends, told = as_two_ranks(recordings, f"fit --config stream.yaml {record} {common} --ckpt_path last")
+    ends, told = as_two_ranks(recordings, f"fit --config stream.yaml {record} --data.order sequential {TWELVE_STEPS} --ckpt_path last")
     assert ends == [0, 0], told
     parts = [losses(recordings / f"record_{rank}.jsonl") for rank in range(2)]
-    assert len(parts[0]) == len(parts[1]) == 5
+    assert len(parts[0]) == len(parts[1]) == 9
     for expected, first, second in zip(whole[3:], *parts, strict=True):
         assert first["clips"] + second["clips"] == expected["clips"]
         assert (first["loss"] + second["loss"]) / 2 == pytest.approx(expected["loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize("order", ["sequential", "clips"])
-def test_a_run_goes_on_with_the_same_samples_or_not_at_all(recordings, capsys, order):
+@pytest.fixture
+def two_steps(recordings, made):
+    """Makes the run of two steps of an order, once; returns its folder."""
+
+    def make(order):
+        if ("two steps", order) not in made:
+            assert fit(f"--data.order {order} --samples.sample_seconds 0 --trainer.limit_val_batches 1 --trainer.max_steps 2") == 0
+            (recordings / "record_0.jsonl").unlink()
+            made["two steps", order] = Path(shutil.copytree("logs", recordings / "two_steps"))
+        else:
+            shutil.copytree(made["two steps", order], "logs")
+        return recordings / "logs/tiny/version_0"
+
+    return make
+
+
+@pytest.mark.parametrize("order", ["sequential", pytest.param("clips", marks=pytest.mark.slow)])
+def test_a_run_goes_on_with_the_same_samples_or_not_at_all(recordings, two_steps, capsys, order):
     common = f"--data.order {order} --samples.sample_seconds 0 --trainer.limit_val_batches 1"
-    assert fit(f"{common} --trainer.max_steps 2") == 0
-    run = recordings / "logs/tiny/version_0"
+    run = two_steps(order)
     before = (run / "config.yaml").read_bytes()
     go_on = f"{common} --trainer.max_steps 3 --ckpt_path last"
 
@@ -174,19 +200,17 @@ def test_a_run_goes_on_with_the_same_samples_or_not_at_all(recordings, capsys, o
     refused("", "data.root was 5 training recordings", "is 5 training recordings")
     (train / "9.wav").rename(train / "2.wav")
     assert fit(f"{go_on} --data.num_workers 1 --trainer.precision bf16-mixed") == 0
-    assert len(losses(recordings / "record_0.jsonl")) == 3
+    assert [row["step"] for row in losses(recordings / "record_0.jsonl")] == [3]
 
 
-def test_a_run_goes_on_from_a_checkpoint_that_does_not_know_its_samples(recordings):
-    common = "--samples.sample_seconds 0 --trainer.limit_val_batches 1"
-    assert fit(f"{common} --trainer.max_steps 2") == 0
-    path = recordings / "logs/tiny/version_0/checkpoints/last.ckpt"
+def test_a_run_goes_on_from_a_checkpoint_that_does_not_know_its_samples(recordings, two_steps):
+    path = two_steps("sequential") / "checkpoints/last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     (state,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
     del state["of"]
     torch.save(checkpoint, path)
-    assert fit(f"{common} --trainer.max_steps 3 --ckpt_path last") == 0
-    assert len(losses(recordings / "record_0.jsonl")) == 3
+    assert fit("--samples.sample_seconds 0 --trainer.limit_val_batches 1 --trainer.max_steps 3 --ckpt_path last") == 0
+    assert [row["step"] for row in losses(recordings / "record_0.jsonl")] == [3]
 
 
 @pytest.mark.parametrize(

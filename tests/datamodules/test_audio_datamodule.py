@@ -1,6 +1,3 @@
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -131,10 +128,3 @@ def test_recordings_shorter_than_a_clip_and_skipped_ones_are_counted(tmp_path, m
     assert summaries[0].endswith(f"; 3 of them are shorter than a clip ({told}), 1 more could not be read (skipped)")
     assert summaries[1].endswith(f"; 0 of them are shorter than a clip ({told}), 0 more could not be read (skipped)")
     assert len(data._table("train")) == (6 if told == "dropped" else 14)
-
-
-def test_importing_data_imports_no_models():
-    code = "import sys, datamodules; print(*(name for name in sys.modules if name.startswith('harmonicrnn.')))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    assert "harmonicrnn.audio" in done.stdout.split()
-    assert not [name for name in done.stdout.split() if name.startswith(("harmonicrnn.models", "harmonicrnn.parallel"))]

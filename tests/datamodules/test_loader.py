@@ -8,9 +8,11 @@ from datamodules import SC09, Memory, Synthetic
 from datamodules.loader import RankBatches, StreamLoader
 from tests.audio_files import make_sc09
 
+ORDERS = ("clips", "crops", "sequential")
+WORKERS = [(order, 0) for order in ORDERS] + [pytest.param(order, 2, marks=pytest.mark.slow) for order in ORDERS[:2]] + [("sequential", 2)]
 
-@pytest.mark.parametrize("order", ["clips", "crops", "sequential"])
-@pytest.mark.parametrize("workers", [0, 2])
+
+@pytest.mark.parametrize(("order", "workers"), WORKERS)
 def test_a_loader_goes_on_from_its_state_with_any_workers_and_ranks(order, workers):
     data = Synthetic(clips=10, clip_samples=64, batch_size=4, num_workers=0, order=order, scaling="none")
     data.setup("fit")

@@ -59,11 +59,15 @@ def start(command: str, size: int = LARGEST) -> tuple[int, str]:
     return status_of(child), output
 
 
-def fill(work: Work, size: int) -> list[str]:
-    """What is wrong with a work whose files may have so many bytes."""
+def undisturbed(work: Work) -> tuple[Found, Found]:
+    """Result and whole files of a work with room."""
     remove(work)
     assert start(work.command)[0] == 0
-    result, whole = work.result(), work.whole()
+    return work.result(), work.whole()
+
+
+def fill(work: Work, size: int, result: Found, whole: Found) -> list[str]:
+    """What is wrong with a work whose files may have so many bytes, and that is to come to this result and these files."""
     remove(work)
     status, told = start(work.command, size)
     wrong = []
@@ -90,9 +94,10 @@ def fill_all(names: list[str], sizes: int) -> Iterator[tuple[str, int, list[str]
         shutil.rmtree("logs", ignore_errors=True)
         if name not in ("fit", "prepare"):
             shutil.copytree("a run", "logs")
+        expected = undisturbed(ALL[name])
         for number in range(sizes):
             size = round(1024 * (LARGEST / 1024) ** (number / sizes)) if number else 0
-            yield name, size, fill(ALL[name], size)
+            yield name, size, fill(ALL[name], size, *expected)
 
 
 def run() -> int:

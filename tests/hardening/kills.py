@@ -9,6 +9,7 @@ must be 0.
 
 import argparse
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -252,6 +253,8 @@ def prepare_folder(folder: Path) -> None:
     (folder / "tiny.yaml").write_text(textwrap.dedent(CONFIG.format(root=folder / "data")))
     torch.set_num_threads(1)
     # In this process, so that its children find everything imported and compiled.
+    for command in ("evaluate", "generate", "prepare"):
+        importlib.import_module(f"cli.{command}_command")
     assert main(["fit", "--config", "tiny.yaml"]) == 0
     shutil.move("logs", "a run")
 

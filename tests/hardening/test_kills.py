@@ -19,9 +19,11 @@ def prepared(tmp_path_factory):
         yield folder
 
 
-# Of 20 kills a training takes two minutes, the others half a minute.
-@pytest.mark.parametrize("wanted", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
-@pytest.mark.parametrize("name", ["fit", "prepare", "test", "generate", pytest.param("ranks", marks=pytest.mark.slow)])
+# Of 20 kills a training takes two minutes, the others half a minute. With few kills tests of trainings and of `prepare` do the same.
+MANY = {"marks": [pytest.mark.slow, pytest.mark.timeout(3000)]}
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("test", 2), ("generate", 2), *(pytest.param(name, 20, **MANY) for name in kills.WORKS)])
 def test_what_is_killed_goes_on_to_what_it_would_have_come_to(prepared, name, wanted):
     ((_, count),) = kills.all_works([name], wanted, seed=wanted)
     print(count)

@@ -30,37 +30,39 @@ def save(path, module, **hyper_parameters):
 LEVELS = [LevelSpec(16, 1, 4), LevelSpec(16, 1)]
 
 
-@pytest.fixture(params=["now", "before version 0.2"])
-def built_by_hand(request, tmp_path, monkeypatch):
-    """A checkpoint with records among its few hyperparameters."""
-    path, records = tmp_path / "a.ckpt", {"optimizer": OptimizerConfig(lr=1e-3), "levels": LEVELS}
-    if request.param == "now":
-        return save(path, HarmonicModule(**records, heads=2, groups=2, sample_rate=8000))
+@pytest.fixture
+def built_by_hand(tmp_path, monkeypatch):
+    """Checkpoints with records among their few hyperparameters: of now, and of before version 0.2."""
+    now, before, records = tmp_path / "now.ckpt", tmp_path / "before.ckpt", {"optimizer": OptimizerConfig(lr=1e-3), "levels": LEVELS}
+    save(now, HarmonicModule(**records, heads=2, groups=2, sample_rate=8000))
     monkeypatch.setitem(sys.modules, "models", harmonicrnn.models)
     monkeypatch.setitem(sys.modules, "models.skip_block", harmonicrnn.models.skip_block)
     monkeypatch.setattr(LevelSpec, "__module__", "models.skip_block")
     content = torch.load(RUN / "checkpoints/best.ckpt", weights_only=True)
     content["hyper_parameters"] = {"heads": 2, "groups": 2, "sample_rate": 8000, "law": "mu-law", **records}
-    torch.save(content, path)
+    torch.save(content, before)
     monkeypatch.undo()
-    return path
+    return now, before
 
 
 def test_records_of_modules_built_by_hand_are_read_without_the_experiment(built_by_hand):
     code = f"""
 import sys
 from harmonicrnn import load
-print(load({str(built_by_hand)!r}).net.levels.factor)
+for path in {[str(path) for path in built_by_hand]}:
+    print(load(path).net.levels.factor)
 assert not {{"lightning_modules", "lightning", "models"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout == "4\n"
+    assert done.stdout == "4\n4\n"
 
 
-def test_records_of_modules_built_by_hand_are_read_by_lightning(built_by_hand):
-    module = load_module(built_by_hand)
+@pytest.mark.parametrize("which", [0, 1], ids=["now", "before version 0.2"])
+def test_records_of_modules_built_by_hand_are_read_by_lightning(built_by_hand, which):
+    path = built_by_hand[which]
+    module = load_module(path)
     assert (module.optimizer.lr, module.hparams.levels) == (1e-3, LEVELS)
-    assert all(torch.equal(value, module.net.state_dict()[name]) for name, value in load(built_by_hand).net.state_dict().items())
+    assert all(torch.equal(value, module.net.state_dict()[name]) for name, value in load(path).net.state_dict().items())
 
 
 @pytest.mark.parametrize("place", ["poison", "lightning_modules.poison", "models.poison", "harmonicrnn.poison"])

@@ -7,7 +7,7 @@ import lightning as L
 import pytest
 import torch
 
-from callbacks import EMA
+from callbacks.ema import EMA
 from datamodules import Synthetic
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import LevelSpec

@@ -14,6 +14,7 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.generation import PlainEngine
 from harmonicrnn.generation.clip_folder import Generated, free_folder
 from harmonicrnn.generation.clip_writer import ClipWriter, Settings
+from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.detectors import Finding, Reference
 from harmonicrnn.generation.sampler import generator, read_prompt, spread
 from harmonicrnn.models import LevelSpec, sample_nats
@@ -24,20 +25,21 @@ SMALL = {"levels": (LevelSpec(8, 1),), "bits": 8, "dtype": torch.float32}
 REFERENCE = Reference()
 
 
-def writer_for(net, prompt=None, reference=REFERENCE):
+def writer_for(net, prompt=None, reference=REFERENCE, plain=False):
     state = read_prompt(net, [] if prompt is None else [prompt[None]])
-    return ClipWriter(PlainEngine(net), lambda numbers: spread(state, len(numbers)), Quantiser(net.bits), RATE, reference)
+    engine = PlainEngine(net) if plain else CPUEngine(net, threads=1)
+    return ClipWriter(engine, lambda numbers: spread(state, len(numbers)), Quantiser(net.bits), RATE, reference)
 
 
-@pytest.mark.parametrize(("bits", "settings"), [(8, {}), (8, {"temperature": 0.7, "top_p": 0.9}), (10, {})])
-def test_the_likelihood_is_that_of_the_files(tmp_path, bits, settings):
+@pytest.mark.parametrize(("bits", "settings", "plain"), [(8, {}, True), (8, {"temperature": 0.7, "top_p": 0.9}, False), (10, {}, False)])
+def test_the_likelihood_is_that_of_the_files(tmp_path, bits, settings, plain):
     """At temperature 1 and top_p 1, whatever the clip was drawn with; and after a prompt."""
-    net = make_model(bits=bits, dtype=torch.float32)
+    net = make_model(**SMALL | {"bits": bits}) if plain else make_model(bits=bits, dtype=torch.float32)
     prompt = torch.randint(net.classes, (37,))
-    (clip,) = writer_for(net, prompt).write(tmp_path, Settings(seconds=0.4, **settings))
+    (clip,) = writer_for(net, prompt, plain=plain).write(tmp_path, Settings(seconds=0.3, **settings))
     classes = np.load(tmp_path / "clip_0000.npy")
     assert classes.dtype == (np.uint8 if bits == 8 else np.uint16)
-    assert len(classes) == clip.samples == 400
+    assert len(classes) == clip.samples == 300
     _, state = net(prompt[None])
     heard = [torch.from_numpy(classes.astype(np.int64))]
     samples, rate = soundfile.read(tmp_path / "clip_0000.wav", dtype="float32")
@@ -108,12 +110,12 @@ def test_bad_clips_are_drawn_again_so_often_and_counted(tmp_path):
 
 def test_a_disk_that_fills_up_is_an_error_that_names_the_file(tmp_path):
     """The process's own limit on the size of files stands for the disk; what was written until then can be played."""
-    net = make_model(**SMALL)
+    writer = writer_for(make_model(**SMALL))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (44 + 2 * 300, before[1]))
     try:
         with pytest.raises(UserError, match=r"clip_0000\.wav: cannot be written: File too large"):
-            list(writer_for(net).write(tmp_path, Settings(seconds=0.6)))
+            list(writer.write(tmp_path, Settings(seconds=0.6)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     samples, _ = soundfile.read(tmp_path / "clip_0000.wav")
@@ -178,7 +180,7 @@ resident = []
 watch = lambda samples: resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"))
 writer = ClipWriter(CPUEngine(net, threads=1), lambda numbers: state, Quantiser(), 1000, Reference(), watch)
 peaks = []
-for seconds in (10, 200):
+for seconds in (5, 155):
     with tempfile.TemporaryDirectory() as folder:
         (clip,) = writer.write(Path(folder), Settings(seconds=seconds))
         assert clip.samples == 1000 * seconds
@@ -188,7 +190,7 @@ print((peaks[1] - peaks[0]) // 1024)
 
 
 def test_memory_does_not_grow_with_the_length():
-    """A process of its own, so that nothing else takes or frees memory; what is resident, as compiling set the peak. 190,000 samples more,
+    """A process of its own, so that nothing else takes or frees memory; what is resident, as compiling set the peak. 150,000 samples more,
     of which each class that were kept would take 8 bytes."""
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", MEMORY], cwd=root, capture_output=True, text=True, check=True)

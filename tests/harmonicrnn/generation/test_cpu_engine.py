@@ -41,6 +41,10 @@ LAYOUTS = [
 ]
 
 
+# With weights that are shared by one thread, two, and more than there may be cores; by two in every layout.
+THREADS = {1: LAYOUTS[:1], 2: LAYOUTS, 3: [LAYOUTS[8], LAYOUTS[12]]}
+
+
 def name(changes):
     return "-".join(key if key == "prediction" else str(value) for key, value in changes.items()) or "default"
 
@@ -75,25 +79,36 @@ def state_error(state, expected):
     return worst
 
 
-@pytest.mark.parametrize("batch", [1, 7])
-@pytest.mark.parametrize("prompt", [0, 1, 159, 160, 161, 5003])
-def test_equals_the_forward_pass_after_any_prompt(prompt, batch):
+@pytest.fixture(scope="module")
+def deep():
     net = make_model(levels=DEEP, dtype=torch.float32)
-    classes = make_classes(batch, prompt + 700)
-    assert max(follow(CPUEngine(net, threads=1), net, classes, prompt)) < 1e-4
+    return net, CPUEngine(net, threads=1)
 
 
 @pytest.mark.parametrize("batch", [1, 7])
-@pytest.mark.parametrize("changes", LAYOUTS, ids=name)
-def test_equals_the_forward_pass_in_every_layout(changes, batch):
+@pytest.mark.parametrize("prompt", [0, 1, 159, 160, 161, 1603])
+def test_equals_the_forward_pass_after_any_prompt(prompt, batch, deep):
+    net, engine = deep
+    assert max(follow(engine, net, make_classes(batch, prompt + 330), prompt)) < 1e-4
+
+
+@pytest.mark.parametrize("changes", [*LAYOUTS[:-1], pytest.param(LAYOUTS[-1], marks=pytest.mark.slow)], ids=name)
+def test_equals_the_forward_pass_in_every_layout(changes):
     settings = {"levels": DEEP} | changes
     net = make_model(dtype=torch.float32, **settings)
-    classes = make_classes(batch, 801, net.classes)
-    assert max(follow(CPUEngine(net, threads=1), net, classes, 161)) < 1e-4
+    engine = CPUEngine(net, threads=1)
+    for batch, samples in ((1, 330), (7, 170)):
+        assert max(follow(engine, net, make_classes(batch, 161 + samples, net.classes), 161)) < 1e-4
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("changes", LAYOUTS, ids=name)
+@pytest.mark.parametrize(
+    ("changes", "threads"),
+    [
+        pytest.param(changes, threads, id=f"{name(changes)}-{threads}", marks=() if changes in layouts else pytest.mark.slow)
+        for threads, layouts in THREADS.items()
+        for changes in LAYOUTS
+    ],
+)
 def test_equals_the_forward_pass_in_float64(changes, threads):
     levels = (LevelSpec(24, 2, 2), LevelSpec(48, 1, 3), LevelSpec(16, 1))
     net = make_model(levels=levels, **changes)
@@ -101,7 +116,7 @@ def test_equals_the_forward_pass_in_float64(changes, threads):
         nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
     engine = CPUEngine(net, threads=threads)
     for prompt in (0, 1, 5, 6, 7):
-        assert max(follow(engine, net, make_classes(5, prompt + 30, net.classes), prompt)) < F64
+        assert max(follow(engine, net, make_classes(5, prompt + 18, net.classes), prompt)) < F64
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0, 1), (1, 1), (0.7, 0.9), (2, 0.3), (1, 1e-6)])
@@ -109,9 +124,9 @@ def test_draws_what_the_plain_engine_draws(temperature, top_p):
     net = make_model()
     with torch.inference_mode():
         _, state = net(make_classes(3, 7))
-    uniforms = torch.rand(3, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.rand(3, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     engine, plain = CPUEngine(net, threads=2), PlainEngine(net)
-    for part in uniforms.split([1, 0, 40, 19], dim=1):
+    for part in uniforms.split([1, 0, 20, 9], dim=1):
         for each in (engine, plain):
             each.start(state)
         classes, nats = engine.draw(part, temperature, top_p)
@@ -157,16 +172,16 @@ def test_lanes_that_are_reset_begin_anew():
         assert relative_error(engine.follow(classes[:, 12:])[0], net(classes[:, 12:], state)[0]) < F64
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 2e-3)])
 @pytest.mark.parametrize(
     "changes", [{}, PAPER | {"heads": 8}, {"prediction": Prediction(PREDICTORS)}], ids=["griffin", "paper", "predicted"]
 )
-def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limit, threads):
+def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limit):
     net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32, **changes)
-    rounded_net, classes = as_stored(net, stored), make_classes(5, 500)
-    # With int8 the inputs of products are rounded too, to 16 bits.
-    assert max(follow(CPUEngine(net, stored, threads), rounded_net, classes, 161)) < limit
+    rounded_net, classes = as_stored(net, stored), make_classes(5, 260)
+    for threads in (1, 2):
+        # With int8 the inputs of products are rounded too, to 16 bits.
+        assert max(follow(CPUEngine(net, stored, threads), rounded_net, classes, 161)) < limit
     assert relative_error(rounded_net(classes)[0], net(classes)[0]) > 2 * limit
 
 

@@ -57,10 +57,20 @@ def turning_silent(seed, make=music):
     return classes
 
 
-def findings(classes, reference):
+def measured(classes):
     watch = Watch(QUANTISER, RATE)
     watch.feed(classes)
-    return reference.findings(watch.frames)
+    return watch.frames
+
+
+def findings(classes, reference):
+    return reference.findings(measured(classes))
+
+
+@cache
+def made(spoil, seed, make):
+    """The measures of a clip, whatever they are compared with."""
+    return measured(spoil(seed, make))
 
 
 def last_sound(samples):
@@ -81,7 +91,7 @@ def references(request):
 def test_made_clips_are_told_apart(spoil, kind, make, references):
     right = 0
     for seed in range(CLIPS):
-        found = findings(spoil(seed, make), references[make])
+        found = references[make].findings(made(spoil, seed, make))
         if kind is None:
             right += not found
             continue
@@ -161,14 +171,14 @@ def test_measures_of_known_signals():
 
 @pytest.mark.parametrize("size", [1, 300, 2000, 2001])
 def test_a_clip_is_measured_the_same_in_any_pieces(size):
-    classes = clean(0)[:9000]
+    classes = clean(0)[:4500]
     whole, pieces = Watch(QUANTISER, RATE), Watch(QUANTISER, RATE)
     whole.feed(classes)
     for piece in classes.split(size):
         pieces.feed(piece)
         pieces.feed(piece[:0])
     assert np.array_equal(whole.frames, pieces.frames)
-    assert whole.frames.shape == (4, 4)
+    assert whole.frames.shape == (2, 4)
 
 
 def test_training_clips_too_short_for_a_frame_leave_the_defaults():

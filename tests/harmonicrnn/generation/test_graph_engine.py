@@ -28,32 +28,39 @@ def state_after(net, classes):
         return net(classes)[1]
 
 
-@pytest.mark.parametrize("prompt", [0, 1, 8])
-@pytest.mark.parametrize("changes", [each for each in LAYOUTS if "prediction" not in each], ids=name)
-def test_draws_what_the_plain_engine_draws(changes, prompt):
+# The steps are the model's own: in the suite one layout of each kind of recurrence, shift, norm and preset.
+STEPPED = [each for each in LAYOUTS if "prediction" not in each]
+FEW = LAYOUTS[8:12]
+
+
+@pytest.mark.parametrize("changes", [pytest.param(each, marks=() if each in FEW else pytest.mark.slow) for each in STEPPED], ids=name)
+def test_draws_what_the_plain_engine_draws(changes):
     """From any phase of the windows, over whole periods of 6 and what is left of them."""
     net = make_model(**({"levels": LEVELS} | changes))
     for parameter in net.parameters():  # norms, biases and decays do not stay what they start as
         torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
     engine, plain = GraphEngine(net), PlainEngine(net)
-    for each in (engine, plain):
-        each.start(state_after(net, make_classes(3, prompt, net.classes)))
-    for samples in (0, 12, 7, 6):
-        classes, nats = engine.draw(uniforms(3, samples), 0.9, 0.8)
-        expected, expected_nats = plain.draw(uniforms(3, samples), 0.9, 0.8)
-        assert torch.equal(classes, expected)
-        assert not samples or relative_error(nats, expected_nats) < F64
+    for prompt in (0, 1, 8):
+        for each in (engine, plain):
+            each.start(state_after(net, make_classes(3, prompt, net.classes)))
+        for samples in (0, 12, 7, 6):
+            classes, nats = engine.draw(uniforms(3, samples), 0.9, 0.8)
+            expected, expected_nats = plain.draw(uniforms(3, samples), 0.9, 0.8)
+            assert torch.equal(classes, expected)
+            assert not samples or relative_error(nats, expected_nats) < F64
 
 
-def test_follows_the_forward_pass_in_float32():
-    """A period of 160 as that of the default model; the likelihood of what was drawn is the parallel pass's."""
-    net = make_model(levels=tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1)), dtype=torch.float32)
-    prompt, engine = make_classes(7, 161), GraphEngine(net)
+@pytest.mark.parametrize("factors", [(2, 5, 1), pytest.param((2, 4, 4, 5, 1), marks=pytest.mark.slow)], ids=str)
+def test_follows_the_forward_pass_in_float32(factors):
+    """The likelihood of what was drawn is the parallel pass's; the longer period, of 160, is the default model's."""
+    net = make_model(levels=tuple(LevelSpec(32, 1, p) for p in factors), dtype=torch.float32)
+    read = net.pooling_product + 1
+    prompt, engine = make_classes(7, read), GraphEngine(net)
     engine.start(state_after(net, prompt))
-    classes, nats = engine.draw(uniforms(7, 320), 1.0, 1.0)
+    classes, nats = engine.draw(uniforms(7, 2 * net.pooling_product), 1.0, 1.0)
     with torch.inference_mode():
         logits, _ = net(torch.cat([prompt, classes], dim=1))
-    expected = -torch.log_softmax(logits[:, 161:].double(), dim=-1).gather(2, classes[..., None])[..., 0]
+    expected = -torch.log_softmax(logits[:, read:].double(), dim=-1).gather(2, classes[..., None])[..., 0]
     assert relative_error(nats, expected) < 1e-4
 
 
@@ -85,7 +92,7 @@ def test_a_period_is_kept_for_all_that_it_fits():
 
 def test_draws_only_after_a_start():
     with pytest.raises(RuntimeError, match="given a state"):
-        GraphEngine(make_model()).draw(torch.zeros(1, 1, dtype=torch.float64), 1.0, 1.0)
+        GraphEngine(make_model(levels=LEVELS[2:])).draw(torch.zeros(1, 1, dtype=torch.float64), 1.0, 1.0)
 
 
 class Operations(TorchDispatchMode):
@@ -106,13 +113,17 @@ def test_operations_of_a_sample_on_a_gpu(monkeypatch):
     monkeypatch.setattr(sys.modules["harmonicrnn.ops.cg_lru"], "choose", lambda *_: Choice("triton", ""))
     monkeypatch.setattr("harmonicrnn.ops.fused.cg_lru", lambda x, gates, rates, phases, h0, *_: (x.clone(), h0))
     net = HarmonicRNN().eval()
+    # A period is 20 windows of 8 samples; these stand for all of their place in the windows of 32 and of 160.
+    like, count = {0: 5, 1: 5, 2: 5, 3: 1, 7: 3, 19: 1}, 0
     with torch.inference_mode():
-        state = net(torch.zeros(1, 0, dtype=torch.long))[1]
-        with Operations() as operations:
-            steps(net, state, uniforms(1, net.pooling_product), 1.0, 1.0)
+        for window, windows in like.items():
+            state = net(torch.zeros(1, 8 * window, dtype=torch.long))[1]
+            with Operations() as operations:
+                steps(net, state, uniforms(1, 8), 1.0, 1.0)
+            count += windows * operations.count
     # Of levels of 8 blocks, each stepped every 1, 2, 8 and 32 samples, and 4 every 160.
     blocks = 8 * (1 + 1 / 2 + 1 / 8 + 1 / 32) + 4 / 160
-    assert operations.count / net.pooling_product + 3 * blocks == pytest.approx(423, abs=5)
+    assert count / net.pooling_product + 3 * blocks == pytest.approx(423, abs=5)
 
 
 def test_a_model_with_prediction_is_left_to_the_plain_engine():

@@ -76,11 +76,11 @@ def test_an_edited_layer_is_noticed_and_the_plain_engine_draws(edit, message):
     with pytest.warns(UserWarning, match=message):
         engine = make_engine(net)
     assert isinstance(engine, PlainEngine)
-    classes = generate(net, 20, clips=2, engine=engine)
-    assert not torch.equal(classes, generate(make(), 20, clips=2))
+    classes = generate(net, 10, clips=2, engine=engine)
+    assert not torch.equal(classes, generate(make(), 10, clips=2))
     state = net(classes[:, :0])[1]
     engine.start(state)
-    drawn, nats = engine.draw(torch.rand(2, 20, dtype=torch.float64), 1.0, 1.0)
+    drawn, nats = engine.draw(torch.rand(2, 10, dtype=torch.float64), 1.0, 1.0)
     with torch.no_grad():
         expected = F.cross_entropy(net(drawn)[0].double().transpose(1, 2), drawn, reduction="none")
     assert relative_error(nats, expected) < 1e-5
@@ -192,7 +192,7 @@ def test_a_model_that_is_not_finite_is_left_to_who_draws(recwarn):
 
 
 def test_a_graph_that_steps_otherwise_than_the_forward_pass_is_refused():
-    net = make_model(levels=LEVELS, dtype=torch.float32)
+    net = make_model(levels=LEVELS[2:], dtype=torch.float32)
     forward = net.forward
     net.forward = lambda classes, state=None: forward(classes, state if classes.shape[1] != 1 else state.reset(torch.ones(2, dtype=bool)))
     with pytest.raises(EngineError, match="graph engine"):

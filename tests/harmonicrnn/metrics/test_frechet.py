@@ -8,7 +8,6 @@ import torch
 from harmonicrnn.errors import UserError
 from harmonicrnn.metrics import Gaussian, GaussianFit, extrapolate_distance, frechet_distance, shortage
 from harmonicrnn.metrics.statistics_cache import default_cache
-from tests.harmonicrnn.parallel.ranks import Ranks
 from tests.helpers import F64, relative_error
 
 D = 6
@@ -166,15 +165,9 @@ def measure_part():
     return fit(part_of(torch.distributed.get_rank()))
 
 
-def test_the_fit_is_exact_over_two_ranks():
-    """Takes the time of starting two processes, where no test before it did."""
-    ranks = Ranks()
-    try:
-        answers = ranks.run(2, measure_part)
-    finally:
-        ranks.stop()
+def test_the_fit_is_exact_over_two_ranks(ranks):
     expected = fit(part_of(0), part_of(1))
-    for measured in answers:
+    for measured in ranks.run(2, measure_part):
         assert relative_error(measured.mean, expected.mean) < F64
         assert relative_error(measured.covariance, expected.covariance) < F64
         assert measured.size == 60

@@ -70,20 +70,16 @@ def test_bins_of_the_context_position():
         assert row["bits_per_sample"] == pytest.approx(sums[i] / counts[i] / math.log(2), rel=1e-12)
 
 
-def _measure_part(rank, folder):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    metric = NegativeLogLikelihood()
-    for _ in range(rank + 1):  # unequal numbers of batches
-        metric.update(torch.full((rank + 1, 5), float(rank + 1)), torch.ones(rank + 1, 5, dtype=torch.bool))
-    torch.save(vars(metric.likelihood()), f"{folder}/{rank}")
-    torch.distributed.destroy_process_group()
+def measure_part():
+    """Unequal numbers of batches on the ranks, of other sizes and values."""
+    metric, number = NegativeLogLikelihood(), torch.distributed.get_rank() + 1
+    for _ in range(number):
+        metric.update(torch.full((number, 5), float(number)), torch.ones(number, 5, dtype=torch.bool))
+    return vars(metric.likelihood())
 
 
-def test_is_exact_over_two_ranks(tmp_path):
-    """Takes the time of importing torch in two processes."""
-    torch.multiprocessing.spawn(_measure_part, args=(str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        measured = torch.load(tmp_path / str(rank))
+def test_is_exact_over_two_ranks(ranks):
+    for measured in ranks.run(2, measure_part):
         assert measured["bits_per_sample"] == pytest.approx((5 * 1 + 20 * 2) / 25 / math.log(2), rel=1e-12)
         assert (measured["samples"], measured["clips"]) == (25, 5)
 

@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left as bisect
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -276,9 +276,11 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("carried", [False, True], ids=["fresh", "carried"])
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("size", [2, 3])
+SLICED = [(3, "both", False), *((2, variant, True) for variant in VARIANTS)]
+OTHERS = [case for case in product((2, 3), VARIANTS, (False, True)) if case not in SLICED]
+
+
+@pytest.mark.parametrize(("size", "variant", "carried"), [*SLICED, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)])
 def test_slices_equal_the_whole(size, variant, carried):
     """Slices of 12, which are shorter than the order and no multiples of `every`; a state comes before, in which one lane begins."""
     net = with_a_head(make_net(VARIANTS[variant]))

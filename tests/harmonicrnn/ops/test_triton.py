@@ -12,12 +12,13 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.timeout(900)
-def test_in_the_interpreter():
-    """About a minute: the interpreter takes milliseconds a step."""
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_in_the_interpreter(which):
+    """The interpreter takes milliseconds a step: one case of each kind, and the others apart from them."""
     files = sorted((HERE / "interpreted").glob("check_*.py"))
     assert len(files) == 4
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *map(str, files)]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", which, *map(str, files)]
     done = subprocess.run(command, cwd=HERE.parents[2], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-6000:]
     assert " passed" in done.stdout

@@ -7,10 +7,13 @@ pytest.importorskip("triton")
 from tests.harmonicrnn.ops.machine_code import FUSED, GIVEN, compiled, counted, scan_case
 
 KERNELS = [(kernel, fused) for fused, kernels in ((True, FUSED), (False, GIVEN)) for kernel in kernels]
-CASES = [(scan_case(kernel, "fp32", fused), False) for kernel, fused in KERNELS]
-CASES += [(scan_case(kernel, "fp64", fused, complex_=False), False) for kernel, fused in KERNELS]
-CASES += [(scan_case(kernel, "bf16", True, units=1), True) for kernel in FUSED]
-CASES += [(scan_case(kernel, "bf16", False, units=70), False) for kernel in GIVEN]
+OTHERS = [
+    [(scan_case(kernel, "fp64", fused, complex_=False), False) for kernel, fused in KERNELS],
+    [(scan_case(kernel, "bf16", True, units=1), True) for kernel in FUSED],
+    [(scan_case(kernel, "bf16", False, units=70), False) for kernel in GIVEN],
+]
+CASES = [(scan_case(kernel, "fp32", fused), False) for kernel, fused in KERNELS] + [cases[-1] for cases in OTHERS]
+CASES += [pytest.param(*case, marks=pytest.mark.slow) for cases in OTHERS for case in cases[:-1]]
 
 MOST = {
     ("summary_kernel", True): 64,

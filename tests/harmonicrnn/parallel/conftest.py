@@ -1,20 +1,8 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import soundfile
 
-from tests.harmonicrnn.parallel.ranks import Ranks
-
 LENGTHS = {"train": [130, 97, 47, 201, 40, 160], "validation": [90], "test": [121, 33]}
-
-
-@pytest.fixture(scope="session")
-def ranks() -> Iterator[Ranks]:
-    """Processes that stand for ranks."""
-    started = Ranks()
-    yield started
-    started.stop()
 
 
 @pytest.fixture(scope="session")

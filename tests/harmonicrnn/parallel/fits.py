@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from callbacks import EMA, NLLReport
+from callbacks.ema import EMA
+from callbacks.nll_report import NLLReport
 from datamodules import AudioFolder, Batch, Memory
 from harmonicrnn.models import LevelSpec, ResidualBlock
 from harmonicrnn.models.block import ResidualBranch, TemporalMixer

@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
 import callbacks.agreement
-from callbacks import Agreement, NLLReport
+from callbacks.agreement import Agreement
+from callbacks.nll_report import NLLReport
 from harmonicrnn.errors import UserError
 from harmonicrnn.parallel import ContextParallelStrategy
 from harmonicrnn.parallel.agreement import check_agreement, difference

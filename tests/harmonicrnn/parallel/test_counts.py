@@ -95,21 +95,23 @@ def test_calls_and_bytes_simulated():
         assert short[0].bytes == 2 * (scans + halos)
 
 
-def counted_by_the_library(samples):
-    """Every collective of torch.distributed in a step of this rank, by name, with its bytes."""
+def counted_by_the_library(*lengths):
+    """Every collective of torch.distributed in a step of this rank, by name, with its bytes; of slices of each of these lengths."""
+    return [counted_step(length) for length in lengths]
+
+
+def counted_step(length):
     torch.manual_seed(0)
-    net, rank, ranks = make_net(), dist.get_rank(), dist.get_world_size()
-    count = Count()
+    net, count = make_net(), Count()
     set_slices(net, CountedGroup(ContextGroup(ProcessGroup(dist.group.WORLD)), count))
-    classes = torch.zeros(1, samples, dtype=torch.long).chunk(ranks, dim=1)[rank]
-    with torch.profiler.profile(record_shapes=True) as profile:
+    classes = torch.zeros(1, length, dtype=torch.long)
+    with torch.autograd.profiler.profile(record_shapes=True) as profile:  # torch.profiler imports the compiler first
         sample_nats(net(classes, None, classes[:, 0])[0], classes).sum().backward()
-    return count, sorted((e.name, str(e.input_shapes)) for e in profile.events() if e.name.startswith("gloo:"))
+    return count, sorted((e.name, str(e.input_shapes)) for e in profile.function_events if e.name.startswith("gloo:"))
 
 
 def test_calls_over_processes(ranks):
-    (count, short), _ = ranks.run(2, counted_by_the_library, 2 * 18)
-    (_, long), _ = ranks.run(2, counted_by_the_library, 2 * 72)
+    ((count, short), (_, long)), _ = ranks.run(2, counted_by_the_library, 18, 72)
     assert short == long
     # The first of two ranks sends in every shift forward and receives in every one backward.
     assert len(short) == count.calls == 2 * (2 * BLOCKS + LEVEL_BORDERS), short

@@ -46,21 +46,24 @@ def check(size, steps, time, dtype, results):
         assert torch.equal(grad_f, grad_first if rank == 0 else torch.zeros_like(grad_first))
 
 
-def on_a_rank(steps, time, dtype):
-    group = ContextGroup(ProcessGroup(dist.group.WORLD))
-    halo, x, first = halo_of(group, steps, time, dtype)
-    grads = torch.autograd.grad(halo, [x, first], whole(steps, dtype, seed=2 + group.rank))
-    return halo.detach(), *grads
-
-
 SHAPES = [(3, 5), (3, 3), (1, 1), (3, 1), (5, 2)]
+
+
+def on_a_rank(dtype):
+    """Of each shape."""
+    group, results = ContextGroup(ProcessGroup(dist.group.WORLD)), []
+    for steps, time in SHAPES:
+        halo, x, first = halo_of(group, steps, time, dtype)
+        grads = torch.autograd.grad(halo, [x, first], whole(steps, dtype, seed=2 + group.rank))
+        results.append((halo.detach(), *grads))
+    return results
 
 
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_halo_over_processes(ranks, size, dtype):
-    for steps, time in SHAPES:
-        check(size, steps, time, dtype, ranks.run(size, on_a_rank, steps, time, dtype))
+    for (steps, time), results in zip(SHAPES, zip(*ranks.run(size, on_a_rank, dtype), strict=True), strict=True):
+        check(size, steps, time, dtype, results)
 
 
 @pytest.mark.parametrize(("steps", "time"), SHAPES)

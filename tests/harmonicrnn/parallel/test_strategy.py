@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harmonicrnn.models import Prediction
+from harmonicrnn.models import LevelSpec, Prediction
 from harmonicrnn.ops.prediction import Predictor
 from tests.harmonicrnn.parallel.conftest import LENGTHS
 from tests.harmonicrnn.parallel.fits import STEPS, compile_dense, fit, measure, poison, recompute
@@ -22,7 +22,7 @@ FLOAT64 = {
     "masked": {"masked": True},
     "sequential": {"data": {"order": "sequential", "scaling": "file", "clip_samples": 48, "batch_size": 2}},
     "averaged and clipped": {"ema": True, "gradient_clip_val": 0.05, "limit_val_batches": 1.0, "val_check_interval": 2},
-    "compiled": {"change": compile_dense},
+    "compiled": {"change": compile_dense, "network": {"levels": [LevelSpec(8, 1, 2), LevelSpec(8, 1)]}},
     "recomputed": {"change": recompute},
     "left out": {"change": poison},
     "prediction": {"network": {"prediction": Prediction((Predictor(5, 0.9, 4), Predictor(30, 0.97, 7)))}},
@@ -44,24 +44,29 @@ def compare(results, alone, gradients, weights):
             assert relative_error(result["weights"][name], weight) < weights, (rank, name)
 
 
+SAME = (compile_dense, recompute)  # changes that leave the results of one process as they are
+
+
 @pytest.fixture(scope="module")
 def alone(ranks, folder):
     """What one process makes of each case, made once."""
     made = {}
 
     def make(case):
-        if case not in made:
-            (made[case],) = ranks.run(1, fit_on_a_rank, folder, None, FLOAT64[case])
-        return made[case]
+        options = {name: value for name, value in FLOAT64[case].items() if value not in SAME}
+        if str(options) not in made:
+            (made[str(options)],) = ranks.run(1, fit_on_a_rank, folder, None, options)
+        return made[str(options)]
 
     return make
 
 
-# The plain cases on all meshes, the others on the one of several ranks both ways; on the rest too in the long suite.
+# Each case on a mesh, those that differ between data ranks too on the one of several ranks both ways; on the others in the long suite.
+# "paper, sequential" is in test_a_run_goes_on_on_any_mesh.
+SPLIT_ONE_WAY = ("real", "frame", "compiled", "recomputed", "prediction", "sequential")
+QUICK = {"complex": MESHES[1:], "paper, sequential": []} | dict.fromkeys(SPLIT_ONE_WAY, MESHES[:1])
 ON_MESHES = [
-    pytest.param(case, mesh, marks=[] if mesh == (4, 2) or case in ("complex", "paper") else [pytest.mark.slow])
-    for case in FLOAT64
-    for mesh in MESHES
+    pytest.param(case, mesh, marks=[] if mesh in QUICK.get(case, MESHES[2:]) else [pytest.mark.slow]) for case in FLOAT64 for mesh in MESHES
 ]
 
 
@@ -76,23 +81,23 @@ def fit_on_a_rank(folder, context, options):
     return fit(folder, context, **options)
 
 
-def test_one_rank_is_no_strategy(ranks, folder):
-    alone, under = (ranks.run(1, fit_on_a_rank, folder, context, {})[0] for context in (None, 1))
-    compare([under], alone, 1e-300, 1e-300)
+def test_one_rank_is_no_strategy(ranks, folder, alone):
+    compare(ranks.run(1, fit_on_a_rank, folder, 1, {}), alone("complex"), 1e-300, 1e-300)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("batch_size", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_odd_batches(ranks, folder, batch_size):
     options = {"data": {"batch_size": batch_size}}
     (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options)
     compare(ranks.run(2, fit_on_a_rank, folder, 2, options), alone, F64, F64)
 
 
-def test_three_steps_in_float32(ranks, folder):
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_three_steps_in_float32(ranks, folder, world):
     """Against one process in float32; the weights after plain gradient descent."""
     options = {"dtype": torch.float32, "sgd": True}
     (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options)
-    compare(ranks.run(4, fit_on_a_rank, folder, 2, options), alone, F32_GRADIENT, 1e-5)
+    compare(ranks.run(world, fit_on_a_rank, folder, 2, options), alone, F32_GRADIENT, 1e-5)
 
 
 MIXED = {"precision": "bf16-mixed"}
@@ -104,26 +109,28 @@ def distance(result, exact):
     return ((mine - expected).norm() / expected.norm()).item()
 
 
-def test_bfloat16(ranks, folder):
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_bfloat16(ranks, folder, alone, world):
     """Split, mixed precision is as far from float64 as it is whole."""
-    exact, whole = (ranks.run(1, fit_on_a_rank, folder, None, options)[0] for options in ({}, MIXED))
+    (whole,) = ranks.run(1, fit_on_a_rank, folder, None, MIXED)
+    exact = alone("complex")
     own = distance(whole, exact)
-    for result in ranks.run(4, fit_on_a_rank, folder, 2, MIXED):
+    for result in ranks.run(world, fit_on_a_rank, folder, 2, MIXED):
         assert 0.3 * own < distance(result, exact) < 1.5 * own
 
 
+@pytest.mark.parametrize(("world", "context"), [*(pytest.param(*mesh, marks=pytest.mark.slow) for mesh in MESHES[:2]), MESHES[2]])
 @pytest.mark.parametrize(
     "data", [{}, {"scaling": "file", "eval_context": "file", "clip_samples": 48, "batch_size": 2}], ids=["clips", "files"]
 )
-def test_the_likelihood_is_that_of_one_process(ranks, folder, data):
+def test_the_likelihood_is_that_of_one_process(ranks, folder, data, world, context):
     (alone,) = ranks.run(1, measure_on_a_rank, folder, None, data)
     assert alone["samples"] == sum(LENGTHS["test"])
-    for world, context in MESHES:
-        for result in ranks.run(world, measure_on_a_rank, folder, context, data):
-            assert result["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-6)
-            assert (result["samples"], result["clips"]) == (alone["samples"], alone["clips"])
-            assert torch.equal(result["curve"].isnan(), alone["curve"].isnan())
-            assert relative_error(result["curve"].nan_to_num(), alone["curve"].nan_to_num()) < 1e-6
+    for result in ranks.run(world, measure_on_a_rank, folder, context, data):
+        assert result["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-6)
+        assert (result["samples"], result["clips"]) == (alone["samples"], alone["clips"])
+        assert torch.equal(result["curve"].isnan(), alone["curve"].isnan())
+        assert relative_error(result["curve"].nan_to_num(), alone["curve"].nan_to_num()) < 1e-6
 
 
 def test_the_likelihood_of_repeats_is_that_of_one_process(ranks, folder):
@@ -140,23 +147,24 @@ def measure_on_a_rank(folder, context, data):
     return measure(folder, context, **data)
 
 
-GOES_ON = [("paper, sequential", True), ("sequential", False)]
-GOES_ON += [pytest.param(case, True, marks=pytest.mark.slow) for case in ("sequential", "complex")]
+MOVES = [((1, None), (2, 2)), ((2, 2), (4, 2)), ((4, 2), (4, 4)), ((4, 2), (2, 2))]  # the mesh of the checkpoint, and another
+GOES_ON = [("paper, sequential", True), ("sequential", False), ("sequential", True), ("complex", True)]
+QUICK_MOVES = [("paper, sequential", True, *MOVES[3]), ("sequential", False, *MOVES[0])]
+GOES_ON_FROM = [
+    pytest.param(*case, *move, marks=[] if (*case, *move) in QUICK_MOVES else [pytest.mark.slow]) for case in GOES_ON for move in MOVES
+]
 
 
-@pytest.mark.parametrize(("case", "sgd"), GOES_ON)
-def test_a_run_goes_on_on_any_mesh(ranks, folder, tmp_path, case, sgd):
-    """From a checkpoint of one mesh on others, of 1 rank on 2, of 2 on 4, of 4 on 2 and 1, as one process, and as one that never stopped;
-    with the states that lanes carry and, of the paper's block, with dropout."""
-    options = FLOAT64[case] | {"max_steps": 2 * STEPS, "sgd": sgd}
-    (whole,) = ranks.run(1, fit_on_a_rank, folder, None, options)
-    whole = {"losses": whole["losses"][STEPS:], "gradients": whole["gradients"][STEPS:], "weights": whole["weights"]}
-    for (began, context), others in (((1, None), [(2, 2)]), ((2, 2), [(4, 2)]), ((4, 2), [(4, 4), (2, 2)])):
-        checkpoint = tmp_path / f"{began}.ckpt"
-        ranks.run(began, fit_on_a_rank, folder, context, options | {"save": checkpoint, "stop": STEPS})
-        (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options | {"go_on": checkpoint})
-        # AdamW blows up the rounding of the steps on another mesh where a gradient is next to nothing: one checkpoint then starts both.
-        if sgd:
-            compare([alone], whole, F64, F64)
-        for world, context in others:
-            compare(ranks.run(world, fit_on_a_rank, folder, context, options | {"go_on": checkpoint}), alone, F64, F64)
+@pytest.mark.parametrize(("case", "sgd", "began", "mesh"), GOES_ON_FROM, ids=str)
+def test_a_run_goes_on_on_any_mesh(ranks, folder, tmp_path, case, sgd, began, mesh):
+    """From a checkpoint of one mesh on another, as one process, and as one that never stopped; with the states that lanes carry and, of the
+    paper's block, with dropout."""
+    options, checkpoint = FLOAT64[case] | {"max_steps": 2 * STEPS, "sgd": sgd}, tmp_path / "began.ckpt"
+    ranks.run(began[0], fit_on_a_rank, folder, began[1], options | {"save": checkpoint, "stop": STEPS})
+    (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options | {"go_on": checkpoint})
+    # AdamW blows up the rounding of the steps on another mesh where a gradient is next to nothing: one checkpoint then starts both.
+    if sgd:
+        (whole,) = ranks.run(1, fit_on_a_rank, folder, None, options)
+        rest = {name: whole[name][STEPS:] for name in ("losses", "gradients")}
+        compare([alone], rest | {"weights": whole["weights"]}, F64, F64)
+    compare(ranks.run(mesh[0], fit_on_a_rank, folder, mesh[1], options | {"go_on": checkpoint}), alone, F64, F64)

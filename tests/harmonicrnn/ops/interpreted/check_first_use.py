@@ -47,12 +47,12 @@ def test_kernels_that_are_right_are_used():
 @pytest.mark.parametrize(
     ("module", "name", "which"),
     [
-        (fused_cg_lru, "forward", 0),
-        (fused_cg_lru, "backward", 3),
-        (fused_cg_lru, "summary", 1),
         (fused_cg_lru, "adjoint_summary", 0),
-        (plain_scan, "forward", 1),
         (plain_scan, "backward", 2),
+        pytest.param(fused_cg_lru, "forward", 0, marks=pytest.mark.slow),
+        pytest.param(fused_cg_lru, "backward", 3, marks=pytest.mark.slow),
+        pytest.param(fused_cg_lru, "summary", 1, marks=pytest.mark.slow),
+        pytest.param(plain_scan, "forward", 1, marks=pytest.mark.slow),
     ],
 )
 def test_wrong_results(module, name, which, monkeypatch):

@@ -10,7 +10,7 @@ from harmonicrnn.ops.reference import linear_scan_reference
 from harmonicrnn.ops.scan import scan_adjoint_summary, scan_summary
 from harmonicrnn.ops.triton import chunks
 from tests.harmonicrnn.ops.interpreted.ranks import Ranks
-from tests.harmonicrnn.ops.test_scan import NARROW_LIMITS, check_operators, equal_in_16_bits, make_inputs, run
+from tests.harmonicrnn.ops.test_scan import check_operators, equal_in_16_bits, make_inputs, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
 CHUNK = 4
@@ -24,9 +24,11 @@ def chunk(monkeypatch):
 
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
+CASES = [(torch.float32, LENGTHS[2]), (torch.float64, LENGTHS[0]), (torch.complex128, LENGTHS[1]), (torch.complex64, 47)]
+CASES += [pytest.param(*case, marks=pytest.mark.slow) for case in ((d, t) for d in DTYPES for t in LENGTHS) if case not in CASES]
 
 
-@pytest.mark.parametrize(("dtype", "time"), [*((d, t) for d in DTYPES for t in LENGTHS), (torch.complex64, 47)], ids=str)
+@pytest.mark.parametrize(("dtype", "time"), CASES, ids=str)
 def test_equals_the_float64_reference(dtype, time, monkeypatch):
     """Of many steps with moduli near one, where single precision loses most."""
     if time == 47:
@@ -42,14 +44,14 @@ def test_equals_the_float64_reference(dtype, time, monkeypatch):
         assert relative_error(value.to(wide), reference) < (F32_GRADIENT if single else F64)
 
 
-@pytest.mark.parametrize("complex_", [False, True], ids=["real", "complex"])
-@pytest.mark.parametrize("dtype", NARROW_LIMITS, ids=str)
+@pytest.mark.parametrize("complex_", [pytest.param(False, marks=pytest.mark.slow), True], ids=["real", "complex"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str)
 def test_numbers_of_16_bits(dtype, complex_):
     for time in (1, 3 * CHUNK + 1):
         equal_in_16_bits(triton_scan, dtype, 2, time, 2, complex_)
 
 
-@pytest.mark.parametrize("steps", [1, 3, None])
+@pytest.mark.parametrize("steps", [3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, None))])
 def test_any_chunk_and_width(steps, monkeypatch):
     """Units that fill no block, and the chunk that would be chosen."""
     monkeypatch.setattr(chunks, "CHUNK", steps)
@@ -67,7 +69,7 @@ def short_chunks(monkeypatch):
         monkeypatch.setattr(chunks, name, value)
 
 
-@pytest.mark.parametrize("time", [3, 4, 27])
+@pytest.mark.parametrize("time", [27, *(pytest.param(time, marks=pytest.mark.slow) for time in (3, 4))])
 def test_chosen_chunks(short_chunks, time):
     """Of 27 steps seven chunks, which are joined to four, and these to two."""
     inputs = make_inputs(1, time, 2, torch.complex128, (0.5, 1.0))
@@ -104,8 +106,15 @@ def test_no_steps_leave_the_state():
     assert torch.equal(h0.grad, torch.ones_like(h0))
 
 
-@pytest.mark.parametrize("time", [0, 10])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "time"),
+    [
+        (torch.float64, 0),
+        (torch.complex128, 10),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((torch.float64, 10), (torch.complex128, 0))),
+    ],
+    ids=str,
+)
 def test_summaries(dtype, time):
     a, x, h0 = make_inputs(2, time, 2, dtype, (0.5, 1.0))
     grad_h, _, grad_last = make_inputs(2, time, 2, dtype, (0.5, 1.0), seed=5)
@@ -118,7 +127,7 @@ def test_summaries(dtype, time):
     assert relative_error(scan_adjoint_summary(a, grad_h, grad_last, "triton"), expected) < F64
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.complex128, marks=pytest.mark.slow)], ids=str)
 def test_operators(dtype):
     check_operators("triton", dtype, 2, 1)
 

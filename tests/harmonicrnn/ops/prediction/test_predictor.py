@@ -218,7 +218,9 @@ def filters_along(form, predictor, x, ends):
 
 
 @FORMS
-@pytest.mark.parametrize("predictor", [*DEFAULTS, Predictor(32, 0.995, 16, white=0, floor=0)], ids=["16", "32", "256", "32, nothing added"])
+@pytest.mark.parametrize(
+    "predictor", [*DEFAULTS, Predictor(32, 0.995, 16, white=0.0, floor=0.0)], ids=["16", "32", "256", "32, nothing added"]
+)
 def test_every_filter_is_stable(form, predictor):
     x = torch.stack(list(clips().values()))
     filters = filters_along(form, predictor, x, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, *range(64, TIME, 16)])
@@ -232,7 +234,7 @@ def test_every_filter_is_stable(form, predictor):
 @FORMS
 def test_a_filter_that_cannot_be_solved_for_is_the_one_before(form):
     """Without anything added to r_0, silence has none; and sound after it has one again."""
-    predictor = Predictor(4, 0.5, 8, white=0, floor=0)
+    predictor = Predictor(4, 0.5, 8, white=0.0, floor=0.0)
     silence, sound = torch.zeros(2, 40, dtype=torch.float64), torch.stack([noise(40), noise(40, 1)])
     p, state = run(form, predictor, silence)
     assert not p.any()
@@ -258,7 +260,7 @@ def test_a_filter_that_cannot_be_solved_for_is_the_one_before(form):
 @pytest.mark.parametrize("value", [1.0, -0.3])
 def test_a_constant_without_anything_added(form, value):
     """Its equations are all but singular: whatever can be solved for is stable, and predicts the constant."""
-    predictor = Predictor(16, 0.98, 16, white=0, floor=0)
+    predictor = Predictor(16, 0.98, 16, white=0.0, floor=0.0)
     p, state = run(form, predictor, torch.full((1, 800), value, dtype=torch.float64))
     assert largest_reflection(state.filter) < 1
     assert p[0, -1].item() == pytest.approx(value, rel=0.01)
