@@ -63,8 +63,9 @@ class Prediction:
         input: Whether the predictions enter the embedding.
         logits: Whether the output joins the network's distribution and the predictors'.
         floor: Null for a mixture of both distributions, steered by the network and trained as a whole: head and steering start at zero,
-            and an untrained model equals the predictors' mixture. A number above 0 for the product p (floor + P), normalised: the
-            network's p is trained alone, as without predictors, and its weights can be used with or without them.
+            and an untrained model equals the predictors' mixture. A number above 0 for the product of both where the predictors' P is
+            above it, and the network's distribution alone where it is below, see `LinearPrediction.multiplied`: the network is trained
+            alone, as without predictors, and its weights can be used with or without them.
         widths: Initial scales of each predictor's components, as multiples of its running error.
         first_scale: Initial running error of a lane, for samples in [-1, 1].
         scale_decay: b, of the running error.
@@ -305,7 +306,11 @@ class LinearPrediction(MixesTime):
         return torch.logaddexp(own.to(mixture.dtype), self._log_scale(steering)[..., None] + mixture)
 
     def multiplied(self, predicted: Predicted, own: Tensor) -> Tensor:
-        """Logits (B, T, q) of the product of a network's own distribution and the predictors', above a floor: own + log(floor + P).
+        """Logits (B, T, q) of the product of a network's own distribution h and the predictors' P, above a floor.
+
+        With the share q(x) = P(x) / (floor + P(x)) of what the predictors hold possible, and M = sum h q, the network's probability of it:
+
+            p(x) = h(x) (1 - q(x)) + M h(x) q(x) P(x) / sum h q P
 
         Args:
             predicted: what the predictors say.
@@ -314,7 +319,11 @@ class LinearPrediction(MixesTime):
         assert self.settings.floor is not None
         p, s, log_weights, _ = predicted
         mixture = mixture_log_probabilities(p, s, self._computed(self.log_width), log_weights, self.limits, LEAST_SHARE)
-        return own.to(mixture.dtype) + torch.logaddexp(mixture.new_tensor(self.settings.floor).log(), mixture)
+        floor, h = mixture.new_tensor(self.settings.floor).log(), own.to(mixture.dtype).log_softmax(dim=-1)
+        either = torch.logaddexp(floor, mixture)
+        q = mixture - either
+        product = q + mixture + (h + q).logsumexp(dim=-1, keepdim=True) - (h + q + mixture).logsumexp(dim=-1, keepdim=True)
+        return own.to(mixture.dtype) + torch.logaddexp(floor - either, product)
 
     def joined_nats(self, predicted: Predicted, steering: Tensor, own: Tensor, classes: Tensor) -> Tensor:
         """Returns -ln p of classes (B, T) under the logits of `joined`, without computing the predictors' other classes; (B, T) in float32,

@@ -7,7 +7,7 @@ from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix, side_by_side
 from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
 from harmonicrnn.generation.cpu.layers.pooling_steps import LevelEnd
-from harmonicrnn.generation.cpu.layers.prediction_steps import FeatureStep, MixtureStep, PredictionStep, SteeringStep
+from harmonicrnn.generation.cpu.layers.prediction_steps import FeatureStep, MixtureStep, MultipliedStep, PredictionStep, SteeringStep
 from harmonicrnn.generation.cpu.layers.team_sum import LogitsStep, as_index
 from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.operation import Find
@@ -45,8 +45,6 @@ def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Fin
         fold(net.head_norm, net.head)
         weights, bias = matrix(share, net.head)[..., own.start : own.stop], net.head.bias[None, own.start : own.stop]
         program.add(ProductStep(share, weights, bias, program.normed[0], logits[0]))
-        if net.prediction is not None and net.multiplies:
-            program.add(MixtureStep(share, prediction, None, own, logits[0]))
     else:
         fold(net.head_norm, net.head, net.steering)
         weights, bias, start = side_by_side(net.head, as_index(own), net.steering, torch.arange(net.steering.out_features), share)
@@ -54,3 +52,5 @@ def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Fin
         program.add(ProductStep(share, weights, bias, program.normed[0], logits[0]), steering)
         program.add(MixtureStep(share, prediction, steering, own, logits[0]))
     program.add(LogitsStep(share, logits[0], own))
+    if net.multiplies:
+        program.add(MultipliedStep(share, prediction))

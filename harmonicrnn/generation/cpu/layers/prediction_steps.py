@@ -1,4 +1,4 @@
-"""Linear prediction as steps of the CPU engine: the predictors, their features, and the mixture added to the logits."""
+"""Linear prediction as steps of the CPU engine: the predictors, their features, and the mixture or the product with the logits."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import torch
 
 from harmonicrnn.generation.cpu.addresses import WORKER, Place, address, aligned, layout
 from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
+from harmonicrnn.generation.cpu.layers.team_sum import meet
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
 from harmonicrnn.machine_code import jit, kept
@@ -42,9 +43,12 @@ STEERING = layout(
 
 MIXTURE = layout(
     "p", "scale", "weights", "log_scale", "predictors", "components", "widths", "limits", "first", "size", "classes", "room", "target",
-    "target_stride", floor="f8",
+    "target_stride",
 )  # fmt: skip
-"""For `size` classes from `first` on; `room` (3, size + 1) is scratch in the dtype of the activations; `floor` is 0 for the mixture."""
+"""For `size` classes from `first` on; `room` (3, size + 1) is scratch in the dtype of the activations."""
+
+MULTIPLIED = layout("p", "scale", "weights", "predictors", "components", "widths", "limits", "classes", "room", floor="f8")
+"""`room` (3, classes + 1) is scratch in the dtype of the activations."""
 
 
 @kept
@@ -281,10 +285,6 @@ def _add_mixture(tag: Any, at: Any, worker: Any) -> Any:
         p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
         mix(p, scale, widths, view(o.weights, lane * o.components, o.components, WIDE), limits, LEAST_SHARE, o.classes, away, tail, found)
         target = view(o.target, lane * o.target_stride, o.size, tag)
-        if o.floor > 0:
-            for j in range(len(target)):
-                target[j] = like(np.float64(target[j]) + np.log(o.floor + np.float64(found[j])), tag)
-            continue
         log_scale = view(o.log_scale, lane, 1, WIDE)[0]
         for j in range(len(target)):
             own, mixture = np.float64(target[j]), log_scale + np.log(np.float64(found[j]))
@@ -293,22 +293,64 @@ def _add_mixture(tag: Any, at: Any, worker: Any) -> Any:
 
 
 class MixtureStep(Operation):
-    """Joins the predictors to target, the network's logits of a worker's classes: `LinearPrediction.joined`, without steering
-    `LinearPrediction.multiplied`."""
+    """Joins the predictors to target, the network's logits of a worker's classes: `LinearPrediction.joined`."""
 
     layout, step = MIXTURE, staticmethod(_add_mixture)
 
-    def __init__(self, share: Share, prediction: PredictionStep, steering: SteeringStep | None, own: range, target: Place) -> None:
+    def __init__(self, share: Share, prediction: PredictionStep, steering: SteeringStep, own: range, target: Place) -> None:
         same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes")}
-        floor = prediction.layer.settings.floor or 0.0
-        super().__init__(share, first=own.start, size=len(own), target=target, floor=floor, **same)
-        self._prediction, self._steering = prediction, steering
+        super().__init__(share, first=own.start, size=len(own), target=target, **same)
+        self._steering = steering
         self.record["room"] = self.array((3, len(own) + 1))
 
     def begin(self, lanes: int) -> None:
         super().begin(lanes)
-        given = self._steering or self._prediction
         for name in ("p", "scale", "weights"):
-            self.record[name] = address(getattr(given, name))
-        if self._steering is not None:
-            self.record["log_scale"] = address(self._steering.log_scale)
+            self.record[name] = address(getattr(self._steering, name))
+        self.record["log_scale"] = address(self._steering.log_scale)
+
+
+@kept
+def _multiply(tag: Any, at: Any, worker: Any) -> Any:
+    o, me = record(at, MULTIPLIED), record(worker, WORKER)
+    if me.rank == 0:  # sums run over all classes
+        size = o.classes + 1
+        limits, widths = view(o.limits, 0, size, WIDE), view(o.widths, 0, o.components, WIDE)
+        away, tail, found = view(o.room, 0, size, tag), view(o.room, size, size, tag), view(o.room, 2 * size, o.classes, tag)
+        for lane in range(me.lanes):
+            p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
+            weights = view(o.weights, lane * o.components, o.components, WIDE)
+            mix(p, scale, widths, weights, limits, LEAST_SHARE, o.classes, away, tail, found)
+            logits = view(me.logits, lane * me.logits_stride, o.classes, tag)
+            top = np.float64(logits[0])
+            for j in range(len(logits)):
+                top = max(top, np.float64(logits[j]))
+            possible, product = 0.0, 0.0
+            for j in range(len(logits)):
+                expected = np.float64(found[j])
+                both = np.exp(np.float64(logits[j]) - top) * (expected / (o.floor + expected))
+                possible += both
+                product += both * expected
+            for j in range(len(logits)):
+                expected = np.float64(found[j])
+                factor = (o.floor + expected * expected * (possible / product)) / (o.floor + expected)
+                logits[j] = like(np.float64(logits[j]) + np.log(factor), tag)
+    meet(me)
+    return np.int64(0)
+
+
+class MultipliedStep(Operation):
+    """Multiplies the distribution of the shared logits with the predictors': `LinearPrediction.multiplied`."""
+
+    layout, step = MULTIPLIED, staticmethod(_multiply)
+
+    def __init__(self, share: Share, prediction: PredictionStep) -> None:
+        same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes")}
+        super().__init__(share, floor=prediction.layer.settings.floor or 0.0, **same)
+        self._prediction = prediction
+        self.record["room"] = self.array((3, int(same["classes"]) + 1))
+
+    def begin(self, lanes: int) -> None:
+        super().begin(lanes)
+        for name in ("p", "scale", "weights"):
+            self.record[name] = address(getattr(self._prediction, name))

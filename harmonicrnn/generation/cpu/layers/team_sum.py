@@ -22,7 +22,7 @@ _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
 @jit
-def _meet(me: Any) -> None:
+def meet(me: Any) -> None:
     """Barrier: waits for the whole team; earlier writes of each worker are visible to all afterwards."""
     if me.ranks == 1:
         return
@@ -39,7 +39,7 @@ def _meet(me: Any) -> None:
 @kept
 def _sum(tag: Any, at: Any, worker: Any) -> Any:
     o, me = record(at, SUM), record(worker, WORKER)
-    _meet(me)
+    meet(me)
     for lane in range(me.lanes):
         total = view(o.target, lane * o.target_stride, o.width, tag)
         if not o.added:
@@ -83,7 +83,7 @@ def _logits(tag: Any, at: Any, worker: Any) -> Any:
         own, shared = view(o.source, lane * o.source_stride, o.width, tag), view(me.logits, lane * me.logits_stride + o.first, o.width, tag)
         for j in range(len(own)):
             shared[j] = own[j]
-    _meet(me)
+    meet(me)
     return np.int64(0)
 
 
