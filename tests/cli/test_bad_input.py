@@ -62,13 +62,10 @@ def test_files(run, folder, capsys, make, message):
 # Each has a sibling in the list below.
 OF_THE_SAME_KIND = [
     ("--data AudioFolder --data.root nowhere", ["nowhere: there is no such folder"]),
-    ("--model.optimizer.lr .nan", ["lr (nan"]),
-    ("--model.optimizer.weight_decay .inf", ["weight_decay (inf"]),
     ("--trainer.default_root_dir tiny.yaml/logs", ["tiny.yaml/logs", "cannot be written"]),
     ("--trainer.logger.init_args.save_dir . --trainer.logger.init_args.name tiny.yaml", ["tiny.yaml", "cannot be written"]),
     ("--config broken.yaml --ckpt_path last", ["broken.yaml", "is not YAML"]),
     ("--samples.prompt_seconds .nan", ["samples.prompt_seconds (nan)"]),
-    ("--model.groups 5", ["groups (5)", "8 and 16"]),
     ("--model.headz 2", ["--model.headz"]),
     ("--trainer.max_st 3", ["--trainer.max_st"]),
     ("--ckpt_path best", ["no run with a checkpoint"]),
@@ -94,6 +91,9 @@ OF_THE_SAME_KIND = [
         ("--data.batch_size 0", ["data.batch_size", "0"]),
         ("--data.clip_samples 9000000000000", ["data.clip_samples (9000000000000)", "a batch of 4 clips alone takes", "this machine has"]),
         ("--model.optimizer.lr 0", ["lr (0"]),
+        ("--model.optimizer.lr .nan", ["lr (nan"]),
+        ("--model.optimizer.weight_decay .inf", ["weight_decay (inf"]),
+        ("--model.groups 5", ["groups (5)", "8 and 16"]),
         ("--model.optimizer.betas=[0.9,1.5]", ["betas [0.9, 1.5]"]),
         ("--ema.decay 1.5", ["ema.decay", "1.5"]),
         ("--samples.sample_seconds -1", ["samples.sample_seconds"]),
