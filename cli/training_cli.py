@@ -72,7 +72,7 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation does not need training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # Tips about other products.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip: " not in record.getMessage())
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
     with ExitStack() as held:
         try:
             HarmonicCLI(command, options, args, held)
@@ -87,6 +87,11 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
                 raise
             return 1  # the strategy has printed the error
     return 0
+
+
+def is_no_tip(record: logging.LogRecord) -> bool:
+    """Return whether a log record of Lightning is not a tip about other products."""
+    return "Tip: " not in record.getMessage()
 
 
 class SaveRunConfig(SaveConfigCallback):

@@ -20,7 +20,12 @@ jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def _sources() -> str:
     """Returns a digest of all files that compiled functions may use: numba only notices changes of a function's own file."""
     package = Path(__file__).parent
-    files = [*sorted(package.glob("ops/**/*.py")), *sorted(package.glob("generation/cpu/**/*.py")), package / "models/prediction.py"]
+    files = [
+        *sorted(package.glob("ops/**/*.py")),
+        *sorted(package.glob("generation/cpu/**/*.py")),
+        package / "models/prediction.py",
+        Path(__file__),
+    ]
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -40,14 +45,22 @@ class _Kept(FunctionCache):
             super().save_overload(*args)
 
 
+@cache
+def _tell_once(why: str) -> None:
+    with side_product("caching of compiled code, without which each start compiles anew (NUMBA_CACHE_DIR can name a folder for it)"):
+        raise RuntimeError(why)
+
+
 def kept(function: Any) -> Any:
     """Compiles a function and caches its code for other processes, beside its file or in NUMBA_CACHE_DIR, if that is writable.
 
     It is recompiled after a change of any file that it may use.
     """
     compiled = jit(function)
-    with side_product("caching of compiled code, without which each start compiles anew (NUMBA_CACHE_DIR can name a folder for it)"):
+    try:
         compiled._cache = _Kept(function)
+    except Exception as error:
+        _tell_once(str(error).removeprefix(f"cannot cache function {function.__qualname__!r}: "))
     return compiled
 
 

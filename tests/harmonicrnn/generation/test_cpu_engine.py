@@ -36,7 +36,7 @@ LAYOUTS = [
     {"prediction": Prediction(PREDICTORS)},
     {"prediction": Prediction(PREDICTORS[:1], input=False), "embedding": "learned", "bits": 8},
     {"prediction": Prediction(PREDICTORS, logits=False, widths=(0.7,))},
-    {"prediction": Prediction(PREDICTORS, input=False, floor=0.05)},
+    {"prediction": Prediction(PREDICTORS, input=False, floor=1e-4)},
     {"prediction": Prediction(PREDICTORS), "bits": 12},
 ]
 
@@ -174,7 +174,9 @@ def test_lanes_that_are_reset_begin_anew():
 
 @pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 2e-3)])
 @pytest.mark.parametrize(
-    "changes", [{}, PAPER | {"heads": 8}, {"prediction": Prediction(PREDICTORS)}], ids=["griffin", "paper", "predicted"]
+    "changes",
+    [{}, PAPER | {"heads": 8}, {"prediction": Prediction(PREDICTORS)}, {"prediction": Prediction(PREDICTORS, input=False, floor=1e-4)}],
+    ids=["griffin", "paper", "mixture", "product"],
 )
 def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limit):
     net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32, **changes)

@@ -379,8 +379,8 @@ def test_a_model_multiplies_its_own_distribution_with_that_of_the_predictors():
         own = plain(classes)[0].softmax(dim=-1)
         pure = (log_probabilities(net.prediction, delayed(classes, 16))[0].exp() - SETTINGS.share / 16) / (1 - SETTINGS.share)
         q = pure / (FLOOR.floor + pure)
-        possible, product = own * q, own * q * pure
-        expected = own - possible + product * (possible.sum(dim=-1, keepdim=True) / product.sum(dim=-1, keepdim=True))
+        possible, both = own * q, own * q * pure
+        expected = own - possible + both * (possible.sum(dim=-1, keepdim=True) / both.sum(dim=-1, keepdim=True))
         logits, _ = net.eval()(classes)
         assert relative_error(logits.softmax(dim=-1), expected) < 1e-9
         assert relative_error(net.nats(classes)[0], sample_nats(logits, classes)) < 1e-12

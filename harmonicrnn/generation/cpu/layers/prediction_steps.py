@@ -313,28 +313,27 @@ class MixtureStep(Operation):
 @kept
 def _multiply(tag: Any, at: Any, worker: Any) -> Any:
     o, me = record(at, MULTIPLIED), record(worker, WORKER)
-    if me.rank == 0:  # sums run over all classes
-        size = o.classes + 1
-        limits, widths = view(o.limits, 0, size, WIDE), view(o.widths, 0, o.components, WIDE)
-        away, tail, found = view(o.room, 0, size, tag), view(o.room, size, size, tag), view(o.room, 2 * size, o.classes, tag)
-        for lane in range(me.lanes):
-            p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
-            weights = view(o.weights, lane * o.components, o.components, WIDE)
-            mix(p, scale, widths, weights, limits, LEAST_SHARE, o.classes, away, tail, found)
-            logits = view(me.logits, lane * me.logits_stride, o.classes, tag)
-            top = np.float64(logits[0])
-            for j in range(len(logits)):
-                top = max(top, np.float64(logits[j]))
-            possible, product = 0.0, 0.0
-            for j in range(len(logits)):
-                expected = np.float64(found[j])
-                both = np.exp(np.float64(logits[j]) - top) * (expected / (o.floor + expected))
-                possible += both
-                product += both * expected
-            for j in range(len(logits)):
-                expected = np.float64(found[j])
-                factor = (o.floor + expected * expected * (possible / product)) / (o.floor + expected)
-                logits[j] = like(np.float64(logits[j]) + np.log(factor), tag)
+    size = o.classes + 1
+    limits, widths = view(o.limits, 0, size, WIDE), view(o.widths, 0, o.components, WIDE)
+    away, tail, found = view(o.room, 0, size, tag), view(o.room, size, size, tag), view(o.room, 2 * size, o.classes, tag)
+    for lane in range(me.rank, me.lanes, me.ranks):  # sums run over all classes of a lane
+        p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
+        weights = view(o.weights, lane * o.components, o.components, WIDE)
+        mix(p, scale, widths, weights, limits, LEAST_SHARE, o.classes, away, tail, found)
+        logits = view(me.logits, lane * me.logits_stride, o.classes, tag)
+        top = np.float64(logits[0])
+        for j in range(len(logits)):
+            top = max(top, np.float64(logits[j]))
+        possible, product = 0.0, 0.0
+        for j in range(len(logits)):
+            expected = np.float64(found[j])
+            both = np.exp(np.float64(logits[j]) - top) * (expected / (o.floor + expected))
+            possible += both
+            product += both * expected
+        for j in range(len(logits)):
+            expected = np.float64(found[j])
+            factor = (o.floor + expected * expected * (possible / product)) / (o.floor + expected)
+            logits[j] = like(np.float64(logits[j]) + np.log(factor), tag)
     meet(me)
     return np.int64(0)
 

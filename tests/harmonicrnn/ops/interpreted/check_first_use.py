@@ -49,7 +49,7 @@ def test_kernels_that_are_right_are_used():
     [
         (fused_cg_lru, "adjoint_summary", 0),
         (plain_scan, "backward", 2),
-        pytest.param(fused_cg_lru, "forward", 0, marks=pytest.mark.slow),
+        (fused_cg_lru, "forward", 0),
         pytest.param(fused_cg_lru, "backward", 3, marks=pytest.mark.slow),
         pytest.param(fused_cg_lru, "summary", 1, marks=pytest.mark.slow),
         pytest.param(plain_scan, "forward", 1, marks=pytest.mark.slow),
