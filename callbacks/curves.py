@@ -33,7 +33,6 @@ class Forgiving:
 
     def __init__(self, writer: Any, name: str) -> None:
         self._writer, self._name = writer, name
-        threading.excepthook = _told_elsewhere
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -57,6 +56,7 @@ class ForgivingLogger:
     @property
     def experiment(self) -> Any:
         if self._experiment is None:
+            threading.excepthook = _told_elsewhere  # first: the writer's thread may fail while the writer is being made
             with side_product(f"{self.log_dir}: curves"):
                 self._experiment = Forgiving(self._writer(), f"{self.log_dir}: curves")
         return Forgiving(None, "") if self._experiment is None else self._experiment

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
-from threading import Thread
+from threading import Thread, Timer
 from types import FrameType
 from typing import Any
+
+AGAIN = 0.02
+"""Seconds until a signal is sent again whose exception Python ignored."""
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 """Sent by terminals, `kill` and clusters; SIGUSR1 is SLURM's usual warning of a job's end (`--signal=USR1@300`)."""
@@ -16,18 +20,35 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal,
 @contextmanager
 def ended_by_signals() -> Iterator[list[int]]:
     """Turns stop signals inside the context into KeyboardInterrupt, so that clean-up runs, and appends them to the yielded list; a second
-    SIGINT ends the program at once."""
+    SIGINT ends the program at once.
+
+    Python ignores exceptions raised in finalisers and weak references' callbacks: a signal that arrives there is sent again.
+    """
     received: list[int] = []
+    resend: list[Timer] = []
 
     def end(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    before = {signum: signal.signal(signum, end) for signum in STOPPING}
+    def ignored(what: "sys.UnraisableHookArgs") -> None:
+        if not received or not isinstance(what.exc_value, KeyboardInterrupt):
+            show(what)
+            return
+        signum = received.pop()
+        signal.signal(signum, end)
+        resend.append(Timer(AGAIN, os.kill, (os.getpid(), signum)))
+        resend[-1].start()
+
+    before, show = {signum: signal.signal(signum, end) for signum in STOPPING}, sys.unraisablehook
+    sys.unraisablehook = ignored
     try:
         yield received
     finally:
+        for timer in resend:
+            timer.cancel()
+        sys.unraisablehook = show
         restore(before)
 
 

@@ -1,6 +1,7 @@
 """What a run leaves in TensorBoard, read back."""
 
 import io
+import threading
 
 import matplotlib.image
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
 from callbacks.audio_samples import BUDGET, AudioSamples
+from callbacks.curves import Curves
 from callbacks.without_training import CURVE
 from cli import main
 from datamodules import SC09
@@ -137,3 +140,22 @@ def test_the_length_drawn_by_default_fits_the_budget(monkeypatch):
     assert samples > 200
     callback._last_end = now[0]
     assert callback._affordable(torch.nn.Identity(), engine, 16_000, 100_000) == 0
+
+
+def test_a_writer_that_fails_while_it_is_made_prints_no_traceback(tmp_path, monkeypatch, capsys):
+    class Failing(_AsyncWriterThread):
+        def __init__(self):
+            threading.Thread.__init__(self)
+
+        def run(self):
+            raise OSError("no space left")
+
+    def fails_at_once(self):
+        thread = Failing()
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    monkeypatch.setattr(Curves, "_writer", fails_at_once)
+    Curves(tmp_path, "", "version_0").experiment.add_scalar("bits", 1.0, 0)
+    assert "no space left" not in capsys.readouterr().err

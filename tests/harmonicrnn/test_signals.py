@@ -1,11 +1,13 @@
 import os
 import signal
+import sys
 import time
+import weakref
 from multiprocessing import get_context
 
 import pytest
 
-from harmonicrnn.signals import leave_signals
+from harmonicrnn.signals import ended_by_signals, leave_signals
 from tests.forking import in_child, status_of
 
 
@@ -64,3 +66,38 @@ def test_without_the_sender_of_signals_a_worker_ends_by_any_sigterm(name, monkey
     stranger = in_child(lambda: os.kill(pid, signal.Signals[name]))
     assert status_of(stranger) == 0
     assert status_of(pid) == {"SIGTERM": -signal.SIGTERM, "SIGUSR1": 3}[name]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_arrives_where_exceptions_are_ignored_is_not_lost(signum, capfd):
+    class Object:
+        pass
+
+    def work():
+        thing = Object()
+        kept = weakref.ref(thing, lambda reference: os.kill(os.getpid(), signum))
+        with ended_by_signals() as received:
+            try:
+                del thing
+                time.sleep(5)
+            except KeyboardInterrupt:
+                return 0 if received == [signum] else 1
+        return kept() is not None or 2
+
+    assert status_of(in_child(work)) == 0
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
+def test_other_errors_that_python_ignores_are_shown(capfd):
+    def work():
+        class Faulty:
+            def __del__(self):
+                raise ValueError("a fault")
+
+        sys.unraisablehook = sys.__unraisablehook__
+        sys.stderr = os.fdopen(2, "w")
+        with ended_by_signals():
+            Faulty()
+
+    assert status_of(in_child(work)) == 0
+    assert "a fault" in capfd.readouterr().err
