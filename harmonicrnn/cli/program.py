@@ -53,16 +53,14 @@ def reporting(work: Callable[[], int], explain: Callable[[BaseException], str | 
     with ended_by_signals() as received:
         try:
             return work()
-        except (UserError, ArgumentError) as error:
-            print(f"error: {brief(error)}", file=sys.stderr)
-            return 2
-        except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
-            if not received:
-                raise
-            print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
-            return 128 + received[0]
-        except (RuntimeError, MemoryError) as error:
-            if (told := explain(error)) is None:
+        except (UserError, ArgumentError, KeyboardInterrupt, SystemExit, RuntimeError, MemoryError) as error:
+            if received:  # Lightning and jsonargparse turn its KeyboardInterrupt into errors of theirs
+                print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
+                return 128 + received[0]
+            told = brief(error) if isinstance(error, UserError | ArgumentError) else None
+            if told is None and isinstance(error, RuntimeError | MemoryError):
+                told = explain(error)
+            if told is None:
                 raise
             print(f"error: {told}", file=sys.stderr)
             return 2

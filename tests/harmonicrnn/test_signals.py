@@ -6,7 +6,9 @@ import weakref
 from multiprocessing import get_context
 
 import pytest
+from jsonargparse import ArgumentError
 
+from harmonicrnn.cli.program import reporting
 from harmonicrnn.signals import ended_by_signals, leave_signals
 from tests.forking import in_child, status_of
 
@@ -101,3 +103,16 @@ def test_other_errors_that_python_ignores_are_shown(capfd):
 
     assert status_of(in_child(work)) == 0
     assert "a fault" in capfd.readouterr().err
+
+
+def test_a_signal_that_a_library_turns_into_an_error_of_its_own_is_reported_as_the_signal(capfd):
+    def work():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except BaseException as error:
+            raise ArgumentError(None, str(error)) from error
+        return 3
+
+    assert status_of(in_child(lambda: reporting(work))) == 128 + signal.SIGTERM
+    assert "error" not in capfd.readouterr().err
