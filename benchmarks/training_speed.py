@@ -1,32 +1,43 @@
-"""Speed of the model's training on a CPU, how much longer a step takes without pooling, and the speed of the scan.
+"""Speed of the model's training on a CPU, how much longer a step takes without pooling, the speed of the scan, and how threads wait.
 
     python -m benchmarks.training_speed model [--samples N] [--repeats N]
     OMP_NUM_THREADS=1 python -m benchmarks.training_speed pooling
     OMP_NUM_THREADS=1 python -m benchmarks.training_speed scan [--samples N] [--units N] [--repeats N]
+    python -m benchmarks.training_speed waiting [--beside N] [--repeats N]
 
 Before any timing the case itself is checked: the recurrence against its float64 reference at these sizes, and the model in pieces against
 one pass. The second is what the ablations count equal time by.
 """
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import Popen
+from unittest.mock import patch
 
 import torch
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from benchmarks.timing import benchmark, by_turns, check, header, ratio, show
+from benchmarks.timing import UnequalError, alone, benchmark, by_turns, check, header, ratio, show
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 from harmonicrnn.models.presets import PRESETS
+from harmonicrnn.openmp import SPINS
 from harmonicrnn.ops import linear_scan, linear_scan_summary
 from harmonicrnn.ops.reference import linear_scan_reference
 
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
 UNPOOLED = (LevelSpec(32, 5),)
 GOAL = 0.6  # of the copy's speed, by the scan
+WAITING = {
+    "libgomp's default": {},
+    "sleeping at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "spinning briefly": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(SPINS)},
+}
 
 
 def model(samples: PositiveInt = 16_000, repeats: PositiveInt = 7) -> None:
@@ -96,17 +107,19 @@ def pooling(repeats: PositiveInt = 60) -> None:
     print(f"ratio    {ratio(seconds['unpooled'], seconds['pooled']):.2f}")
 
 
-def training_step(levels: tuple[LevelSpec, ...], settings: OmegaConf) -> Callable[[], None]:
+def training_step(levels: tuple[LevelSpec, ...], settings: OmegaConf) -> Callable[[], float]:
     """A step of AdamW on random classes of the config's batch size and clip length."""
     torch.manual_seed(0)
     net = HarmonicRNN(levels, **{key: settings.model[key] for key in ("preset", "heads", "expansion")})
     optimizer, data = torch.optim.AdamW(net.parameters()), settings.data.init_args
     classes = torch.randint(2**net.bits, (data.batch_size, data.clip_samples))
 
-    def step() -> None:
+    def step() -> float:
         optimizer.zero_grad()
-        net.nats(classes)[0].mean().backward()
+        loss = net.nats(classes)[0].mean()
+        loss.backward()
         optimizer.step()
+        return loss.item()
 
     return step
 
@@ -146,5 +159,49 @@ def scan(samples: PositiveInt = 16_000, units: PositiveInt = 64, repeats: Positi
         show(name, rate, "GB/s", f"{median:.0%} of the copy by medians, {best:.0%} by the highest{goal}", digits=1)
 
 
+def waiting(beside: NonNegativeInt = 0, steps: PositiveInt = 40, repeats: PositiveInt = 7) -> None:
+    """Steps of the model of configs/demo.yaml on two threads, by how OpenMP's threads wait, each time in a process of its own.
+
+    Args:
+        beside: Other processes that keep a core busy each meanwhile.
+        steps: Of each process, after three that warm up.
+        repeats: Processes of each, by turns.
+    """
+    kept = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    losses: dict[str, float] = {}
+
+    def timed(name: str) -> float:
+        with patch.dict(os.environ, kept | WAITING[name] | {"OMP_NUM_THREADS": "2"}, clear=True):
+            seconds, losses[name] = alone(several_steps, steps)
+        return seconds
+
+    header()
+    seconds: dict[str, list[float]] = {name: [] for name in WAITING}
+    others = [Popen([sys.executable, "-c", "while True: pass"]) for _ in range(beside)]
+    try:
+        for _ in range(repeats):
+            for name in WAITING:
+                seconds[name].append(timed(name))
+    finally:
+        for other in others:
+            other.kill()
+    if len(set(losses.values())) > 1:
+        raise UnequalError(f"losses after the same steps differ: {losses}")
+    for name, values in seconds.items():
+        show(name, [1e3 * s for s in values], "ms a step", f"{ratio(values, seconds[next(iter(WAITING))]):.2f} of the default's", digits=1)
+
+
+def several_steps(steps: int) -> tuple[float, float]:
+    """Seconds of a step, and the last one's loss."""
+    settings = OmegaConf.load(DEMO)
+    step = training_step(tuple(LevelSpec(**level) for level in settings.model.levels), settings)
+    for _ in range(3):
+        step()
+    started = time.perf_counter()
+    for _ in range(steps):
+        loss = step()
+    return (time.perf_counter() - started) / steps, loss
+
+
 if __name__ == "__main__":
-    raise SystemExit(benchmark(model, pooling, scan))
+    raise SystemExit(benchmark(model, pooling, scan, waiting))

@@ -12,10 +12,12 @@ import torch
 from benchmarks import free_runs
 from benchmarks.timing import benchmark
 from harmonicrnn import load
+from harmonicrnn.audio.folders import find_recordings
 from harmonicrnn.models import LevelSpec, Prediction
 from harmonicrnn.ops.prediction import Predictor
 from lightning_modules import HarmonicModule
 from tests.audio_files import make_folder
+from tests.cli.conftest import REPOSITORY
 from tests.harmonicrnn.test_checkpoints import save
 
 RATE = 8000
@@ -193,3 +195,23 @@ def test_all_clips_together(capsys):
 
 def test_steadiness_is_what_a_clip_gains_from_its_first_second_to_its_last():
     assert measured(NOISE * 10 ** (-TIME / 10)).steadiness == pytest.approx(-4, abs=0.5)
+
+
+@pytest.mark.slow
+def test_a_minute_of_the_voice_neither_fades_nor_bursts():
+    """Each window of 10 s; the flatness of noise would be 20 dB above the recordings'."""
+    voice = load("bach")
+    heard = [voice.classes(path) for path in find_recordings(REPOSITORY / "demo/test")]
+    real = free_runs.excerpts(heard, 10 * RATE, 3)
+    prompts = torch.stack([free_runs.beginning(voice, heard, RATE, seed) for seed in range(4)])
+    made, made_bits = free_runs.continued(voice, prompts, 4, 60 * RATE, 1.0, 1.0)
+    sounds = [voice.quantiser.decode_centre(classes).numpy() for classes in (real, made)]
+    rows, clips = (
+        [free_runs.measured(x, RATE, b) for x, b in zip(*both, strict=True)]
+        for both in zip(sounds, (free_runs.bits_of(voice, real), made_bits), strict=True)
+    )
+    usual = free_runs.usual_of(rows)
+    for clip in clips:
+        assert np.abs(clip.levels - usual.levels).max() <= free_runs.LEVEL
+        assert abs(clip.flatness - usual.flatness) <= 2 * free_runs.FLATNESS
+        assert abs(clip.bits - usual.bits) <= free_runs.BITS

@@ -1,5 +1,6 @@
 """What the benchmarks share."""
 
+import os
 import time
 
 import pytest
@@ -75,3 +76,15 @@ def test_no_speed_without_equality(capsys, monkeypatch):
     printed = capsys.readouterr()
     assert "the recurrence: value 0 differs" in printed.err
     assert "GB/s" not in printed.out
+
+
+def test_how_threads_wait_is_measured_beside_other_work(capsys, monkeypatch):
+    monkeypatch.setattr(training_speed, "alone", lambda task, steps: (0.25 * steps, os.environ.get("GOMP_SPINCOUNT") and 1.0))
+    assert benchmark(training_speed.waiting, args=["--beside=1", "--steps=2", "--repeats=1"]) == 2
+    assert "losses after the same steps differ" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_how_threads_wait(capsys):
+    assert benchmark(training_speed.waiting, args=["--steps=1", "--repeats=1"]) == 0
+    assert capsys.readouterr().out.count("of the default's") == 3
