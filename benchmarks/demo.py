@@ -35,6 +35,7 @@ def demo(config: Path = CONFIG, recordings: Path = RECORDINGS, logs: Path = LOGS
         seconds: Length of each clip.
     """
     started = time.perf_counter()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in train.py
     if status := hear(voices, logs, seconds):
         return status
     from cli import main as experiment  # after the voice, which needs none of it

@@ -1,5 +1,6 @@
 """The command line of the library: `harmonicrnn generate`, `serve`, `nll`, `export` and `predictors`."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -7,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from harmonicrnn.cli.program import Command, make_program, reporting
-from harmonicrnn.openmp import wait_briefly
 
 if TYPE_CHECKING:
     from harmonicrnn.voice import Voice
@@ -19,7 +19,7 @@ FILES = "Recordings: WAV, FLAC and other audio files."
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line, by default with the arguments of the process, and returns the exit status."""
-    wait_briefly()  # before torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in train.py
     return reporting(lambda: _run(args))
 
 
