@@ -119,7 +119,7 @@ def keep_apart(path: Path, report: dict[str, Any]) -> None:
     """Rename an existing report at `path` if its checkpoint or protocol differs from those of the new report."""
     with suppress(OSError, ValueError, AttributeError, TypeError):
         before = json.loads(path.read_text())
-        if report["batches"] == "all" and any(before.get(key) != report[key] for key in ("sha256", "protocol")):
+        if any(before.get(key) != report[key] for key in ("sha256", "protocol")):
             name = f"{path.stem}_{Path(before.get('checkpoint') or 'old').stem}_{before.get('step', 'old')}"
             names = (path.with_stem(f"{name}_{number}" if number else name) for number in count())
             path.replace(next(free for free in names if not free.exists()))

@@ -8,7 +8,7 @@ from importlib import import_module
 from jsonargparse import ArgumentParser, Namespace
 from omegaconf.errors import OmegaConfBaseException
 
-from cli.first_pass import add_training_options, keys_of
+from cli.first_pass import TRAINING, add_training_options, keys_of
 from harmonicrnn.cli.program import Command, make_program, reporting
 from harmonicrnn.errors import UserError
 
@@ -23,6 +23,11 @@ COMMANDS = {
     "export": "Export a trained model as a voice, a folder to share.",
 }
 BY_TRAINER = ("fit", "validate", "test")
+OF_NO_CHECKPOINT = {
+    "evaluate": "evaluate takes checkpoints as arguments, without the option's name",
+    "prepare": "prepare reads recordings alone: leave it out",
+    "predictors": "predictors measures without a model: leave it out",
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -44,11 +49,26 @@ def run(args: Sequence[str]) -> int:
     command, options = given.subcommand, given[given.subcommand]
     for path in options.config:
         keys_of(path, [])  # names a file that is not YAML; the parser does not
+    check_typed(command, options)
     try:
         return work_of(command)(command, options, args[1:])
     except OmegaConfBaseException as error:
         told = f"{getattr(error, 'full_key', None) or 'a setting'}: {str(error).splitlines()[0]}"
         raise UserError(f"{told}: ${{...}} in a setting stands for another setting; use a link to a folder with such a name") from error
+
+
+def check_typed(command: str, options: Namespace) -> None:
+    """Raise UserError for an option on the command line, not in a config, that the command would ignore."""
+    if options.ckpt_path is not None and command in OF_NO_CHECKPOINT:
+        raise UserError(f"--ckpt_path: {OF_NO_CHECKPOINT[command]}")
+    if command in BY_TRAINER:
+        return
+    for key in TRAINING:
+        for rest, _ in options.get(key, []):
+            finds_the_run = key == "trainer" and rest.split(".")[0] in ("default_root_dir", "logger")
+            if key != "data" and not finds_the_run:
+                name = f"{key}.{rest}".rstrip(".")
+                raise UserError(f"--{name}: is a setting of training, which {command} does not obey: leave it out")
 
 
 def adding(command: str) -> Callable[[ArgumentParser], None]:

@@ -374,6 +374,9 @@ def check_trainer(config: Namespace) -> None:
         ("val_check_interval", config.val_check_interval == 0, "must be above 0; set trainer.limit_val_batches to 0 for no validation"),
         ("check_val_every_n_epoch", config.check_val_every_n_epoch == 0, "must be at least 1, or null to count steps over epochs"),
         ("accumulate_grad_batches", config.accumulate_grad_batches < 1, "must be at least 1"),
+        ("max_steps", config.max_steps == 0, "must be above 0, or -1 for no limit"),
+        ("limit_train_batches", config.limit_train_batches == 0, "must be above 0: there is nothing to train on"),
+        ("min_steps", 0 <= config.max_steps < (config.min_steps or 0), f"must be at most trainer.max_steps, {config.max_steps}"),
         ("gradient_clip_val", not (config.gradient_clip_val or 0) >= 0, "must be 0 or more; null for no clipping"),
     ):
         if wrong:

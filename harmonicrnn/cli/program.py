@@ -53,11 +53,13 @@ def reporting(work: Callable[[], int], explain: Callable[[BaseException], str | 
     with ended_by_signals() as received:
         try:
             return work()
-        except (UserError, ArgumentError, KeyboardInterrupt, SystemExit, RuntimeError, MemoryError) as error:
-            if received:  # Lightning and jsonargparse turn its KeyboardInterrupt into errors of theirs
+        except BaseException as error:
+            told = brief(error) if isinstance(error, UserError | ArgumentError) else None
+            if received:  # libraries turn its KeyboardInterrupt into errors of theirs
+                if told:
+                    print(f"error: {told}", file=sys.stderr)
                 print(f"ended by {signal.Signals(received[0]).name}", file=sys.stderr)
                 return 128 + received[0]
-            told = brief(error) if isinstance(error, UserError | ArgumentError) else None
             if told is None and isinstance(error, RuntimeError | MemoryError):
                 told = explain(error)
             if told is None:

@@ -1,7 +1,11 @@
 """What the benchmarks share."""
 
 import os
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,6 +80,20 @@ def test_no_speed_without_equality(capsys, monkeypatch):
     printed = capsys.readouterr()
     assert "the recurrence: value 0 differs" in printed.err
     assert "GB/s" not in printed.out
+
+
+def test_a_process_that_keeps_a_core_busy_ends_with_its_parent():
+    code = (
+        f"import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {training_speed.BUSY!r}, str(os.getpid())]); print(p.pid)"
+    )
+    with tempfile.TemporaryFile() as told:
+        subprocess.run([sys.executable, "-c", code], stdout=told, check=True)
+        told.seek(0)
+        pid = int(told.read())
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_how_threads_wait_is_measured_beside_other_work(capsys, monkeypatch):

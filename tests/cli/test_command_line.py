@@ -86,6 +86,36 @@ def test_abbreviations_are_refused_by_name(run, capsys, arguments, option):
     expect_error(run, capsys, arguments, option)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("evaluate --ckpt_path nothing.ckpt --clips 2", "--ckpt_path: evaluate takes checkpoints as arguments"),
+        ("prepare --data SC09 --ckpt_path nothing.ckpt", "--ckpt_path: prepare reads recordings alone"),
+        ("predictors --data SC09 --ckpt_path nothing.ckpt", "--ckpt_path: predictors measures without a model"),
+        ("generate --model.heads 7", "--model.heads: is a setting of training"),
+        ("generate --seed_everything 3", "--seed_everything: is a setting of training"),
+        ("prepare --data SC09 --trainer.nonsense 3", "--trainer.nonsense: is a setting of training"),
+        ("export --ema.decay 0.5 --out voice", "--ema.decay: is a setting of training"),
+        ("evaluate --samples.every 5", "--samples.every: is a setting of training"),
+    ],
+)
+def test_options_that_a_command_does_not_obey_are_refused_by_name(run, capsys, arguments, named):
+    expect_error(run, capsys, arguments, named)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--trainer.max_steps 0", "trainer.max_steps must be above 0"),
+        ("--trainer.limit_train_batches 0", "trainer.limit_train_batches must be above 0"),
+        ("--trainer.min_steps 5", "trainer.min_steps must be at most trainer.max_steps, 4, got 5"),
+    ],
+)
+def test_a_training_that_would_do_nothing_is_refused(run, folder, capsys, arguments, named):
+    expect_error(run, capsys, f"fit --config tiny.yaml {arguments}", named)
+    assert not (folder / "logs").exists()
+
+
 def test_options_are_read_in_one_place():
     sources = [
         path

@@ -81,6 +81,9 @@ def test_results_of_other_checkpoints_and_of_a_part_do_not_take_the_place_of_one
     assert run("test") == 0
     steps = {name: report["step"] for name, report in found().items()}
     assert steps == {"nll_test.json": 3, "nll_test_partial.json": 4, "nll_test_last_4.json": 4}
+    assert run("test --data.batch_size 1 --trainer.limit_test_batches 1") == 0
+    parts = {name: report["step"] for name, report in found().items() if "partial" in name}
+    assert parts == {"nll_test_partial.json": 3, "nll_test_partial_last_4.json": 4}
 
 
 def test_weights_that_are_not_finite_give_an_error_and_no_file(run, ready, capsys):
