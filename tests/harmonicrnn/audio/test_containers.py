@@ -76,6 +76,13 @@ def test_silence_behind_the_samples_that_are_counted_is_told_of_with_a_line_to_p
     assert f"-i '{tmp_path}/a b.wav'" in told[0]
 
 
+def test_a_warning_names_a_file_whose_name_is_like_its_placeholder(tmp_path):
+    path = tmp_path / "FILE_1.wav"
+    _, told = read(path, wav(noise().tobytes(), size=2000))
+    assert told[0].startswith(f"{path}: ")
+    assert f"-i {path} REPAIRED.wav" in told[0]
+
+
 def test_a_flac_with_a_tag_behind_it(tmp_path):
     soundfile.write(tmp_path / "a.flac", noise(), RATE)
     with (tmp_path / "a.flac").open("ab") as file:
