@@ -155,7 +155,7 @@ class AudioDataModule(L.LightningDataModule):
         entries = prepare_shards(
             self.root, files, self.shards, self.sample_rate, processes=processes, skip_bad=self.skip_bad, verify=verify
         )
-        for line in [*(entry.note for entry in entries.values() if entry.note), *_repeated(entries.values())]:
+        for line in [*(entry.note for entry in entries.values() if entry.note), *_repeated(self.parts(entries.values()))]:
             self.tell_once(rank_zero_warn, line)
         return entries
 
@@ -325,15 +325,17 @@ class AudioDataModule(L.LightningDataModule):
         return EvaluationLoader(self.datasets[split], RankBatches(order, 0, 1), self.num_workers, pinned=False)
 
 
-def _repeated(entries: Collection[Entry]) -> Iterator[str]:
+def _repeated(parts: dict[Split, list[Part]]) -> Iterator[str]:
     """A line where the same recording is in several splits, by its samples; silent ones are the same without being repeated."""
-    same: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if not entry.error and entry.low != entry.high:
-            same[entry.checksum].append(entry)
-    groups = [group for group in same.values() if len({entry.split for entry in group}) > 1]
+    same: dict[str, list[tuple[str, Split]]] = defaultdict(list)
+    for split, each in parts.items():
+        for entry, _, _ in each:
+            if entry.low != entry.high:
+                same[entry.checksum].append((entry.source, split))
+    # One file that is cut is no repetition.
+    groups = [group for group in same.values() if all(len(set(names)) > 1 for names in zip(*group, strict=True))]
     if groups:
-        first = ", ".join(f"{entry.source} ({entry.split})" for entry in groups[0])
+        first = ", ".join(f"{source} ({split})" for source, split in groups[0])
         yield (
             f"{len(groups)} recordings are in several splits, with the same samples, which makes a model look better than it is: {first}"
             f"{', and more' if len(groups) > 1 else ''}; keep each in one"

@@ -1,6 +1,8 @@
 """Data module for any folder of recordings, and functions that split recordings without lists."""
 
 import hashlib
+import re
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ SPELLINGS: dict[Split, tuple[str, ...]] = {
 }
 EITHER = ("eval", "evaluation")
 """Folder names of the test split, or of the validation split if there is another test folder."""
+WORDS: dict[str, Split] = {name: split for split, names in SPELLINGS.items() for name in names} | dict.fromkeys(EITHER, "test")
 
 
 def split_by_order(root: Path, paths: list[Path]) -> dict[Split, list[Path]]:
@@ -90,15 +93,19 @@ def with_longer_held_out(parts: dict[Split, list[Part]], sample_rate: int) -> di
 def split_folders(root: Path) -> dict[Split, Path]:
     """Return the subfolders of the splits, found by their names in any usual spelling; empty if there are none.
 
+    Case, `-`, `_`, spaces and a suffix of set, split, data or clean make no difference.
+
     Raises:
-        UserError: a split has no folder while another has, or a split has two.
+        UserError: a split has no folder while another has, or a split has two, or folders seem to be splits but have other names.
     """
     found: dict[Split, list[Path]] = {split: [] for split in SPLITS}
     folders = sorted(path for path in root.iterdir() if path.is_dir())
+    names_of = {path: re.sub("(set|split|data|clean)+$", "", re.sub("[-_ ]", "", path.name.lower())) for path in folders}
     for split, names in SPELLINGS.items():
-        found[split] = [path for path in folders if path.name.lower() in names]
-    found["validation" if found["test"] else "test"] += [path for path in folders if path.name.lower() in EITHER]
+        found[split] = [path for path in folders if names_of[path] in names]
+    found["validation" if found["test"] else "test"] += [path for path in folders if names_of[path] in EITHER]
     if not any(found.values()):
+        _refuse_other_names(root, folders)
         return {}
     for split, paths in found.items():
         if len(paths) != 1:
@@ -108,6 +115,26 @@ def split_folders(root: Path) -> dict[Split, Path]:
                 f"{root}: the folders of the splits have {what}: {there}; give each of train/, validation/, test/ once, or none"
             )
     return {split: paths[0] for split, paths in found.items()}
+
+
+def _refuse_other_names(root: Path, folders: Sequence[Path]) -> None:
+    """Raise UserError if the names of folders with recordings begin with words for different splits, which would be mixed."""
+    alike: dict[str, dict[Path, Split]] = defaultdict(dict)
+    for path in folders:
+        if match := re.match(r"[A-Z]?[a-z]+|[A-Z]+", path.name):
+            word, rest = match[0].lower(), ""
+            if word not in WORDS:  # `trainwavs` may be a split if there is `testwavs`
+                word = max((each for each in WORDS if word.startswith(each)), key=len, default="")
+                rest = path.name[len(word) :].lower()
+            if word:
+                alike[rest][path] = WORDS[word]
+    for meant in alike.values():
+        if len(set(meant.values())) > 1 and len({split for path, split in meant.items() if find_recordings(path)}) > 1:
+            names = ", ".join(f"{path.name}/" for path in meant)
+            raise UserError(
+                f"{root}: folders seem to be splits but are not named as such: {names}; rename them train/, validation/ and test/, "
+                "or, if they are none, so that their names begin with another word"
+            )
 
 
 def shard_cache() -> Path:
@@ -124,7 +151,7 @@ def cache_of(root: Path) -> Path:
 class AudioFolder(AudioDataModule):
     """Audio files of any sample rate with 1 to 32 channels, found recursively, through links too; hidden files are ignored.
 
-    Subfolders `train/`, `validation/` and `test/` (or `Train`, `val`, `valid`, `dev`, `eval` and such), if any, are the splits. Otherwise,
+    Subfolders `train/`, `validation/` and `test/` (or `Train`, `val`, `dev`, `test_set` and such), if any, are the splits. Otherwise,
     the first 88 % of the files in natural order (`take2.wav` before `take10.wav`) are for training, the next 6 % for validation and the
     rest for test; more where that would be less than 2 s. If there are fewer than nine files, they are cut by time in these shares.
 

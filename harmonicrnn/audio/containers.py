@@ -1,7 +1,7 @@
 """Finds the end of the samples in audio files with wrong or missing lengths in their headers.
 
-Covers WAV written to a pipe or over 4 GiB, chained Ogg files, and MP3 without a frame count.
-Sources: RIFF (Microsoft, 1991), RF64 (EBU Tech 3306), Ogg (RFC 3533), the Xing header of MP3.
+Covers WAV written to a pipe or over 4 GiB, AU, CAF and W64 with bytes behind them, chained Ogg files, and MP3 without a frame count.
+Sources: RIFF (Microsoft, 1991), RF64 (EBU Tech 3306), CAF (Apple), W64 (Sony), Ogg (RFC 3533), the Xing header of MP3.
 """
 
 import io
@@ -18,6 +18,8 @@ MOST_CHUNKS = 100_000
 ID3_BYTES = 128
 LARGEST_PADDING = 1 << 12
 LARGEST_TAG = 1 << 20  # bytes, that other programs append to an Ogg file
+W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
+W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 KBITS = {True: 320, False: 160}
 """Highest bit rate of layer III, kbit/s: MPEG-1 (True), MPEG-2 and 2.5 (False)."""
 
@@ -70,10 +72,16 @@ class Content:
 
 def content_of(file: BinaryIO, size: int) -> Content:
     """Inspects a file of `size` bytes; the default `Content` for unknown formats."""
-    first = file.read(12)
+    first = file.read(16)
     file.seek(0)
-    if first[:4] in (b"RIFF", b"RIFX", b"RF64") and first[8:] == b"WAVE":
+    if first[:4] in (b"RIFF", b"RIFX", b"RF64") and first[8:12] == b"WAVE":
         return _wav(file, size)
+    if first[:4] in (b".snd", b"dns."):
+        return _up_to(file, _au_end(file, size), size, "au")
+    if first[:4] == b"caff":
+        return _up_to(file, _caf_end(file, size), size, "caf")
+    if first == W64_RIFF:
+        return _up_to(file, _w64_end(file, size), size, "w64")
     if first[:4] == b"OggS":
         return _ogg(file, size)
     if first[:4] == b"fLaC":
@@ -147,6 +155,59 @@ def _chunks_follow(file: BinaryIO, at: int, size: int, order: str) -> bool:
             return False
         at += 8 + length + length % 2
     return False
+
+
+def _up_to(file: BinaryIO, end: int, size: int, suffix: str) -> Content:
+    """Returns a window of the bytes that the header counts, with a note if more follow than padding."""
+    if end >= size:
+        return Content()
+    file.seek(end)
+    padding = size - end <= LARGEST_PADDING and not any(file.read())
+    note = (
+        f"{size - end} bytes follow the samples that its header counts and are not read; if they are another file, cut it out: "
+        f"tail -c {size - end} FILE > REST.{suffix}"
+    )
+    return Content([Window(file, 0, end)], "" if padding else note)
+
+
+def _au_end(file: BinaryIO, size: int) -> int:
+    order = ">" if file.read(4) == b".snd" else "<"
+    head = file.read(8)
+    if len(head) < 8:
+        return size
+    offset, length = struct.unpack(f"{order}2I", head)
+    return size if length in UNKNOWN_SIZES else offset + length
+
+
+def _caf_end(file: BinaryIO, size: int) -> int:
+    """Returns the end of the last chunk; `size` if there are no samples or their number is unknown."""
+    at, samples = 8, False
+    for _ in range(MOST_CHUNKS):
+        file.seek(at)
+        head = file.read(12)
+        if len(head) < 12:
+            break
+        name, length = struct.unpack(">4sq", head)
+        if not all(32 <= letter < 127 for letter in name) or not 0 <= length <= size - at - 12:
+            break
+        samples |= name == b"data"
+        at += 12 + length
+    return at if samples else size
+
+
+def _w64_end(file: BinaryIO, size: int) -> int:
+    """Returns the end by the size of the whole, or of the samples if that is larger; `size` if their number is unknown."""
+    file.seek(16)
+    whole, at = int.from_bytes(file.read(8), "little"), 40
+    for _ in range(MOST_CHUNKS):
+        file.seek(at)
+        name, length = file.read(16), int.from_bytes(file.read(8), "little")
+        if length <= 24:  # counted with these 24 bytes: nothing, or unknown
+            break
+        if name == W64_DATA:
+            return max(whole, at + length)
+        at += (length + 7) // 8 * 8
+    return size
 
 
 def _ogg(file: BinaryIO, size: int) -> Content:

@@ -130,7 +130,7 @@ def _sounds(path: Path, tell: Callable[[str], object]) -> Generator[Forward, Non
             if content.fault:
                 raise UserError(f"{path}: {content.fault}")
             if content.note:
-                tell(f"{path}: {content.note}".replace("FILE", shlex.quote(str(path))))
+                tell(f"{path}: {content.note.replace('FILE', shlex.quote(str(path)))}")
             # As bytes: soundfile cannot encode names that are not UTF-8.
             files: Sequence[object] = content.windows or [os.fsencode(path)]
             for each in files:

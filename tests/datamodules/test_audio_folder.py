@@ -108,6 +108,8 @@ def test_hidden_files_are_left_out(tmp_path):
     "names",
     [
         *(("Train", "Validation", "Test"), ("train", "val", "test"), ("TRAIN", "Val", "TEST"), ("training", "valid", "testing")),
+        *(("train-clean", "dev-clean", "test-clean"), ("train_set", "val_set", "test_set"), ("trainset", "valset", "testset")),
+        *(("training_data", "Validation Data", "test-dataset"), ("TrainSplit", "DevSplit", "EvalSplit")),
         *(("train", "dev", "test"), ("train", "eval", "test"), ("Train", "dev", "Eval"), ("train", "validation", "evaluation")),
     ],
     ids="_".join,
@@ -137,6 +139,39 @@ def test_split_folders_that_are_not_clear(tmp_path, names, message):
         make_folder(tmp_path / name, 2)
     with pytest.raises(UserError, match=message):
         AudioFolder(tmp_path).setup("fit")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("train-clean-100", "dev-other", "test-other"), ("train_wavs", "test_wavs"), ("Train Files", "music", "Valid Files")),
+        *(("trainOther", "TestOther"), ("train1", "train2", "eval1"), ("trainwavs", "devwavs")),
+    ],
+    ids="_".join,
+)
+def test_folders_that_seem_to_be_splits_are_not_mixed(tmp_path, names):
+    for name in names:
+        make_folder(tmp_path / name, 5)
+    with pytest.raises(UserError, match="seem to be splits") as caught:
+        AudioFolder(tmp_path).files()
+    assert all((f"{name}/" in str(caught.value)) == (name != "music") for name in names)
+    assert "rename" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("training session", "live"), ("Training 1", "training 2"), ("Valse", "Devil", "Testament", "Trains")),
+        *(("devotion", "trainspotting", "Test Dept"), ("dataset", "clean", "set")),
+    ],
+    ids="_".join,
+)
+def test_folders_of_music_are_no_splits(tmp_path, names):
+    for name in names:
+        make_folder(tmp_path / name, 6)
+    (tmp_path / "train-logs").mkdir()  # without recordings
+    (tmp_path / "test-logs").mkdir()
+    assert sum(map(len, AudioFolder(tmp_path).files().values())) == 6 * len(names)
 
 
 def test_an_empty_split_folder(tmp_path):
@@ -181,6 +216,23 @@ def test_the_same_recording_in_two_splits_is_told_of(tmp_path):
     shutil.copy(tmp_path / "take0.wav", tmp_path / "z_copy.wav")
     with pytest.warns(UserWarning, match=r"1 recordings are in several splits.*take0\.wav \(train\), z_copy\.wav \(test\); keep"):
         AudioFolder(tmp_path).prepare()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "copies", "places"),
+    [
+        ([5.0] * 4, {0: 3}, r"take0\.wav \(train\), take3\.wav \(train\), take3\.wav \(validation\), take3\.wav \(test\); keep"),
+        ([1.0] * 10, {0: 7}, r"take0\.wav \(train\), take7\.wav \(validation\); keep"),  # more are held out
+    ],
+)
+def test_the_same_recording_in_two_splits_is_told_of_where_splits_are_not_by_files(tmp_path, seconds, copies, places):
+    for i, length in enumerate(seconds):
+        soundfile.write(tmp_path / f"take{i}.wav", tone(round(8000 * length), i, 8000), 8000)
+    AudioFolder(tmp_path, sample_rate=8000).prepare()  # recordings that are cut are not repeated
+    for first, copy in copies.items():
+        shutil.copy(tmp_path / f"take{first}.wav", tmp_path / f"take{copy}.wav")
+    with pytest.warns(UserWarning, match=rf"1 recordings are in several splits.*{places}"):
+        AudioFolder(tmp_path, sample_rate=8000).prepare()
 
 
 def test_what_of_a_recording_may_be_missing_is_told_each_time(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from harmonicrnn.audio import read_mono, stream_mono
-from harmonicrnn.audio.containers import Window, content_of
+from harmonicrnn.audio.containers import Content, Window, content_of
 from harmonicrnn.audio.reading import SUFFIXES, probe
 from harmonicrnn.errors import UserError
 
@@ -76,6 +76,13 @@ def test_silence_behind_the_samples_that_are_counted_is_told_of_with_a_line_to_p
     assert f"-i '{tmp_path}/a b.wav'" in told[0]
 
 
+def test_a_warning_names_a_file_whose_name_is_like_its_placeholder(tmp_path):
+    path = tmp_path / "FILE_1.wav"
+    _, told = read(path, wav(noise().tobytes(), size=2000))
+    assert told[0].startswith(f"{path}: ")
+    assert f"-i {path} REPAIRED.wav" in told[0]
+
+
 def test_a_flac_with_a_tag_behind_it(tmp_path):
     soundfile.write(tmp_path / "a.flac", noise(), RATE)
     with (tmp_path / "a.flac").open("ab") as file:
@@ -130,6 +137,48 @@ def test_every_format_is_read_whole_or_told_to_be_cut(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match=rf"a\.{suffix}: (is cut short|cannot be read as audio)"):
         read_mono(path, RATE)
+
+
+@pytest.mark.parametrize("suffix", ["au", "caf", "w64"])
+def test_a_second_file_behind_the_first_is_told_of_with_a_line_that_cuts_it_out(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise(), RATE)
+    whole = path.read_bytes()
+    samples, told = read(path, whole * 2)
+    assert np.array_equal(samples * 32768, noise())
+    assert len(told) == 1
+    assert told[0].startswith(f"{path}: {len(whole)} bytes follow the samples")
+    assert told[0].endswith(f"tail -c {len(whole)} {path} > REST.{suffix}")
+    for content in (whole, whole + bytes(40)):  # whole, padded
+        samples, told = read(path, content)
+        assert np.array_equal(samples * 32768, noise())
+        assert not told
+
+
+@pytest.mark.parametrize("size", [2 * LENGTH, 0xFFFFFFFF])
+@pytest.mark.parametrize(("order", "magic"), [(">", b".snd"), ("<", b"dns.")])
+def test_an_au_of_either_byte_order_and_of_unknown_length(tmp_path, size, order, magic):
+    content = magic + struct.pack(f"{order}5I", 24, size, 3, RATE, 1) + noise().astype(f"{order}i2").tobytes()
+    samples, told = read(tmp_path / "a.au", content + b"more")
+    assert len(samples) == LENGTH + (2 if size == 0xFFFFFFFF else 0)
+    assert len(told) == (size != 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize("size", [0, 24, (1 << 63) - 1])
+def test_a_w64_of_unknown_length_is_not_cut(tmp_path, size):
+    soundfile.write(tmp_path / "a.w64", noise(), RATE)
+    content = bytearray((tmp_path / "a.w64").read_bytes())
+    content[16:24] = content[96:104] = struct.pack("<Q", size)
+    with io.BytesIO(content) as file:
+        assert content_of(file, len(content)) == Content()
+
+
+def test_chunks_after_the_samples_of_a_caf(tmp_path):
+    head = b"caff\0\1\0\0" + struct.pack(">4sqd4sIIIII", b"desc", 32, RATE, b"lpcm", 0, 2, 1, 1, 16)
+    content = head + struct.pack(">4sqI", b"data", 4 + 2 * LENGTH, 0) + noise().astype(">i2").tobytes()
+    samples, told = read(tmp_path / "a.caf", content + struct.pack(">4sq", b"free", 8) + bytes(8))
+    assert np.array_equal(samples * 32768, noise())
+    assert not told
 
 
 def unknown_length(path):
