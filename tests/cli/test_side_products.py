@@ -83,6 +83,19 @@ def test_results_of_other_checkpoints_and_of_a_part_do_not_take_the_place_of_one
     assert steps == {"nll_test.json": 3, "nll_test_partial.json": 4, "nll_test_last_4.json": 4}
 
 
+def test_a_result_of_another_checkpoint_that_cannot_be_moved_away_is_not_written_over(run, ready, capsys, monkeypatch):
+    (ready / "nll_test.json").write_text('{"sha256": "another"}')
+
+    def refuse(self, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("callbacks.nll_report.Path.replace", refuse)
+    with pytest.warns(UserWarning, match=r"nll_test\.json: left out: Operation not permitted"):
+        assert run("test") == 0
+    assert (ready / "nll_test.json").read_text() == '{"sha256": "another"}'
+    assert "bits/sample" in capsys.readouterr().out
+
+
 def test_weights_that_are_not_finite_give_an_error_and_no_file(run, ready, capsys):
     for path in (ready / "checkpoints").iterdir():
         content = torch.load(path, weights_only=True)
