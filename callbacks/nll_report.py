@@ -116,8 +116,11 @@ def _is_whole(trainer: L.Trainer, split: str) -> bool:
 
 
 def keep_apart(path: Path, report: dict[str, Any]) -> None:
-    """Rename an existing report at `path` if its checkpoint or protocol differs from those of the new report."""
-    with suppress(OSError, ValueError, AttributeError, TypeError):
+    """Rename an existing report at `path` if its checkpoint or protocol differs from those of the new report.
+
+    Raises OSError if it cannot be read or renamed.
+    """
+    with suppress(FileNotFoundError, ValueError, AttributeError, TypeError):
         before = json.loads(path.read_text())
         if any(before.get(key) != report[key] for key in ("sha256", "protocol")):
             name = f"{path.stem}_{Path(before.get('checkpoint') or 'old').stem}_{before.get('step', 'old')}"

@@ -23,7 +23,7 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.evaluator import Evaluator
 from harmonicrnn.evaluation.page import number, write_page
 from harmonicrnn.evaluation.records import Cell, Report
-from harmonicrnn.evaluation.report_folder import PAGE, REPORT, SHARDS, begin_folder, choose_folder
+from harmonicrnn.evaluation.report_folder import PAGE, REPORT, SHARDS, hold_report_folder
 from harmonicrnn.files import pasteable, side_product, write_json
 from harmonicrnn.metrics import EmbeddingName
 from harmonicrnn.runs import Run
@@ -46,22 +46,25 @@ def evaluate(command: str, options: Namespace, args: Sequence[str]) -> int:
     work = gather(options, partial(training_data, options, args), log_folder(options))
     for line in work.conversions():
         print(line, file=sys.stderr)
-    settings = work.settings()
-    out = choose_folder(options.out, next((s.run.folder for s, _ in work.subjects if s.run), None), settings, options.overwrite)
-    begin_folder(out, settings, options.overwrite)
-    if isinstance(work.data, WholeFolder):
-        work.data.shards = out / SHARDS
-        work.data.setup("test")
-    with progress_bars(console) as bar:
-        report, examples = Evaluator(work, out, bar).run(shlex.join(["python", "train.py", "evaluate", *args]))
-    show(report)
-    with side_product(out / PAGE):
-        write_page(out / PAGE, report, examples)
-        print(f"Written to {pasteable(out / PAGE)}")
-    # Written last: a folder without it is an incomplete evaluation.
-    with writing(out / REPORT):
-        write_json(out / REPORT, report.to_json())
-    print(f"Written to {pasteable(out / REPORT)}")
+    run = next((subject.run.folder for subject, _ in work.subjects if subject.run), None)
+    with hold_report_folder(options.out, run, work.settings(), options.overwrite) as out:
+        if isinstance(work.data, WholeFolder):
+            work.data.shards = out / SHARDS
+            work.data.setup("test")
+        with progress_bars(console) as bar:
+            report, examples = Evaluator(work, out, bar).run(shlex.join(["python", "train.py", "evaluate", *args]))
+        show(report)
+        content = report.to_json()
+        with writing(out):
+            for name in (REPORT, PAGE):  # of the same command before, so that no page stands beside another report
+                (out / name).unlink(missing_ok=True)
+        with side_product(out / PAGE):
+            write_page(out / PAGE, report, examples)
+            print(f"Written to {pasteable(out / PAGE)}")
+        # Written last: a folder without it is an incomplete evaluation.
+        with writing(out / REPORT):
+            write_json(out / REPORT, content)
+        print(f"Written to {pasteable(out / REPORT)}")
     return 0
 
 

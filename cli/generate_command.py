@@ -42,7 +42,7 @@ def generate(command: str, options: Namespace, args: Sequence[str]) -> int:
     data = None
     if options.config or "data" in options or options.print_config is not None or (own and options.prompt in SPLITS):
         data = read(args, defaults)
-    settings, folder = begin(options, run)
+    settings = begin(options)
     voice = load_any(run.checkpoint, data.scaling if data else None, device_of(options.device))
     if data is not None:
         check_same_classes(data, voice)
@@ -60,7 +60,7 @@ def generate(command: str, options: Namespace, args: Sequence[str]) -> int:
                 used = read([], defaults)
         return detector_reference(used, voice.quantiser, own)
 
-    draw(options, settings, folder, run, voice, prompts, reference)
+    draw(options, settings, run, voice, prompts, reference)
     return 0
 
 

@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 
-from datamodules.process_lock import sole_process
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import check_writable
+from harmonicrnn.process_lock import sole_process
 from harmonicrnn.runs import CHECKPOINTS
 
 

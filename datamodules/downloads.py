@@ -21,8 +21,8 @@ from rich import progress
 
 from datamodules.archives import unpack
 from datamodules.audio_datamodule import AudioDataModule
-from datamodules.process_lock import sole_process
 from harmonicrnn.errors import UserError
+from harmonicrnn.process_lock import sole_process
 
 HUB = "hf://datasets/"
 ATTEMPTS = 5  # restarts of a download from a server that does not support ranges

@@ -25,11 +25,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from rich.progress import track
 
 from datamodules.manifest import BLOCK, FORMAT, MANIFEST, Entry, entry_line, manifest_lines, read_manifest, root_of
-from datamodules.process_lock import sole_process
 from harmonicrnn.audio import stream_mono
 from harmonicrnn.audio.reading import probe
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import remove_parts, replacing
+from harmonicrnn.process_lock import sole_process
 from harmonicrnn.signals import leave_signals
 
 FULL_SCALE = 32768

@@ -247,6 +247,7 @@ LIBRARY = [
     "old_names",
     "provenance",
     "files",
+    "process_lock",
     "signals",
     "machine_code",
     "ops",
@@ -269,7 +270,7 @@ ALLOWED = {
     "models": {"ops", "errors"},
     "metrics": {"audio", "errors", "files"},
     "parallel": {"models", "errors", "ops"},
-    "generation": {"models", "audio", "ops", "errors", "files", "machine_code", "provenance"},
+    "generation": {"models", "audio", "ops", "errors", "files", "machine_code", "process_lock", "provenance"},
 }
 
 

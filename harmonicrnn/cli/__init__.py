@@ -53,13 +53,12 @@ def generate(options: Namespace) -> None:
     if (options.run is None) == (options.voice is None):
         raise UserError("give one model: a run's folder or checkpoint, or --voice NAME_OR_FOLDER")
     run = run_at(options.run or options.voice)
-    settings, folder = begin(options, run)
+    settings = begin(options)
     voice = load(run.checkpoint, options.scaling, device_of(options.device))
     prompt = file_prompt(options, voice)
     draw(
         options,
         settings,
-        folder,
         run,
         voice,
         prompt,

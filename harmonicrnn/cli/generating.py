@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +20,10 @@ from rich.text import Text
 from torch import Tensor
 
 from harmonicrnn.audio.writing import pcm16, writing
-from harmonicrnn.cli.playing import Player, playing, sound_device
+from harmonicrnn.cli.playing import playing, sound_device
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import pasteable
-from harmonicrnn.generation.clip_folder import Generated, free_folder
+from harmonicrnn.generation.clip_folder import Generated, check_free, hold_clips_folder
 from harmonicrnn.generation.clip_writer import Clip, ClipWriter, Settings
 from harmonicrnn.generation.detectors import Finding, Reference
 from harmonicrnn.generation.prompts import conversion
@@ -71,8 +71,8 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def begin(options: Namespace, run: Run) -> tuple[Settings, Path | None]:
-    """Returns the settings and the output folder; None for standard output.
+def begin(options: Namespace) -> Settings:
+    """Returns the settings; creates nothing.
 
     Raises:
         UserError: options are out of range or conflict, or the folder is in use.
@@ -88,7 +88,9 @@ def begin(options: Namespace, run: Run) -> tuple[Settings, Path | None]:
                 raise UserError(f"--play {why}")
         sound_device()
     if not options.stdout:
-        return settings, free_folder(options.out, Path() if run.is_voice else run.folder, options.overwrite)
+        if options.out is not None:
+            check_free(options.out, options.overwrite)
+        return settings
     for wrong, why in (
         (settings.clips != 1, "takes one clip (--clips 1)"),
         (settings.reject, "cannot take back what was played: leave --reject out"),
@@ -97,7 +99,7 @@ def begin(options: Namespace, run: Run) -> tuple[Settings, Path | None]:
     ):
         if wrong:
             raise UserError(f"--stdout {why}")
-    return settings, None
+    return settings
 
 
 def check_prompt_seconds(options: Namespace, voice: Voice) -> None:
@@ -131,7 +133,6 @@ def file_prompt(options: Namespace, voice: Voice, others: str = "") -> Tensor | 
 def draw(
     options: Namespace,
     settings: Settings,
-    folder: Path | None,
     run: Run,
     voice: Voice,
     prompts: Tensor | None,
@@ -141,7 +142,7 @@ def draw(
 
     Args:
         options: as declared by `add_options`.
-        settings, folder: as returned by `begin`.
+        settings: as returned by `begin`.
         run, voice: the checkpoint's run and its model.
         prompts: classes to continue, (1 or clips, T); None for silence.
         reference: makes the reference for the detectors; called after the first clips.
@@ -150,15 +151,18 @@ def draw(
         UserError: an option is out of range for this model, or files cannot be written.
     """
     settings = settings if settings.temperature is not None else replace(settings, temperature=voice.temperature)
-    console, samples = Console(stderr=True), settings.samples(voice.sample_rate, to_file=folder is not None)
+    console, samples = Console(stderr=True), settings.samples(voice.sample_rate, to_file=not options.stdout)
     start = starting_states(voice.net, prompts)
     of_run = f"Checkpoint {pasteable(run.checkpoint)} of run {pasteable(run.folder)}"
     print(f"Voice {pasteable(run.folder)}" if run.is_voice else of_run, file=sys.stderr)
     engine = voice.engine(options.weights)
-    heard: AbstractContextManager[Player | None] = nullcontext()
-    if options.play and folder is not None:
-        heard = playing(voice.quantiser, voice.sample_rate, folder / f"clip_0000.{settings.format}")
-    with heard as player, progress_bar(console, settings.clips * samples, voice.sample_rate) as progress:
+    with ExitStack() as stack:
+        folder, player = None, None
+        if not options.stdout:
+            folder = stack.enter_context(hold_clips_folder(options.out, Path() if run.is_voice else run.folder, options.overwrite))
+        if options.play and folder is not None:
+            player = stack.enter_context(playing(voice.quantiser, voice.sample_rate, folder / f"clip_0000.{settings.format}"))
+        progress = stack.enter_context(progress_bar(console, settings.clips * samples, voice.sample_rate))
         usual = WhenNeeded(reference)
         hear = player.hear if player else None
         writer = ClipWriter(engine, start, voice.quantiser, voice.sample_rate, usual, progress, hear)

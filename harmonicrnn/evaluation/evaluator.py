@@ -103,7 +103,7 @@ class Evaluation:
         return [f"{clips.folder}: {note}" for clips in folders if isinstance(clips, FolderClips) for note in clips.notes]
 
     def settings(self) -> dict[str, Any]:
-        """Returns all that drawn clips and their measurements depend on, as JSON values."""
+        """Returns all that the report depends on, as JSON values."""
         reference: dict[str, Any] = {"against": self.split if self.folder is None else str(self.folder.folder)}
         if self.folder is not None:
             reference |= {"checksum": self.folder.info.checksum, "protocol": self.folder.info.protocol}
@@ -118,6 +118,11 @@ class Evaluation:
             ],
             "reference": reference,
             "drawing": asdict(self.drawing) if self.drawing else None,
+            "seed": self.seed,
+            "examples": self.examples,
+            "embeddings": {embedder.name: embedder.weights for embedder in self.embedders},
+            "extrapolate": self.extrapolate,
+            "classifier": self.digits and self.digits.classifier.weights,
         }
 
 
@@ -193,7 +198,7 @@ class Evaluator:
             real=scale + real,
             published=published,
             notes=notes,
-            settings=work.settings() | {"seed": work.seed, "examples": work.examples},
+            settings=work.settings(),
             embeddings=[
                 EmbeddingReport(e.name, e.rate, e.dimensions, e.weights, int(of.size))
                 for e, of in zip(work.embedders, references, strict=True)

@@ -1,8 +1,10 @@
 """Records of an evaluation's results, as stored in `report.json`."""
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.clip_sets import ClipSetInfo
 from harmonicrnn.evaluation.distance import Distance
 from harmonicrnn.evaluation.likelihood import ClipLikelihood
@@ -115,5 +117,14 @@ class Report:
     libraries: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the report as JSON values."""
+        """Returns the report as JSON values.
+
+        Raises:
+            UserError: a number is not finite; names the subject, or else the reference.
+        """
+        for name, part in [*((each.path, asdict(each)) for each in self.subjects), (self.reference.name, asdict(self))]:
+            try:
+                json.dumps(part, allow_nan=False)
+            except ValueError as error:
+                raise UserError(f"{name}: a measured number is not finite, so there is no report") from error
         return asdict(self)

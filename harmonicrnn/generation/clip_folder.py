@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from harmonicrnn.audio.writing import writing
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import PART, write_json
 from harmonicrnn.generation.clip_writer import Clip, ClipFiles, Settings, bytes_needed
+from harmonicrnn.generation.own_folder import holds_files, numbered_folder, sole_folder
 from harmonicrnn.provenance import provenance
 
 OURS = ("clip_*.wav", "clip_*.flac", "clip_*.npy", "prompt*.wav", "prompt*.flac", "prompt*.npy", "manifest.json", f".*{PART}")
@@ -44,14 +46,11 @@ class Generated:
             UserError: it cannot be written, or the disk has too little space.
         """
         with writing(self.folder):
-            made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             before = [path for pattern in OURS for path in self.folder.glob(pattern)]
             free = shutil.disk_usage(self.folder).free + sum(path.stat().st_size for path in before)
         needed = bytes_needed(settings, sample_rate, quantiser.bits) + (0 if prompts is None else 4 * prompts.numel())
         if needed > free:
-            if made:
-                self.folder.rmdir()
             raise UserError(f"{self.folder}: {needed / 1e9:.3f} GB are needed there, {free / 1e9:.3f} GB are free")
         self._write(complete=False)  # first, so that remaining old clips do not count as complete
         with writing(self.folder):
@@ -115,8 +114,9 @@ class Generated:
             write_json(self.manifest, content)
 
 
-def free_folder(out: Path | None, run: Path, overwrite: bool) -> Path:
-    """Returns the folder to write clips to; creates nothing.
+@contextmanager
+def hold_clips_folder(out: Path | None, run: Path, overwrite: bool) -> Iterator[Path]:
+    """Creates the folder to write clips to and holds it for this process; removes it again if nothing was written.
 
     Args:
         out: named by the user; None for the first free `generated_N` of the run.
@@ -124,18 +124,24 @@ def free_folder(out: Path | None, run: Path, overwrite: bool) -> Path:
         overwrite: whether existing clips may be replaced.
 
     Raises:
-        UserError: the folder is in use, or is a file.
+        UserError: as `check_free`, or another process writes there.
     """
     if out is None:
-        number = 0
-        while (run / f"generated_{number}").exists():
-            number += 1
-        return run / f"generated_{number}"
+        with numbered_folder(run, "generated", "generate") as folder:
+            yield folder
+        return
+    check_free(out, overwrite)  # first, so that nothing is written into a folder of other files
+    with sole_folder(out, "generate"):
+        check_free(out, overwrite)  # another process may have written clips meanwhile
+        yield out
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raises UserError if the folder `out` for clips is in use, or is a file; creates nothing."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a folder")
-    if out.is_dir() and any(path.suffix != PART for path in out.iterdir()):  # .part files may be left by a kill
+    if holds_files(out):
         if not overwrite:
             raise UserError(f"--out {out}: exists and is not empty; name another folder, or replace its clips with --overwrite")
         if not (out / "manifest.json").is_file():
             raise UserError(f"--out {out}: holds files but no manifest.json of generated clips; nothing in it is overwritten")
-    return out

@@ -1,6 +1,7 @@
 """What is written beside the work costs a warning where it cannot be, and never the work; what passes for whole is whole."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,6 +85,23 @@ def test_results_of_other_checkpoints_and_of_a_part_do_not_take_the_place_of_one
     assert run("test --data.batch_size 1 --trainer.limit_test_batches 1") == 0
     parts = {name: report["step"] for name, report in found().items() if "partial" in name}
     assert parts == {"nll_test_partial.json": 3, "nll_test_partial_last_4.json": 4}
+
+
+def test_a_result_of_another_checkpoint_that_cannot_be_moved_away_is_not_written_over(run, ready, capsys, monkeypatch):
+    (ready / "nll_test.json").write_text('{"sha256": "another"}')
+
+    replace = Path.replace
+
+    def refuse(self, target):
+        if self.name == "nll_test.json":
+            raise PermissionError(1, "Operation not permitted")
+        return replace(self, target)
+
+    monkeypatch.setattr("callbacks.nll_report.Path.replace", refuse)
+    with pytest.warns(UserWarning, match=r"nll_test\.json: left out: Operation not permitted"):
+        assert run("test") == 0
+    assert (ready / "nll_test.json").read_text() == '{"sha256": "another"}'
+    assert "bits/sample" in capsys.readouterr().out
 
 
 def test_weights_that_are_not_finite_give_an_error_and_no_file(run, ready, capsys):

@@ -12,7 +12,7 @@ import torch
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation import PlainEngine
-from harmonicrnn.generation.clip_folder import Generated, free_folder
+from harmonicrnn.generation.clip_folder import Generated, hold_clips_folder
 from harmonicrnn.generation.clip_writer import ClipWriter, Settings
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.detectors import Finding, Reference
@@ -199,6 +199,8 @@ def test_memory_does_not_grow_with_the_length():
 
 def test_what_a_kill_left_of_the_first_manifest_is_in_no_ones_way(tmp_path):
     (tmp_path / ".0123456789abcdef.part").touch()
-    assert free_folder(tmp_path, tmp_path, overwrite=False) == tmp_path
-    Generated(tmp_path, {"settings": {"format": "wav"}}).begin(Settings(seconds=1.0), 8000, Quantiser(8), None)
+    (tmp_path / ".lock").touch()
+    with hold_clips_folder(tmp_path, tmp_path, overwrite=False) as folder:
+        assert folder == tmp_path
+        Generated(folder, {"settings": {"format": "wav"}}).begin(Settings(seconds=1.0), 8000, Quantiser(8), None)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]

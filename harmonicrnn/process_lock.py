@@ -1,19 +1,17 @@
 """File lock that admits one process at a time."""
 
 import errno
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
-from lightning.pytorch.utilities import rank_zero_warn
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
 def sole_process(path: Path, taken: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock file, which the system releases when this process ends; forked processes do not hold it.
+    """Holds a lock file, which the system releases when this process ends; forked processes do not hold it.
 
     Warns if the file system does not support locks.
 
@@ -21,6 +19,8 @@ def sole_process(path: Path, taken: Callable[[], None]) -> Iterator[None]:
         path: lock file, in an existing folder.
         taken: called if another process holds the lock; it may raise, otherwise that process is waited for.
     """
+    from filelock import FileLock, Timeout  # here, as it imports much
+
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock outlives a process that is killed
     try:
         try:
@@ -31,7 +31,7 @@ def sole_process(path: Path, taken: Callable[[], None]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        rank_zero_warn(f"{path}: cannot be locked ({error.strerror}); make sure that no other process writes there")
+        warnings.warn(f"{path}: cannot be locked ({error.strerror}); make sure that no other process writes there", stacklevel=3)
     try:
         yield
     finally:

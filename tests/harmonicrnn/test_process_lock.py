@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from datamodules.process_lock import sole_process
+from harmonicrnn.process_lock import sole_process
 
 
 def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
