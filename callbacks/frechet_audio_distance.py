@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -14,12 +14,15 @@ from typing_extensions import override
 
 from callbacks.run_record import run_directory
 from datamodules import AudioDataModule
+from harmonicrnn.errors import check_choice
 from harmonicrnn.evaluation.clip_sets import SplitClips
 from harmonicrnn.evaluation.distance import measure_distance, reference_gaussian
 from harmonicrnn.files import side_product, write_json
 from harmonicrnn.generation import generate
 from harmonicrnn.metrics import Embedder, EmbeddingName, Gaussian, make_embedder
 from harmonicrnn.metrics.statistics_cache import default_cache
+
+HeldOut = Literal["validation", "test"]
 
 
 class FrechetAudioDistance(Callback):
@@ -45,7 +48,7 @@ class FrechetAudioDistance(Callback):
         every: int = 1,
         embedding: EmbeddingName = "logmel",
         weights: Path | None = None,
-        split: Literal["validation", "test"] = "validation",
+        split: HeldOut = "validation",
         extrapolate: bool = False,
         seed: int = 0,
         batch_size: int = 32,
@@ -56,6 +59,8 @@ class FrechetAudioDistance(Callback):
         for key, value in (("every", every), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"fad.{key} must be at least 1, got {value}")
+        check_choice("fad.split", split, get_args(HeldOut))
+        check_choice("fad.embedding", embedding, get_args(EmbeddingName))
         self.clips, self.every, self.embedding, self.weights, self.split = clips, every, embedding, weights, split
         self.extrapolate, self.seed, self.batch_size = extrapolate, seed, batch_size
         self.cache = cache

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from copy import copy
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, get_args
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -24,8 +24,11 @@ from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.audio.dataset import SPLITS, Batch, Split
 from harmonicrnn.audio.quantise import Law
-from harmonicrnn.errors import UserError
+from harmonicrnn.errors import UserError, check_bits, check_choice, check_whole
 
+OnBadFile = Literal["error", "skip"]
+Order = Literal["clips", "crops", "sequential"]
+EvalContext = Literal["clip", "file"]
 MAX_RATE = 768_000
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in os.sysconf_names else math.inf
 """Bytes that this machine has; without end where the system does not tell."""
@@ -46,7 +49,7 @@ class AudioDataModule(L.LightningDataModule):
     Args:
         root: Folder of the recordings.
         sample_rate: Rate in Hz that recordings are resampled to.
-        bits: Bits a sample; 2^bits classes.
+        bits: Bits a sample, 4 to 12; 2^bits classes.
         law: Spacing of the classes: mu-law or linear.
         scaling: What samples are scaled by before quantising: the extremes of the clip, or of the file; the file's peak, its largest
             absolute sample, which keeps silence in the middle; or none, nothing (the fixed range [-1, 1]).
@@ -77,20 +80,27 @@ class AudioDataModule(L.LightningDataModule):
         num_workers: int = 2,
         seed: int = 0,
         shards: Path | None = None,
-        on_bad_file: Literal["error", "skip"] = "error",
-        order: Literal["clips", "crops", "sequential"] = "clips",
-        eval_context: Literal["clip", "file"] = "clip",
+        on_bad_file: OnBadFile = "error",
+        order: Order = "clips",
+        eval_context: EvalContext = "clip",
         eval_clips: int | None = None,
     ) -> None:
         super().__init__()
         for key, value in (("sample_rate", sample_rate), ("clip_samples", clip_samples), ("batch_size", batch_size)):
-            if value < 1:
-                raise UserError(f"data.{key} must be at least 1, got {value}")
+            check_whole(f"data.{key}", value, 1)
         for key, value in (("num_workers", num_workers), ("seed", seed)):
-            if value < 0:
-                raise UserError(f"data.{key} must be 0 or more, got {value}")
-        if eval_clips is not None and eval_clips < 1:
-            raise UserError(f"data.eval_clips must be at least 1, or null for all, got {eval_clips}")
+            check_whole(f"data.{key}", value, 0)
+        if eval_clips is not None:
+            check_whole("data.eval_clips (null for all)", eval_clips, 1)
+        check_bits("data.bits", bits)
+        for key, choice, choices in (
+            ("law", law, Law),
+            ("scaling", scaling, Scaling),
+            ("on_bad_file", on_bad_file, OnBadFile),
+            ("order", order, Order),
+            ("eval_context", eval_context, EvalContext),
+        ):
+            check_choice(f"data.{key}", choice, get_args(choices))
         if eval_clips is not None and eval_context == "file":
             raise UserError("data.eval_clips takes clips out of recordings, data.eval_context: file evaluates whole ones: leave one out")
         if sample_rate > MAX_RATE:

@@ -16,7 +16,7 @@ from datamodules.manifest import Entry
 from harmonicrnn.audio import Note, compose, extremes, render
 from harmonicrnn.audio.dataset import SPLITS, Split
 from harmonicrnn.audio.quantise import OF_WHOLE_FILES
-from harmonicrnn.errors import UserError
+from harmonicrnn.errors import UserError, check_whole
 
 MAX_CLIPS = 10_000_000
 
@@ -80,8 +80,7 @@ class Synthetic(GeneratedDataModule):
 
     def __init__(self, clips: int = 1024, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not 1 <= clips <= MAX_CLIPS:
-            raise UserError(f"data.clips must be at least 1 and at most {MAX_CLIPS}, got {clips}")
+        check_whole("data.clips", clips, 1, MAX_CLIPS)
         if self.scaling in OF_WHOLE_FILES:
             raise UserError(f"data.scaling: {self.scaling} does not apply to Synthetic, whose clips belong to no file; use clip or none")
         self.clips = clips

@@ -15,7 +15,7 @@ for N samples of noise, M of motifs, R of repeats and T in total.
 """
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,7 +25,10 @@ from datamodules.clip_dataset import ClipDataset
 from datamodules.generated_audio import GeneratedDataModule, GeneratedRecordings
 from datamodules.orders import Piece
 from harmonicrnn.audio.dataset import Batch, Split
-from harmonicrnn.errors import UserError
+from harmonicrnn.errors import UserError, check_choice, check_whole
+
+Counted = Literal["repeats", "all"]
+NoScaling = Literal["none"]
 
 
 class Memory(GeneratedDataModule):
@@ -56,15 +59,16 @@ class Memory(GeneratedDataModule):
         min_distance: int | None = None,
         pairs: int = 8,
         recordings: int = 1024,
-        counted: Literal["repeats", "all"] = "repeats",
+        counted: Counted = "repeats",
         clip_samples: int | None = None,
         bits: int = 4,
-        scaling: Literal["none"] = "none",
+        scaling: NoScaling = "none",
         **kwargs: Any,
     ) -> None:
-        for key, value in (("motif", motif), ("pairs", pairs), ("recordings", recordings)):
-            if value < 1:
-                raise UserError(f"data.{key} must be at least 1, got {value}")
+        for key, value in (("distance", distance), ("motif", motif), ("grid", grid), ("pairs", pairs), ("recordings", recordings)):
+            check_whole(f"data.{key}", value, 1)
+        check_choice("data.counted", counted, get_args(Counted))
+        check_choice("data.scaling", scaling, get_args(NoScaling))
         if grid <= motif:
             raise UserError(f"data.grid ({grid}) must be more than data.motif ({motif})")
         if distance < grid or distance % grid:

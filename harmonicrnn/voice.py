@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.checkpoints import KEY, NET, check_fits, net_weights
-from harmonicrnn.errors import UserError
+from harmonicrnn.errors import UserError, check_choice
 from harmonicrnn.generation import Engine, generate, make_engine
 from harmonicrnn.generation.engine import check_device
 from harmonicrnn.generation.prompts import Audio, classes_of
@@ -345,12 +345,6 @@ def load(
     about = {"trained_with": {key: value for key, value in checkpoint[KEY].items() if key != "format"}}
     about |= {"steps": checkpoint["global_step"]} if "global_step" in checkpoint else {}
     return Voice(net.eval(), quantiser, rate, scaling or _scaling(path), path, about)
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raises UserError if an argument is none of its choices."""
-    if value not in choices:
-        raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> HarmonicRNN:

@@ -18,7 +18,7 @@ from datamodules import AudioDataModule, Batch
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.quantise import Law
 from harmonicrnn.checkpoints import UNSEEN, check_fits
-from harmonicrnn.errors import UserError
+from harmonicrnn.errors import UserError, check_choice, check_whole
 from harmonicrnn.models import AutoregressiveNet, ModelState
 from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.dropout import DropoutPlace, at_place
@@ -63,6 +63,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
         super().__init__()
         if history_noise is not None and not LOWEST < history_noise <= 0:
             raise ValueError(f"model.history_noise must be above {LOWEST:g} dB and at most 0 dB, or null for none, got {history_noise}")
+        check_choice("model.compile", compile, (True, False, "auto"))
+        check_whole("model.sample_rate", sample_rate, 1)
         self.save_hyperparameters(ignore=["net", "init_from", "compile", "history_noise"])
         self.history_noise = history_noise
         self.net, self.optimizer, self.sample_rate = net, optimizer, sample_rate

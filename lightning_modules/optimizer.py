@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import lightning as L
 from lightning.pytorch.callbacks import Timer
@@ -13,7 +13,10 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from harmonicrnn.errors import UserError
+from harmonicrnn.errors import UserError, check_choice, check_whole
+
+Decayed = Literal["matrices", "all"]
+Schedule = Literal["cosine", "constant"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class OptimizerConfig:
     lr: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
-    decayed: Literal["matrices", "all"] = "matrices"
+    decayed: Decayed = "matrices"
     warmup: float = 0.1
     warmup_steps: int | None = None
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     skip_above: float | None = None
     most_skips: int = 50
 
@@ -51,11 +54,13 @@ class OptimizerConfig:
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"model.optimizer: betas {list(self.betas)} must be in [0, 1)")
-        if (self.warmup_steps or 0) < 0 or (self.skip_above is not None and not self.skip_above > 0) or self.most_skips < 1:
-            raise ValueError(
-                f"model.optimizer: warmup_steps ({self.warmup_steps}) must be at least 0, skip_above ({self.skip_above}) above 0, "
-                f"most_skips ({self.most_skips}) at least 1"
-            )
+        if self.skip_above is not None and not self.skip_above > 0:
+            raise ValueError(f"model.optimizer: skip_above must be above 0, got {self.skip_above}")
+        if self.warmup_steps is not None:
+            check_whole("model.optimizer: warmup_steps", self.warmup_steps, 0)
+        check_whole("model.optimizer: most_skips", self.most_skips, 1)
+        check_choice("model.optimizer: decayed", self.decayed, get_args(Decayed))
+        check_choice("model.optimizer: schedule", self.schedule, get_args(Schedule))
 
 
 def make_optimizer(
@@ -130,7 +135,7 @@ def check_ends(trainer: L.Trainer) -> None:
         raise UserError("the learning-rate schedule needs an end: set trainer.max_steps or trainer.max_epochs")
 
 
-def rate_factor(step: float, total_steps: int, warmup_steps: float, schedule: Literal["cosine", "constant"] = "cosine") -> float:
+def rate_factor(step: float, total_steps: int, warmup_steps: float, schedule: Schedule = "cosine") -> float:
     """Return the factor of the peak rate at a step: linear up to 1 in the warm-up; then constant, or a cosine to 0 after the last step."""
     if step + 1 <= warmup_steps:
         return (step + 1) / warmup_steps

@@ -5,10 +5,12 @@ Two steps: scaling maps a clip to s in [0, 1], a quantiser maps s to one of q = 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from harmonicrnn.errors import check_bits, check_choice
 
 Law = Literal["mu-law", "linear"]
 Scaling = Literal["clip", "file", "peak", "none"]
@@ -54,10 +56,21 @@ class Quantiser:
     With mu = q - 1:
         linear: class = floor(s (q - 0.01) + 0.005)
         mu-law: v = 2s - 1, e = sign(v) log1p(mu |v + 1e-8|) / log1p(mu), class = floor((e + 1)/2 (q - 0.01) + 0.005)
+
+    Args:
+        bits: 4 to 12; q = 2^bits classes.
+        law: spacing of the classes.
+
+    Raises:
+        UserError: bits out of range, or an unknown law.
     """
 
     bits: int = 8
     law: Law = "mu-law"
+
+    def __post_init__(self) -> None:
+        check_bits("bits", self.bits)
+        check_choice("law", self.law, get_args(Law))
 
     @property
     def classes(self) -> int:

@@ -29,8 +29,9 @@ class RecordingPredictors:
     def __init__(self, bits: int, law: Law, sample_rate: int, scaling: Scaling) -> None:
         if sample_rate < 1:
             raise UserError(f"--sample_rate must be at least 1 Hz, got {sample_rate}")
-        self.quantiser, self.sample_rate, self.scaling = Quantiser(bits, law), sample_rate, scaling
+        self.sample_rate, self.scaling = sample_rate, scaling
         try:
+            self.quantiser = Quantiser(bits, law)
             self.nets = [PredictorsAlone(bits, weights) for weights in FILTERS.values()]
         except ValueError as error:
             raise UserError(f"--{error}") from error

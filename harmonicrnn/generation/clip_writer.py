@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.writing import GROWING, LARGEST_WAV, Format, Growing, GrowingArray
-from harmonicrnn.errors import UserError
+from harmonicrnn.errors import UserError, check_choice, check_whole
 from harmonicrnn.generation.detectors import Detects, Finding, Watch
 from harmonicrnn.generation.engine import Engine
 from harmonicrnn.generation.sampler import check_arguments, draw, generator
@@ -48,10 +49,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_arguments(self.clips, self.seed, self.drawn_at, self.top_p, self.seconds, option="--")
-        if self.batch < 1:
-            raise UserError(f"--batch must be at least 1, got {self.batch}")
-        if self.reject < 0:
-            raise UserError(f"--reject must be 0 or more, got {self.reject}")
+        check_whole("--batch", self.batch, 1)
+        check_whole("--reject", self.reject, 0)
+        check_choice("--format", self.format, get_args(Format))
         if self.reject and self.temperature == 0:
             raise UserError("--reject has no use at --temperature 0, where each draw is the same")
         open_files = _open_files()

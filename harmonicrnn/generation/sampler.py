@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harmonicrnn.errors import UserError
+from harmonicrnn.errors import UserError, check_whole
 from harmonicrnn.generation.engine import Engine, make_engine
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 
@@ -60,13 +59,10 @@ def generate(
 
 def check_arguments(clips: int, seed: int, temperature: float, top_p: float, seconds: float = 1.0, option: str = "") -> None:
     """Raises UserError if an argument is out of range; `option` is a prefix of its name in messages, such as "--"."""
-    for name, number in (("clips", clips), ("seed", seed)):
-        if not isinstance(number, Integral):
-            raise UserError(f"{option}{name} must be a whole number, got {number}")
+    check_whole(f"{option}clips", clips, 1)
+    check_whole(f"{option}seed", seed, 0)
     for wrong, name, value, bounds in (
         (not 0 < seconds < math.inf, "seconds", seconds, "above 0"),
-        (clips < 1, "clips", clips, "at least 1"),
-        (seed < 0, "seed", seed, "0 or more"),
         (not 0 <= temperature < math.inf, "temperature", temperature, "0 or more"),
         (not 0 < top_p <= 1, "top_p", top_p, "above 0 and at most 1"),
     ):

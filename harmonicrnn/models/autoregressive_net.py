@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harmonicrnn.errors import check_bits
 from harmonicrnn.models.mixing import MixesTime
 from harmonicrnn.models.prediction import LinearPrediction
 from harmonicrnn.models.sample_likelihood import sample_nats
 from harmonicrnn.models.state import State, after
 from harmonicrnn.ops import Implementation
-
-MIN_BITS, MAX_BITS = 4, 12
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,7 @@ class AutoregressiveNet(MixesTime, ABC):
 
     def __init__(self, bits: int) -> None:
         super().__init__()
-        if not MIN_BITS <= bits <= MAX_BITS:
-            raise ValueError(f"bits must be between {MIN_BITS} and {MAX_BITS}, got {bits}")
+        check_bits("bits", bits)
         self.bits, self.classes = bits, 2**bits
 
     @property

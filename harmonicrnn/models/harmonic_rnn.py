@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from harmonicrnn.errors import check_choice
 from harmonicrnn.models.autoregressive_net import AutoregressiveNet, ModelState
 from harmonicrnn.models.block import ResidualBlock, make_norm
 from harmonicrnn.models.dropout import any_place, at_place, number_dropouts
@@ -124,8 +125,8 @@ class HarmonicRNN(AutoregressiveNet):
         levels = DEFAULT_LEVELS if levels is None else levels
         check_levels(levels)
         self.specs = tuple(levels)
-        if preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset}")
+        for name, choice, choices in (("preset", preset, Preset), ("shift", shift, Shift), ("scan", scan, Implementation)):
+            check_choice(name, choice, get_args(choices))
         self.parts = replace(PRESETS[preset], **given)
         self.shift, self.scan = shift, scan
         self.pooling_product = math.prod(level.factor for level in levels)

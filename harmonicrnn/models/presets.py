@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import pi
 from typing import Literal, get_args
 
+from harmonicrnn.errors import check_choice
+
 Recurrence = Literal["complex", "real", "none", "lti", "gru"]
 Norm = Literal["layer", "rms"]
 Embedding = Literal["sinusoidal", "projected", "learned"]
@@ -34,8 +36,7 @@ class Architecture:
 
     def __post_init__(self) -> None:
         for name, kind in (("embedding", Embedding), ("norm", Norm), ("recurrence", Recurrence), ("init", Init)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)}")
+            check_choice(name, getattr(self, name), get_args(kind))
         low, high = self.modulus
         if not 0 < low < high < 1:
             raise ValueError(f"modulus must rise from above 0 to below 1, got {low} to {high}")

@@ -1,10 +1,11 @@
 """WaveNet, a baseline: a stack of dilated causal convolutions (arXiv 1609.03499)."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from harmonicrnn.errors import check_choice
 from harmonicrnn.models.autoregressive_net import AutoregressiveNet
 from harmonicrnn.models.block import StackState
 from harmonicrnn.models.conv import ConvState
@@ -12,6 +13,8 @@ from harmonicrnn.models.embedding import ClassEmbedding
 from harmonicrnn.models.initialisation import linear
 from harmonicrnn.models.mixing import MixesTime
 from harmonicrnn.models.state import State, after, state_dtype
+
+Embedding = Literal["sinusoidal", "learned"]
 
 
 class DilatedLayer(MixesTime):
@@ -68,12 +71,13 @@ class WaveNet(AutoregressiveNet):
         cycle: int = 10,
         cycles: int = 3,
         bits: int = 8,
-        embedding: Literal["sinusoidal", "learned"] = "sinusoidal",
+        embedding: Embedding = "sinusoidal",
     ) -> None:
         super().__init__(bits)
         for name, value in (("width", width), ("skip", skip), ("cycle", cycle), ("cycles", cycles)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        check_choice("embedding", embedding, get_args(Embedding))
         self.cycle = cycle
         dilations = [2**i for _ in range(cycles) for i in range(cycle)]
         self.receptive_field = 1 + sum(dilations)

@@ -42,7 +42,7 @@ def test_batch_sizes_that_do_not_fit():
 
 @pytest.mark.parametrize("key", ["sample_rate", "clip_samples", "batch_size", "clips"])
 def test_numbers_out_of_range(key):
-    with pytest.raises(UserError, match=f"data.{key} must be at least 1.*, got 0"):
+    with pytest.raises(UserError, match=f"data.{key} must be (at least|between) 1.*, got 0"):
         Synthetic(**{key: 0})
 
 

@@ -21,5 +21,5 @@ def test_refuses_file_scaling():
 
 
 def test_too_many_made_up_clips():
-    with pytest.raises(UserError, match=r"data\.clips must be at least 1 and at most"):
+    with pytest.raises(UserError, match=r"data\.clips must be between 1 and"):
         Synthetic(clips=10**12)

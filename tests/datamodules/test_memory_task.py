@@ -125,7 +125,7 @@ def test_classes_survive_the_quantiser():
     ("settings", "message"),
     [
         ({"distance": 36}, r"data.distance \(36\) must be a multiple of data.grid \(8\)"),
-        ({"distance": 0}, r"data.distance \(0\) must be a multiple"),
+        ({"distance": 0}, "data.distance must be at least 1, got 0"),
         ({"motif": 8}, r"data.grid \(8\) must be more than data.motif \(8\)"),
         ({"min_distance": 12}, r"data.min_distance \(12\) must be a multiple of data.grid \(8\), at most data.distance \(32\)"),
         ({"min_distance": 40}, r"data.min_distance \(40\) must be"),
