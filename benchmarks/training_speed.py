@@ -32,8 +32,8 @@ from harmonicrnn.ops.reference import linear_scan_reference
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
 UNPOOLED = (LevelSpec(32, 5),)
 GOAL = 0.6  # of the copy's speed, by the scan
-BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
-"""Ends with the process that started it, whose number it is given."""
+BUSY = "import os\nwhile os.getppid() == {}: pass"
+"""Ends with the process that started it, whose number belongs into the braces."""
 WAITING = {
     "libgomp's default": {},
     "sleeping at once": {"OMP_WAIT_POLICY": "PASSIVE"},
@@ -179,7 +179,7 @@ def waiting(beside: NonNegativeInt = 0, steps: PositiveInt = 40, repeats: Positi
 
     header()
     seconds: dict[str, list[float]] = {name: [] for name in WAITING}
-    others = [Popen([sys.executable, "-c", BUSY, str(os.getpid())]) for _ in range(beside)]
+    others = [Popen([sys.executable, "-c", BUSY.format(os.getpid())]) for _ in range(beside)]
     try:
         for _ in range(repeats):
             for name in WAITING:

@@ -83,9 +83,7 @@ def test_no_speed_without_equality(capsys, monkeypatch):
 
 
 def test_a_process_that_keeps_a_core_busy_ends_with_its_parent():
-    code = (
-        f"import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {training_speed.BUSY!r}, str(os.getpid())]); print(p.pid)"
-    )
+    code = f"import os, subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {training_speed.BUSY!r}.format(os.getpid())]).pid)"
     with tempfile.TemporaryFile() as told:
         subprocess.run([sys.executable, "-c", code], stdout=told, check=True)
         told.seek(0)

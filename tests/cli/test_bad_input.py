@@ -131,6 +131,9 @@ TRAINER = {  # of a configuration that is followed
     "check_val_every_n_epoch": None,
     "accumulate_grad_batches": 1,
     "gradient_clip_val": None,
+    "max_steps": 4,
+    "min_steps": None,
+    "limit_train_batches": None,
 }
 
 
@@ -149,6 +152,9 @@ TRAINER = {  # of a configuration that is followed
         ("use_distributed_sampler", True, "must be false"),
         ("reload_dataloaders_every_n_epochs", 1, "must be 0"),
         ("accelerator", "mps", "must be cpu or auto"),
+        ("max_steps", 0, "must be above 0"),
+        ("limit_train_batches", 0, "must be above 0"),
+        ("min_steps", 5, "must be at most trainer.max_steps, 4"),
     ],
 )
 def test_settings_of_the_trainer(key, value, message):

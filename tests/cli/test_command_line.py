@@ -103,19 +103,6 @@ def test_options_that_a_command_does_not_obey_are_refused_by_name(run, capsys, a
     expect_error(run, capsys, arguments, named)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ("--trainer.max_steps 0", "trainer.max_steps must be above 0"),
-        ("--trainer.limit_train_batches 0", "trainer.limit_train_batches must be above 0"),
-        ("--trainer.min_steps 5", "trainer.min_steps must be at most trainer.max_steps, 4, got 5"),
-    ],
-)
-def test_a_training_that_would_do_nothing_is_refused(run, folder, capsys, arguments, named):
-    expect_error(run, capsys, f"fit --config tiny.yaml {arguments}", named)
-    assert not (folder / "logs").exists()
-
-
 def test_options_are_read_in_one_place():
     sources = [
         path
