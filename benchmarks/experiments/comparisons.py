@@ -43,7 +43,6 @@ MODELS: dict[str, Settings] = {
     "wide": {"model.recurrence_expansion": 2, **levels((28, 1, 4), (28, 1, 4), (28, 1, 1))},
     "none": {"model.recurrence": "none"},
     "lti": {"model.recurrence": "lti"},
-    "gru": {"model.recurrence": "gru", "model.expansion": 3, **levels((24, 1, 4), (24, 1, 4), (24, 1, 1))},
     "wavenet": {"model": "lightning_modules.WaveNetModule", "model.width": 28, "model.skip": 48, "model.cycle": 9, "model.cycles": 1},
     "harmonic_prediction": {**PREDICTION, **levels((24, 1, 4), (32, 1, 4), (40, 1, 1))},
     "paper_prediction": {**PAPER, **PREDICTION},
