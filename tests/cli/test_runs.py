@@ -20,9 +20,12 @@ def held_by_a_child(folder):
 
     def hold():
         with sole_writer(folder):
-            in_child(lambda: time.sleep(3))
-            (folder / "held").touch()
+            in_child(live_on)
             time.sleep(20)
+
+    def live_on():
+        (folder / "held").touch()  # by the child's child: from here on it has let go of what it inherited
+        time.sleep(3)
 
     pid = in_child(hold)
     while not (folder / "held").exists():
