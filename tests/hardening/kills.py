@@ -143,7 +143,8 @@ WORKS = {
     ),
     "test": Work("test", [f"{RUN}/nll_test.json"], *[partial(files, f"{RUN}/nll_test.json")] * 2),
     "generate": Work("generate --seconds 0.1 --clips 6 --batch 2 --seed 3 --out clips --overwrite", ["clips"], clips, clips),
-    "ranks": Work(FIT + RANKS, ["logs", "record_0.jsonl", "record_1.jsonl"], weights, of_a_run, ranks=2, stops={75}),
+    # 2 is the status of a rank that says that the other has ended.
+    "ranks": Work(FIT + RANKS, ["logs", "record_0.jsonl", "record_1.jsonl"], weights, of_a_run, ranks=2, stops={75, 2}),
 }
 
 
