@@ -94,8 +94,11 @@ def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
 
 
 def explain(error: BaseException) -> str | None:
-    """Return a message if memory ran out or a data process was killed; None for other errors."""
+    """Return a message if memory ran out, or a data process or another rank ended; None for other errors."""
     import torch
+
+    if isinstance(error, torch.distributed.DistNetworkError):
+        return "another rank, most likely rank 0, ended or cannot be reached: see what it printed"
 
     if re.search(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):
         return (

@@ -25,15 +25,8 @@ def check_agreement(facts: Facts) -> None:
         facts: of this rank; values of 64 characters and more, such as digests, are compared but not shown.
 
     Raises:
-        UserError: names the ranks that differ from rank 0, and the differences; or rank 0 if it has ended meanwhile.
+        UserError: names the ranks that differ from rank 0, and the differences.
     """
-    try:
-        _compare(facts)
-    except dist.DistNetworkError as error:  # rank 0 holds the store
-        raise UserError("rank 0 has ended, or cannot be reached, before the training began: see what it printed") from error
-
-
-def _compare(facts: Facts) -> None:
     store, rank, ranks = dist.distributed_c10d._get_default_store(), dist.get_rank(), dist.get_world_size()
     key = f"harmonicrnn/agreement/{store.add(f'harmonicrnn/agreements/{rank}', 1)}"  # there are several checks in a run
     if rank == 0:
