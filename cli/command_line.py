@@ -97,7 +97,9 @@ def explain(error: BaseException) -> str | None:
     """Return a message if memory ran out, or a data process or another rank ended; None for other errors."""
     import torch
 
-    if isinstance(error, torch.distributed.DistNetworkError):
+    from harmonicrnn.parallel.faults import is_exchange_error
+
+    if is_exchange_error(error):
         return "another rank, most likely rank 0, ended or cannot be reached: see what it printed"
 
     if re.search(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):

@@ -193,7 +193,8 @@ def test_what_torch_says_is_understood(monkeypatch, capsys, fail, told):
 
 def test_other_errors_are_left_alone(monkeypatch):
     assert explain(RuntimeError("shapes do not match")) is None
-    assert "another rank, most likely rank 0, ended" in explain(torch.distributed.DistNetworkError("Connection reset by peer"))
+    for lost in (torch.distributed.DistNetworkError("Connection reset by peer"), RuntimeError("[gloo/pair.cc] Connection closed by peer")):
+        assert "another rank, most likely rank 0, ended" in explain(lost)
     monkeypatch.setattr(prepare_command, "prepare", lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):
         main(["prepare"])
