@@ -7,8 +7,9 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cli.first_pass import CHECKPOINT, log_folder
 from cli.generate_command import load_any
-from harmonicrnn.cli import add_scaling, exporting
+from harmonicrnn.cli.library_commands import add_export_options, export_voice
 from harmonicrnn.runs import find_run
+from harmonicrnn.voice import Voice
 
 DESCRIPTION = "Export a checkpoint as a voice, a folder to share. Default: best checkpoint of the newest run."
 
@@ -25,13 +26,15 @@ def export(command: str, options: Namespace, args: Sequence[str]) -> int:
         parser.add_argument("--ckpt_path", type=str | None, help=CHECKPOINT)
         add_options(parser)
         parser.parse_args(["--help"])
-    exporting.check_out(options)
-    run = find_run(options.ckpt_path, log_folder(options))
-    exporting.export(options, load_any(run.checkpoint, options.scaling, torch.device("cpu")))
+
+    def load_model() -> Voice:
+        run = find_run(options.ckpt_path, log_folder(options))
+        return load_any(run.checkpoint, options.scaling, torch.device("cpu"))
+
+    export_voice(options, load_model)
     return 0
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options of this command."""
-    add_scaling(parser)
-    exporting.add_options(parser)
+    add_export_options(parser, run=False)

@@ -96,7 +96,6 @@ class Voice:
             )
         return classes_of(audio, sample_rate, self.quantiser, self.sample_rate, self.scaling, seconds)
 
-    @torch.inference_mode()
     def nll(self, audio: Audio, sample_rate: int | None = None) -> float:
         """Returns the bits per sample of a whole recording, with carried state; lower is more likely.
 
@@ -107,15 +106,12 @@ class Voice:
         Raises:
             UserError: as `classes`; or the likelihood is not finite.
         """
-        device, state = next(self.net.parameters()).device, None
-        classes, nats = self.classes(audio, sample_rate), 0.0
+        classes = self.classes(audio, sample_rate).to(next(self.net.parameters()).device)
         with undivided(self.net):
-            for piece in classes.to(device).split(CHUNK):
-                each, state = self.net.nats(piece[None], state)
-                nats += each.sum(dtype=torch.float64).item()
-        if not math.isfinite(nats):
+            bits = bits_per_sample(self.net, classes)
+        if not math.isfinite(bits):
             raise UserError(f"{self.checkpoint}: its likelihood is not finite; its weights come from a training that diverged")
-        return nats / len(classes) / math.log(2)
+        return bits
 
     def generate(
         self,
@@ -291,6 +287,16 @@ class Voice:
         with hub.told(name):
             url: str = hub.HubVoice(_saving(self, options)).push_to_hub(name, **options)
             return url
+
+
+@torch.inference_mode()
+def bits_per_sample(net: AutoregressiveNet, classes: Tensor) -> float:
+    """Returns the bits per sample of classes (T,) on the model's device, with carried state."""
+    nats, state = 0.0, None
+    for piece in classes.split(CHUNK):
+        each, state = net.nats(piece[None], state)
+        nats += each.sum(dtype=torch.float64).item()
+    return nats / len(classes) / math.log(2)
 
 
 def _hub() -> ModuleType:

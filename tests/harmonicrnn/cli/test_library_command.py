@@ -51,7 +51,7 @@ def test_likelihoods_of_files(run, capsys):
 
 def test_likelihoods_without_any_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harmonicrnn.cli.predicting.CHUNK", 1000)
+    monkeypatch.setattr("harmonicrnn.voice.CHUNK", 1000)
     write_tones("a.wav")
     write_tones("b.wav")
     assert main(["predictors", "a.wav", "b.wav", "--sample_rate", "8000", "--bits", "6", "--law", "linear", "--scaling", "none"]) == 0

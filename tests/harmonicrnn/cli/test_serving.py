@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harmonicrnn.cli import main, serving
+from harmonicrnn.cli import library_commands, main
 from harmonicrnn.live import loopback
 from tests.harmonicrnn.live.listeners import Hum, ask, samples_of, wait_until
 
@@ -18,8 +18,8 @@ from tests.harmonicrnn.live.listeners import Hum, ask, samples_of, wait_until
 @pytest.fixture
 def hum(monkeypatch):
     voice = Hum()
-    monkeypatch.setattr(serving, "run_at", lambda path: SimpleNamespace(checkpoint=path))
-    monkeypatch.setattr(serving, "load", lambda path, device: voice)
+    monkeypatch.setattr(library_commands, "run_at", lambda path: SimpleNamespace(checkpoint=path))
+    monkeypatch.setattr(library_commands, "load", lambda path, device: voice)
     return voice
 
 
