@@ -142,7 +142,7 @@ def serve(options: Namespace) -> None:
         UserError: tornado is missing, the port cannot be had, or a voice cannot be used.
     """
     try:
-        from harmonicrnn.live.loopback import ADDRESS, bind, serve_until_signal
+        from harmonicrnn.live.application import ADDRESS, bind, serve_until_signal
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("tornado"):
             raise

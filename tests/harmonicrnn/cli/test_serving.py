@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from harmonicrnn.cli import library_commands, main
-from harmonicrnn.live import loopback
+from harmonicrnn.live import application
 from tests.harmonicrnn.live.listeners import Hum, ask, samples_of, wait_until
 
 
@@ -26,13 +26,13 @@ def hum(monkeypatch):
 @pytest.fixture
 def address(monkeypatch):
     """Of the server, once it listens."""
-    found, bind = [], loopback.bind
+    found, bind = [], application.bind
 
     def told(port):
         found.append((sockets := bind(port))[0].getsockname())
         return sockets
 
-    monkeypatch.setattr(loopback, "bind", told)
+    monkeypatch.setattr(application, "bind", told)
     return found
 
 

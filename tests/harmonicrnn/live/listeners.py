@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from harmonicrnn.errors import UserError
-from harmonicrnn.live.loopback import bind, serving
+from harmonicrnn.live.application import bind, serving
 
 ASKED = {"voice": "hum", "seconds": 1, "seed": 0, "temperature": 1, "top_p": 1}
 PATIENCE = 60.0  # seconds until a test fails that waits

@@ -15,7 +15,7 @@ import torch
 from harmonicrnn import load
 from harmonicrnn.generation import PlainEngine
 from harmonicrnn.live import application
-from harmonicrnn.live.asking import MOST_BYTES, PROMPT_SECONDS
+from harmonicrnn.live.application import MOST_BYTES, PROMPT_SECONDS
 from tests.harmonicrnn.live.listeners import Hum, ask, on_air, samples_of, wait_until
 
 RUN = Path(__file__).parents[2] / "fixtures/run_of_version_0.1"
@@ -212,8 +212,8 @@ def test_its_own_page_is_answered(port, host):
     [
         ("GET", "/none", 404),
         ("POST", "/none", 404),
-        ("GET", "/../asking.py", 404),
-        ("GET", "/asking.py", 404),
+        ("GET", "/../application.py", 404),
+        ("GET", "/application.py", 404),
         ("GET", "/stream", 405),
         ("POST", "/", 405),
         ("DELETE", "/voices.json", 405),
