@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.first_pass import TRAINING, add_training_options, keys_of
-from harmonicrnn.cli.program import Command, make_program, reporting
+from harmonicrnn.cli.program import make_program, reporting
 from harmonicrnn.errors import UserError
 
 COMMANDS = {
@@ -42,9 +42,10 @@ def run(args: Sequence[str]) -> int:
     Raises:
         UserError, ArgumentError: the arguments, or the files that they name, are invalid.
     """
-    commands = {name: Command(does, adding(name)) for name, does in COMMANDS.items()}
     # The second pass, which knows all options, prints a command's help.
-    program = make_program("train.py", "HarmonicRNN on raw audio: training, samples and measurements.", commands, add_help=False)
+    program = make_program(
+        "train.py", "HarmonicRNN on raw audio: training, samples and measurements.", COMMANDS, add_options, add_help=False
+    )
     given = program.parse_args(args)
     command, options = given.subcommand, given[given.subcommand]
     for path in options.config:
@@ -71,15 +72,11 @@ def check_typed(command: str, options: Namespace) -> None:
                 raise UserError(f"--{name}: is a setting of training, which {command} does not obey: leave it out")
 
 
-def adding(command: str) -> Callable[[ArgumentParser], None]:
-    """Return the function that adds a command's options for the first pass."""
-
-    def add(parser: ArgumentParser) -> None:
-        add_training_options(parser)
-        if command not in BY_TRAINER:
-            import_module(f"cli.{command}_command").add_options(parser)
-
-    return add
+def add_options(command: str, parser: ArgumentParser) -> None:
+    """Add a command's options for the first pass."""
+    add_training_options(parser)
+    if command not in BY_TRAINER:
+        import_module(f"cli.{command}_command").add_options(parser)
 
 
 def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from importlib import import_module
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from harmonicrnn.cli.program import Command, make_program, reporting
+from harmonicrnn.cli.program import make_program, reporting
 
 __all__ = ["main"]
 
@@ -28,8 +27,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str] | None) -> int:
-    commands = {name: Command(does, partial(_add_options, name)) for name, does in COMMANDS.items()}
-    given = make_program("harmonicrnn", "Draw from trained models of raw audio, and measure them.", commands).parse_args(args)
+    program = make_program("harmonicrnn", "Draw from trained models of raw audio, and measure them.", COMMANDS, _add_options)
+    given = program.parse_args(args)
     _imported(given.subcommand)(given[given.subcommand])
     return 0
 

@@ -6,17 +6,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 from harmonicrnn.audio.writing import pcm16, writing
@@ -78,27 +77,20 @@ def begin(options: Namespace) -> Settings:
         UserError: options are out of range or conflict, or the folder is in use.
     """
     settings = Settings(**{field.name: options[field.name] for field in fields(Settings)})
-    if options.play:
+    for to in ("play", "stdout"):
         for wrong, why in (
             (settings.clips != 1, "takes one clip (--clips 1)"),
             (settings.reject, "cannot take back what was played: leave --reject out"),
-            (options.stdout, "and --stdout are two ways to hear a clip: leave one out"),
+            (to == "play" and options.stdout, "and --stdout are two ways to hear a clip: leave one out"),
+            (to == "stdout" and (options.out is not None or options.overwrite), "writes no files: leave --out and --overwrite out"),
+            (to == "stdout" and sys.stdout.isatty(), "writes raw samples, which a terminal cannot show: pipe them into a player or a file"),
         ):
-            if wrong:
-                raise UserError(f"--play {why}")
+            if options[to] and wrong:
+                raise UserError(f"--{to} {why}")
+    if options.play:
         sound_device()
-    if not options.stdout:
-        if options.out is not None:
-            check_free(options.out, options.overwrite)
-        return settings
-    for wrong, why in (
-        (settings.clips != 1, "takes one clip (--clips 1)"),
-        (settings.reject, "cannot take back what was played: leave --reject out"),
-        (options.out is not None or options.overwrite, "writes no files: leave --out and --overwrite out"),
-        (sys.stdout.isatty(), "writes raw samples, which a terminal cannot show: pipe them into a player or a file"),
-    ):
-        if wrong:
-            raise UserError(f"--stdout {why}")
+    if options.out is not None:
+        check_free(options.out, options.overwrite)
     return settings
 
 
@@ -157,41 +149,36 @@ def draw(
     print(f"Voice {pasteable(run.folder)}" if run.is_voice else of_run, file=sys.stderr)
     engine = voice.engine(options.weights)
     with ExitStack() as stack:
-        folder, player = None, None
+        folder, hear = None, None
         if not options.stdout:
             folder = stack.enter_context(hold_clips_folder(options.out, Path() if run.is_voice else run.folder, options.overwrite))
         if options.play and folder is not None:
-            player = stack.enter_context(playing(voice.quantiser, voice.sample_rate, folder / f"clip_0000.{settings.format}"))
+            hear = stack.enter_context(playing(voice.quantiser, voice.sample_rate, folder / f"clip_0000.{settings.format}"))
         progress = stack.enter_context(progress_bar(console, settings.clips * samples, voice.sample_rate))
         usual = WhenNeeded(reference)
-        hear = player.hear if player else None
         writer = ClipWriter(engine, start, voice.quantiser, voice.sample_rate, usual, progress, hear)
         if folder is None:
             clip = play(writer, settings, voice)
         else:
-            generated = Generated(folder, about_run(run, voice, options, settings, prompts))
+            prompt = None
+            if prompts is not None:
+                prompt = {"from": options.prompt, "seconds": prompts.shape[1] / voice.sample_rate, "samples": prompts.shape[1]}
+            origin = {
+                "checkpoint": {"path": str(run.checkpoint), "sha256": sha256(run.checkpoint)},
+                "settings": asdict(settings) | {"weights": options.weights},
+                "audio": {"sample_rate": voice.sample_rate, **asdict(voice.quantiser), "scaling": voice.scaling},
+                "prompt": prompt,
+            }
+            generated = Generated(folder, origin)
             generated.begin(settings, voice.sample_rate, voice.quantiser, prompts)
             for finished in writer.write(folder, settings):
-                generated.about["reference"] = asdict(usual.reference)
+                generated.about["reference"] = asdict(usual.reference())
                 generated.add([finished], voice.sample_rate)
             generated.finish()
     if folder is not None:
         report(generated)
     elif clip is not None:
         print("; ".join([f"{clip.bits_per_sample:.4f} bits/sample", *map(str, clip.findings)]), file=sys.stderr)
-
-
-def about_run(run: Run, voice: Voice, options: Namespace, settings: Settings, prompts: Tensor | None) -> dict[str, Any]:
-    """Returns the manifest's record of the origin of clips."""
-    prompt = None
-    if prompts is not None:
-        prompt = {"from": options.prompt, "seconds": prompts.shape[1] / voice.sample_rate, "samples": prompts.shape[1]}
-    return {
-        "checkpoint": {"path": str(run.checkpoint), "sha256": sha256(run.checkpoint)},
-        "settings": asdict(settings) | {"weights": options.weights},
-        "audio": {"sample_rate": voice.sample_rate, **asdict(voice.quantiser), "scaling": voice.scaling},
-        "prompt": prompt,
-    }
 
 
 def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
@@ -216,17 +203,20 @@ def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
 @contextmanager
 def progress_bar(console: Console, samples: int, sample_rate: int) -> Iterator[Callable[[int], None]]:
     """Yields a function to call with numbers of drawn samples, out of `samples` plus redrawn ones; prints the speed at the end."""
-    columns = (TextColumn("Generating"), BarColumn(), RealTime(sample_rate), TimeRemainingColumn())
+    columns = (TextColumn("Generating"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=samples)
+        task = bar.tasks[bar.add_task("", total=samples)]
+
+        def speed() -> str:
+            return f"{task.completed / (task.elapsed or 1) / sample_rate:.3g} x real time"
 
         def advance(drawn: int) -> None:
-            done = bar.tasks[task].completed + drawn
-            bar.update(task, completed=done, total=max(done, bar.tasks[task].total or 0))
+            done = task.completed + drawn
+            bar.update(task.id, completed=done, total=max(done, task.total or 0), description=speed())
 
         yield advance
-        drawn, seconds = bar.tasks[task].completed / sample_rate, bar.tasks[task].elapsed or 1
-    console.print(f"{drawn:.3g} s of audio in {seconds:.3g} s: {drawn / seconds:.3g} x real time", highlight=False)
+        told = f"{task.completed / sample_rate:.3g} s of audio in {task.elapsed or 1:.3g} s: {speed()}"
+    console.print(told, highlight=False)
 
 
 def report(generated: Generated) -> None:
@@ -247,24 +237,8 @@ class WhenNeeded:
     """A reference made on first use, since making it may take longer than drawing a clip."""
 
     def __init__(self, make: Callable[[], Reference]) -> None:
-        self._make = make
-
-    @cached_property
-    def reference(self) -> Reference:
-        """The reference, made on first access."""
-        return self._make()
+        self.reference = cache(make)
 
     def findings(self, frames: np.ndarray) -> list[Finding]:
         """As `Reference.findings`."""
-        return self.reference.findings(frames)
-
-
-class RealTime(ProgressColumn):
-    """Column with the speed over all clips, as a multiple of real time."""
-
-    def __init__(self, sample_rate: int) -> None:
-        super().__init__()
-        self.sample_rate = sample_rate
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.completed / (task.elapsed or 1) / self.sample_rate:.3g} x real time")
+        return self.reference().findings(frames)

@@ -1,7 +1,7 @@
 """Plays a clip while it is drawn, through sounddevice (PortAudio)."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,44 +26,33 @@ def sound_device() -> Any:
     return sounddevice
 
 
-class Player:
-    """Plays classes as they are drawn, and counts buffer underruns.
-
-    Args:
-        stream: a started sounddevice stream.
-        quantiser: decodes classes.
-    """
-
-    def __init__(self, stream: Any, quantiser: Quantiser) -> None:
-        self._stream, self._quantiser, self._begun = stream, quantiser, False
-        self.under_runs = 0
-
-    def hear(self, classes: Tensor) -> None:
-        """Plays classes (n,); blocks until the device has room for them."""
-        late = self._stream.write(self._quantiser.decode_centre(classes).numpy()[:, None])
-        self.under_runs += bool(late) and self._begun  # before the first block the device is empty
-        self._begun = True
-
-
 @contextmanager
-def playing(quantiser: Quantiser, sample_rate: int, kept: Path) -> Iterator[Player]:
-    """Yields a player on the default device; at the end prints the number of underruns and, if ended by Ctrl-C, the path `kept`.
+def playing(quantiser: Quantiser, sample_rate: int, kept: Path) -> Iterator[Callable[[Tensor], None]]:
+    """Yields a function that plays classes (n,) on the default device, and blocks until it has room for them.
+
+    At the end prints the number of underruns and, if ended by Ctrl-C, the path `kept`.
 
     Raises:
         UserError: there is no device, or it cannot play this rate.
     """
-    sounddevice = sound_device()
+    sounddevice, begun, under_runs = sound_device(), False, 0
+
+    def hear(classes: Tensor) -> None:
+        nonlocal begun, under_runs
+        late = stream.write(quantiser.decode_centre(classes).numpy()[:, None])
+        under_runs += bool(late) and begun  # before the first block the device is empty
+        begun = True
+
     try:
         with sounddevice.OutputStream(samplerate=sample_rate, channels=1, dtype="float32", latency=LATENCY) as stream:
-            player = Player(stream, quantiser)
             try:
-                yield player
+                yield hear
             except KeyboardInterrupt:
                 if kept.exists():
                     print(f"What was heard is kept: {pasteable(kept)}", file=sys.stderr)
                 raise
             finally:
-                print(f"{player.under_runs} under-runs", file=sys.stderr)
+                print(f"{under_runs} under-runs", file=sys.stderr)
     except sounddevice.PortAudioError as error:
         raise UserError(
             f"--play: no device plays {sample_rate} Hz, or it stopped: {error}: look at python -m sounddevice; or leave "

@@ -3,7 +3,8 @@
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -12,37 +13,33 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.signals import ended_by_signals
 
 
-class Command(NamedTuple):
-    """A subcommand: its help line, and a function that adds its options to a parser, importing what they need."""
-
-    does: str
-    add_options: Callable[[ArgumentParser], None]
-
-
 class CommandParser(ArgumentParser):
     """A subcommand's parser that adds its options on first use."""
 
-    def __init__(self, command: Command, **kwargs: Any) -> None:
-        super().__init__(description=command.does, exit_on_error=False, allow_abbrev=False, **kwargs)
-        self._add_options = command.add_options
+    def __init__(self, add_options: Callable[[ArgumentParser], None], **kwargs: Any) -> None:
+        super().__init__(exit_on_error=False, allow_abbrev=False, **kwargs)
+        self._add_options = add_options
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]  # argparse overloads it
         self._add_options(self)
         return super().parse_args(*args, **kwargs)
 
 
-def make_program(name: str, description: str, commands: Mapping[str, Command], **kwargs: Any) -> ArgumentParser:
+def make_program(
+    name: str, description: str, commands: Mapping[str, str], add_options: Callable[[str, ArgumentParser], None], **kwargs: Any
+) -> ArgumentParser:
     """Returns the program's parser; its result has the command's name, `subcommand`, and under that name its options.
 
     Args:
         name, description: for the help of the program.
-        commands: subcommands by name.
+        commands: help lines of the subcommands by name.
+        add_options: adds the options of the named subcommand to its parser, importing what they need.
         kwargs: arguments of the subcommands' parsers.
     """
     program = ArgumentParser(prog=name, description=description, version=__version__, exit_on_error=False, allow_abbrev=False)
     parsers = program.add_subcommands(title="commands", description=None)
-    for each, command in commands.items():
-        parsers.add_subcommand(each, CommandParser(command, **kwargs), help=command.does)
+    for command, does in commands.items():
+        parsers.add_subcommand(command, CommandParser(partial(add_options, command), description=does, **kwargs), help=does)
     return program
 
 
