@@ -4,8 +4,8 @@ from harmonicrnn.metrics.digit_scores import Classified, DigitReference, digit_r
 from harmonicrnn.metrics.embedder import Embedder
 from harmonicrnn.metrics.frechet import Extrapolation, Gaussian, GaussianFit, extrapolate_distance, fit_gaussian, frechet_distance, shortage
 from harmonicrnn.metrics.logmel import LogMel
-from harmonicrnn.metrics.named_embedders import EmbeddingName, make_embedder
 from harmonicrnn.metrics.nll import Likelihood, NegativeLogLikelihood
+from harmonicrnn.metrics.packaged_embedders import EmbeddingName, make_embedder
 
 __all__ = [
     "Classified",

@@ -1,19 +1,17 @@
-"""Embeddings of the package frechet-audio-distance, from weights on disk, without network access.
+"""Creates embeddings by name, among them those of the package frechet-audio-distance, from weights on disk, without network access.
 
-Uses the package's models and the preprocessing in its `get_embeddings`, but not its `score`, which reads folders, hides errors and joins
-pann's embeddings into one long vector.
+Uses the package's models as its `get_embeddings` does, which hides errors and joins pann's embeddings into one long vector.
 """
 
 import contextlib
 import hashlib
 import importlib.util
-import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import numpy as np
@@ -23,6 +21,9 @@ from torch import Tensor
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.metrics.embedder import Embedder
+from harmonicrnn.metrics.logmel import LogMel
+
+EmbeddingName = Literal["logmel", "vggish", "pann", "encodec", "clap"]
 
 VGGISH = "https://github.com/harritaylor/torchvggish"
 VGGISH_WEIGHTS = f"{VGGISH}/releases/download/v0.1"
@@ -38,43 +39,35 @@ TOKENIZERS = {  # downloaded by laion_clap on import or construction, with one f
 
 
 @dataclass(frozen=True)
-class Needed:
-    """A required file, relative to the folder of torch.hub, and its source."""
-
-    path: str
-    source: str
-
-
-@dataclass(frozen=True)
 class Variant:
     """An embedding at one rate.
 
     Args:
         rate: in Hz.
         dimensions: d.
-        needed: its files.
+        needed: sources of its files by their paths, relative to the folder of torch.hub.
         longest: Most seconds of audio at a time; longer clips are cut into pieces. None for no limit.
     """
 
     rate: int
     dimensions: int
-    needed: tuple[Needed, ...]
+    needed: dict[str, str]
     longest: float | None = None
 
 
 def _pann(rate: int, file: str) -> Variant:
-    return Variant(rate, 2048, (Needed(file, f"{PANN}/{file}"),))
+    return Variant(rate, 2048, {file: f"{PANN}/{file}"})
 
 
 def _encodec(rate: int, file: str) -> Variant:
-    return Variant(rate, 128, (Needed(f"checkpoints/{file}", f"{ENCODEC}/{file}"),))
+    return Variant(rate, 128, {f"checkpoints/{file}": f"{ENCODEC}/{file}"})
 
 
-VGGISH_FILES = (
-    Needed(f"{VGGISH_CODE}/hubconf.py", f"{VGGISH} (the whole folder of its branch master)"),
-    Needed("checkpoints/vggish-10086976.pth", f"{VGGISH_WEIGHTS}/vggish-10086976.pth"),
-    Needed("checkpoints/vggish_pca_params-970ea276.pth", f"{VGGISH_WEIGHTS}/vggish_pca_params-970ea276.pth"),
-)
+VGGISH_FILES = {
+    f"{VGGISH_CODE}/hubconf.py": f"{VGGISH} (the whole folder of its branch master)",
+    "checkpoints/vggish-10086976.pth": f"{VGGISH_WEIGHTS}/vggish-10086976.pth",
+    "checkpoints/vggish_pca_params-970ea276.pth": f"{VGGISH_WEIGHTS}/vggish_pca_params-970ea276.pth",
+}
 VARIANTS: dict[str, tuple[Variant, ...]] = {
     "vggish": (Variant(16_000, 128, VGGISH_FILES),),
     "pann": (
@@ -83,7 +76,7 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
         _pann(32_000, "Cnn14_mAP%3D0.431.pth"),
     ),
     "encodec": (_encodec(24_000, "encodec_24khz-d7cc33bc.th"), _encodec(48_000, "encodec_48khz-7e698e3e.th")),
-    "clap": (Variant(48_000, 512, (Needed("630k-audioset-best.pt", f"{CLAP}/630k-audioset-best.pt"),), longest=10.0),),
+    "clap": (Variant(48_000, 512, {"630k-audioset-best.pt": f"{CLAP}/630k-audioset-best.pt"}, longest=10.0),),
 }
 """Ascending by rate. Audio uses the first variant with at least its own rate, else the last."""
 
@@ -94,17 +87,7 @@ TOGETHER = 32  # clips per batch
 
 
 class Packaged(Embedder):
-    """An embedding of the package.
-
-    Args:
-        name: vggish, pann, encodec or clap.
-        audio_rate: of the clips in Hz; they are resampled to the embedding's rate.
-        weights: folder of its files; None for that of torch.hub.
-        device: of its model; None for a GPU if available.
-
-    Raises:
-        UserError: the package or a file is missing, or a file has no weights of this model.
-    """
+    """An embedding of the package, with arguments as for `make_embedder`; clips are resampled to its rate."""
 
     def __init__(self, name: str, audio_rate: int, weights: Path | None = None, device: torch.device | None = None) -> None:
         check_package(name)
@@ -117,8 +100,8 @@ class Packaged(Embedder):
             check_tokenizers()
         self.weights = {}
         for file in variant.needed:
-            with (folder / file.path).open("rb") as content:
-                self.weights[file.path] = hashlib.file_digest(content, "sha256").hexdigest()
+            with (folder / file).open("rb") as content:
+                self.weights[file] = hashlib.file_digest(content, "sha256").hexdigest()
         try:
             with _offline(folder), _on(device), torch.random.fork_rng([]):  # models are initialised at random before loading weights
                 module = import_package(clap=name == "clap")
@@ -127,30 +110,26 @@ class Packaged(Embedder):
         except UserError:
             raise
         except Exception as error:  # a wrong file can raise any error
-            files = ", ".join(str(folder / file.path) for file in variant.needed)
+            files = ", ".join(str(folder / file) for file in variant.needed)
             cause = " ".join(str(error).split())[:300]
             raise UserError(f"{files}: not the weights of {self.name}: {type(error).__name__}: {cause}") from error
 
+    @torch.no_grad()
     def embed(self, batch: Tensor) -> Tensor:
         clips = batch.numpy().astype(np.float32, copy=False)
         if self.audio_rate != self.rate:
             clips = np.stack([soxr.resample(clip, self.audio_rate, self.rate) for clip in clips])
         if (missing := round(SHORTEST * self.rate) - clips.shape[1]) > 0:
             clips = np.pad(clips, ((0, 0), (0, missing)))
-        if self.name.startswith(("pann", "encodec")):
-            return self._embed_together(torch.from_numpy(clips))
-        return torch.stack([torch.cat([self._embed(piece) for piece in self._pieces(clip)]) for clip in clips])
-
-    @torch.no_grad()
-    def _embed_together(self, clips: Tensor) -> Tensor:
-        """Returns (B, n, d), for pann and encodec, which take batches of clips of one length."""
-        parts, model = clips.to(self._package.device).split(TOGETHER), self._package.model
         try:
+            if not self.name.startswith(("pann", "encodec")):
+                return torch.stack([torch.cat([self._embed(piece) for piece in self._pieces(clip)]) for clip in clips])
+            parts, model = torch.from_numpy(clips).to(self._package.device).split(TOGETHER), self._package.model
             if self.name.startswith("pann"):
                 return torch.cat([model(part, None)["embedding"] for part in parts])[:, None]
             # For encodec, the encoder's output before quantisation.
             return torch.cat([model.encoder(part[:, None].expand(-1, model.channels, -1)).mT for part in parts])
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise UserError(f"the embedding {self.name} failed on {clips.shape[1]} samples: {error}") from error
 
     def _pieces(self, clip: np.ndarray) -> list[np.ndarray]:
@@ -162,16 +141,28 @@ class Packaged(Embedder):
         return pieces[:-1] if len(pieces) > 1 and len(pieces[-1]) < length / 2 else pieces
 
     def _embed(self, clip: np.ndarray) -> Tensor:
-        """Returns (n, d) of one clip: the package joins the embeddings of several clips instead of stacking them."""
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(said), torch.no_grad():
-                rows = self._package.get_embeddings([clip], self.rate)
-        except ValueError as error:  # nothing to join: the cause was printed
-            raise UserError(f"the embedding {self.name} failed on {len(clip)} samples: {_cause(said) or error}") from error
-        if cause := _cause(said):
-            raise UserError(f"the embedding {self.name} failed on {len(clip)} samples: {cause}")
-        return torch.from_numpy(np.asarray(rows, np.float32).reshape(-1, self.dimensions))
+        """Returns (n, d) of one clip, for vggish and clap, which take one at a time."""
+        model = self._package.model
+        if self.name == "vggish":
+            rows: Tensor = model.forward(clip, self.rate)
+        else:
+            rows = model.get_audio_embedding_from_data(torch.from_numpy(clip)[None], use_tensor=True)
+        return rows.reshape(-1, self.dimensions)
+
+
+def make_embedder(name: EmbeddingName, rate: int, weights: Path | None = None, device: torch.device | None = None) -> Embedder:
+    """Creates an embedding for audio at `rate` Hz.
+
+    Args:
+        name: logmel, or one of the package frechet-audio-distance.
+        rate: of the clips.
+        weights: folder of its weights; None for that of torch.hub.
+        device: of its network; None for a GPU if available.
+
+    Raises:
+        UserError: the package or weights are missing, or the weights belong to another embedding.
+    """
+    return LogMel(rate) if name == "logmel" else Packaged(name, rate, weights, device)
 
 
 def check_package(name: str) -> None:
@@ -183,26 +174,20 @@ def check_package(name: str) -> None:
         )
 
 
-def find_weights(name: str, folder: Path | None, needed: tuple[Needed, ...]) -> Path:
+def find_weights(name: str, folder: Path | None, needed: dict[str, str]) -> Path:
     """Returns the folder with all files that an embedding needs: `folder`, or that of torch.hub.
 
     Raises:
         UserError: a file is missing.
     """
     folder = Path(torch.hub.get_dir()) if folder is None else Path(folder)
-    for file in needed:
-        if not (folder / file.path).is_file():
+    for file, source in needed.items():
+        if not (folder / file).is_file():
             raise UserError(
-                f"{folder / file.path}: is missing, which the embedding {name} needs. Get it from {file.source} and put it there, "
+                f"{folder / file}: is missing, which the embedding {name} needs. Get it from {source} and put it there, "
                 "or give the folder that holds it: fad.weights, or --weights of evaluate"
             )
     return folder
-
-
-def _cause(said: io.StringIO) -> str:
-    """Returns the package's output on an error that it hid."""
-    text = " ".join(said.getvalue().split())
-    return text.partition("throw an exception: ")[2]
 
 
 def import_package(clap: bool) -> ModuleType:
