@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,8 @@ def check_about(about: dict[str, Any], file: Path, advice: str) -> None:
         file: where they were read, for the message.
         advice: what to do, for the message.
     """
-    for key, (wanted, fits) in FACTS.items():
-        if key in about and not fits(about[key]):
+    for key, (wanted, form) in FACTS.items():
+        if key in about and not _fits(about[key], form):
             raise UserError(f"{file}: about.{key}: wanted {wanted}, found {repr(about[key])[:80]}: {advice}")
     try:
         json.dumps(about, ensure_ascii=False, allow_nan=False).encode()
@@ -114,8 +114,13 @@ def check_about(about: dict[str, Any], file: Path, advice: str) -> None:
         raise UserError(f"{file}: about: wanted Unicode text and finite numbers ({error}): {advice}") from error
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _fits(value: Any, form: Any) -> bool:
+    """Returns whether a value is of a type, passes a test, or is a list or has entries of such forms."""
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_fits(each, form[0]) for each in value)
+    if isinstance(form, dict):
+        return isinstance(value, dict) and all(_fits(value.get(key), each) for key, each in form.items())
+    return isinstance(value, form) if isinstance(form, type) else form(value)
 
 
 def _is_count(value: Any) -> bool:
@@ -130,36 +135,27 @@ def _is_license(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value) is not None
 
 
-def _is_record(value: Any, **kinds: Callable[[Any], bool]) -> bool:
-    return isinstance(value, dict) and all(fits(value.get(key)) for key, fits in kinds.items())
-
-
 def _is_provenance(value: Any) -> bool:
-    if not (_is_record(value) and isinstance(value.get("command"), str | None)):
+    if not (isinstance(value, dict) and isinstance(value.get("command"), str | None)):
         return False
-    return value.get("libraries") is None or _is_record(value, code=_is_text, python=_is_text, libraries=_is_record)
+    return value.get("libraries") is None or _fits(value, {"code": str, "python": str, "libraries": dict})
 
 
-def _is_likelihood(value: Any) -> bool:
-    measured = {"bits_per_sample": _is_number}
-    return isinstance(value, list) and all(
-        _is_record(each, split=_is_text, samples=_is_count, protocol=_is_text, untrained=lambda rows: isinstance(rows, list), **measured)
-        and all(_is_record(row, name=_is_text, **measured) for row in each["untrained"])
-        for each in value
-    )
-
-
-FACTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+MEASURED = {"bits_per_sample": _is_number}
+FACTS: dict[str, tuple[str, Any]] = {
     "license": ("the Hub's identifier of a licence", _is_license),
-    "sources": ("text", _is_text),
-    "data": ("settings by their names", _is_record),
-    "init_from": ("text", _is_text),
+    "sources": ("text", str),
+    "data": ("settings by their names", dict),
+    "init_from": ("text", str),
     "steps": ("a whole number of 0 or more", _is_count),
     "temperature": ("a number of 0 or more", _is_number),
     "trained_with": ("command, code, python and libraries", _is_provenance),
-    "likelihood": ("a list of split, samples, bits_per_sample, protocol and untrained", _is_likelihood),
+    "likelihood": (
+        "a list of split, samples, bits_per_sample, protocol and untrained",
+        [MEASURED | {"split": str, "samples": _is_count, "protocol": str, "untrained": [MEASURED | {"name": str}]}],
+    ),
 }
-"""What the card shows of a voice's `about`: what each fact must be, in words and as a test."""
+"""What the card shows of a voice's `about`: what each fact must be, in words and as a form of `_fits`."""
 
 
 def check_license(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import import_module
@@ -89,12 +89,15 @@ class Voice:
         Raises:
             UserError: the audio cannot be used, or the scaling is not known.
         """
+        return classes_of(audio, sample_rate, self.quantiser, self.sample_rate, self._known_scaling(), seconds)
+
+    def _known_scaling(self) -> Scaling:
         if self.scaling is None:
             raise UserError(
                 f"{self.checkpoint}: nothing beside it says how audio was scaled; give it: scaling to load, --scaling to harmonicrnn, or "
                 "--config to train.py"
             )
-        return classes_of(audio, sample_rate, self.quantiser, self.sample_rate, self.scaling, seconds)
+        return self.scaling
 
     def nll(self, audio: Audio, sample_rate: int | None = None) -> float:
         """Returns the bits per sample of a whole recording, with carried state; lower is more likely.
@@ -212,10 +215,7 @@ class Voice:
         Raises:
             UserError: the folder is in use or cannot be written, an argument cannot be used, or the scaling is not known.
         """
-        if self.scaling is None:
-            raise UserError(
-                f"{self.checkpoint}: nothing beside it says how audio was scaled; give it: scaling to load, or --scaling to export"
-            )
+        scaling = self._known_scaling()
         given: dict[str, Any] = {
             key: value for key, value in (("license", license and check_license(license)), ("sources", sources)) if value
         }
@@ -237,7 +237,7 @@ class Voice:
             "model": {"class": type(self.net).__name__, "arguments": arguments},
             "quantiser": asdict(self.quantiser),
             "sample_rate": self.sample_rate,
-            "scaling": self.scaling,
+            "scaling": scaling,
             "unseen_in_weights": self.net.unseen_in_weights,
             "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
             "about": about | given,
@@ -266,11 +266,8 @@ class Voice:
         Raises:
             UserError: as `save`; the Hub refuses; or its library is not installed.
         """
-        hub = _hub()
         check_free(Path(folder))  # the mixin would remove an existing config
-        with hub.told(folder):
-            url: str | None = hub.HubVoice(_saving(self, options)).save_pretrained(folder, **options)
-            return url
+        return self._through_hub("save_pretrained", folder, options)
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Uploads the folder of `save` to the Hugging Face Hub, "OWNER/NAME", which is created if needed, public unless `private=True`;
@@ -283,9 +280,15 @@ class Voice:
         Raises:
             UserError: it cannot be saved, the Hub refuses, or its library is not installed.
         """
-        hub = _hub()
-        with hub.told(name):
-            url: str = hub.HubVoice(_saving(self, options)).push_to_hub(name, **options)
+        url = self._through_hub("push_to_hub", name, options)
+        assert url is not None
+        return url
+
+    def _through_hub(self, method: str, where: Path | str, options: dict[str, Any]) -> str | None:
+        """Calls a method of the Hub's mixin with `options`, without those of `save`, which writes the folder."""
+        hub, own = _hub(), {key: options.pop(key) for key in ("license", "sources", "clips", "temperature") if key in options}
+        with hub.told(where):
+            url: str | None = getattr(hub.HubVoice(partial(self.save, **own)), method)(where, **options)
             return url
 
 
@@ -305,12 +308,6 @@ def _hub() -> ModuleType:
         return import_module("harmonicrnn.hub")
     except ModuleNotFoundError as error:
         raise UserError(f"the Hub needs the package {error.name}: pip install '.[hub]'") from error
-
-
-def _saving(voice: Voice, options: dict[str, Any]) -> Callable[[Path], None]:
-    """Returns `save` bound to its own options, which are removed from `options`."""
-    own = {key: options.pop(key) for key in ("license", "sources", "clips", "temperature") if key in options}
-    return partial(voice.save, **own)
 
 
 def load(
