@@ -7,8 +7,9 @@ import shlex
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,6 +90,23 @@ def side_product(what: str | Path) -> Iterator[None]:
     except Exception as error:
         why = str(error) or type(error).__name__
         warnings.warn(f"{what}: left out: {error.strerror or why if isinstance(error, OSError) else why}", stacklevel=3)
+
+
+def walk(top: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `os.walk`, but reads each folder once, in order of the names, and links to folders are followed last."""
+    seen, tops = set[tuple[int, int]](), deque([top])
+    while tops:
+        for place, folders, names in os.walk(tops.popleft(), onerror=onerror):
+            here = Path(place)
+            with suppress(OSError):  # it vanished
+                status = here.stat()
+                if (number := (status.st_dev, status.st_ino)) not in seen:
+                    seen.add(number)
+                    folders.sort()
+                    yield here, folders, names
+                    tops += [here / name for name in folders if (here / name).is_symlink()]
+                    continue
+            folders.clear()
 
 
 def remove_parts(folder: Path) -> None:

@@ -5,12 +5,12 @@ checkpoint are not runs: their training stopped before its first one. A voice is
 the library are found by name.
 """
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from harmonicrnn.errors import UserError
+from harmonicrnn.files import walk
 
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "model.safetensors"
@@ -111,25 +111,9 @@ def any_runs(logs: Path) -> bool:
 def _checkpoints(logs: Path) -> dict[Path, float]:
     """Returns the checkpoints below `logs` with their modification times; skips broken links and vanished files."""
     found = {}
-    for folder in _folders(logs):
-        for path in folder.glob("*.ckpt") if folder.name == CHECKPOINTS else ():
+    for folder, _, names in walk(logs):
+        for name in names if folder.name == CHECKPOINTS else ():
             with suppress(OSError):
-                if path.is_file():
-                    found[path] = path.stat().st_mtime
+                if name.endswith(".ckpt"):
+                    found[folder / name] = (folder / name).stat().st_mtime
     return found
-
-
-def _folders(top: Path) -> Iterator[Path]:
-    """Yields a folder and all below it once each, following links last."""
-    seen: set[tuple[int, int]] = set()
-    waiting, linked = [top], list[Path]()
-    while waiting or linked:
-        folder = waiting.pop() if waiting else linked.pop()
-        with suppress(OSError):
-            status = folder.stat()
-            if (place := (status.st_dev, status.st_ino)) not in seen:
-                seen.add(place)
-                yield folder
-                for path in folder.iterdir():
-                    if path.is_dir():
-                        (linked if path.is_symlink() else waiting).append(path)

@@ -1,14 +1,13 @@
 """Lists the recordings in a folder."""
 
-import os
 import warnings
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 from natsort import natsorted
 
 from harmonicrnn.audio.reading import SUFFIXES
+from harmonicrnn.files import walk
 
 NO_RECORDINGS = f"no audio files ({', '.join(SUFFIXES[:5])} and others)"
 
@@ -26,18 +25,10 @@ def find_recordings(folder: Path) -> list[Path]:
 
     Links to folders are followed last; each folder is read once.
     """
-    found, seen, tops = [], set(), deque([folder])
-    while tops:
-        for place, folders, names in os.walk(tops.popleft(), onerror=_warn):
-            here = Path(place)
-            status = here.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                folders.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            tops += [here / name for name in folders if (here / name).is_symlink()]
-            found += [here / name for name in names if not name.startswith(".") and _is_recording(here / name)]
+    found = []
+    for here, folders, names in walk(folder, _warn):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [here / name for name in names if not name.startswith(".") and _is_recording(here / name)]
     return natsorted(found, key=lambda path: path.as_posix())
 
 
