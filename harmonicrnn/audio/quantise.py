@@ -90,10 +90,6 @@ class Quantiser:
             scaled = (v.sign() * torch.log1p(mu * (v + 1e-8).abs()) / math.log1p(mu) + 1) / 2
         return torch.floor(scaled * (self.classes - 0.01) + 0.005).to(torch.int16)
 
-    def decode(self, classes: Tensor) -> Tensor:
-        """Returns samples at the lower edge of each cell, as in the tables. Re-encoding lowers half of the classes by one."""
-        return self._expand(2 * classes.float() / self.classes - 1)
-
     def decode_centre(self, classes: Tensor) -> Tensor:
         """Returns samples at the centre of each cell, used for writing and playing. Under the fixed range each class survives a 16-bit file
         (mu-law up to 8 bits, linear up to 12)."""
