@@ -7,8 +7,7 @@ from typing_extensions import override
 
 from datamodules import AudioDataModule
 from harmonicrnn.audio.dataset import Split
-from harmonicrnn.evaluation.progress import ProgressBar, no_bar
-from harmonicrnn.evaluation.untrained import Untrained, measure_untrained
+from harmonicrnn.evaluation.untrained import ProgressBar, Untrained, measure_untrained, no_bar
 from harmonicrnn.files import side_product
 from harmonicrnn.metrics.statistics_cache import default_cache
 from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from harmonicrnn.evaluation.progress import ProgressBar
+from harmonicrnn.evaluation.untrained import ProgressBar
 
 
 @contextmanager

@@ -261,7 +261,7 @@ LIBRARY = [
     "voice_folder",
     "hub",
 ]
-LIBRARY += ["generation", "parallel", "evaluation", "voice", "live", "cli"]
+LIBRARY += ["generation", "parallel", "voice", "evaluation", "live", "cli"]
 EXPERIMENT = ["harmonicrnn", "datamodules", "lightning_modules", "callbacks", "cli", "benchmarks", "tests"]
 ALLOWED = {
     "machine_code": {"files"},

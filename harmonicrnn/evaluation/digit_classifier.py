@@ -1,9 +1,15 @@
-"""Loads a trained classifier of digits for scoring clips: this project's or that of the published tables."""
+"""Loads a trained classifier of digits for scoring clips: this project's or that of the published tables.
 
-from collections.abc import Callable, Iterable
+The latter, the file resnext.pth of the S4/SaShiMi repository, is a pickled module, and unpickling it would run code of that repository. Its
+modules are replaced by records of their attributes, and only tensors are taken out.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
 from inspect import signature
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +17,6 @@ from torch import Tensor
 
 from harmonicrnn.checkpoints import DIGIT_ACCURACY, KEY, net_weights, read_checkpoint
 from harmonicrnn.errors import UserError
-from harmonicrnn.evaluation import s4_weights
 from harmonicrnn.metrics import Classified
 from harmonicrnn.models.digit_net import CLASSES, RATE, SAMPLES, DigitNet
 from harmonicrnn.models.resnext import ResNeXt
@@ -19,6 +24,45 @@ from harmonicrnn.provenance import sha256
 
 TOGETHER = 64  # clips per batch
 TOLERANCE = 0.005  # of the test accuracy that identifies the published classifier
+
+
+ARCHITECTURE: dict[str, Any] = {
+    "stem": 64,
+    "widths": (256, 512, 1024),
+    "blocks": 3,
+    "cardinality": 8,
+    "group_width": 64,
+    "hidden": None,
+}
+"""ResNeXt-29, 8 x 64d, of `harmonicrnn.models.DigitNet`."""
+
+TEST_ACCURACY = 0.9808
+"""Accuracy on SC09's test split, as reported by its authors."""
+
+PICKLED = (
+    "torch.nn.parallel.data_parallel.DataParallel",
+    "models.resnext.CifarResNeXt",
+    "models.resnext.ResNeXtBottleneck",
+    "torch.nn.modules.container.Sequential",
+    "torch.nn.modules.conv.Conv2d",
+    "torch.nn.modules.batchnorm.BatchNorm2d",
+    "torch.nn.modules.linear.Linear",
+)
+
+NAMES = {
+    "conv_1_3x3": "stem",
+    "bn_1": "stem_norm",
+    "conv_reduce": "reduce",
+    "bn_reduce": "reduce_norm",
+    "conv_conv": "grouped",
+    "bn": "grouped_norm",
+    "conv_expand": "expand",
+    "bn_expand": "expand_norm",
+    "shortcut.shortcut_conv": "shortcut",
+    "shortcut.shortcut_bn": "shortcut_norm",
+    "classifier": "classifier",
+}
+"""Names of its layers, and their names in `harmonicrnn.models.ResNeXt`."""
 
 
 class DigitClassifier:
@@ -69,8 +113,8 @@ class DigitClassifier:
         """
         if not self.published:
             return f"scored by another classifier ({self.name})"
-        if abs(accuracy - s4_weights.TEST_ACCURACY) > TOLERANCE:
-            return f"its classifier is right on {accuracy:.2%} of the test split, that of the tables on {s4_weights.TEST_ACCURACY:.2%}"
+        if abs(accuracy - TEST_ACCURACY) > TOLERANCE:
+            return f"its classifier is right on {accuracy:.2%} of the test split, that of the tables on {TEST_ACCURACY:.2%}"
         return None
 
 
@@ -81,7 +125,7 @@ def load_digit_classifier(path: Path, device: torch.device | str = "cpu") -> Dig
         UserError: there is no such file, or it holds something else. Its code is never run.
     """
     path = Path(path)
-    content = s4_weights.read(path)
+    content = _read(path)
     if isinstance(content, dict) and KEY in content:
         checkpoint = read_checkpoint(path)
         if DIGIT_ACCURACY not in checkpoint:
@@ -90,12 +134,64 @@ def load_digit_classifier(path: Path, device: torch.device | str = "cpu") -> Dig
         net = DigitNet(**{key: settings[key] for key in signature(DigitNet).parameters if key in settings})
         net.load_state_dict(net_weights(checkpoint))
         return DigitClassifier(net.to(device), path, checkpoint[DIGIT_ACCURACY].get("test"), published=False)
-    weights = s4_weights.weights_of(content, path)
+    weights = weights_of(content, path)
     with torch.device("meta"):  # only its shapes are needed
-        own = ResNeXt(CLASSES, **s4_weights.ARCHITECTURE).state_dict()
+        own = ResNeXt(CLASSES, **ARCHITECTURE).state_dict()
     for name in (*own, *weights):
         if name not in weights or name not in own or weights[name].shape != own[name].shape:
             raise UserError(f"{path}: {name} is not as in the ResNeXt-29 (8 x 64d) that the published scores are of; take its resnext.pth")
-    net = DigitNet(**s4_weights.ARCHITECTURE)
+    net = DigitNet(**ARCHITECTURE)
     net.resnext.load_state_dict(weights)
-    return DigitClassifier(net.to(device), path, s4_weights.TEST_ACCURACY, published=True)
+    return DigitClassifier(net.to(device), path, TEST_ACCURACY, published=True)
+
+
+class Part:
+    """Placeholder for a module of the pickled model: its attributes, without code."""
+
+
+def _read(path: Path) -> Any:
+    """Returns a file's contents, on the CPU, with records in place of pickled modules.
+
+    Raises:
+        UserError: the file is missing, damaged, or contains other code.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    try:
+        with torch.serialization.safe_globals([(Part, name) for name in PICKLED]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a wrong file can raise any error
+        raise UserError(f"{path}: is damaged, or no classifier of digits; nothing in it was run") from error
+
+
+def weights_of(content: Any, path: Path) -> dict[str, Tensor]:
+    """Returns the tensors in contents of `_read`, by their names in `harmonicrnn.models.ResNeXt` where known.
+
+    Raises:
+        UserError: there are none.
+    """
+    if isinstance(content, Part):
+        content = dict(_tensors(content))
+    elif isinstance(content, dict):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: holds no weights of a classifier of digits")
+    return {_translated(name.removeprefix("module.")): value for name, value in content.items()}
+
+
+def _tensors(part: Part, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    attributes = vars(part)
+    for kind in ("_parameters", "_buffers"):
+        yield from ((prefix + name, value) for name, value in attributes.get(kind, {}).items() if value is not None)
+    for name, inner in attributes.get("_modules", {}).items():
+        if isinstance(inner, Part):
+            yield from _tensors(inner, f"{prefix}{name}.")
+
+
+def _translated(name: str) -> str:
+    """Translates `stage_2.stage_2_bottleneck_0.conv_reduce.weight` to `stages.1.0.reduce.weight`, and so on."""
+    layer, _, kind = name.rpartition(".")
+    place = ""
+    if found := re.fullmatch(r"stage_(\d)\.stage_\1_bottleneck_(\d)\.(.*)", layer):
+        place, layer = f"stages.{int(found[1]) - 1}.{found[2]}.", found[3]
+    return f"{place}{NAMES.get(layer, layer)}.{kind}"

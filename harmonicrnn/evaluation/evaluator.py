@@ -19,9 +19,8 @@ from harmonicrnn.evaluation.digit_classifier import DigitClassifier
 from harmonicrnn.evaluation.digit_evaluation import MEASURES, accuracy_of, score, too_few, training_reference, why_not_published
 from harmonicrnn.evaluation.distance import SCALE_CLIPS, Distance, distances_for_scale, measure_distance, reference_gaussian
 from harmonicrnn.evaluation.examples import ExampleGroup, choose_prompts, folder_examples, split_examples
-from harmonicrnn.evaluation.generated_clips import Model, ModelClips, draw_clips
+from harmonicrnn.evaluation.generated_clips import ModelClips, draw_clips
 from harmonicrnn.evaluation.likelihood import measure_likelihood
-from harmonicrnn.evaluation.progress import ProgressBar
 from harmonicrnn.evaluation.published import COMPARED, REFERENCE, published_rows
 from harmonicrnn.evaluation.records import (
     FORMAT,
@@ -37,11 +36,12 @@ from harmonicrnn.evaluation.records import (
 )
 from harmonicrnn.evaluation.report_folder import clips_folder
 from harmonicrnn.evaluation.subjects import Subject
-from harmonicrnn.evaluation.untrained import Untrained, measure_untrained, worse_than_untrained
+from harmonicrnn.evaluation.untrained import ProgressBar, Untrained, measure_untrained, worse_than_untrained
 from harmonicrnn.generation.clip_writer import Settings
 from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.metrics import Classified, DigitReference, Embedder, Gaussian, select_by_likelihood, shortage
 from harmonicrnn.provenance import provenance
+from harmonicrnn.voice import Voice
 
 SELECTION = "of a random half of the drawn clips, those from rank 0.40 to 0.95 by likelihood; all clips of folders and of real audio"
 
@@ -82,7 +82,7 @@ class Evaluation:
     cache: folder for the statistics of references.
     """
 
-    subjects: list[tuple[Subject, Model | FolderClips]]
+    subjects: list[tuple[Subject, Voice | FolderClips]]
     data: Dataset | None
     split: Split
     training: Dataset | None
@@ -140,6 +140,7 @@ class Evaluator:
         reference = work.folder if work.data is None else SplitClips(work.data, work.split)
         assert reference is not None
         self.reference: SplitClips | FolderClips = reference
+        self.references: list[tuple[Embedder, Gaussian]] = []
         self.notes: list[str] = []
         self.drawn: dict[str, ModelClips] = {}  # by the models' names
         self.untrained: list[Untrained] = []
@@ -161,26 +162,28 @@ class Evaluator:
             UserError: a measurement failed; the message says which and why.
         """
         work = self.work
-        references = [self._reference(embedder) for embedder in work.embedders]
+        for embedder in work.embedders:
+            with self.bar(f"Reference, {embedder.name}", self.reference.info.clips) as advance:
+                self.references.append((embedder, reference_gaussian(self.reference, embedder, work.cache, advance)))
         real, training, classifier = self._real()
-        scale = self._scale(references)
-        self.untrained = self._untrained()
-        # Folders first, so that their errors show before the long work.
-        order = sorted(range(len(work.subjects)), key=lambda place: not isinstance(work.subjects[place][1], FolderClips))
+        scale = self._scale()
+        models = not all(isinstance(source, FolderClips) for _, source in work.subjects)
+        if models and work.data is not None:
+            self.untrained = measure_untrained(work.data, work.split, work.cache, training=work.unigram, seed=work.seed, bar=self.bar)
         measured: dict[int, SubjectReport] = {}
-        for place in order:
-            subject, source = work.subjects[place]
+        # Folders first, so that their errors show before the long work.
+        for place, (subject, source) in sorted(enumerate(work.subjects), key=lambda each: not isinstance(each[1][1], FolderClips)):
             if isinstance(source, FolderClips):
-                measured[place] = self._folder(subject, source, references)
+                origin = asdict(source.info) | {"treated": source.notes}
+                compared = self._compared(subject, source, source)
+                measured[place] = SubjectReport(kind="folder of audio", config=None, provenance=origin, **compared)
             else:
-                measured[place] = self._model(clips_folder(self.out, place, subject), subject, source, references)
+                measured[place] = self._model(clips_folder(self.out, place, subject), subject, source)
         subjects = [report for _, report in sorted(measured.items())]
-        models = any(isinstance(subject, ModelReport) for subject in subjects)
         measures = self._measures(models)
         published = published_rows(work.data, work.split, {measure.name for measure in measures}, self.not_published)
         notes = [note for subject in subjects for note in subject.notes] + self.notes
-        for embedder, reference in zip(work.embedders, references, strict=True):
-            notes += [f"FAD {embedder.name}: reference: {note}"] if (note := shortage(reference)) else []
+        notes += [f"FAD {embedder.name}: reference: {note}" for embedder, reference in self.references if (note := shortage(reference))]
         notes += [COMPARED] if published and models else []
         notes += [REFERENCE] if published and self.digits else []
         report = Report(
@@ -190,36 +193,27 @@ class Evaluator:
             measures=measures,
             subjects=subjects,
             untrained=[
-                Row(
-                    name=each.name, clips=each.clips, values={"NLL": Cell(each.bits_per_sample, each.interval)}, kind="without any training"
-                )
-                for each in self.untrained
+                Row(name=e.name, clips=e.clips, values={"NLL": Cell(e.bits_per_sample, e.interval)}, kind="without any training")
+                for e in self.untrained
             ],
             real=scale + real,
             published=published,
             notes=notes,
             settings=work.settings(),
-            embeddings=[
-                EmbeddingReport(e.name, e.rate, e.dimensions, e.weights, int(of.size))
-                for e, of in zip(work.embedders, references, strict=True)
-            ],
+            embeddings=[EmbeddingReport(e.name, e.rate, e.dimensions, e.weights, int(of.size)) for e, of in self.references],
             classifier=classifier,
             training=training,
             **provenance(),
         )
         return report, self._examples()
 
-    def _reference(self, embedder: Embedder) -> Gaussian:
-        with self.bar(f"Reference, {embedder.name}", self.reference.info.clips) as advance:
-            return reference_gaussian(self.reference, embedder, self.work.cache, advance)
-
-    def _scale(self, references: Sequence[Gaussian]) -> list[Row]:
+    def _scale(self) -> list[Row]:
         """Returns rows with distances for scale."""
         halves: dict[str, Cell] = {}
         noise: dict[str, Cell] = {}
         clips, name, there = 0, self.reference.info.name, self.reference.info.clips
         total = None if there is None else 2 * min(-(-there // 2), SCALE_CLIPS) + min(there // 2, SCALE_CLIPS)
-        for embedder, reference in zip(self.work.embedders, references, strict=True):
+        for embedder, reference in self.references:
             title = f"FAD {embedder.name}"
             with self.bar(f"For scale: {title}", total) as advance:
                 found = distances_for_scale(self.reference, embedder, reference, self.work.seed, advance)
@@ -231,13 +225,6 @@ class Evaluator:
             Row(name=f"{name}: one half against the other", clips=clips, values=halves, kind="real audio, for scale"),
             Row(name="white noise", clips=clips, values=noise, kind=f"of the levels of {name}, for scale"),
         ]
-
-    def _untrained(self) -> list[Untrained]:
-        """Returns baseline likelihoods to compare models with; empty without models."""
-        work = self.work
-        if work.data is None or all(isinstance(source, FolderClips) for _, source in work.subjects):
-            return []
-        return measure_untrained(work.data, work.split, work.cache, training=work.unigram, seed=work.seed, bar=self.bar)
 
     def _real(self) -> tuple[list[Row], ClipSetInfo | None, ClassifierReport | None]:
         """Returns the parts for SC09 scores: rows of real clips, and records of the training split and the classifier."""
@@ -268,11 +255,7 @@ class Evaluator:
         assert self.digits is not None
         return [f"{name}, FID: {note}" for note in too_few(classified, self.digits) if not note.startswith("reference")]
 
-    def _folder(self, subject: Subject, folder: FolderClips, references: Sequence[Gaussian]) -> SubjectReport:
-        origin, compared = asdict(folder.info) | {"treated": folder.notes}, self._compared(subject, folder, folder, references)
-        return SubjectReport(kind="folder of audio", config=None, provenance=origin, **compared)
-
-    def _model(self, folder: Path, subject: Subject, model: Model, references: Sequence[Gaussian]) -> ModelReport:
+    def _model(self, folder: Path, subject: Subject, model: Voice) -> ModelReport:
         work, run, name = self.work, subject.run, subject.name
         assert work.data is not None
         assert run is not None
@@ -291,7 +274,7 @@ class Evaluator:
         if self.digits is not None:
             chosen = select_by_likelihood(-torch.tensor(generated.bits_per_sample), work.seed)
             scored = [generated.audio(number) for number in chosen.tolist()]
-        compared = self._compared(subject, generated, scored, references)
+        compared = self._compared(subject, generated, scored)
         compared["values"] = {"NLL": Cell(nll.bits_per_sample, nll.interval)} | compared["values"]
         compared["notes"] = notes + compared["notes"]
         origin = subject.provenance()
@@ -306,7 +289,7 @@ class Evaluator:
             **compared,
         )
 
-    def _draw(self, folder: Path, subject: Subject, model: Model) -> ModelClips:
+    def _draw(self, folder: Path, subject: Subject, model: Voice) -> ModelClips:
         work, rate, prompts = self.work, model.sample_rate, self.prompts
         assert work.data is not None
         assert work.drawing is not None
@@ -321,13 +304,11 @@ class Evaluator:
             continued = draw_clips(folder / "continued", subject.checksum, model, settings, prompts, detectors, advance)
         return ModelClips(generated, continued)
 
-    def _compared(
-        self, subject: Subject, clips: Iterable[Tensor], scored: Iterable[Tensor], references: Sequence[Gaussian]
-    ) -> dict[str, Any]:
+    def _compared(self, subject: Subject, clips: Iterable[Tensor], scored: Iterable[Tensor]) -> dict[str, Any]:
         """Measures what models and folders share: distances of clips, and SC09 scores of the `scored` ones."""
         work, values, notes = self.work, {}, []
         fad: dict[str, Distance] = {}
-        for embedder, reference in zip(work.embedders, references, strict=True):
+        for embedder, reference in self.references:
             title = f"FAD {embedder.name}"
             total = len(clips) if isinstance(clips, Sized) else None
             with self.bar(f"{subject.name}: {title}", total) as advance, _named(subject.path, title):

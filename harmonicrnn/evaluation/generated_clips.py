@@ -4,34 +4,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harmonicrnn.audio import Quantiser
-from harmonicrnn.generation import Engine
 from harmonicrnn.generation.clip_folder import Generated
 from harmonicrnn.generation.clip_writer import ClipWriter, Settings
 from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.generation.sampler import starting_states
-from harmonicrnn.models import AutoregressiveNet
-
-
-class Model(Protocol):
-    """The interface of a model to evaluate; `harmonicrnn.Voice` implements it."""
-
-    @property
-    def net(self) -> AutoregressiveNet: ...
-
-    @property
-    def quantiser(self) -> Quantiser: ...
-
-    @property
-    def sample_rate(self) -> int: ...
-
-    def engine(self) -> Engine: ...
+from harmonicrnn.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,7 @@ class ModelClips(NamedTuple):
 def draw_clips(
     folder: Path,
     checksum: str,
-    model: Model,
+    model: Voice,
     settings: Settings,
     prompts: Tensor | None,
     detectors: Reference,

@@ -4,6 +4,7 @@ Computed once per data and protocol, on one process and whole clips, and cached.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,6 @@ from harmonicrnn.audio.dataset import Batch, Dataset, Split
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.intervals import ratio_interval
 from harmonicrnn.evaluation.likelihood import ClipSums
-from harmonicrnn.evaluation.progress import ProgressBar, no_bar
 from harmonicrnn.metrics.statistics_cache import keep_statistics, read_statistics, statistics_path
 from harmonicrnn.models import ModelState, PredictorsAlone
 from harmonicrnn.models.carried_states import CarriedStates
@@ -25,6 +25,13 @@ from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 FORMAT = 1
 UNIGRAM = "unigram of the training split"
 PIECE = 2**17  # samples predicted at a time, over all lanes
+ProgressBar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Opens a bar with a title and a number of steps (None if unknown); the context yields a function to call with numbers of steps done."""
+
+
+def no_bar(title: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """A progress bar that shows nothing."""
+    return nullcontext(lambda steps: None)
 
 
 @dataclass(frozen=True)
