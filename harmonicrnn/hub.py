@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from huggingface_hub import ModelHubMixin, snapshot_download
 
 from harmonicrnn.errors import UserError
 
-T = TypeVar("T")
 FILES = ["model.safetensors", "config.json", "README.md", "clip_?.wav", "clip_?.flac"]
 
 
@@ -29,15 +28,6 @@ class HubVoice(ModelHubMixin, library_name="harmonicrnn"):
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> "HubVoice":
         load = options.pop("load")
         return cls(loaded=load(Path(snapshot_download(model_id, allow_patterns=FILES, **options))))
-
-
-def from_pretrained(load: Callable[[Path], T], name: str | Path, **options: Any) -> T:
-    """Returns `load` of a folder, downloaded from the Hub unless there is a local one of this name."""
-    if Path(name).is_dir():
-        return load(Path(name))
-    with told(name):
-        loaded: T = HubVoice.from_pretrained(name, load=load, **options).loaded
-        return loaded
 
 
 @contextmanager

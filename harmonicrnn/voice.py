@@ -257,8 +257,12 @@ class Voice:
         Raises:
             UserError: there is none, or it cannot be downloaded or used.
         """
-        voice: Voice = _hub().from_pretrained(load, name, **options)
-        return voice
+        hub = _hub()
+        if Path(name).is_dir():
+            return load(name)
+        with hub.told(name):
+            voice: Voice = hub.HubVoice.from_pretrained(name, load=load, **options).loaded
+            return voice
 
     def save_pretrained(self, folder: Path | str, **options: Any) -> str | None:
         """As `save`, with its options and those of `huggingface_hub.ModelHubMixin.save_pretrained`: push_to_hub=True uploads it.
