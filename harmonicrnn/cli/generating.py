@@ -205,7 +205,8 @@ def progress_bar(console: Console, samples: int, sample_rate: int) -> Iterator[C
     """Yields a function to call with numbers of drawn samples, out of `samples` plus redrawn ones; prints the speed at the end."""
     columns = (TextColumn("Generating"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.tasks[bar.add_task("", total=samples)]
+        bar.add_task("", total=samples)
+        (task,) = bar.tasks
 
         def speed() -> str:
             return f"{task.completed / (task.elapsed or 1) / sample_rate:.3g} x real time"
