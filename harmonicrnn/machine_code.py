@@ -13,7 +13,8 @@ from numba.core.caching import FunctionCache
 from harmonicrnn.files import side_product
 
 # "contract" allows only fused multiply-adds: NaN, infinity and the order of operations stay as written.
-jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+jit: Any = njit(**OPTIONS)
 
 
 @cache

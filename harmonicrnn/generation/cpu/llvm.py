@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 from harmonicrnn.machine_code import jit
 from harmonicrnn.ops.elementary import INT32, number_type
@@ -149,31 +150,27 @@ def _generate_panels(
 
 
 @intrinsic
-def _pointer(typing: Any, address: Any, start: Any, tag: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return at(builder, arguments[0], number_type(tag), arguments[1])
-
-    return types.CPointer(tag)(types.int64, types.int64, tag), generate
-
-
-@jit
-def view(address: Any, start: Any, size: Any, tag: Any) -> Any:
+def view(typing: Any, address: Any, start: Any, size: Any, tag: Any) -> Any:
     """Returns an array of `size` numbers of the type of `tag`, `start` numbers after an address."""
-    return carray(_pointer(address, start, tag), size)
+    kind = types.Array(tag, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, width = make_array(kind)(context, builder), INT64(context.get_abi_sizeof(number_type(tag)))
+        data = at(builder, arguments[0], number_type(tag), arguments[1])
+        populate_array(array, data=data, shape=[arguments[2]], strides=[width], itemsize=width, meminfo=None)
+        return array._getvalue()
+
+    return kind(types.int64, types.int64, types.int64, tag), generate
 
 
 @intrinsic
-def _bytes_at(typing: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.int64), generate
-
-
-@jit
-def record(address: Any, layout: Any) -> Any:
+def record(typing: Any, address: Any, layout: Any) -> Any:
     """Returns the record of a numpy structured dtype at an address."""
-    return carray(_bytes_at(address), 1, layout)[0]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(layout.dtype))
+
+    return layout.dtype(types.int64, layout), generate
 
 
 @intrinsic
