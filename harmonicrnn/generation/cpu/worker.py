@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from harmonicrnn.generation.cpu.addresses import WORKER, address, aligned
-from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
+from harmonicrnn.generation.cpu.layers.channel_steps import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.layers.pooling_steps import EnterStep
 from harmonicrnn.generation.cpu.loop import run

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from harmonicrnn.ops.triton.arithmetic import Form
 from harmonicrnn.ops.triton.backward_kernels import gated_backward_kernel, scan_backward_kernel
 from harmonicrnn.ops.triton.forward_kernels import adjoint_kernel, forward_kernel, summary_kernel
 
@@ -84,25 +85,23 @@ class Steps:
     def launch(self, kernel: Any, *tensors: Tensor | None, **constants: Any) -> None:
         """Runs a kernel for all chunks of all lanes."""
         batch, time = self.x.shape[:2]
-        block = min(triton.next_power_of_2(self.units), MAX_BLOCK)
         with torch.cuda.device_of(self.x):
-            kernel[(batch * self.chunks * -(-self.units // block),)](
+            kernel[(batch * self.chunks * -(-self.units // self.form().BLOCK),)](
                 # Triton has no null pointers: unused ones are any other tensor.
                 *(self.x if t is None else t for t in tensors),
                 time,
                 self.length,
                 self.chunks,
                 ROWS=rows_of(kernel, fused=self.rates is not None),
-                UNITS=self.units,
-                COMPLEX=self.parts == 2,
-                ACC=ACCUMULATORS[torch.promote_types(self.x.dtype, torch.float32)],
-                BLOCK=block,
+                F=self.form(),
                 num_warps=1,
                 **constants,
             )
 
-    def form(self) -> dict[str, bool]:
-        return {"FUSED": self.rates is not None, "INTERLEAVED": self.interleaved}
+    def form(self) -> Form:
+        block = min(triton.next_power_of_2(self.units), MAX_BLOCK)
+        dtype = ACCUMULATORS[torch.promote_types(self.x.dtype, torch.float32)]
+        return Form(self.units, self.parts == 2, self.rates is not None, self.interleaved, dtype, block)
 
     def states(self, *shape: int) -> Tensor:
         """Returns an empty tensor in the dtype of states."""
@@ -113,7 +112,7 @@ def summaries(steps: Steps) -> tuple[Tensor, Tensor]:
     """Returns for each chunk the product of its a and its last state from zero, each (B, K, W)."""
     products, lasts = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
     inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh)
-    steps.launch(summary_kernel, *inputs, products, lasts, **steps.form())
+    steps.launch(summary_kernel, *inputs, products, lasts)
     return products, lasts
 
 
@@ -124,7 +123,7 @@ def forward(steps: Steps, starts: Tensor, exclusive: bool = False) -> tuple[Tens
     """
     y, last = torch.empty_like(steps.x), steps.states(steps.x.shape[0], steps.x.shape[2])
     inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh)
-    steps.launch(forward_kernel, *inputs, starts, y, last, EXCLUSIVE=exclusive, **steps.form())
+    steps.launch(forward_kernel, *inputs, starts, y, last, EXCLUSIVE=exclusive)
     return y, last
 
 
@@ -132,14 +131,14 @@ def adjoint_summaries(steps: Steps, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Returns for each chunk, last first, the product of its conj(a) and its gradient of the state before it, each (B, K, W)."""
     products, carries = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
     inputs = (steps.a, steps.rates, steps.phases, steps.fresh, grad)
-    steps.launch(adjoint_kernel, *inputs, products, carries, **steps.form())
+    steps.launch(adjoint_kernel, *inputs, products, carries)
     return products, carries
 
 
 def scan_backward(steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns gradients of a, x and h0, laid out as rows; carries (B, K, W) are those of the chunks' last states, last chunk first."""
     grad_a, grad_x, grad_h0 = torch.empty_like(steps.a), torch.empty_like(steps.x), torch.empty_like(h0)
-    steps.launch(scan_backward_kernel, steps.a, y, h0, grad, carries, grad_a, grad_x, grad_h0, INTERLEAVED=steps.interleaved)
+    steps.launch(scan_backward_kernel, steps.a, y, h0, grad, carries, grad_a, grad_x, grad_h0)
     return grad_a, grad_x, grad_h0
 
 
