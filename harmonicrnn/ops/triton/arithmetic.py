@@ -1,4 +1,4 @@
-"""Layout and arithmetic of the kernels: complex numbers as pairs of floats (Triton has none), gate functions, and access to rows of tensors.
+"""Layout and arithmetic of the kernels: complex numbers as pairs of floats (Triton has none), gate functions, and access to rows.
 
 Real numbers take the same path, with an unused copy as imaginary part. All is computed in ACC, float32 or float64. At a few dozen
 instructions per step the kernels are near both the compute and the memory limit (a test counts the instructions): functions use one
