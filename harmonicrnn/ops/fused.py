@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from harmonicrnn.ops.operators import differentiable, operator
+from harmonicrnn.ops.operators import differentiable, new, operator
 from harmonicrnn.ops.slices import Slices, gradient_after, state_before
-
-
-def _new(*like: Tensor) -> tuple[Tensor, ...]:
-    return tuple(t.new_empty(t.shape) for t in like)
 
 
 def _of_units(state: Tensor, phases: Tensor | None) -> Tensor:
@@ -42,7 +38,7 @@ def _kernels() -> Any:
     return fused_cg_lru
 
 
-@operator(fake=lambda x, gates, rates, phases, h0, fresh, max_root_slope, known=None: _new(x, h0))
+@operator(fake=lambda x, gates, rates, phases, h0, fresh, max_root_slope, known=None: new(x, h0))
 def cg_lru(
     x: Tensor,
     gates: Tensor,
@@ -61,9 +57,9 @@ def cg_lru(
 
 @operator(
     fake=lambda x, gates, rates, phases, h0, fresh, y, *_: (
-        *_new(x, gates, rates),
+        *new(x, gates, rates),
         rates.new_empty(0) if phases is None else phases.new_empty(phases.shape),
-        *_new(h0),
+        *new(h0),
     )
 )
 def cg_lru_backward(
@@ -81,7 +77,7 @@ def cg_lru_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Returns gradients of the first five (empty for no phases); `known` are summaries from `cg_lru_adjoint_summary`."""
     if not x.numel():
-        grad_x, grad_gates = _new(x, gates)
+        grad_x, grad_gates = new(x, gates)
         return grad_x, grad_gates, torch.zeros_like(rates), torch.zeros_like(rates[:0] if phases is None else phases), grad_last.clone()
     given = (t.detach().contiguous() for t in (y, h0, grad_y, grad_last))
     return _kernels().backward(_steps(x, gates, rates, phases, fresh), *given, max_root_slope, known)
