@@ -145,7 +145,7 @@ def gated_backward_kernel(
     b, k, n, mask = program_place(chunks, F, FROM_END=True)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, F)
     cr, ci = read(carries, b * chunks + chunks - 1 - k, n, mask, F.states)
-    carry = (cr, ci, tl.zeros([F.BLOCK], F.ACC), tl.zeros([F.BLOCK], F.ACC))
+    carry = (cr, ci, tl.zeros_like(rate), tl.zeros_like(rate))
     end = tl.minimum(k * chunk + chunk, time)
     row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
     tensors = (gates, x, y, h0, grad_y, grad_gates, grad_x)

@@ -70,7 +70,7 @@ def summary_kernel(a, x, rates, phases, fresh, products, lasts, time, chunk, chu
     b, k, n, mask = program_place(chunks, F)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, F)
     rate *= LOG2_E
-    zero = tl.zeros([F.BLOCK], F.ACC)
+    zero = tl.zeros_like(rate)
     summary = (zero + 1, zero, zero, zero)
     row, begins = b * time + k * chunk, fresh_lane & (k == 0)
     steps = tl.minimum(chunk, time - k * chunk).to(tl.int32)
@@ -145,7 +145,7 @@ def adjoint_kernel(a, rates, phases, fresh, grad, products, carries, time, chunk
     b, k, n, mask = program_place(chunks, F)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, F)
     rate *= LOG2_E
-    zero = tl.zeros([F.BLOCK], F.ACC)
+    zero = tl.zeros_like(rate)
     summary = (zero + 1, zero, zero, zero)
     end = tl.minimum(k * chunk + chunk, time)
     row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
