@@ -180,11 +180,11 @@ def program_place(chunks, F: tl.constexpr, FROM_END: tl.constexpr = False):
     program = tl.program_id(0).to(tl.int64)
     if FROM_END:
         program = tl.num_programs(0) - 1 - program
-    BLOCK: tl.constexpr = F.BLOCK
-    blocks: tl.constexpr = (F.UNITS + BLOCK - 1) // BLOCK
-    n = (program % blocks).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
-    if F.UNITS % BLOCK == 0:
-        mask = tl.full([BLOCK], True, tl.int1)
+    block: tl.constexpr = F.BLOCK
+    blocks: tl.constexpr = (F.UNITS + block - 1) // block
+    n = (program % blocks).to(tl.int32) * block + tl.arange(0, block)
+    if F.UNITS % block == 0:
+        mask = tl.full([block], True, tl.int1)
     else:
         mask = n < F.UNITS
     program = program // blocks
