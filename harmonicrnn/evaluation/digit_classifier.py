@@ -13,8 +13,7 @@ from harmonicrnn.checkpoints import DIGIT_ACCURACY, KEY, net_weights, read_check
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation import s4_weights
 from harmonicrnn.metrics import Classified
-from harmonicrnn.models.digit_net import CLASSES, RATE, SAMPLES, DigitNet
-from harmonicrnn.models.resnext import ResNeXt
+from harmonicrnn.models.digit_net import CLASSES, RATE, SAMPLES, DigitNet, ResNeXt
 from harmonicrnn.provenance import sha256
 
 TOGETHER = 64  # clips per batch

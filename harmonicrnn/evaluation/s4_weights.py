@@ -50,7 +50,7 @@ NAMES = {
     "shortcut.shortcut_bn": "shortcut_norm",
     "classifier": "classifier",
 }
-"""Names of its layers, and their names in `harmonicrnn.models.ResNeXt`."""
+"""Names of its layers, and their names in `harmonicrnn.models.digit_net.ResNeXt`."""
 
 
 class Part:
@@ -73,7 +73,7 @@ def read(path: Path) -> Any:
 
 
 def weights_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """Returns the tensors in contents of `read`, by their names in `harmonicrnn.models.ResNeXt` where known.
+    """Returns the tensors in contents of `read`, by their names in `harmonicrnn.models.digit_net.ResNeXt` where known.
 
     Raises:
         UserError: there are none.

@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from harmonicrnn.machine_code import OPTIONS
+from harmonicrnn.machine_code import OPTIONS, jit_sum
 
 INT32 = ir.IntType(32)
 
@@ -137,6 +137,15 @@ def sigmoid(x: Any) -> Any:
 def gelu(x: Any) -> Any:
     """Returns the tanh approximation of GELU in compiled code."""
     raise NotImplementedError
+
+
+@jit_sum
+def dot(a: Any, b: Any) -> Any:
+    """Returns the sum of products of two arrays (n,)."""
+    total = a.dtype.type(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
 
 
 def _declare(function: Any, index: int) -> None:

@@ -1,26 +1,16 @@
 """Linear prediction on the CPU, sample by sample, compiled by numba."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from harmonicrnn.machine_code import jit, kept
+from harmonicrnn.machine_code import jit, kept, over_threads
+from harmonicrnn.ops.elementary import dot
 from harmonicrnn.ops.prediction.predictor import EARLY, Predictor, PredictorState
 
 _EARLY = np.array(EARLY)
-
-
-# Reassociation lets the sum be vectorised.
-@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def dot(a: Any, b: Any) -> Any:
-    total = 0.0
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
 
 
 @jit
@@ -125,12 +115,6 @@ def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, sta
     p = x.new_empty(lanes, time + 1)
     arrays: list[Any] = [t.contiguous().numpy() for t in (x, history, heard)] + [t.numpy() for t in (*state, p)]
     settings = predictor.decay, predictor.every, predictor.white, predictor.floor
-    threads = min(lanes, torch.get_num_threads())
-    if threads < 2 or time < 1000:
-        _run(*arrays, *settings)
-        return p, state
-    parts = [slice(lanes * i // threads, lanes * (i + 1) // threads) for i in range(threads)]
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(_run, *(array[part] for array in arrays), *settings) for part in parts]:
-            done.result()
+    threads = torch.get_num_threads() if time >= 1000 else 1
+    over_threads(lambda part, _: _run(*(array[part] for array in arrays), *settings), lanes, threads)
     return p, state

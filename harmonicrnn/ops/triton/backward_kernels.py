@@ -50,8 +50,9 @@ def scan_backward_rows(a, y, h0, grad_y, grad_a, grad_x, b, row, begins, n, mask
 @triton.jit
 def scan_backward_kernel(a, y, h0, grad_y, carries, grad_a, grad_x, grad_h0, time, chunk, chunks, ROWS: tl.constexpr, F: tl.constexpr):
     """Computes the gradients of a, x and h0 for given a and x. `carries` begin with the last chunk's."""
+    states: tl.constexpr = F.states
     b, k, n, mask = program_place(chunks, F, FROM_END=True)
-    carry = read(carries, b * chunks + chunks - 1 - k, n, mask, F.states)
+    carry = read(carries, b * chunks + chunks - 1 - k, n, mask, states)
     end = tl.minimum(k * chunk + chunk, time)
     row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
     for block in range(steps // ROWS):
@@ -61,7 +62,7 @@ def scan_backward_kernel(a, y, h0, grad_y, carries, grad_a, grad_x, grad_h0, tim
         begins = end == t + 1
         carry = scan_backward_rows(a, y, h0, grad_y, grad_a, grad_x, b, row - t, begins, n, mask, carry, 1, F)
     if k == 0:
-        write(grad_h0, b, n, mask, carry[0], carry[1], F.states)
+        write(grad_h0, b, n, mask, carry[0], carry[1], states)
 
 
 @triton.jit
@@ -70,15 +71,16 @@ def gated_backward_rows(
 ):
     """Propagates the state's gradient and the sums of both parameters' gradients through ROWS steps from `row` down; `begins` if the last
     of them is a lane's first."""
+    pairs: tl.constexpr = F.gates
     gates, x, y, h0, grad_y, grad_gates, grad_x = tensors
     cr, ci, rate_sum, phase_sum = carry
     given = ()
     for k in tl.static_range(ROWS):
         of_step = (
-            read(grad_y, row - k, n, mask, F.states),
-            state_before(y, h0, b, row - k, begins, n, mask, k == ROWS - 1, F.states),
-            read(x, row - k, n, mask, F.states),
-            read(gates, row - k, n, mask, F.gates),
+            read(grad_y, row - k, n, mask, F),
+            state_before(y, h0, b, row - k, begins, n, mask, k == ROWS - 1, F),
+            read(x, row - k, n, mask, F),
+            read(gates, row - k, n, mask, pairs),
         )
         given = given + (of_step,)
     for k in tl.static_range(ROWS):
@@ -97,7 +99,7 @@ def gated_backward_rows(
         dr = grad[0] + cr
         di = grad[1] + ci
         factor = root * i
-        write(grad_x, row - k, n, mask, factor * dr, factor * di, F.states)
+        write(grad_x, row - k, n, mask, factor * dr, factor * di, F)
         # Through the input: d(root i z).
         grad_input = z[0] * dr
         if F.COMPLEX:
@@ -114,7 +116,7 @@ def gated_backward_rows(
         else:
             grad_r = grad_log_modulus * rate
         rate_sum += grad_log_modulus * r
-        write(grad_gates, row - k, n, mask, grad_r * (r - r * r), grad_input * (root - factor), F.gates)
+        write(grad_gates, row - k, n, mask, grad_r * (r - r * r), grad_input * (root - factor), pairs)
     return cr, ci, rate_sum, phase_sum
 
 
@@ -142,9 +144,11 @@ def gated_backward_kernel(
     F: tl.constexpr,
 ):
     """Computes the gradients of all inputs of the CG-LRU; of parameters one sum per chunk. `carries` begin with the last chunk's."""
+    states: tl.constexpr = F.states
+    reals: tl.constexpr = F.parameters
     b, k, n, mask = program_place(chunks, F, FROM_END=True)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, F)
-    cr, ci = read(carries, b * chunks + chunks - 1 - k, n, mask, F.states)
+    cr, ci = read(carries, b * chunks + chunks - 1 - k, n, mask, states)
     carry = (cr, ci, tl.zeros_like(rate), tl.zeros_like(rate))
     end = tl.minimum(k * chunk + chunk, time)
     row, steps = b * time + end - 1, (end - k * chunk).to(tl.int32)
@@ -155,8 +159,8 @@ def gated_backward_kernel(
     for t in range(steps // ROWS * ROWS, steps):
         at, begins = row - t, end == t + 1
         carry = gated_backward_rows(tensors, b, at, begins, fresh_lane, n, mask, rate, phase, carry, MAX_SQRT_DERIVATIVE, 1, F)
-    write(grad_rates, b * chunks + k, n, mask, carry[2], carry[2], F.parameters)
+    write(grad_rates, b * chunks + k, n, mask, carry[2], carry[2], reals)
     if F.COMPLEX:
-        write(grad_phases, b * chunks + k, n, mask, carry[3], carry[3], F.parameters)
+        write(grad_phases, b * chunks + k, n, mask, carry[3], carry[3], reals)
     if k == 0:
-        write(grad_h0, b, n, mask, carry[0], carry[1], F.states)
+        write(grad_h0, b, n, mask, carry[0], carry[1], states)

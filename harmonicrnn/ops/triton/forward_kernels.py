@@ -15,9 +15,10 @@ from harmonicrnn.ops.triton.arithmetic import LOG2_E, advance, decay_of, input_p
 @triton.jit
 def read_steps(a, x, row, n, mask, ROWS: tl.constexpr, F: tl.constexpr):
     """Reads the inputs of ROWS steps from `row` on, for `step_from`: the source of a, which is a itself or both gates, and x."""
+    decays: tl.constexpr = F.decays
     steps = ()
     for k in tl.static_range(ROWS):
-        steps = steps + ((read(a, row + k, n, mask, F.decays), read(x, row + k, n, mask, F)),)
+        steps = steps + ((read(a, row + k, n, mask, decays), read(x, row + k, n, mask, F)),)
     return steps
 
 
@@ -67,6 +68,7 @@ def summary_rows(a, x, row, n, mask, rate, phase, begins, summary, ROWS: tl.cons
 @triton.jit
 def summary_kernel(a, x, rates, phases, fresh, products, lasts, time, chunk, chunks, ROWS: tl.constexpr, F: tl.constexpr):
     """Computes each chunk's summary: the product of its a, and its last state from zero."""
+    states: tl.constexpr = F.states
     b, k, n, mask = program_place(chunks, F)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, F)
     rate *= LOG2_E
@@ -80,8 +82,8 @@ def summary_kernel(a, x, rates, phases, fresh, products, lasts, time, chunk, chu
     for t in range(steps // ROWS * ROWS, steps):
         first = begins & (t == 0)
         summary = summary_rows(a, x, row + t, n, mask, rate, phase, first, summary, 1, F)
-    write(products, b * chunks + k, n, mask, summary[0], summary[1], F.states)
-    write(lasts, b * chunks + k, n, mask, summary[2], summary[3], F.states)
+    write(products, b * chunks + k, n, mask, summary[0], summary[1], states)
+    write(lasts, b * chunks + k, n, mask, summary[2], summary[3], states)
 
 
 @triton.jit
@@ -104,10 +106,11 @@ def forward_kernel(
     a, x, rates, phases, fresh, starts, y, last, time, chunk, chunks, EXCLUSIVE: tl.constexpr, ROWS: tl.constexpr, F: tl.constexpr
 ):
     """Computes the states after each step, or before it (EXCLUSIVE), from the state before each chunk; also the last, unrounded."""
+    states: tl.constexpr = F.states
     b, k, n, mask = program_place(chunks, F, FROM_END=True)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, F)
     rate *= LOG2_E
-    state = read(starts, b * chunks + k, n, mask, F.states)
+    state = read(starts, b * chunks + k, n, mask, states)
     row, begins = b * time + k * chunk, fresh_lane & (k == 0)
     steps = tl.minimum(chunk, time - k * chunk).to(tl.int32)
     for block in range(steps // ROWS):
@@ -117,16 +120,17 @@ def forward_kernel(
         first = begins & (t == 0)
         state = forward_rows(a, x, y, row + t, n, mask, rate, phase, first, state, EXCLUSIVE, 1, F)
     if k == chunks - 1:
-        write(last, b, n, mask, state[0], state[1], F.states)
+        write(last, b, n, mask, state[0], state[1], states)
 
 
 @triton.jit
 def adjoint_rows(a, grad, row, n, mask, rate, phase, summary, ROWS: tl.constexpr, F: tl.constexpr):
     """Advances the adjoint's summary by ROWS steps, from `row` backwards in time."""
+    decays: tl.constexpr = F.decays
     pr, pi, cr, ci = summary
     decays, grads = (), ()
     for k in tl.static_range(ROWS):
-        decays = decays + (read(a, row - k, n, mask, F.decays),)
+        decays = decays + (read(a, row - k, n, mask, decays),)
         grads = grads + (read(grad, row - k, n, mask, F),)
     for k in tl.static_range(ROWS):
         ar, ai = decays[k]
@@ -142,6 +146,7 @@ def adjoint_rows(a, grad, row, n, mask, rate, phase, summary, ROWS: tl.constexpr
 def adjoint_kernel(a, rates, phases, fresh, grad, products, carries, time, chunk, chunks, ROWS: tl.constexpr, F: tl.constexpr):
     """Computes the summaries of the adjoint recurrence, from the end of each chunk to its start: the product of its conj(a), and the
     gradient of the state before the chunk with a zero gradient of its last one. They begin with the last chunk's."""
+    states: tl.constexpr = F.states
     b, k, n, mask = program_place(chunks, F)
     rate, phase, fresh_lane = parameters(rates, phases, fresh, b, n, mask, F)
     rate *= LOG2_E
@@ -154,5 +159,5 @@ def adjoint_kernel(a, rates, phases, fresh, grad, products, carries, time, chunk
     for t in range(steps // ROWS * ROWS, steps):
         summary = adjoint_rows(a, grad, row - t, n, mask, rate, phase, summary, 1, F)
     to = b * chunks + chunks - 1 - k
-    write(products, to, n, mask, summary[0], summary[1], F.states)
-    write(carries, to, n, mask, summary[2], summary[3], F.states)
+    write(products, to, n, mask, summary[0], summary[1], states)
+    write(carries, to, n, mask, summary[2], summary[3], states)

@@ -4,18 +4,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 
 from harmonicrnn.generation.cpu.addresses import WORKER, Place, Room, address, aligned, layout
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
-from harmonicrnn.machine_code import kept
+from harmonicrnn.machine_code import jit_sum, kept
 from harmonicrnn.models import ModelState
 from harmonicrnn.models.block import LayerNorm, RMSNorm
 from harmonicrnn.models.conv import CausalConv
 from harmonicrnn.models.embedding import ClassEmbedding
-from harmonicrnn.ops.elementary import gelu, like
+from harmonicrnn.ops.elementary import dot, gelu, like
 
 EMBEDDING = layout("table", "last", "target", "target_stride", "width")
 """`table` (classes, width); `last` (lanes,) int64."""
@@ -71,16 +70,7 @@ def fold(norm: LayerNorm | RMSNorm, *layers: nn.Linear) -> None:
         nn.init.zeros_(bias)
 
 
-# Reassociation lets these sums be vectorised.
-@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _mean_square(x: Any, tag: Any) -> Any:
-    total = like(0, tag)
-    for i in range(len(x)):
-        total += x[i] * x[i]
-    return total / like(len(x), tag)
-
-
-@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@jit_sum
 def _mean(x: Any, tag: Any) -> Any:
     total = like(0, tag)
     for i in range(len(x)):
@@ -96,7 +86,7 @@ def _normalise(tag: Any, at: Any, worker: Any) -> Any:
         mean = _mean(source, tag) if o.centred else like(0, tag)
         for i in range(len(source)):
             target[i] = source[i] - mean
-        factor = like(1, tag) / np.sqrt(_mean_square(target, tag) + like(o.epsilon, tag))
+        factor = like(1, tag) / np.sqrt(dot(target, target) / like(len(target), tag) + like(o.epsilon, tag))
         for i in range(len(target)):
             target[i] *= factor
     return np.int64(0)

@@ -57,7 +57,7 @@ def _predict(tag: Any, at: Any, worker: Any) -> Any:
     whole = np.int64(0)
     last, heard = view(o.last, 0, me.lanes, whole), view(o.heard, 0, me.lanes, whole)
     centres, limits = view(o.centres, 0, o.classes, WIDE), view(o.limits, 0, o.classes + 1, WIDE)
-    widths, least = _row(o.widths, 0, o.components), _row(o.least, 0, o.classes)
+    widths, least = view(o.widths, 0, o.components, WIDE), view(o.least, 0, o.classes, WIDE)
     each = o.components // o.predictors
     for lane in range(me.lanes):
         past, scale, p = _row(o.past, lane, o.reach + 1), _row(o.scale, lane, o.predictors), _row(o.p, lane, o.predictors)
@@ -81,7 +81,7 @@ def _predict(tag: Any, at: Any, worker: Any) -> Any:
             filter = _row(one.filters, lane, one.order)
             if heard[lane] >= 0:
                 hear(s1, s2, s3, past[:lags], one.decay * one.decay)
-            room = _row(o.room, 0, 5 * one.order)
+            room = view(o.room, 0, 5 * one.order, WIDE)
             if is_due(heard[lane] + 1, one.every) and not solve(s2, s3, one.decay, one.white, one.floor, room, filter):
                 view(one.failed, lane, 1, whole)[0] += 1
             p[i] = prediction(filter, past[: one.order])
@@ -262,7 +262,7 @@ def _add_mixture(tag: Any, at: Any, worker: Any) -> Any:
     o, me = record(at, MIXTURE), record(worker, WORKER)
     given, steered = record(o.given, PREDICTION), record(o.steered, STEERING)
     predictors, components = given.predictors, given.components
-    limits, widths = view(given.limits, o.first, o.size + 1, WIDE), _row(given.widths, 0, components)
+    limits, widths = view(given.limits, o.first, o.size + 1, WIDE), view(given.widths, 0, components, WIDE)
     away, tail = view(o.room, 0, o.size + 1, tag), view(o.room, o.size + 1, o.size + 1, tag)
     found = view(o.room, 2 * (o.size + 1), o.size, tag)
     for lane in range(me.lanes):
@@ -293,7 +293,7 @@ def _multiply(tag: Any, at: Any, worker: Any) -> Any:
     given = record(o.given, PREDICTION)
     classes, predictors, components = given.classes, given.predictors, given.components
     size = classes + 1
-    limits, widths = _row(given.limits, 0, size), _row(given.widths, 0, components)
+    limits, widths = view(given.limits, 0, size, WIDE), view(given.widths, 0, components, WIDE)
     away, tail, found = view(o.room, 0, size, tag), view(o.room, size, size, tag), view(o.room, 2 * size, classes, tag)
     for lane in range(me.rank, me.lanes, me.ranks):  # sums run over all classes of a lane
         p, scale, weights = _row(given.p, lane, predictors), _row(given.scale, lane, predictors), _row(given.weights, lane, components)
