@@ -15,10 +15,10 @@ from harmonicrnn.ops.triton.arithmetic import LOG2_E, advance, decay_of, input_p
 @triton.jit
 def read_steps(a, x, row, n, mask, ROWS: tl.constexpr, F: tl.constexpr):
     """Reads the inputs of ROWS steps from `row` on, for `step_from`: the source of a, which is a itself or both gates, and x."""
-    decays: tl.constexpr = F.decays
+    source: tl.constexpr = F.decays
     steps = ()
     for k in tl.static_range(ROWS):
-        steps = steps + ((read(a, row + k, n, mask, decays), read(x, row + k, n, mask, F)),)
+        steps = steps + ((read(a, row + k, n, mask, source), read(x, row + k, n, mask, F)),)
     return steps
 
 
@@ -126,11 +126,11 @@ def forward_kernel(
 @triton.jit
 def adjoint_rows(a, grad, row, n, mask, rate, phase, summary, ROWS: tl.constexpr, F: tl.constexpr):
     """Advances the adjoint's summary by ROWS steps, from `row` backwards in time."""
-    decays: tl.constexpr = F.decays
+    source: tl.constexpr = F.decays
     pr, pi, cr, ci = summary
     decays, grads = (), ()
     for k in tl.static_range(ROWS):
-        decays = decays + (read(a, row - k, n, mask, decays),)
+        decays = decays + (read(a, row - k, n, mask, source),)
         grads = grads + (read(grad, row - k, n, mask, F),)
     for k in tl.static_range(ROWS):
         ar, ai = decays[k]
