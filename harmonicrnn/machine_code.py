@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit
 from numba.core.caching import FunctionCache
+from numba.extending import intrinsic as numba_intrinsic
 
 from harmonicrnn.files import side_product
 
@@ -20,6 +21,8 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 jit: Any = njit(**OPTIONS)
 # Reassociation lets sums be vectorised.
 jit_sum: Any = njit(**(OPTIONS | {"fastmath": {"contract", "reassoc"}}))
+
+intrinsic: Any = numba_intrinsic  # as called, without the argument that numba gives
 
 
 @cache

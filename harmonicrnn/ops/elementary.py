@@ -10,9 +10,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
-from harmonicrnn.machine_code import OPTIONS, jit_sum
+from harmonicrnn.machine_code import OPTIONS, intrinsic, jit_sum
 
 INT32 = ir.IntType(32)
 

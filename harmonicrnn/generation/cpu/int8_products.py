@@ -7,7 +7,6 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
 
 from harmonicrnn.generation.cpu.llvm import (
     INT32,
@@ -24,7 +23,7 @@ from harmonicrnn.generation.cpu.llvm import (
     summed,
     view,
 )  # fmt: skip
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import intrinsic, jit
 
 BYTE, HALF, FLOAT = ir.IntType(8), ir.IntType(16), ir.FloatType()
 

@@ -9,10 +9,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import intrinsic, jit
 from harmonicrnn.ops.elementary import INT32, number_type
 
 PANEL = 16

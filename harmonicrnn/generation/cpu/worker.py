@@ -38,7 +38,7 @@ def run(
     for t in range(classes.shape[1]):
         i = np.int64(0)
         while i < len(program):
-            i += 1 + call_step(program[i, 0], tag, program[i, 1], worker)  # type: ignore[call-arg]
+            i += 1 + call_step(program[i, 0], tag, program[i, 1], worker)
         for lane in range(me.lanes):
             logits = view(me.logits, lane * me.logits_stride, me.classes, tag)
             if forced:
