@@ -17,7 +17,7 @@ from numba.extending import intrinsic as numba_intrinsic
 from harmonicrnn.files import side_product
 
 # "contract" allows only fused multiply-adds: NaN, infinity and the order of operations stay as written.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 jit: Any = njit(**OPTIONS)
 # Reassociation lets sums be vectorised.
 jit_sum: Any = njit(**(OPTIONS | {"fastmath": {"contract", "reassoc"}}))

@@ -162,7 +162,7 @@ def scan(steps: Steps, start: Tensor, known: Tensor | None = None, exclusive: bo
 
 def state_before_chunks(known: Tensor, start: Tensor, parts: int) -> Tensor:
     """Returns the state before each chunk (B, K, W), from that before the first (B, W) and the chunks' summaries."""
-    return scan(Steps(*known, parts, chunk=joined(known.shape[2])), start, exclusive=True)[0]
+    return scan(Steps(known[0], known[1], parts, chunk=joined(known.shape[2])), start, exclusive=True)[0]
 
 
 def carries_into_chunks(steps: Steps, grad: Tensor, end: Tensor, known: Tensor | None = None) -> Tensor:
@@ -176,5 +176,5 @@ def carries_into_chunks(steps: Steps, grad: Tensor, end: Tensor, known: Tensor |
 def whole(known: Tensor, parts: int) -> Tensor:
     """Combines the summaries of one or more chunks in order into one, (2, B, W)."""
     while known.shape[2] > 1:
-        known = summaries(Steps(*known, parts, chunk=joined(known.shape[2])))
+        known = summaries(Steps(known[0], known[1], parts, chunk=joined(known.shape[2])))
     return known[:, :, 0]
