@@ -1,5 +1,8 @@
 """Compiles functions with numba and caches their machine code on disk."""
 
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
@@ -9,11 +12,17 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit
 from numba.core.caching import FunctionCache
+from numba.extending import intrinsic as numba_intrinsic
 
 from harmonicrnn.files import side_product
 
 # "contract" allows only fused multiply-adds: NaN, infinity and the order of operations stay as written.
-jit: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+jit: Any = njit(**OPTIONS)
+# Reassociation lets sums be vectorised.
+jit_sum: Any = njit(**(OPTIONS | {"fastmath": {"contract", "reassoc"}}))
+
+intrinsic: Any = numba_intrinsic  # as called, without the argument that numba gives
 
 
 @cache
@@ -62,6 +71,17 @@ def kept(function: Any) -> Any:
     except Exception as error:
         _tell_once(str(error).removeprefix(f"cannot cache function {function.__qualname__!r}: "))
     return compiled
+
+
+def over_threads(work: Callable[[slice, int], None], rows: int, threads: int) -> None:
+    """Calls `work(part, number)` for equal parts of range(rows), in as many threads, which are at most as many as rows."""
+    threads = max(1, min(threads, rows))
+    parts = [slice(rows * i // threads, rows * (i + 1) // threads) for i in range(threads)]
+    if threads == 1:
+        work(parts[0], 0)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        deque(pool.map(work, parts, range(threads)), maxlen=0)  # raises what a thread raises
 
 
 def code_address(compiled: Any, *dtypes: Any) -> int:

@@ -18,8 +18,7 @@ from torch import Tensor
 from harmonicrnn.checkpoints import DIGIT_ACCURACY, KEY, net_weights, read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.metrics import Classified
-from harmonicrnn.models.digit_net import CLASSES, RATE, SAMPLES, DigitNet
-from harmonicrnn.models.resnext import ResNeXt
+from harmonicrnn.models.digit_net import CLASSES, RATE, SAMPLES, DigitNet, ResNeXt
 from harmonicrnn.provenance import sha256
 
 TOGETHER = 64  # clips per batch
@@ -62,7 +61,7 @@ NAMES = {
     "shortcut.shortcut_bn": "shortcut_norm",
     "classifier": "classifier",
 }
-"""Names of its layers, and their names in `harmonicrnn.models.ResNeXt`."""
+"""Names of its layers, and their names in `harmonicrnn.models.digit_net.ResNeXt`."""
 
 
 class DigitClassifier:
@@ -165,7 +164,7 @@ def _read(path: Path) -> Any:
 
 
 def weights_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """Returns the tensors in contents of `_read`, by their names in `harmonicrnn.models.ResNeXt` where known.
+    """Returns the tensors in contents of `_read`, by their names in `harmonicrnn.models.digit_net.ResNeXt` where known.
 
     Raises:
         UserError: there are none.

@@ -137,7 +137,7 @@ class ClipWriter:
         waiting = [(number, 0) for number in range(settings.clips) if number not in finished]
         while waiting:
             batch, waiting = waiting[: settings.batch], waiting[settings.batch :]
-            for clip in self._batch(folder, settings, batch):
+            for clip in self._batch(folder, settings, batch, self.hear):
                 if clip.findings and clip.redraws < settings.reject:
                     waiting.append((clip.number, clip.redraws + 1))
                 else:
@@ -145,34 +145,29 @@ class ClipWriter:
 
     def play(self, settings: Settings, hear: Callable[[Tensor], None]) -> Clip:
         """Draws the first clip without files; `hear` is called with its classes (n,) as they are drawn."""
-        self.engine.start(self.state([0]))
-        watch, nats, samples = Watch(self.quantiser, self.sample_rate), 0.0, settings.samples(self.sample_rate, to_file=False)
-        for classes, of_each in draw(self.engine, samples, [generator(settings.seed, 0)], settings.drawn_at, settings.top_p):
-            hear(classes[0])
-            watch.feed(classes[0])
-            nats += of_each.sum().item()
-            self.progress(len(classes[0]))
-        return Clip(0, samples, nats, self.reference.findings(watch.frames), 0)
+        (clip,) = self._batch(None, settings, [(0, 0)], hear)
+        return clip
 
-    def _batch(self, folder: Path, settings: Settings, batch: Sequence[tuple[int, int]]) -> list[Clip]:
+    def _batch(
+        self, folder: Path | None, settings: Settings, batch: Sequence[tuple[int, int]], hear: Callable[[Tensor], None] | None
+    ) -> list[Clip]:
         numbers = [number for number, _ in batch]
         watches = [Watch(self.quantiser, self.sample_rate) for _ in batch]
         nats = torch.zeros(len(batch), dtype=torch.float64)
-        samples = settings.samples(self.sample_rate)
+        samples = settings.samples(self.sample_rate, to_file=folder is not None)
         self.engine.start(self.state(numbers))
         with ExitStack() as stack:
-            files = [
-                stack.enter_context(closing(ClipFiles(folder / f"clip_{n:04d}", self.quantiser, self.sample_rate, settings.format)))
-                for n in numbers
-            ]
+            stems = [] if folder is None else [folder / f"clip_{number:04d}" for number in numbers]
+            files = [stack.enter_context(closing(ClipFiles(stem, self.quantiser, self.sample_rate, settings.format))) for stem in stems]
             generators = [generator(settings.seed, *clip) for clip in batch]
             for classes, of_each in draw(self.engine, samples, generators, settings.drawn_at, settings.top_p, numbers):
                 nats += of_each.sum(dim=1)
-                for lane, file, watch in zip(classes, files, watches, strict=True):
+                for lane, file in zip(classes, files, strict=False):  # none without a folder
                     file.write(lane)
+                for lane, watch in zip(classes, watches, strict=True):
                     watch.feed(lane)
-                if self.hear is not None:
-                    self.hear(classes[0])
+                if hear is not None:
+                    hear(classes[0])
                 self.progress(classes.numel())
         findings = [self.reference.findings(watch.frames) for watch in watches]
         return [Clip(number, samples, nats[i].item(), findings[i], redraws) for i, (number, redraws) in enumerate(batch)]

@@ -134,7 +134,5 @@ def phases(state: ModelState) -> list[int]:
 
 
 def _copy(state: ModelState, to: ModelState) -> None:
-    sources: list[Tensor] = []
-    state.map(lambda tensor: sources.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    remaining = iter(sources)
-    to.map(lambda tensor: tensor.copy_(next(remaining)))
+    for source, target in zip(state.tensors(), to.tensors(), strict=True):
+        target.copy_(source)

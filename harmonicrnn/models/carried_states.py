@@ -41,7 +41,7 @@ class CarriedStates:
         """Stores the state after a batch; in a context group the state after the last slice."""
         state = state.detach()
         if group is not None:
-            last = iter(group.from_last(_tensors(state)))
+            last = iter(group.from_last(state.tensors()))
             state = state.map(lambda _: next(last))
         self._states[stream] = state
 
@@ -52,7 +52,7 @@ class CarriedStates:
 
     def to_save(self, gather: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """Returns the states of all training lanes, concatenated; `gather` stacks a tensor (B, ...) of all data ranks."""
-        tensors = _tensors(self._states["train"]) if "train" in self._states else []
+        tensors = self._states["train"].tensors() if "train" in self._states else []
         return [gather(tensor).flatten(0, 1).cpu() for tensor in tensors]
 
     def restore(self, saved: list[Tensor], rank: int) -> None:
@@ -67,9 +67,3 @@ class CarriedStates:
         with torch.no_grad(), undivided(net):
             _, template = net.nats(torch.zeros(lanes, 0, dtype=torch.long, device=context.device))
         return template.map(lambda _: next(mine))
-
-
-def _tensors(state: ModelState) -> list[Tensor]:
-    tensors: list[Tensor] = []
-    state.map(lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    return tensors

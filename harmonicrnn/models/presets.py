@@ -15,24 +15,24 @@ Preset = Literal["paper", "griffin"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """The settings of a preset, documented in `HarmonicRNN`."""
+    """The settings of a preset, documented in `HarmonicRNN`; the defaults are the paper's, as in github.com/daniel-gallo/ssm at eabf865."""
 
-    embedding: Embedding
-    norm: Norm
-    recurrence: Recurrence
-    recurrence_expansion: int
-    recurrence_projection: bool
-    heads: int
-    conv_width: int
-    expansion: int
-    groups: int
-    modulus: tuple[float, float]
-    phase: tuple[float, float]
-    phase_grows: bool
-    unit_first_step: bool
-    max_root_slope: float
-    dropout: float
-    init: Init
+    embedding: Embedding = "sinusoidal"
+    norm: Norm = "layer"
+    recurrence: Recurrence = "complex"
+    recurrence_expansion: int = 2
+    recurrence_projection: bool = True
+    heads: int = 32
+    conv_width: int = 0
+    expansion: int = 2
+    groups: int = 0
+    modulus: tuple[float, float] = (0.9, 0.99)
+    phase: tuple[float, float] = (0.0, 0.1 * pi)
+    phase_grows: bool = False
+    unit_first_step: bool = False
+    max_root_slope: float = 200.0
+    dropout: float = 0.2
+    init: Init = "paper"
 
     def __post_init__(self) -> None:
         for name, kind in (("embedding", Embedding), ("norm", Norm), ("recurrence", Recurrence), ("init", Init)):
@@ -54,30 +54,11 @@ class Architecture:
 
 
 PRESETS: dict[Preset, Architecture] = {
-    # As the authors train it (github.com/daniel-gallo/ssm at eabf865).
-    "paper": Architecture(
-        embedding="sinusoidal",
-        norm="layer",
-        recurrence="complex",
-        recurrence_expansion=2,
-        recurrence_projection=True,
-        heads=32,
-        conv_width=0,
-        expansion=2,
-        groups=0,
-        modulus=(0.9, 0.99),
-        phase=(0.0, 0.1 * pi),
-        phase_grows=False,
-        unit_first_step=False,
-        max_root_slope=200.0,
-        dropout=0.2,
-        init="paper",
-    ),
+    "paper": Architecture(),
     # The recurrent block of Griffin (De et al., arXiv 2402.19427).
     "griffin": Architecture(
         embedding="projected",
         norm="rms",
-        recurrence="complex",
         recurrence_expansion=1,
         recurrence_projection=False,
         heads=8,
@@ -85,8 +66,6 @@ PRESETS: dict[Preset, Architecture] = {
         expansion=3,
         groups=4,
         modulus=(0.9, 0.999),
-        phase=(0.0, 0.1 * pi),
-        phase_grows=False,
         unit_first_step=True,
         max_root_slope=1000.0,
         dropout=0.0,

@@ -20,6 +20,12 @@ class State:
         """Returns the state with `function` applied to each of its tensors."""
         return replace(self, **{f.name: _map(getattr(self, f.name), function) for f in fields(self)})
 
+    def tensors(self) -> list[Tensor]:
+        """Returns its tensors in order."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
+
     def detach(self) -> Self:
         """Returns the state detached from the graph."""
         return self.map(torch.Tensor.detach)

@@ -19,7 +19,7 @@ from torch import Tensor
 from harmonicrnn.ops import fused
 from harmonicrnn.ops.fused import as_complex, as_halves
 from harmonicrnn.ops.implementation import Implementation, choose
-from harmonicrnn.ops.scan import linear_scan, linear_scan_summary
+from harmonicrnn.ops.scan import linear_scan
 from harmonicrnn.ops.slices import Slices
 
 C = 8.0
@@ -91,32 +91,6 @@ def cg_lru(
         y, last = fused.cg_lru(*given) if slices is None else fused.SlicedCGLRU.apply(*given, slices)
         return y, last
     return plain(*inputs, h0, fresh if unit_first_step else None, max_root_slope, slices, implementation)
-
-
-@torch.no_grad()
-def cg_lru_summary(
-    x: Tensor,
-    gates: Tensor,
-    decay: Tensor,
-    phase: Tensor | None,
-    h0: Tensor | None = None,
-    fresh: Tensor | None = None,
-    implementation: Implementation = "auto",
-    unit_first_step: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Returns the product of all a and the last state from h0, each (B, D), laid out as y, without gradients.
-
-    Arguments and errors as for `cg_lru`.
-    """
-    h0, fresh = _begin(x, gates, decay, phase, h0, fresh)
-    if not unit_first_step:
-        fresh = torch.zeros_like(fresh)
-    inputs = x, gates, *_parameters(decay, phase, h0.dtype)
-    if choose(implementation, x.device).name == "triton":
-        product, last, _ = fused.cg_lru_summary(*inputs, h0, fresh)
-    else:
-        product, last = linear_scan_summary(*_steps(*inputs, fresh), h0 if phase is None else as_complex(h0), implementation)
-    return as_halves(product), as_halves(last)
 
 
 def _parameters(decay: Tensor, phase: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

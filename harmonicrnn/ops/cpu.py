@@ -1,4 +1,4 @@
-"""The linear recurrence on the CPU: the `Kernels` compiled by numba, with one pass over memory each way."""
+"""The linear recurrence on the CPU, the `Kernels` compiled by numba with one pass over memory each way, and dropout's masks."""
 
 from typing import Any
 
@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmonicrnn.machine_code import kept
+from harmonicrnn.machine_code import jit, kept
+from harmonicrnn.ops.dropout_mask import FIRST, GOLDEN, HALF_WORD, SECOND
+
+word = np.uint32
+_FIRST, _SECOND, _GOLDEN, _SIXTEEN, _THIRTEEN, _LOW_HALF = map(word, (FIRST, SECOND, GOLDEN, 16, 13, HALF_WORD - 1))
 
 
 @kept
@@ -77,3 +81,32 @@ def adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
     carry = grad_last.clone()
     _adjoint_summary_kernel(a.numpy(), grad_h.numpy(), carry.numpy())
     return carry
+
+
+@jit
+def _mixed(h: Any) -> Any:
+    h ^= h >> _SIXTEEN
+    h = word(h * _FIRST)
+    h ^= h >> _THIRTEEN
+    h = word(h * _SECOND)
+    return h ^ (h >> _SIXTEEN)
+
+
+@kept
+def masked(x: Any, high: Any, low: Any, lanes: Any, positions: Any, dropped: Any, scale: Any, y: Any) -> None:
+    """Writes x with dropout to y, as `dropout_mask._masked`; `high`, `low` and `dropped` are uint32."""
+    batch, time, channels = x.shape
+    half = (channels + 1) // 2
+    factor, zero = x.dtype.type(scale), x.dtype.type(0)
+    words = np.empty(half, np.uint32)
+    for b in range(batch):
+        lane = _mixed(word(_mixed(word(lanes[b]) ^ high) ^ word(lanes[b] >> 32)))
+        for t in range(time):
+            step = positions[b] + t
+            row = _mixed(word(_mixed(word(step) ^ low) ^ _mixed(word(step >> 32) ^ lane)))
+            for d in range(half):
+                words[d] = _mixed(word(row + word(d) * _GOLDEN))
+            for d in range(half):
+                y[b, t, d] = x[b, t, d] * factor if (words[d] & _LOW_HALF) >= dropped else zero
+            for d in range(half, channels):
+                y[b, t, d] = x[b, t, d] * factor if (words[d - half] >> _SIXTEEN) >= dropped else zero

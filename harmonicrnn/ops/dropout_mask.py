@@ -67,9 +67,11 @@ def _mixed(h: Any) -> Any:
 @operator(fake=lambda x, dropped, key, lanes, positions: x.new_empty(x.shape))
 def masked_by_numba(x: Tensor, dropped: int, key: Tensor, lanes: Tensor, positions: Tensor) -> Tensor:
     """As `_masked`, for float32 or float64 on the CPU."""
+    from harmonicrnn.ops.cpu import masked  # here, so that the compiler is loaded only when used
+
     y, (high, low) = x.new_empty(x.shape), key.tolist()
     given = x.detach().contiguous().numpy(), np.uint32(high), np.uint32(low), lanes.numpy(), positions.numpy(), np.uint32(dropped)
-    _kernel()(*given, HALF_WORD / (HALF_WORD - dropped), y.numpy())
+    masked(*given, HALF_WORD / (HALF_WORD - dropped), y.numpy())
     return y
 
 
@@ -92,47 +94,6 @@ def _masked(x: Tensor, dropped: int, key: Tensor, lanes: Tensor, positions: Tens
     hashed = _mixed(rows[..., None] + torch.arange(half, device=x.device) * GOLDEN & WORD)
     kept = torch.cat([hashed & HALF_WORD - 1, hashed >> 16], dim=-1)[..., : x.shape[2]] >= dropped
     return torch.where(kept, x * (HALF_WORD / (HALF_WORD - dropped)), 0)
-
-
-_compiled: list[Any] = []
-
-
-def _kernel() -> Any:
-    """Returns the vectorised CPU kernel, compiled on first use."""
-    if not _compiled:
-        import numba  # here, so that the compiler is loaded only when used
-
-        word, sixteen, thirteen, low_half = np.uint32, np.uint32(16), np.uint32(13), np.uint32(0xFFFF)
-        first, second, golden = np.uint32(FIRST), np.uint32(SECOND), np.uint32(GOLDEN)
-
-        @numba.njit(nogil=True, error_model="numpy", inline="always")
-        def mixed(h: Any) -> Any:
-            h ^= h >> sixteen
-            h = word(h * first)
-            h ^= h >> thirteen
-            h = word(h * second)
-            return h ^ (h >> sixteen)
-
-        @numba.njit(nogil=True, error_model="numpy")
-        def masked(x: Any, high: Any, low: Any, lanes: Any, positions: Any, dropped: Any, scale: Any, y: Any) -> None:
-            batch, time, channels = x.shape
-            half = (channels + 1) // 2
-            factor, zero = x.dtype.type(scale), x.dtype.type(0)
-            words = np.empty(half, np.uint32)
-            for b in range(batch):
-                lane = mixed(word(mixed(word(lanes[b]) ^ high) ^ word(lanes[b] >> 32)))
-                for t in range(time):
-                    step = positions[b] + t
-                    row = mixed(word(mixed(word(step) ^ low) ^ mixed(word(step >> 32) ^ lane)))
-                    for d in range(half):
-                        words[d] = mixed(word(row + word(d) * golden))
-                    for d in range(half):
-                        y[b, t, d] = x[b, t, d] * factor if (words[d] & low_half) >= dropped else zero
-                    for d in range(half, channels):
-                        y[b, t, d] = x[b, t, d] * factor if (words[d - half] >> sixteen) >= dropped else zero
-
-        _compiled.append(masked)
-    return _compiled[0]
 
 
 class _Dropout(torch.autograd.Function):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.core import cgutils
+from numba.extending import overload
 
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import OPTIONS, intrinsic, jit_sum
 
 INT32 = ir.IntType(32)
 
@@ -64,90 +65,58 @@ def _shift(kind: Any) -> Any:
     return kind(1.5 * 2.0 ** np.finfo(kind).nmant)
 
 
-def _series32() -> tuple[Any, Any, Any]:
-    one, a2, a3, a4, a5, a6, a7, a8, a9, a10 = (np.float32((-1) ** (n // 2) / factorial(n)) for n in range(1, 11))
-    e2, e3, e4, e5, e6, e7 = (np.float32(1 / factorial(n)) for n in range(2, 8))
+@intrinsic
+def polynomial(typing: Any, x: Any, coefficients: Any) -> Any:
+    """Returns sum_n coefficients[n] x^n by Horner's rule, for a tuple of numbers of the type of x."""
 
-    @jit
-    def exponential(r: Any) -> Any:
-        return r + r * r * (e2 + r * (e3 + r * (e4 + r * (e5 + r * (e6 + r * e7)))))
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        *others, total = cgutils.unpack_tuple(builder, arguments[1])
+        for coefficient in reversed(others):
+            total = builder.fadd(coefficient, builder.fmul(arguments[0], total, flags=("contract",)), flags=("contract",))
+        return total
 
-    @jit
-    def sine(r: Any) -> Any:
-        s = r * r
-        return r + r * s * (a3 + s * (a5 + s * (a7 + s * a9)))
-
-    @jit
-    def cosine(r: Any) -> Any:
-        s = r * r
-        return one + s * (a2 + s * (a4 + s * (a6 + s * (a8 + s * a10))))
-
-    return exponential, sine, cosine
+    return x(x, coefficients), generate
 
 
-def _series64() -> tuple[Any, Any, Any]:
-    one, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18 = (
-        (-1) ** (n // 2) / factorial(n) for n in range(1, 19)
-    )
-    e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12, e13, e14 = (1 / factorial(n) for n in range(2, 15))
-
-    @jit
-    def exponential(r: Any) -> Any:
-        low = e8 + r * (e9 + r * (e10 + r * (e11 + r * (e12 + r * (e13 + r * e14)))))
-        return r + r * r * (e2 + r * (e3 + r * (e4 + r * (e5 + r * (e6 + r * (e7 + r * low))))))
-
-    @jit
-    def sine(r: Any) -> Any:
-        s = r * r
-        return r + r * s * (a3 + s * (a5 + s * (a7 + s * (a9 + s * (a11 + s * (a13 + s * (a15 + s * a17)))))))
-
-    @jit
-    def cosine(r: Any) -> Any:
-        s = r * r
-        return one + s * (a2 + s * (a4 + s * (a6 + s * (a8 + s * (a10 + s * (a12 + s * (a14 + s * (a16 + s * a18))))))))
-
-    return exponential, sine, cosine
-
-
-def _functions(kind: Any, series: tuple[Any, Any, Any]) -> tuple[Any, ...]:
-    exponential, sine, cosine = series
-    shift, limit, zero, one = _shift(kind), kind(87 if kind is np.float32 else 708), kind(0), kind(1)
+def _functions(kind: Any) -> tuple[Any, ...]:
+    single = kind is np.float32
+    exponential = tuple(kind(1 / factorial(n)) for n in range(2, 8 if single else 15))
+    sines, cosines = (tuple(kind((-1) ** (n // 2) / factorial(n)) for n in range(first, 11 if single else 19, 2)) for first in (3, 2))
+    shift, limit, zero, one = _shift(kind), kind(87 if single else 708), kind(0), kind(1)
     # 0.5 (1 + tanh z) is sigmoid(2 z), with z = sqrt(2 / pi) (x + 0.044715 x^3).
     inner, cubic = kind(2 * sqrt(2 / pi)), kind(2 * sqrt(2 / pi) * 0.044715)
     twos, (high, middle, low) = kind(1 / log(2)), _split(log(2), kind)
     quarters, (high_turn, middle_turn, low_turn) = kind(2 / pi), _split(pi / 2, kind)
 
-    @jit
-    def exp_expm1(x: Any) -> Any:
+    def own_exp_expm1(x: Any) -> Any:
         x = min(max(x, -limit), limit)
         shifted = x * twos + shift
         n = shifted - shift
-        less_one = exponential(((x - n * high) - n * middle) - n * low)
+        r = ((x - n * high) - n * middle) - n * low
+        less_one = r + r * r * polynomial(r, exponential)
         power = power_of_two(shifted)
         return power + power * less_one, (power - one) + power * less_one
 
-    @jit
-    def sine_cosine(x: Any) -> Any:
+    def own_sine_cosine(x: Any) -> Any:
         shifted = x * quarters + shift
         n, quadrant = shifted - shift, last_bits(shifted)
         r = ((x - n * high_turn) - n * middle_turn) - n * low_turn
-        s, c = sine(r), cosine(r)
+        square = r * r
+        s, c = r + r * square * polynomial(square, sines), one + square * polynomial(square, cosines)
         odd = quadrant & 1 != 0
         s, c = (c if odd else s), (s if odd else c)
         return (zero - s if quadrant & 2 != 0 else s), (zero - c if (quadrant + 1) & 2 != 0 else c)
 
-    @jit
-    def sigmoid(x: Any) -> Any:
+    def own_sigmoid(x: Any) -> Any:
         return one / (one + exp_expm1(-x)[0])
 
-    @jit
-    def gelu(x: Any) -> Any:
+    def own_gelu(x: Any) -> Any:
         return x * sigmoid(x * (inner + cubic * (x * x)))
 
-    return exp_expm1, sine_cosine, sigmoid, gelu
+    return own_exp_expm1, own_sine_cosine, own_sigmoid, own_gelu
 
 
-_BY_TYPE = {types.float32: _functions(np.float32, _series32()), types.float64: _functions(np.float64, _series64())}
+_BY_TYPE = {types.float32: _functions(np.float32), types.float64: _functions(np.float64)}
 
 
 def exp_expm1(x: Any) -> Any:
@@ -170,31 +139,31 @@ def gelu(x: Any) -> Any:
     raise NotImplementedError
 
 
+@jit_sum
+def dot(a: Any, b: Any) -> Any:
+    """Returns the sum of products of two arrays (n,)."""
+    total = a.dtype.type(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
 def _declare(function: Any, index: int) -> None:
-    @overload(function)
+    @overload(function, jit_options=OPTIONS)
     def choose(x: Any) -> Any:
-        compiled = _BY_TYPE[x][index]
-
-        def call(x: Any) -> Any:
-            return compiled(x)
-
-        return call
+        return _BY_TYPE[x][index]
 
 
 for _index, _function in enumerate((exp_expm1, sine_cosine, sigmoid, gelu)):
     _declare(_function, _index)
 
 
-def like(value: Any, tag: Any) -> Any:
+@intrinsic
+def like(typing: Any, value: Any, tag: Any) -> Any:
     """Casts a number to the type of `tag` in compiled code."""
-    raise NotImplementedError
+    number = types.unliteral(value)
 
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[0], number, tag)
 
-@overload(like)
-def _like(value: Any, tag: Any) -> Any:
-    kind = np.float32 if tag == types.float32 else np.float64
-
-    def call(value: Any, tag: Any) -> Any:
-        return kind(value)
-
-    return call
+    return tag(number, tag), generate

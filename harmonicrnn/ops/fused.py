@@ -1,20 +1,21 @@
 """The fused CG-LRU by Triton kernels, as torch operators with gradients, for whole sequences and slices; see `harmonicrnn.ops.cg_lru`.
 
+a and the input's factor exist in registers only and are recomputed in the backward pass. Bytes needed, in units of one (B, T, D) tensor:
+forward 3 (x, gates, y), forward + backward 9. The three phases move 5, and 5 + 7.5: x and the gates are read once more for the summaries,
+and so are the recurrence gate and the gradient of y.
+
 Parameters are rates (N,), log|a| at an open gate, and phases (N,) or None, in the dtype of states. States are laid out as y, (B, D).
 """
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from harmonicrnn.ops.operators import differentiable, operator
+from harmonicrnn.ops.operators import differentiable, new, operator
 from harmonicrnn.ops.slices import Slices, gradient_after, state_before
-
-
-def _new(*like: Tensor) -> tuple[Tensor, ...]:
-    return tuple(t.new_empty(t.shape) for t in like)
 
 
 def _of_units(state: Tensor, phases: Tensor | None) -> Tensor:
@@ -28,21 +29,16 @@ def _of_chunks(state: Tensor) -> Tensor:
     return state.new_empty(2, state.shape[0], torch.library.get_ctx().new_dynamic_size(), state.shape[1])
 
 
-def _steps(x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor) -> Any:
-    from harmonicrnn.ops.triton.chunks import Steps  # here, so that triton is imported only when used
+def _steps(x: Tensor, gates: Tensor, rates: Tensor, phases: Tensor | None, fresh: Tensor) -> tuple[ModuleType, Any]:
+    """Returns the module of the kernels, and the steps as they take them."""
+    from harmonicrnn.ops.triton import chunks  # here, so that triton is imported only when used
 
     x, gates, rates, fresh = (t.detach().contiguous() for t in (x, gates, rates, fresh))
     phases = None if phases is None else phases.detach().contiguous()
-    return Steps(gates, x, 1 if phases is None else 2, rates=rates, phases=phases, fresh=fresh)
+    return chunks, chunks.Steps(gates, x, 1 if phases is None else 2, rates=rates, phases=phases, fresh=fresh)
 
 
-def _kernels() -> Any:
-    from harmonicrnn.ops.triton import fused_cg_lru
-
-    return fused_cg_lru
-
-
-@operator(fake=lambda x, gates, rates, phases, h0, fresh, max_root_slope, known=None: _new(x, h0))
+@operator(fake=lambda x, gates, rates, phases, h0, fresh, max_root_slope, known=None: new(x, h0))
 def cg_lru(
     x: Tensor,
     gates: Tensor,
@@ -56,14 +52,16 @@ def cg_lru(
     """Returns y (B, T, D) and the last state (B, D); `known` are the chunks' summaries from `cg_lru_summary`."""
     if not x.numel():
         return x.new_empty(x.shape), h0.clone()
-    return _kernels().forward(_steps(x, gates, rates, phases, fresh), h0.detach().contiguous(), known)
+    kernels, steps = _steps(x, gates, rates, phases, fresh)
+    y, last = kernels.scan(steps, h0.detach().contiguous(), known)
+    return y, last.clone()
 
 
 @operator(
     fake=lambda x, gates, rates, phases, h0, fresh, y, *_: (
-        *_new(x, gates, rates),
+        *new(x, gates, rates),
         rates.new_empty(0) if phases is None else phases.new_empty(phases.shape),
-        *_new(h0),
+        *new(h0),
     )
 )
 def cg_lru_backward(
@@ -81,10 +79,13 @@ def cg_lru_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Returns gradients of the first five (empty for no phases); `known` are summaries from `cg_lru_adjoint_summary`."""
     if not x.numel():
-        grad_x, grad_gates = _new(x, gates)
+        grad_x, grad_gates = new(x, gates)
         return grad_x, grad_gates, torch.zeros_like(rates), torch.zeros_like(rates[:0] if phases is None else phases), grad_last.clone()
-    given = (t.detach().contiguous() for t in (y, h0, grad_y, grad_last))
-    return _kernels().backward(_steps(x, gates, rates, phases, fresh), *given, max_root_slope, known)
+    kernels, steps = _steps(x, gates, rates, phases, fresh)
+    y, h0, grad_y, grad_last = (t.detach().contiguous() for t in (y, h0, grad_y, grad_last))
+    carries = kernels.carries_into_chunks(steps, grad_y, grad_last, known)
+    grad_gates, grad_x, grad_rates, grad_phases, grad_h0 = kernels.gated_backward(steps, y, h0, grad_y, carries, max_root_slope)
+    return grad_x, grad_gates, grad_rates, grad_rates.new_empty(0) if grad_phases is None else grad_phases, grad_h0
 
 
 @operator(fake=lambda x, gates, rates, phases, h0, fresh: (_of_units(h0, phases), _of_units(h0, phases), _of_chunks(h0)))
@@ -95,7 +96,9 @@ def cg_lru_summary(
     if not x.numel():
         last = as_complex(h0) if phases is not None else h0.clone()
         return torch.ones_like(last), last, h0.new_empty(2, h0.shape[0], 0, h0.shape[1])
-    return _kernels().summary(_steps(x, gates, rates, phases, fresh), h0.detach().contiguous())
+    kernels, steps = _steps(x, gates, rates, phases, fresh)
+    known = kernels.summaries(steps)
+    return *_from(h0, known, phases, kernels), known
 
 
 @operator(fake=lambda x, gates, rates, phases, fresh, grad_y, grad_last: (_of_units(grad_last, phases), _of_chunks(grad_last)))
@@ -106,8 +109,16 @@ def cg_lru_adjoint_summary(
     if not x.numel():
         carry = as_complex(grad_last) if phases is not None else grad_last.clone()
         return carry, grad_last.new_empty(2, grad_last.shape[0], 0, grad_last.shape[1])
-    given = (t.detach().contiguous() for t in (grad_y, grad_last))
-    return _kernels().adjoint_summary(_steps(x, gates, rates, phases, fresh), *given)
+    kernels, steps = _steps(x, gates, rates, phases, fresh)
+    known = kernels.adjoint_summaries(steps, grad_y.detach().contiguous())
+    return _from(grad_last, known, phases, kernels)[1], known
+
+
+def _from(start: Tensor, known: Tensor, phases: Tensor | None, kernels: ModuleType) -> tuple[Tensor, Tensor]:
+    """Returns the product of a and the last state from `start`, (B, N), by the chunks' summaries."""
+    parts = 1 if phases is None else 2
+    product, last, start = (as_complex(t) if parts == 2 else t.clone() for t in (*kernels.whole(known, parts), start.detach()))
+    return product, last + product * start
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -4,8 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 LIBRARY = torch.library.Library("harmonicrnn", "DEF")
+
+
+def new(*like: Tensor) -> tuple[Tensor, ...]:
+    """Returns empty tensors of the same shapes."""
+    return tuple(t.new_empty(t.shape) for t in like)
 
 
 def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:

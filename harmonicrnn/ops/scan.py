@@ -16,19 +16,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from harmonicrnn.ops.implementation import Implementation, choose, kernels_of
-from harmonicrnn.ops.operators import differentiable, operator
+from harmonicrnn.ops.operators import differentiable, new, operator
 from harmonicrnn.ops.slices import Slices, gradient_after, state_before
-
-
-def _new(*like: Tensor) -> tuple[Tensor, ...]:
-    return tuple(t.new_empty(t.shape) for t in like)
 
 
 def _plainly(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.detach().contiguous() for t in tensors)
 
 
-@operator(fake=lambda a, x, h0, implementation: _new(x, h0))
+@operator(fake=lambda a, x, h0, implementation: new(x, h0))
 def scan(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple[Tensor, Tensor]:
     """Returns h (B, T, N) and the last state (B, N)."""
     if not x.numel():
@@ -36,7 +32,7 @@ def scan(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple[Tensor,
     return kernels_of(implementation).forward(*_plainly(a, x, h0))
 
 
-@operator(fake=lambda a, h, h0, grad_h, grad_last, implementation: _new(a, h, h0))
+@operator(fake=lambda a, h, h0, grad_h, grad_last, implementation: new(a, h, h0))
 def scan_backward(
     a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor, implementation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,7 +42,7 @@ def scan_backward(
     return kernels_of(implementation).backward(*_plainly(a, h, h0, grad_h, grad_last))
 
 
-@operator(fake=lambda a, x, h0, implementation: _new(h0, h0))
+@operator(fake=lambda a, x, h0, implementation: new(h0, h0))
 def scan_summary(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple[Tensor, Tensor]:
     """Returns prod_t a_t, and the last state from h0."""
     if not x.numel():
@@ -54,7 +50,7 @@ def scan_summary(a: Tensor, x: Tensor, h0: Tensor, implementation: str) -> tuple
     return kernels_of(implementation).summary(*_plainly(a, x, h0))
 
 
-@operator(fake=lambda a, grad_h, grad_last, implementation: _new(grad_last)[0])
+@operator(fake=lambda a, grad_h, grad_last, implementation: new(grad_last)[0])
 def scan_adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor, implementation: str) -> Tensor:
     """Returns the gradient of h0."""
     if not grad_h.numel():
@@ -118,27 +114,13 @@ def linear_scan(
         ValueError: shapes or dtypes do not fit together, or the implementation is not available.
     """
     h0, dtype = _checked(a, x, h0), x.dtype
-    a, x, name = _as_computed(a, x, implementation)
+    name = choose(implementation, x.device).name
+    if _is_narrow(dtype) and name != "triton":  # whose kernels alone take 16 bits
+        a, x = (torch.view_as_complex(t.float().contiguous()) if t.dim() == 4 else t.float() for t in (a, x))
     h, last = scan(a, x, h0, name) if slices is None else _SlicedScan.apply(a, x, h0, name, slices)
     if dtype != h.dtype and _is_narrow(dtype):
         h = (torch.view_as_real(h) if h.is_complex() else h).to(dtype)
     return h, last
-
-
-def linear_scan_summary(a: Tensor, x: Tensor, h0: Tensor | None = None, implementation: Implementation = "auto") -> tuple[Tensor, Tensor]:
-    """Returns the product of a over time and the last state from h0, each (B, N), without gradients."""
-    h0 = _checked(a, x, h0)
-    a, x, name = _as_computed(a, x, implementation)
-    product, last = scan_summary(a, x, h0, name)
-    return product, last
-
-
-def _as_computed(a: Tensor, x: Tensor, implementation: Implementation) -> tuple[Tensor, Tensor, str]:
-    """Returns a and x as the implementation takes them (16 bits only for Triton's kernels), and its name."""
-    name = choose(implementation, x.device).name
-    if _is_narrow(x.dtype) and name != "triton":
-        a, x = (torch.view_as_complex(t.float().contiguous()) if t.dim() == 4 else t.float() for t in (a, x))
-    return a, x, name
 
 
 def _is_narrow(dtype: torch.dtype) -> bool:

@@ -11,7 +11,7 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.models import AutoregressiveNet, DownPool, MixesTime, UpPool, set_slices
 from harmonicrnn.models.block import LayerNorm, RMSNorm
 from harmonicrnn.models.embedding import ClassEmbedding
-from harmonicrnn.parallel.simulated_group import simulated_groups
+from harmonicrnn.parallel.transports import simulated_groups
 
 POINT_WISE = (nn.Linear, nn.Embedding, nn.Identity, nn.Dropout, nn.GELU, nn.SiLU, nn.ReLU, nn.Sigmoid, nn.Tanh)
 POINT_WISE_HERE = (LayerNorm, RMSNorm, ClassEmbedding, DownPool, UpPool)  # pooling mixes only inside windows, which slices do not split

@@ -19,8 +19,8 @@ from harmonicrnn.models import AutoregressiveNet, set_slices
 from harmonicrnn.parallel.agreement import check_agreement
 from harmonicrnn.parallel.exchange import ContextGroup
 from harmonicrnn.parallel.faults import Faults
-from harmonicrnn.parallel.process_group import ProcessGroup
 from harmonicrnn.parallel.slice_check import check_knows_slices
+from harmonicrnn.parallel.transports import ProcessGroup
 
 
 class ContextParallelStrategy(DDPStrategy):

@@ -3,10 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from harmonicrnn.generation.cpu.llvm import PANEL, greater
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import jit, jit_sum
 from harmonicrnn.ops.elementary import exp_expm1
 
 
@@ -60,8 +59,7 @@ def _exponentials(logits: Any, top: Any, factor: Any, weights: Any) -> Any:
     return _sum(weights)
 
 
-# Reassociation lets this sum be vectorised.
-@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@jit_sum
 def _sum(numbers: Any) -> Any:
     total = 0.0
     for i in range(len(numbers)):
@@ -107,7 +105,7 @@ def _keep_most_likely(weights: Any, order: Any, enough: Any) -> Any:
         total += weights[order[0]]
         size -= 1
         order[0], order[size] = order[size], order[0]
-        _sink(weights, order, 0, size)
+        _sink(weights, order, np.int64(0), size)  # a literal 0 would compile it once more
     for i in range(size):
         weights[order[i]] = 0.0
     return total

@@ -7,7 +7,6 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
 
 from harmonicrnn.generation.cpu.llvm import (
     INT32,
@@ -19,12 +18,12 @@ from harmonicrnn.generation.cpu.llvm import (
     call_once_made,
     greater,
     group_size,
-    load_vector,
-    multiply_add,
     splat,
+    store_output,
+    summed,
     view,
 )  # fmt: skip
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import intrinsic, jit
 
 BYTE, HALF, FLOAT = ir.IntType(8), ir.IntType(16), ir.FloatType()
 
@@ -110,50 +109,31 @@ def _generate(
     whole = ir.VectorType(INT32, chosen.sums)
     parts, size = count * PANEL // chosen.sums, chosen.sums * chosen.inputs
     inputs = at(builder, x, HALF, xi)
-    before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
+    halves = 2 if chosen.inputs == 4 else 1  # upper and lower bytes of the inputs have separate sums
     starts = [_load(builder, w, builder.add(wi, INT64(part * chosen.sums * 4)), whole) for part in range(parts)]
+    starts += [ir.Constant(whole, [0] * chosen.sums)] * (parts * (halves - 1))
     first = builder.add(wi, INT64(count * PANEL * 4))
-    builder.branch(head)
 
-    builder.position_at_end(head)
-    # Upper and lower bytes of the inputs have separate sums.
-    halves = 2 if chosen.inputs == 4 else 1
-    index, sums = builder.phi(INT64), [[builder.phi(whole) for _ in range(parts)] for _ in range(halves)]
-    builder.cbranch(builder.icmp_signed("<", index, steps), body, after)
+    def add(index: Any, sums: list[Any]) -> list[Any]:
+        row = builder.add(first, builder.mul(index, INT64(parts * size)))
+        ask_for(builder, w, BYTE, row, parts * size)
+        weights = [_load(builder, w, builder.add(row, INT64(part * size)), ir.VectorType(BYTE, size)) for part in range(parts)]
+        values = (_bytes_of_four if halves == 2 else _pair)(builder, inputs, index, chosen)
+        pairs = [(value, weight) for value in values for weight in weights]
+        return [_add_products(builder, chosen, total, *pair) for total, pair in zip(sums, pairs, strict=True)]
 
-    builder.position_at_end(body)
-    row = builder.add(first, builder.mul(index, INT64(parts * size)))
-    ask_for(builder, w, BYTE, row, parts * size)
-    weights = [_load(builder, w, builder.add(row, INT64(part * size)), ir.VectorType(BYTE, size)) for part in range(parts)]
-    values = (_bytes_of_four if halves == 2 else _pair)(builder, inputs, index, chosen)
-    updated = [
-        [_add_products(builder, chosen, total, value, weight) for total, weight in zip(totals, weights, strict=True)]
-        for totals, value in zip(sums, values, strict=True)
-    ]
-    index.add_incoming(INT64(0), before)
-    index.add_incoming(builder.add(index, INT64(1)), body)
-    for half in range(halves):
-        for total, start, value in zip(sums[half], starts, updated[half], strict=True):
-            total.add_incoming(start if half == 0 else ir.Constant(whole, [0] * chosen.sums), before)
-            total.add_incoming(value, body)
-    builder.branch(head)
-
-    builder.position_at_end(after)
-    totals = sums[0]
+    totals = summed(builder, steps, starts, add)
     if halves == 2:
         eight = ir.Constant(whole, [8] * chosen.sums)
-        totals = [builder.add(builder.shl(upper, eight), lower) for upper, lower in zip(*sums, strict=True)]
+        both = zip(totals[:parts], totals[parts:], strict=True)
+        totals = [builder.add(builder.shl(upper, eight), lower) for upper, lower in both]
     x_scale = splat(builder, builder.load(at(builder, x_scales, FLOAT, si), typ=FLOAT))
     for column in range(count):
         joined = totals[parts // count * column]
         if parts == 2 * count:
             joined = builder.shuffle_vector(joined, totals[2 * column + 1], ir.Constant(ir.VectorType(INT32, PANEL), list(range(PANEL))))
-        place = builder.mul(builder.add(oi, INT64(column * PANEL)), INT64(2))
-        bias, scale = load_vector(builder, out, FLOAT, place), load_vector(builder, out, FLOAT, builder.add(place, INT64(PANEL)))
         total = builder.fmul(builder.sitofp(joined, ir.VectorType(FLOAT, PANEL)), x_scale)
-        target = at(builder, y, FLOAT, builder.add(yi, INT64(column * PANEL)))
-        result = multiply_add(builder, total, scale, bias)
-        builder.store(result, builder.bitcast(target, result.type.as_pointer()), align=1)
+        store_output(builder, total, y, yi, out, oi, column)
 
 
 def _load(builder: Any, address: Any, offset: Any, kind: ir.VectorType) -> Any:

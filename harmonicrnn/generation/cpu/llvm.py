@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
-from harmonicrnn.machine_code import jit
+from harmonicrnn.machine_code import intrinsic, jit
 from harmonicrnn.ops.elementary import INT32, number_type
 
 PANEL = 16
@@ -80,6 +80,32 @@ def call_once_made(builder: Any, name: str, body: Callable[..., None], arguments
     builder.call(function, arguments)
 
 
+def summed(builder: Any, steps: Any, starts: Sequence[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    """Generates a loop: `body(index, sums)` returns the sums after a step. Returns those after all steps, which begin as `starts`."""
+    before, head, inside, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    index, sums = builder.phi(INT64), [builder.phi(start.type) for start in starts]
+    builder.cbranch(builder.icmp_signed("<", index, steps), inside, after)
+    builder.position_at_end(inside)
+    following = builder.add(index, INT64(1)), *body(index, sums)
+    for value, start, updated in zip((index, *sums), (INT64(0), *starts), following, strict=True):
+        value.add_incoming(start, before)
+        value.add_incoming(updated, inside)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return sums
+
+
+def store_output(builder: Any, total: Any, y: Any, yi: Any, out: Any, oi: Any, column: int) -> None:
+    """Stores bias + scale total as a panel of y, see `panels`."""
+    number = total.type.element
+    first = builder.mul(builder.add(oi, INT64(column * PANEL)), INT64(2))
+    bias, scale = load_vector(builder, out, number, first), load_vector(builder, out, number, builder.add(first, INT64(PANEL)))
+    target = at(builder, y, number, builder.add(yi, INT64(column * PANEL)))
+    builder.store(multiply_add(builder, total, scale, bias), builder.bitcast(target, total.type.as_pointer()), align=1)
+
+
 @jit
 def group_size(panels: Any) -> Any:
     """Returns how many of the remaining panels are stored side by side and computed together."""
@@ -117,63 +143,44 @@ def _generate_panels(
     stored = number if isinstance(kind, types.Float) else ir.IntType(kind.bitwidth)
     starts = [builder.add(wi, builder.mul(ldp, INT64(c))) for c in range(count)]
     inputs = [at(builder, x, number, builder.add(xi, builder.mul(ldx, INT64(lane)))) for lane in range(lanes)]
-    before, head, body, after = builder.block, *(builder.append_basic_block(n) for n in ("head", "body", "after"))
-    builder.branch(head)
 
-    builder.position_at_end(head)
-    index, sums = builder.phi(INT64), [builder.phi(vector(number)) for _ in range(lanes * count)]
-    builder.cbranch(builder.icmp_signed("<", index, k), body, after)
+    def add(index: Any, sums: list[Any]) -> list[Any]:
+        row = builder.mul(index, ldw)
+        if lanes == 1 and stored != number:
+            ask_for(builder, w, stored, builder.add(wi, row), count * PANEL * (kind.bitwidth // 8))
+        weights = [_widen(builder, load_vector(builder, w, stored, builder.add(start, row)), kind, number) for start in starts]
+        values = [splat(builder, builder.load(builder.gep(i, [index], source_etype=number), typ=number)) for i in inputs]
+        pairs = [(weight, value) for value in values for weight in weights]
+        return [multiply_add(builder, weight, value, total) for (weight, value), total in zip(pairs, sums, strict=True)]
 
-    builder.position_at_end(body)
-    row = builder.mul(index, ldw)
-    if lanes == 1 and stored != number:
-        ask_for(builder, w, stored, builder.add(wi, row), count * PANEL * (kind.bitwidth // 8))
-    weights = [_widen(builder, load_vector(builder, w, stored, builder.add(start, row)), kind, number) for start in starts]
-    values = [splat(builder, builder.load(builder.gep(i, [index], source_etype=number), typ=number)) for i in inputs]
-    pairs = [(weight, value) for value in values for weight in weights]
-    updated = [multiply_add(builder, weight, value, total) for (weight, value), total in zip(pairs, sums, strict=True)]
-    index.add_incoming(INT64(0), before)
-    index.add_incoming(builder.add(index, INT64(1)), body)
-    for total, value in zip(sums, updated, strict=True):
-        total.add_incoming(ir.Constant(vector(number), [0.0] * PANEL), before)
-        total.add_incoming(value, body)
-    builder.branch(head)
-
-    builder.position_at_end(after)
-    for place, total in enumerate(sums):
+    zeros = [ir.Constant(vector(number), [0.0] * PANEL)] * (lanes * count)
+    for place, total in enumerate(summed(builder, k, zeros, add)):
         lane, column = divmod(place, count)
-        first = builder.mul(builder.add(oi, INT64(column * PANEL)), INT64(2))
-        bias, scale = load_vector(builder, out, number, first), load_vector(builder, out, number, builder.add(first, INT64(PANEL)))
-        target = at(builder, y, number, builder.add(builder.add(yi, INT64(column * PANEL)), builder.mul(ldy, INT64(lane))))
-        builder.store(multiply_add(builder, total, scale, bias), builder.bitcast(target, vector(number).as_pointer()), align=1)
+        store_output(builder, total, y, builder.add(yi, builder.mul(ldy, INT64(lane))), out, oi, column)
 
 
 @intrinsic
-def _pointer(typing: Any, address: Any, start: Any, tag: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return at(builder, arguments[0], number_type(tag), arguments[1])
-
-    return types.CPointer(tag)(types.int64, types.int64, tag), generate
-
-
-@jit
-def view(address: Any, start: Any, size: Any, tag: Any) -> Any:
+def view(typing: Any, address: Any, start: Any, size: Any, tag: Any) -> Any:
     """Returns an array of `size` numbers of the type of `tag`, `start` numbers after an address."""
-    return carray(_pointer(address, start, tag), size)
+    kind = types.Array(tag, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, width = make_array(kind)(context, builder), INT64(context.get_abi_sizeof(number_type(tag)))
+        data = at(builder, arguments[0], number_type(tag), arguments[1])
+        populate_array(array, data=data, shape=[arguments[2]], strides=[width], itemsize=width, meminfo=None)
+        return array._getvalue()
+
+    return kind(types.int64, types.int64, types.int64, tag), generate
 
 
 @intrinsic
-def _bytes_at(typing: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.int64), generate
-
-
-@jit
-def record(address: Any, layout: Any) -> Any:
+def record(typing: Any, address: Any, layout: Any) -> Any:
     """Returns the record of a numpy structured dtype at an address."""
-    return carray(_bytes_at(address), 1, layout)[0]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(layout.dtype))
+
+    return layout.dtype(types.int64, layout), generate
 
 
 @intrinsic

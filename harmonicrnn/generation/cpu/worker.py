@@ -1,16 +1,54 @@
-"""Worker, one thread's program with its states and buffers."""
+"""Worker, one thread's program with its states and buffers, and the compiled loop over samples."""
+
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from harmonicrnn.generation.cpu.addresses import WORKER, address, aligned
-from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
+from harmonicrnn.generation.cpu.class_choice import choose, nats
+from harmonicrnn.generation.cpu.layers.channel_steps import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.layers.pooling_steps import EnterStep
-from harmonicrnn.generation.cpu.loop import run
+from harmonicrnn.generation.cpu.llvm import call_step, record, view
 from harmonicrnn.generation.cpu.worker_program import Program
-from harmonicrnn.machine_code import code_address
+from harmonicrnn.machine_code import code_address, kept
 from harmonicrnn.models import ModelState
+
+
+@kept
+def run(
+    tag: Any, program: Any, worker: Any, last: Any, uniforms: Any, temperature: Any, top_p: Any, classes: Any, likelihoods: Any,
+    forced: Any, all_logits: Any, weights: Any, order: Any,
+) -> None:  # fmt: skip
+    """Runs one worker through as many samples as `classes` has columns, without allocations or calls into Python.
+
+    Args:
+        tag: any number of the type of the activations.
+        program: (operations, 2) int64, the addresses of each one's code and of its record.
+        worker: the address of a WORKER.
+        last: (lanes,) int64, the class before the first; updated.
+        uniforms: (lanes, n) float64.
+        classes: (lanes, n) int64; written, or read if `forced`.
+        likelihoods: (lanes, n) float64, the nats; written.
+        all_logits: (lanes, n, q) for the logits, or with n = 0 to drop them.
+        weights, order: (q,) float64 and int64, scratch for the choice.
+    """
+    me = record(worker, WORKER)
+    for t in range(classes.shape[1]):
+        i = np.int64(0)
+        while i < len(program):
+            i += 1 + call_step(program[i, 0], tag, program[i, 1], worker)
+        for lane in range(me.lanes):
+            logits = view(me.logits, lane * me.logits_stride, me.classes, tag)
+            if forced:
+                likelihoods[lane, t] = nats(logits, classes[lane, t], weights)
+            else:
+                classes[lane, t], likelihoods[lane, t] = choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
+            last[lane] = classes[lane, t]
+            if all_logits.shape[1]:
+                for c in range(len(logits)):
+                    all_logits[lane, t, c] = logits[c]
 
 
 class Worker:
@@ -41,7 +79,7 @@ class Worker:
         self._table = np.array([self._code, records], dtype=np.int64).T.copy()
 
     def run(self, uniforms: Tensor, temperature: float, top_p: float, forced: Tensor | None, logits: bool) -> tuple[np.ndarray, ...]:
-        """Steps through the samples in compiled code, see `loop.run`; returns classes, nats and (maybe empty) logits."""
+        """Steps through the samples in compiled code, see `run`; returns classes, nats and (maybe empty) logits."""
         lanes, samples = uniforms.shape
         dtype, q = self.share.dtype, len(self._weights)
         classes = np.zeros((lanes, samples), dtype=np.int64) if forced is None else forced.numpy().copy()

@@ -1,26 +1,16 @@
 """Linear prediction on the CPU, sample by sample, compiled by numba."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from harmonicrnn.machine_code import jit, kept
+from harmonicrnn.machine_code import jit, kept, over_threads
+from harmonicrnn.ops.elementary import dot
 from harmonicrnn.ops.prediction.predictor import EARLY, Predictor, PredictorState
 
 _EARLY = np.array(EARLY)
-
-
-# Reassociation lets the sum be vectorised.
-@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def dot(a: Any, b: Any) -> Any:
-    total = 0.0
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
 
 
 @jit
@@ -125,48 +115,6 @@ def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, sta
     p = x.new_empty(lanes, time + 1)
     arrays: list[Any] = [t.contiguous().numpy() for t in (x, history, heard)] + [t.numpy() for t in (*state, p)]
     settings = predictor.decay, predictor.every, predictor.white, predictor.floor
-    threads = min(lanes, torch.get_num_threads())
-    if threads < 2 or time < 1000:
-        _run(*arrays, *settings)
-        return p, state
-    parts = [slice(lanes * i // threads, lanes * (i + 1) // threads) for i in range(threads)]
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(_run, *(array[part] for array in arrays), *settings) for part in parts]:
-            done.result()
+    threads = torch.get_num_threads() if time >= 1000 else 1
+    over_threads(lambda part, _: _run(*(array[part] for array in arrays), *settings), lanes, threads)
     return p, state
-
-
-@kept
-def _accumulate(x: Any, history: Any, steps: Any, sums: Any, decay: Any) -> None:
-    n = sums.shape[2] - 1
-    past = np.empty(x.shape[1] + n)
-    for lane in range(x.shape[0]):
-        time = steps[lane]
-        for t in range(time):
-            past[time - 1 - t] = x[lane, t]
-        for k in range(n):
-            past[time + k] = history[lane, k]
-        for t in range(time):
-            newest = time - 1 - t
-            hear(sums[lane, 0], sums[lane, 1], sums[lane, 2], past[newest : newest + n + 1], decay * decay)
-
-
-def accumulate(predictor: Predictor, x: Tensor, history: Tensor, steps: Tensor) -> Tensor:
-    """Returns what the first steps (B,) of x (B, T) add to the sums, (B, 3, n + 1)."""
-    sums = x.new_zeros(len(x), 3, predictor.order + 1)
-    _accumulate(x.contiguous().numpy(), history.contiguous().numpy(), steps.contiguous().numpy(), sums.numpy(), predictor.decay)
-    return sums
-
-
-@kept
-def _solve(sums: Any, filters: Any, solved: Any, decay: Any, white: Any, floor: Any) -> None:
-    room = np.empty(5 * filters.shape[1])
-    for lane in range(len(sums)):
-        solved[lane] = solve(sums[lane, 1], sums[lane, 2], decay, white, floor, room, filters[lane])
-
-
-def solve_all(predictor: Predictor, sums: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the filters (B, n) of sums (B, 3, n + 1), or `before` where solving fails, and which are new (B,)."""
-    filters, solved = before.clone(memory_format=torch.contiguous_format), torch.zeros(len(sums), dtype=torch.bool)
-    _solve(sums.contiguous().numpy(), filters.numpy(), solved.numpy(), predictor.decay, predictor.white, predictor.floor)
-    return filters, solved

@@ -9,7 +9,8 @@ with e_0 = -inf, e_q = inf, and u the uniform distribution's weight. P predictor
 predictor one after another. The limits e (q + 1,) are float64, with FAR for infinity.
 """
 
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,20 +47,8 @@ def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width
     return torch.log((1 - share) * inside + share / (len(limits) - 1)).flatten(2)
 
 
-class MixtureKernels(Protocol):
-    """One implementation: a module with these functions, with arguments as for `mixture_log_probabilities`."""
-
-    def forward(self, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-        """Returns log P(j), (B, T, q)."""
-
-    def backward(
-        self, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float, found: Tensor, grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns the gradients of p, s, log_width and log_weights, from `grad` of the result `found`."""
-
-
-def mixture_kernels(device: torch.device) -> MixtureKernels:
-    """Returns the kernels compiled by numba on the CPU, if it is installed, else batched tensor operations."""
+def mixture_kernels(device: torch.device) -> ModuleType:
+    """Returns the module of `forward` and `backward`: compiled by numba on the CPU, if it is installed, else batched tensor operations."""
     if device.type == "cpu" and installed("numba"):
         from harmonicrnn.ops.prediction import mixture_compiled  # here, so that numba is imported only when used
 
@@ -74,7 +63,7 @@ class _MixtureLogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
-        found = mixture_kernels(p.device).forward(p, s, log_width, log_weights, limits, share)
+        found: Tensor = mixture_kernels(p.device).forward(p, s, log_width, log_weights, limits, share)
         ctx.save_for_backward(p, s, log_width, log_weights, limits, found)
         ctx.share = share
         return found

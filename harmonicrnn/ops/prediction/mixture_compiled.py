@@ -1,27 +1,15 @@
 """The mixture's distribution on the CPU, compiled by numba, with one vectorised exponential per component and limit."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from harmonicrnn.machine_code import jit, kept
-from harmonicrnn.ops.elementary import exp_expm1, like
+from harmonicrnn.machine_code import jit, kept, over_threads
+from harmonicrnn.ops.elementary import dot, exp_expm1, like
 
 LEAST_SCALE = 1e-5  # as in mixture.py
-
-
-# Reassociation lets the sum be vectorised.
-@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def dot(a: Any, b: Any) -> Any:
-    total = a.dtype.type(0)
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
 
 
 # numpy's searchsorted takes a second to compile.
@@ -155,14 +143,8 @@ def _backward(
                 grad_s[row, i] += wider / s[row, i]
 
 
-def _over_threads(work: Callable[[slice, int], None], rows: int) -> None:
-    threads = min(torch.get_num_threads(), max(1, rows // 256))
-    if threads == 1:
-        work(slice(0, rows), 0)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, slice(rows * i // threads, rows * (i + 1) // threads), i) for i in range(threads)]:
-            done.result()
+def _threads(rows: int) -> int:
+    return min(torch.get_num_threads(), max(1, rows // 256))
 
 
 def _rows(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -175,7 +157,11 @@ def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits
     (p_rows, s_rows, weights), widths, cells = _rows(p, s, log_width, log_weights, limits)
     found = log_width.new_empty(*p.shape[:-1], len(limits) - 1)
     rows = found.view(-1, found.shape[-1]).numpy()
-    _over_threads(lambda part, _: _forward(p_rows[part], s_rows[part], widths, weights[part], cells, share, rows[part]), len(rows))
+
+    def work(part: slice, _: int) -> None:
+        _forward(p_rows[part], s_rows[part], widths, weights[part], cells, share, rows[part])
+
+    over_threads(work, len(rows), _threads(len(rows)))
     return found.log_()
 
 
@@ -194,6 +180,6 @@ def backward(
         given = p_rows[part], s_rows[part], widths, weights[part], cells, share, found_rows[part], grads[part]
         _backward(*given, to_p, to_s, sums[thread], to_weights)
 
-    _over_threads(work, len(found_rows))
+    over_threads(work, len(found_rows), _threads(len(found_rows)))
     grad_p, grad_s, grad_weights = made
     return grad_p, grad_s, torch.from_numpy(sums.sum(axis=0)).view_as(log_width).to(log_width.dtype), grad_weights

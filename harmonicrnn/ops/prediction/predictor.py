@@ -14,7 +14,8 @@ The matrix is positive definite and Toeplitz, so that all poles of the filter 1 
 
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple, Protocol
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,26 +104,13 @@ def predict(
     with torch.no_grad():
         if slices is not None:
             state = _state_before(predictor, x, history, heard, state, slices)
-        return kernels_for(x.device).predict(predictor, x, history, heard, state)
+        p, state = kernels_for(x.device).predict(predictor, x, history, heard, state)
+        return p, state
 
 
-class PredictionKernels(Protocol):
-    """One implementation: a module with these functions. Lanes come first; all floats are float64."""
-
-    def predict(
-        self, predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState
-    ) -> tuple[Tensor, PredictorState]:
-        """As `predict` for a whole sequence."""
-
-    def accumulate(self, predictor: Predictor, x: Tensor, history: Tensor, steps: Tensor) -> Tensor:
-        """Returns what the first steps (B,) of x add to the sums, (B, 3, n + 1)."""
-
-    def solve_all(self, predictor: Predictor, sums: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the filters (B, n) of sums (B, 3, n + 1), or `before` where solving fails, and which are new (B,)."""
-
-
-def kernels_for(device: torch.device) -> PredictionKernels:
-    """Returns the kernels compiled by numba on the CPU, if it is installed, else batched tensor operations."""
+def kernels_for(device: torch.device) -> ModuleType:
+    """Returns the module whose `predict` is for a device: compiled by numba on the CPU, if it is installed, else in batched tensor
+    operations."""
     if device.type == "cpu" and installed("numba"):
         from harmonicrnn.ops.prediction import compiled  # here, so that numba is imported only when used
 
@@ -163,9 +151,11 @@ def _state_before(predictor: Predictor, x: Tensor, history: Tensor, heard: Tenso
     Makes one exchange: of rank 0's state, and of each slice's contribution to the sums by its end and by its last solution. From those of
     the earlier slices follow the sums, and the filter by solving for it again.
     """
-    kernels, (lanes, steps), size = kernels_for(x.device), x.shape, state.sums[0].numel()
+    from harmonicrnn.ops.prediction.batched import accumulate, solve_all  # here, as that module imports this one
+
+    (lanes, steps), size = x.shape, state.sums[0].numel()
     whole, last = torch.full_like(heard, steps), steps_to_last_solution(predictor, heard, steps)
-    added = (kernels.accumulate(predictor, x, history, count) for count in (whole, last))
+    added = (accumulate(predictor, x, history, count) for count in (whole, last))
     told = slices.gather(torch.cat([t.flatten(1) for t in (*added, state.sums, state.filter)], dim=1))
     if slices.rank == 0:
         return state
@@ -174,7 +164,7 @@ def _state_before(predictor: Predictor, x: Tensor, history: Tensor, heard: Tenso
     for rank in range(slices.rank):
         at_end, at_last = told[rank, :, : 2 * size].view(lanes, 2, *sums.shape[1:]).unbind(1)
         last = steps_to_last_solution(predictor, heard + (rank - slices.rank) * steps, steps)
-        found, _ = kernels.solve_all(predictor, after_silence(predictor, sums, last) + at_last, filters)
+        found, _ = solve_all(predictor, after_silence(predictor, sums, last) + at_last, filters)
         filters = torch.where((last > 0)[:, None], found, filters)
         sums = after_silence(predictor, sums, whole) + at_end
     return PredictorState(sums, filters, torch.zeros_like(state.failed))

@@ -1,4 +1,4 @@
-"""Arithmetic of the kernels: complex numbers as pairs of floats (Triton has none), gate functions, and access to rows of tensors.
+"""Layout and arithmetic of the kernels: complex numbers as pairs of floats (Triton has none), gate functions, and access to rows.
 
 Real numbers take the same path, with an unused copy as imaginary part. All is computed in ACC, float32 or float64. At a few dozen
 instructions per step the kernels are near both the compute and the memory limit (a test counts the instructions): functions use one
@@ -6,6 +6,8 @@ instruction of the special function unit, accurate to about the last bit of floa
 """
 
 import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import triton
 import triton.language as tl
@@ -14,6 +16,47 @@ LOG2_E = tl.constexpr(1 / math.log(2))
 PI, INVERSE_PI = tl.constexpr(math.pi), tl.constexpr(1 / math.pi)
 WHOLE = tl.constexpr(1.5 * 2.0**23)  # a float32 this large has no fraction
 SMALL = tl.constexpr(0.18)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Compile-time settings of a kernel, one argument of it and of the functions that it calls.
+
+    Args:
+        UNITS: N, of the recurrence.
+        COMPLEX: whether they are complex.
+        FUSED: whether a and the input are computed from gates instead of given.
+        INTERLEAVED: whether complex units are (N, 2) in a row of x, y, a and their gradients; otherwise real parts come first.
+        ACC: Triton's dtype of computation, float32 or float64.
+        BLOCK: units of a program.
+    """
+
+    UNITS: int
+    COMPLEX: bool
+    FUSED: bool
+    INTERLEAVED: bool
+    ACC: Any
+    BLOCK: int
+
+    @property
+    def states(self) -> "Form":
+        """The form of states and summaries."""
+        return replace(self, INTERLEAVED=False)
+
+    @property
+    def gates(self) -> "Form":
+        """The form of a pair of numbers for each unit."""
+        return replace(self, COMPLEX=True, INTERLEAVED=False)
+
+    @property
+    def parameters(self) -> "Form":
+        """The form of one real number for each unit."""
+        return replace(self, COMPLEX=False, INTERLEAVED=False)
+
+    @property
+    def decays(self) -> "Form":
+        """The form of what a is given by or computed from."""
+        return self.gates if self.FUSED else self
 
 
 @triton.jit
@@ -98,57 +141,38 @@ def input_power(w, squared, ACC: tl.constexpr):
 
 
 @triton.jit
-def read(
-    pointer,
-    row,
-    n,
-    mask,
-    UNITS: tl.constexpr,
-    INTERLEAVED: tl.constexpr,
-    COMPLEX: tl.constexpr,
-    ACC: tl.constexpr,
-):
-    """Reads both parts of the units n in one row."""
-    if COMPLEX and INTERLEAVED:
-        pairs = pointer + row * (2 * UNITS) + n[:, None] * 2 + tl.arange(0, 2)[None, :]
-        real, imaginary = tl.split(tl.load(pairs, mask=mask[:, None], other=0.0).to(ACC))
-    elif COMPLEX:
-        place = pointer + row * (2 * UNITS) + n
-        real = tl.load(place, mask=mask, other=0.0).to(ACC)
-        imaginary = tl.load(place + UNITS, mask=mask, other=0.0).to(ACC)
+def read(pointer, row, n, mask, F: tl.constexpr):
+    """Reads both parts of the units n in one row of a tensor of the form F."""
+    if F.COMPLEX and F.INTERLEAVED:
+        pairs = pointer + row * (2 * F.UNITS) + n[:, None] * 2 + tl.arange(0, 2)[None, :]
+        real, imaginary = tl.split(tl.load(pairs, mask=mask[:, None], other=0.0).to(F.ACC))
+    elif F.COMPLEX:
+        place = pointer + row * (2 * F.UNITS) + n
+        real = tl.load(place, mask=mask, other=0.0).to(F.ACC)
+        imaginary = tl.load(place + F.UNITS, mask=mask, other=0.0).to(F.ACC)
     else:
-        real = tl.load(pointer + row * UNITS + n, mask=mask, other=0.0).to(ACC)
+        real = tl.load(pointer + row * F.UNITS + n, mask=mask, other=0.0).to(F.ACC)
         imaginary = real
     return real, imaginary
 
 
 @triton.jit
-def write(
-    pointer,
-    row,
-    n,
-    mask,
-    real,
-    imaginary,
-    UNITS: tl.constexpr,
-    INTERLEAVED: tl.constexpr,
-    COMPLEX: tl.constexpr,
-):
+def write(pointer, row, n, mask, real, imaginary, F: tl.constexpr):
     """Inverse of `read`, rounded to the tensor's dtype."""
     dtype: tl.constexpr = pointer.dtype.element_ty
-    if COMPLEX and INTERLEAVED:
-        pairs = pointer + row * (2 * UNITS) + n[:, None] * 2 + tl.arange(0, 2)[None, :]
+    if F.COMPLEX and F.INTERLEAVED:
+        pairs = pointer + row * (2 * F.UNITS) + n[:, None] * 2 + tl.arange(0, 2)[None, :]
         tl.store(pairs, tl.join(real, imaginary).to(dtype), mask=mask[:, None])
-    elif COMPLEX:
-        place = pointer + row * (2 * UNITS) + n
+    elif F.COMPLEX:
+        place = pointer + row * (2 * F.UNITS) + n
         tl.store(place, real.to(dtype), mask=mask)
-        tl.store(place + UNITS, imaginary.to(dtype), mask=mask)
+        tl.store(place + F.UNITS, imaginary.to(dtype), mask=mask)
     else:
-        tl.store(pointer + row * UNITS + n, real.to(dtype), mask=mask)
+        tl.store(pointer + row * F.UNITS + n, real.to(dtype), mask=mask)
 
 
 @triton.jit
-def program_place(chunks, UNITS: tl.constexpr, BLOCK: tl.constexpr, FROM_END: tl.constexpr = False):
+def program_place(chunks, F: tl.constexpr, FROM_END: tl.constexpr = False):
     """Returns this program's lane and chunk, as 64-bit integers, its units, and the mask of existing units.
 
     FROM_END: the first program takes the last chunk, which a preceding kernel left in the cache.
@@ -156,11 +180,12 @@ def program_place(chunks, UNITS: tl.constexpr, BLOCK: tl.constexpr, FROM_END: tl
     program = tl.program_id(0).to(tl.int64)
     if FROM_END:
         program = tl.num_programs(0) - 1 - program
-    blocks: tl.constexpr = (UNITS + BLOCK - 1) // BLOCK
-    n = (program % blocks).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
-    if UNITS % BLOCK == 0:
-        mask = tl.full([BLOCK], True, tl.int1)
+    block: tl.constexpr = F.BLOCK
+    blocks: tl.constexpr = (F.UNITS + block - 1) // block
+    n = (program % blocks).to(tl.int32) * block + tl.arange(0, block)
+    if F.UNITS % block == 0:
+        mask = tl.full([block], True, tl.int1)
     else:
-        mask = n < UNITS
+        mask = n < F.UNITS
     program = program // blocks
     return program // chunks, program % chunks, n, mask

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from harmonicrnn.ops.triton.arithmetic import Form
 from harmonicrnn.ops.triton.backward_kernels import gated_backward_kernel, scan_backward_kernel
 from harmonicrnn.ops.triton.forward_kernels import adjoint_kernel, forward_kernel, summary_kernel
 
@@ -84,37 +85,34 @@ class Steps:
     def launch(self, kernel: Any, *tensors: Tensor | None, **constants: Any) -> None:
         """Runs a kernel for all chunks of all lanes."""
         batch, time = self.x.shape[:2]
-        block = min(triton.next_power_of_2(self.units), MAX_BLOCK)
         with torch.cuda.device_of(self.x):
-            kernel[(batch * self.chunks * -(-self.units // block),)](
+            kernel[(batch * self.chunks * -(-self.units // self.form().BLOCK),)](
                 # Triton has no null pointers: unused ones are any other tensor.
                 *(self.x if t is None else t for t in tensors),
                 time,
                 self.length,
                 self.chunks,
                 ROWS=rows_of(kernel, fused=self.rates is not None),
-                UNITS=self.units,
-                COMPLEX=self.parts == 2,
-                ACC=ACCUMULATORS[torch.promote_types(self.x.dtype, torch.float32)],
-                BLOCK=block,
+                F=self.form(),
                 num_warps=1,
                 **constants,
             )
 
-    def form(self) -> dict[str, bool]:
-        return {"FUSED": self.rates is not None, "INTERLEAVED": self.interleaved}
+    def form(self) -> Form:
+        block = min(triton.next_power_of_2(self.units), MAX_BLOCK)
+        dtype = ACCUMULATORS[torch.promote_types(self.x.dtype, torch.float32)]
+        return Form(self.units, self.parts == 2, self.rates is not None, self.interleaved, dtype, block)
 
     def states(self, *shape: int) -> Tensor:
         """Returns an empty tensor in the dtype of states."""
         return self.x.new_empty(shape, dtype=torch.promote_types(self.x.dtype, torch.float32))
 
 
-def summaries(steps: Steps) -> tuple[Tensor, Tensor]:
-    """Returns for each chunk the product of its a and its last state from zero, each (B, K, W)."""
-    products, lasts = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
-    inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh)
-    steps.launch(summary_kernel, *inputs, products, lasts, **steps.form())
-    return products, lasts
+def summaries(steps: Steps) -> Tensor:
+    """Returns for each chunk the product of its a and its last state from zero, (2, B, K, W)."""
+    found = steps.states(2, steps.x.shape[0], steps.chunks, steps.x.shape[2])
+    steps.launch(summary_kernel, steps.a, steps.x, steps.rates, steps.phases, steps.fresh, *found)
+    return found
 
 
 def forward(steps: Steps, starts: Tensor, exclusive: bool = False) -> tuple[Tensor, Tensor]:
@@ -124,22 +122,21 @@ def forward(steps: Steps, starts: Tensor, exclusive: bool = False) -> tuple[Tens
     """
     y, last = torch.empty_like(steps.x), steps.states(steps.x.shape[0], steps.x.shape[2])
     inputs = (steps.a, steps.x, steps.rates, steps.phases, steps.fresh)
-    steps.launch(forward_kernel, *inputs, starts, y, last, EXCLUSIVE=exclusive, **steps.form())
+    steps.launch(forward_kernel, *inputs, starts, y, last, EXCLUSIVE=exclusive)
     return y, last
 
 
-def adjoint_summaries(steps: Steps, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns for each chunk, last first, the product of its conj(a) and its gradient of the state before it, each (B, K, W)."""
-    products, carries = (steps.states(steps.x.shape[0], steps.chunks, steps.x.shape[2]) for _ in range(2))
-    inputs = (steps.a, steps.rates, steps.phases, steps.fresh, grad)
-    steps.launch(adjoint_kernel, *inputs, products, carries, **steps.form())
-    return products, carries
+def adjoint_summaries(steps: Steps, grad: Tensor) -> Tensor:
+    """Returns for each chunk, last first, the product of its conj(a) and its gradient of the state before it, (2, B, K, W)."""
+    found = steps.states(2, steps.x.shape[0], steps.chunks, steps.x.shape[2])
+    steps.launch(adjoint_kernel, steps.a, steps.rates, steps.phases, steps.fresh, grad, *found)
+    return found
 
 
 def scan_backward(steps: Steps, y: Tensor, h0: Tensor, grad: Tensor, carries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns gradients of a, x and h0, laid out as rows; carries (B, K, W) are those of the chunks' last states, last chunk first."""
     grad_a, grad_x, grad_h0 = torch.empty_like(steps.a), torch.empty_like(steps.x), torch.empty_like(h0)
-    steps.launch(scan_backward_kernel, steps.a, y, h0, grad, carries, grad_a, grad_x, grad_h0, INTERLEAVED=steps.interleaved)
+    steps.launch(scan_backward_kernel, steps.a, y, h0, grad, carries, grad_a, grad_x, grad_h0)
     return grad_a, grad_x, grad_h0
 
 
@@ -156,27 +153,28 @@ def gated_backward(
     return grad_gates, grad_x, sums[0], sums[1].clone() if steps.parts == 2 else None, grad_h0
 
 
-def scan(steps: Steps, start: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None, exclusive: bool = False) -> tuple[Tensor, Tensor]:
-    """Returns all states and the last one, from the state (B, W) before the first; `by_chunk` are known summaries of the chunks."""
+def scan(steps: Steps, start: Tensor, known: Tensor | None = None, exclusive: bool = False) -> tuple[Tensor, Tensor]:
+    """Returns all states and the last one, from the state (B, W) before the first; `known` are the chunks' `summaries`."""
     if steps.chunks == 1:
         return forward(steps, start[:, None].contiguous(), exclusive)
-    return forward(steps, state_before_chunks(*(by_chunk or summaries(steps)), start, steps.parts), exclusive)
+    return forward(steps, state_before_chunks(summaries(steps) if known is None else known, start, steps.parts), exclusive)
 
 
-def state_before_chunks(products: Tensor, lasts: Tensor, start: Tensor, parts: int) -> Tensor:
+def state_before_chunks(known: Tensor, start: Tensor, parts: int) -> Tensor:
     """Returns the state before each chunk (B, K, W), from that before the first (B, W) and the chunks' summaries."""
-    return scan(Steps(products, lasts, parts, chunk=joined(products.shape[1])), start, exclusive=True)[0]
+    return scan(Steps(known[0], known[1], parts, chunk=joined(known.shape[2])), start, exclusive=True)[0]
 
 
-def carries_into_chunks(steps: Steps, grad: Tensor, end: Tensor, by_chunk: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Returns the gradient of each chunk's last state (B, K, W), last chunk first, from that of the very last state (B, W)."""
+def carries_into_chunks(steps: Steps, grad: Tensor, end: Tensor, known: Tensor | None = None) -> Tensor:
+    """Returns the gradient of each chunk's last state (B, K, W), last chunk first, from that of the very last state (B, W); `known` are
+    the `adjoint_summaries`."""
     if steps.chunks == 1:
         return end[:, None].contiguous()
-    return state_before_chunks(*(by_chunk or adjoint_summaries(steps, grad)), end, steps.parts)
+    return state_before_chunks(adjoint_summaries(steps, grad) if known is None else known, end, steps.parts)
 
 
-def whole(products: Tensor, lasts: Tensor, parts: int) -> tuple[Tensor, Tensor]:
-    """Combines the summaries of one or more chunks in order into one, (B, W) each."""
-    while products.shape[1] > 1:
-        products, lasts = summaries(Steps(products, lasts, parts, chunk=joined(products.shape[1])))
-    return products[:, 0], lasts[:, 0]
+def whole(known: Tensor, parts: int) -> Tensor:
+    """Combines the summaries of one or more chunks in order into one, (2, B, W)."""
+    while known.shape[2] > 1:
+        known = summaries(Steps(known[0], known[1], parts, chunk=joined(known.shape[2])))
+    return known[:, :, 0]

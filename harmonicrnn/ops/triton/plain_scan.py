@@ -20,14 +20,18 @@ def backward(a: Tensor, h: Tensor, h0: Tensor, grad_h: Tensor, grad_last: Tensor
 
 def summary(a: Tensor, x: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
     steps = _steps(a, x)
-    product, last = (values(t, h0.is_complex()) for t in whole(*summaries(steps), steps.parts))
-    return product, last + product * h0
+    return from_state(summaries(steps), h0, steps.parts)
 
 
 def adjoint_summary(a: Tensor, grad_h: Tensor, grad_last: Tensor) -> Tensor:
     steps = _steps(a, grad_h)
-    product, last = (values(t, grad_last.is_complex()) for t in whole(*adjoint_summaries(steps, steps.x), steps.parts))
-    return last + product * grad_last
+    return from_state(adjoint_summaries(steps, steps.x), grad_last, steps.parts)[1]
+
+
+def from_state(known: Tensor, start: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+    """Returns the product of a and the last state from `start`, (B, N), by the chunks' summaries."""
+    product, last = (values(t, parts == 2) for t in whole(known, parts))
+    return product, last + product * start
 
 
 def planes(state: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.digit_classifier import load_digit_classifier, weights_of
-from harmonicrnn.models.resnext import ResNeXt
+from harmonicrnn.models.digit_net import ResNeXt
 from tests.helpers import F64, relative_error
 
 

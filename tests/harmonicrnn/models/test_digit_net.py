@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from harmonicrnn.models.digit_net import DigitNet, LogMelSpectrogram
-from harmonicrnn.models.resnext import ResNeXt
+from harmonicrnn.models.digit_net import DigitNet, LogMelSpectrogram, ResNeXt
 from tests.helpers import relative_error
 
 SMALL = {"stem": 4, "widths": (8, 16, 24), "blocks": 2, "cardinality": 2, "group_width": 4}

@@ -13,6 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from harmonicrnn.ops.triton import backward_kernels, chunks, forward_kernels
+from harmonicrnn.ops.triton.arithmetic import Form
 
 TARGET = GPUTarget("cuda", 90, 32)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -34,33 +35,26 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.kernel.__name__}{' fused' if self.constants['FUSED'] else ''} {self.dtype}"
+        return f"{self.kernel.__name__}{' fused' if self.constants['F'].FUSED else ''} {self.dtype}"
 
     @property
     def numbers(self) -> float:
         """Numbers that a thread computes in one turn of the loop that is counted."""
-        return self.constants["ROWS"] * self.constants["BLOCK"] / THREADS
+        return self.constants["ROWS"] * self.constants["F"].BLOCK / THREADS
 
 
 def scan_case(kernel: Any, dtype: str, fused: bool, complex_: bool = True, units: int = 64) -> Case:
     """One of the recurrence's, in which one warp takes up to 64 units."""
-    constants = {
-        "FUSED": fused,
-        "INTERLEAVED": complex_ and not fused,
-        "COMPLEX": complex_,
-        "EXCLUSIVE": False,
-        "UNITS": units,
-        "ROWS": chunks.rows_of(kernel, fused),
-        "BLOCK": min(triton.next_power_of_2(units), chunks.MAX_BLOCK),
-        "MAX_SQRT_DERIVATIVE": 1000.0,
-    }
+    block = min(triton.next_power_of_2(units), chunks.MAX_BLOCK)
+    form = Form(units, complex_, fused, complex_ and not fused, tl.float64 if dtype == "fp64" else tl.float32, block)
+    constants = {"EXCLUSIVE": False, "ROWS": chunks.rows_of(kernel, fused), "MAX_SQRT_DERIVATIVE": 1000.0, "F": form}
     return Case(kernel, dtype, constants)
 
 
 def compiled(case: Case, sizes_are_ones: bool = False) -> Any:
     """The kernel compiled; tensors begin at multiples of 16 bytes, as torch's do. Triton compiles sizes that are 1 in."""
     accumulator = "fp64" if case.dtype == "fp64" else "fp32"
-    constants = {**case.constants, "ACC": tl.float64 if case.dtype == "fp64" else tl.float32}
+    constants = dict(case.constants)
     if sizes_are_ones:
         constants |= dict.fromkeys(INTEGERS, 1)
     signature, attributes = {}, {}

@@ -37,5 +37,5 @@ def test_compiles(case, ones):
 @pytest.mark.parametrize("case", [scan_case(kernel, "bf16", fused) for kernel, fused in KERNELS], ids=lambda case: case.name)
 def test_takes_few_instructions_and_no_stack(case):
     counts = counted(case)
-    assert counts.instructions / case.numbers <= MOST[case.kernel.__name__, case.constants["FUSED"]]
+    assert counts.instructions / case.numbers <= MOST[case.kernel.__name__, case.constants["F"].FUSED]
     assert counts.stack == 0

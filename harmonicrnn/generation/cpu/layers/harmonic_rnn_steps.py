@@ -3,9 +3,8 @@
 import torch
 from torch import nn
 
-from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
+from harmonicrnn.generation.cpu.layers.channel_steps import EmbeddingStep, NormStep, fold
 from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix, side_by_side
-from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
 from harmonicrnn.generation.cpu.layers.pooling_steps import LevelEnd
 from harmonicrnn.generation.cpu.layers.prediction_steps import FeatureStep, MixtureStep, MultipliedStep, PredictionStep, SteeringStep
 from harmonicrnn.generation.cpu.layers.team_sum import LogitsStep, as_index

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from harmonicrnn.generation.cpu.addresses import WORKER, Place, address, aligned, layout
-from harmonicrnn.generation.cpu.layers.embedding_step import EmbeddingStep
+from harmonicrnn.generation.cpu.layers.channel_steps import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.team_sum import meet
 from harmonicrnn.generation.cpu.llvm import record, view
 from harmonicrnn.generation.cpu.operation import Find, Operation, Share
@@ -30,25 +30,25 @@ PREDICTION = layout(
 PREDICTOR = layout("order", "every", "sums", "filters", "failed", decay="f8", white="f8", floor="f8")
 PREDICTOR_BYTES = PREDICTOR.itemsize
 
-FEATURES = layout(
-    "p", "scale", "missed", "weights", "limits", "classes", "predictors", "components", "tables", "map", "target", "target_stride", "width"
-)
-"""`tables` (predictors, classes, width) and `map` (2 predictors + components, width), in the dtype of the activations."""
+FEATURES = layout("given", "tables", "map", "target", "target_stride", "width")
+"""`tables` (predictors, classes, width) and `map` (2 predictors + components, width), in the dtype of the activations. `given`, here and
+below: the address of the PREDICTION."""
 
-STEERING = layout(
-    "p", "scale", "weights", "steered_p", "steered_scale", "steered_weights", "log_scale", "predictors", "components", "source",
-    "source_stride", first_log_scale="f8",
-)  # fmt: skip
-"""`source`: steering outputs of the network for each lane, in the dtype of the activations; `log_scale`: G."""
+STEERING = layout("given", "p", "scale", "weights", "log_scale", "source", "source_stride", first_log_scale="f8")
+"""`source`: steering outputs of the network for each lane, in the dtype of the activations; `p`, `scale` and `weights` after steering;
+`log_scale`: G."""
 
-MIXTURE = layout(
-    "p", "scale", "weights", "log_scale", "predictors", "components", "widths", "limits", "first", "size", "classes", "room", "target",
-    "target_stride",
-)  # fmt: skip
-"""For `size` classes from `first` on; `room` (3, size + 1) is scratch in the dtype of the activations."""
+MIXTURE = layout("given", "steered", "first", "size", "room", "target", "target_stride")
+"""For `size` classes from `first` on; `steered`: the address of the STEERING; `room` (3, size + 1) is scratch in the dtype of the
+activations."""
 
-MULTIPLIED = layout("p", "scale", "weights", "predictors", "components", "widths", "limits", "classes", "room", floor="f8")
+MULTIPLIED = layout("given", "room", floor="f8")
 """`room` (3, classes + 1) is scratch in the dtype of the activations."""
+
+
+@jit
+def _row(address: Any, lane: Any, width: Any) -> Any:
+    return view(address, lane * width, width, WIDE)
 
 
 @kept
@@ -60,11 +60,9 @@ def _predict(tag: Any, at: Any, worker: Any) -> Any:
     widths, least = view(o.widths, 0, o.components, WIDE), view(o.least, 0, o.classes, WIDE)
     each = o.components // o.predictors
     for lane in range(me.lanes):
-        past = view(o.past, lane * (o.reach + 1), o.reach + 1, WIDE)
-        scale, p = view(o.scale, lane * o.predictors, o.predictors, WIDE), view(o.p, lane * o.predictors, o.predictors, WIDE)
-        log_weights = view(o.log_weights, lane * o.components, o.components, WIDE)
-        weights = view(o.weights, lane * o.components, o.components, WIDE)
-        missed, running = view(o.missed, lane * o.predictors, o.predictors, WIDE), view(o.running, lane * o.predictors, o.predictors, WIDE)
+        past, scale, p = _row(o.past, lane, o.reach + 1), _row(o.scale, lane, o.predictors), _row(o.p, lane, o.predictors)
+        log_weights, weights = _row(o.log_weights, lane, o.components), _row(o.weights, lane, o.components)
+        missed, running = _row(o.missed, lane, o.predictors), _row(o.running, lane, o.predictors)
         cell = last[lane]
         x = centres[cell]
         if heard[lane] >= 0:
@@ -79,12 +77,8 @@ def _predict(tag: Any, at: Any, worker: Any) -> Any:
         for i in range(o.predictors):
             one = record(o.table + i * PREDICTOR_BYTES, PREDICTOR)
             lags = one.order + 1
-            s1, s2, s3 = (
-                view(one.sums, (3 * lane) * lags, lags, WIDE),
-                view(one.sums, (3 * lane + 1) * lags, lags, WIDE),
-                view(one.sums, (3 * lane + 2) * lags, lags, WIDE),
-            )
-            filter = view(one.filters, lane * one.order, one.order, WIDE)
+            s1, s2, s3 = _row(one.sums, 3 * lane, lags), _row(one.sums, 3 * lane + 1, lags), _row(one.sums, 3 * lane + 2, lags)
+            filter = _row(one.filters, lane, one.order)
             if heard[lane] >= 0:
                 hear(s1, s2, s3, past[:lags], one.decay * one.decay)
             room = view(o.room, 0, 5 * one.order, WIDE)
@@ -196,19 +190,21 @@ def _add_row(x: Any, row: Any, factor: Any) -> None:
 @kept
 def _add_features(tag: Any, at: Any, worker: Any) -> Any:
     o, me = record(at, FEATURES), record(worker, WORKER)
-    limits = view(o.limits, 1, o.classes - 1, WIDE)
+    given = record(o.given, PREDICTION)
+    predictors, components = given.predictors, given.components
+    limits = view(given.limits, 1, given.classes - 1, WIDE)
     for lane in range(me.lanes):
         x = view(o.target, lane * o.target_stride, o.width, tag)
-        p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
-        missed, weights = view(o.missed, lane * o.predictors, o.predictors, WIDE), view(o.weights, lane * o.components, o.components, WIDE)
-        for i in range(o.predictors):
-            row = view(o.tables, (i * o.classes + place_among(limits, p[i])) * o.width, o.width, tag)
+        p, scale = _row(given.p, lane, predictors), _row(given.scale, lane, predictors)
+        missed, weights = _row(given.missed, lane, predictors), _row(given.weights, lane, components)
+        for i in range(predictors):
+            row = view(o.tables, (i * given.classes + place_among(limits, p[i])) * o.width, o.width, tag)
             for j in range(len(x)):
                 x[j] += row[j]
             _add_row(x, view(o.map, i * o.width, o.width, tag), like(np.log(scale[i]), tag))
-            _add_row(x, view(o.map, (o.predictors + i) * o.width, o.width, tag), like(np.arcsinh(missed[i]), tag))
-        for k in range(o.components):
-            _add_row(x, view(o.map, (2 * o.predictors + k) * o.width, o.width, tag), like(np.log(weights[k]), tag))
+            _add_row(x, view(o.map, (predictors + i) * o.width, o.width, tag), like(np.arcsinh(missed[i]), tag))
+        for k in range(components):
+            _add_row(x, view(o.map, (2 * predictors + k) * o.width, o.width, tag), like(np.log(weights[k]), tag))
     return np.int64(0)
 
 
@@ -218,37 +214,26 @@ class FeatureStep(Operation):
     layout, step = FEATURES, staticmethod(_add_features)
 
     def __init__(self, share: Share, layer: PredictionFeatures, prediction: PredictionStep, target: Place) -> None:
-        classes = int(prediction.record["classes"][0])
-        tables = torch.stack([table(torch.arange(classes)) for table in layer.tables])
+        tables = torch.stack([table(torch.arange(prediction.layer.classes)) for table in layer.tables])
         tables[0] += layer.numbers.bias
-        components, width = int(prediction.record["components"][0]), tables.shape[2]
-        super().__init__(
-            share, classes=classes, predictors=len(tables), components=components, tables=tables, map=layer.numbers.weight.T,
-            target=target, width=width,
-        )  # fmt: skip
-        self._prediction = prediction
-        self.record["limits"] = prediction.record["limits"]
-
-    def begin(self, lanes: int) -> None:
-        super().begin(lanes)
-        for name in ("p", "scale", "missed", "weights"):
-            self.record[name] = address(getattr(self._prediction, name))
+        given, width = address(prediction.record), tables.shape[2]
+        super().__init__(share, given=given, tables=tables, map=layer.numbers.weight.T, target=target, width=width)
 
 
 @kept
 def _steer(tag: Any, at: Any, worker: Any) -> Any:
     o, me = record(at, STEERING), record(worker, WORKER)
+    given = record(o.given, PREDICTION)
+    predictors, components = given.predictors, given.components
     for lane in range(me.lanes):
-        by = view(o.source, lane * o.source_stride, o.components + 2 * o.predictors + 1, tag)
-        view(o.log_scale, lane, 1, WIDE)[0] = o.first_log_scale + np.float64(by[o.components + 2 * o.predictors])
-        first, second = lane * o.predictors, lane * o.components
-        p, scale = view(o.p, first, o.predictors, WIDE), view(o.scale, first, o.predictors, WIDE)
-        steered_p, steered_scale = view(o.steered_p, first, o.predictors, WIDE), view(o.steered_scale, first, o.predictors, WIDE)
-        weights, steered = view(o.weights, second, o.components, WIDE), view(o.steered_weights, second, o.components, WIDE)
+        by = view(o.source, lane * o.source_stride, components + 2 * predictors + 1, tag)
+        view(o.log_scale, lane, 1, WIDE)[0] = o.first_log_scale + np.float64(by[components + 2 * predictors])
+        p, scale, weights = _row(given.p, lane, predictors), _row(given.scale, lane, predictors), _row(given.weights, lane, components)
+        steered_p, steered_scale, steered = _row(o.p, lane, predictors), _row(o.scale, lane, predictors), _row(o.weights, lane, components)
         for i in range(len(p)):
-            moved = p[i] + scale[i] * np.float64(by[o.components + o.predictors + i])
+            moved = p[i] + scale[i] * np.float64(by[components + predictors + i])
             steered_p[i] = min(max(moved, -FARTHEST), FARTHEST)
-            steered_scale[i] = scale[i] * np.exp(MOST_LOG_FACTOR * np.tanh(np.float64(by[o.components + i]) / MOST_LOG_FACTOR))
+            steered_scale[i] = scale[i] * np.exp(MOST_LOG_FACTOR * np.tanh(np.float64(by[components + i]) / MOST_LOG_FACTOR))
         for k in range(len(weights)):
             steered[k] = np.log(weights[k]) + np.float64(by[k])
         _softmax(steered, 1.0, steered)
@@ -261,31 +246,30 @@ class SteeringStep(Operation):
     layout, step = STEERING, staticmethod(_steer)
 
     def __init__(self, share: Share, prediction: PredictionStep, source: Place) -> None:
-        self._prediction = prediction
-        same = {name: int(prediction.record[name][0]) for name in ("predictors", "components")}
-        super().__init__(share, source=source, first_log_scale=prediction.layer.first_log_scale, **same)
+        first = prediction.layer.first_log_scale
+        super().__init__(share, given=address(prediction.record), source=source, first_log_scale=first)
+        self._given = prediction
 
     def begin(self, lanes: int) -> None:
         super().begin(lanes)
-        given = self._prediction
-        self.p, self.scale, self.weights = (np.zeros_like(array) for array in (given.p, given.scale, given.weights))
-        self.log_scale = np.zeros(lanes)
-        self.record["log_scale"] = address(self.log_scale)
-        for name in ("p", "scale", "weights"):
-            self.record[name], self.record[f"steered_{name}"] = address(getattr(given, name)), address(getattr(self, name))
+        self._steered = *(np.zeros_like(array) for array in (self._given.p, self._given.scale, self._given.weights)), np.zeros(lanes)
+        for name, array in zip(("p", "scale", "weights", "log_scale"), self._steered, strict=True):
+            self.record[name] = address(array)
 
 
 @kept
 def _add_mixture(tag: Any, at: Any, worker: Any) -> Any:
     o, me = record(at, MIXTURE), record(worker, WORKER)
-    limits, widths = view(o.limits, o.first, o.size + 1, WIDE), view(o.widths, 0, o.components, WIDE)
+    given, steered = record(o.given, PREDICTION), record(o.steered, STEERING)
+    predictors, components = given.predictors, given.components
+    limits, widths = view(given.limits, o.first, o.size + 1, WIDE), view(given.widths, 0, components, WIDE)
     away, tail = view(o.room, 0, o.size + 1, tag), view(o.room, o.size + 1, o.size + 1, tag)
     found = view(o.room, 2 * (o.size + 1), o.size, tag)
     for lane in range(me.lanes):
-        p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
-        mix(p, scale, widths, view(o.weights, lane * o.components, o.components, WIDE), limits, LEAST_SHARE, o.classes, away, tail, found)
+        p, scale = _row(steered.p, lane, predictors), _row(steered.scale, lane, predictors)
+        mix(p, scale, widths, _row(steered.weights, lane, components), limits, LEAST_SHARE, given.classes, away, tail, found)
         target = view(o.target, lane * o.target_stride, o.size, tag)
-        log_scale = view(o.log_scale, lane, 1, WIDE)[0]
+        log_scale = view(steered.log_scale, lane, 1, WIDE)[0]
         for j in range(len(target)):
             own, mixture = np.float64(target[j]), log_scale + np.log(np.float64(found[j]))
             target[j] = like(max(own, mixture) + np.log1p(np.exp(-abs(own - mixture))), tag)
@@ -298,29 +282,23 @@ class MixtureStep(Operation):
     layout, step = MIXTURE, staticmethod(_add_mixture)
 
     def __init__(self, share: Share, prediction: PredictionStep, steering: SteeringStep, own: range, target: Place) -> None:
-        same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes")}
-        super().__init__(share, first=own.start, size=len(own), target=target, **same)
-        self._steering = steering
+        of_others = {"given": address(prediction.record), "steered": address(steering.record)}
+        super().__init__(share, first=own.start, size=len(own), target=target, **of_others)
         self.record["room"] = self.array((3, len(own) + 1))
-
-    def begin(self, lanes: int) -> None:
-        super().begin(lanes)
-        for name in ("p", "scale", "weights"):
-            self.record[name] = address(getattr(self._steering, name))
-        self.record["log_scale"] = address(self._steering.log_scale)
 
 
 @kept
 def _multiply(tag: Any, at: Any, worker: Any) -> Any:
     o, me = record(at, MULTIPLIED), record(worker, WORKER)
-    size = o.classes + 1
-    limits, widths = view(o.limits, 0, size, WIDE), view(o.widths, 0, o.components, WIDE)
-    away, tail, found = view(o.room, 0, size, tag), view(o.room, size, size, tag), view(o.room, 2 * size, o.classes, tag)
+    given = record(o.given, PREDICTION)
+    classes, predictors, components = given.classes, given.predictors, given.components
+    size = classes + 1
+    limits, widths = view(given.limits, 0, size, WIDE), view(given.widths, 0, components, WIDE)
+    away, tail, found = view(o.room, 0, size, tag), view(o.room, size, size, tag), view(o.room, 2 * size, classes, tag)
     for lane in range(me.rank, me.lanes, me.ranks):  # sums run over all classes of a lane
-        p, scale = view(o.p, lane * o.predictors, o.predictors, WIDE), view(o.scale, lane * o.predictors, o.predictors, WIDE)
-        weights = view(o.weights, lane * o.components, o.components, WIDE)
-        mix(p, scale, widths, weights, limits, LEAST_SHARE, o.classes, away, tail, found)
-        logits = view(me.logits, lane * me.logits_stride, o.classes, tag)
+        p, scale, weights = _row(given.p, lane, predictors), _row(given.scale, lane, predictors), _row(given.weights, lane, components)
+        mix(p, scale, widths, weights, limits, LEAST_SHARE, classes, away, tail, found)
+        logits = view(me.logits, lane * me.logits_stride, classes, tag)
         top = np.float64(logits[0])
         for j in range(len(logits)):
             top = max(top, np.float64(logits[j]))
@@ -344,12 +322,5 @@ class MultipliedStep(Operation):
     layout, step = MULTIPLIED, staticmethod(_multiply)
 
     def __init__(self, share: Share, prediction: PredictionStep) -> None:
-        same = {name: prediction.record[name][0] for name in ("predictors", "components", "widths", "limits", "classes")}
-        super().__init__(share, floor=prediction.layer.settings.floor or 0.0, **same)
-        self._prediction = prediction
-        self.record["room"] = self.array((3, int(same["classes"]) + 1))
-
-    def begin(self, lanes: int) -> None:
-        super().begin(lanes)
-        for name in ("p", "scale", "weights"):
-            self.record[name] = address(getattr(self._prediction, name))
+        super().__init__(share, given=address(prediction.record), floor=prediction.layer.settings.floor or 0.0)
+        self.record["room"] = self.array((3, prediction.layer.classes + 1))

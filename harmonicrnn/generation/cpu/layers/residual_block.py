@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from harmonicrnn.generation.cpu.addresses import Place
-from harmonicrnn.generation.cpu.layers.causal_conv import ConvStep
-from harmonicrnn.generation.cpu.layers.gelu_gate import GateStep
+from harmonicrnn.generation.cpu.layers.channel_steps import ConvStep, GateStep, NormStep, fold
 from harmonicrnn.generation.cpu.layers.linear import ProductStep, matrix, side_by_side
-from harmonicrnn.generation.cpu.layers.norm import NormStep, fold
 from harmonicrnn.generation.cpu.layers.team_sum import SumStep, as_index
 from harmonicrnn.generation.cpu.llvm import PANEL
 from harmonicrnn.generation.cpu.operation import Find

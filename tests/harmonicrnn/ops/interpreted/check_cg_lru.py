@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from harmonicrnn.ops import cg_lru, cg_lru_summary
+from harmonicrnn.ops import cg_lru
 from harmonicrnn.ops import fused as operators
-from harmonicrnn.ops.cg_lru import MAX_ROOT_SLOPE, C
+from harmonicrnn.ops.cg_lru import MAX_ROOT_SLOPE, C, _parameters, _steps
+from harmonicrnn.ops.scan import scan_summary
 from harmonicrnn.ops.triton import chunks
 from tests.harmonicrnn.ops.interpreted.ranks import Ranks, Slice
 from tests.harmonicrnn.ops.test_cg_lru import make_inputs, restated, run
@@ -76,9 +77,10 @@ def test_extreme_gates_equal_the_plain_path(gate):
     [("complex", 10), ("real", 0), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("complex", 0), ("real", 10)))],
 )
 def test_summary(kind, time):
-    inputs, fresh = make_inputs(kind, 2, time, 2)
-    fresh = fresh[:2]
-    got, expected = (cg_lru_summary(*inputs, fresh, implementation=implementation) for implementation in ("triton", "reference"))
+    (x, gates, decay, phase, h0), fresh = make_inputs(kind, 2, time, 2)
+    inputs, fresh = (x, gates, *_parameters(decay, phase, h0.dtype)), fresh[:2]
+    *got, _ = operators.cg_lru_summary(*inputs, h0, fresh)
+    expected = scan_summary(*_steps(*inputs, fresh), h0 if phase is None else operators.as_complex(h0), "reference")
     for value, reference in zip(got, expected, strict=True):
         assert relative_error(value, reference) < F64
 

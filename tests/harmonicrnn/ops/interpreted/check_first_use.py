@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from harmonicrnn.ops import cg_lru, choose, first_use, linear_scan
-from harmonicrnn.ops.triton import chunks, fused_cg_lru, plain_scan
+from harmonicrnn.ops import cg_lru, choose, first_use, fused, linear_scan
+from harmonicrnn.ops.triton import chunks, plain_scan
 from tests.harmonicrnn.ops.test_cg_lru import make_inputs, restated, run
 from tests.harmonicrnn.ops.test_scan import make_inputs as make_scan_inputs
 from tests.helpers import F64, relative_error
@@ -47,11 +47,11 @@ def test_kernels_that_are_right_are_used():
 @pytest.mark.parametrize(
     ("module", "name", "which"),
     [
-        (fused_cg_lru, "adjoint_summary", 0),
+        (fused, "cg_lru_adjoint_summary", 0),
         (plain_scan, "backward", 2),
-        (fused_cg_lru, "forward", 0),
-        pytest.param(fused_cg_lru, "backward", 3, marks=pytest.mark.slow),
-        pytest.param(fused_cg_lru, "summary", 1, marks=pytest.mark.slow),
+        (fused, "cg_lru", 0),
+        pytest.param(fused, "cg_lru_backward", 3, marks=pytest.mark.slow),
+        pytest.param(fused, "cg_lru_summary", 1, marks=pytest.mark.slow),
         pytest.param(plain_scan, "forward", 1, marks=pytest.mark.slow),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_kernel_that_raises(monkeypatch):
 
 
 def test_a_first_use_while_a_model_is_traced_and_in_the_modes_of_evaluation(monkeypatch):
-    spoil(monkeypatch, fused_cg_lru, "backward", 0)
+    spoil(monkeypatch, fused, "cg_lru_backward", 0)
     with pytest.warns(UserWarning, match=r"value 2 of 7"):
         right_results(torch.compile(by_triton, backend="aot_eager", fullgraph=True))
     first_use._verdicts.clear()

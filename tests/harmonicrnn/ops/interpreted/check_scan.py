@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from harmonicrnn.ops import linear_scan, linear_scan_summary
+from harmonicrnn.ops import linear_scan
 from harmonicrnn.ops.reference import linear_scan_reference
 from harmonicrnn.ops.scan import scan_adjoint_summary, scan_summary
 from harmonicrnn.ops.triton import chunks
@@ -77,7 +77,7 @@ def test_chosen_chunks(short_chunks, time):
     expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
     for value, reference in zip((*outputs, *gradients), (*expected, *expected_gradients), strict=True):
         assert relative_error(value, reference) < F64
-    product, last = linear_scan_summary(*inputs, implementation="triton")
+    product, last = scan_summary(*inputs, "triton")
     assert relative_error(product, inputs[0].prod(dim=1)) < F64
     assert relative_error(last, expected[1]) < F64
 

@@ -266,13 +266,12 @@ def test_a_constant_without_anything_added(form, value):
     assert p[0, -1].item() == pytest.approx(value, rel=0.01)
 
 
-@FORMS
-def test_solve_all_keeps_single_filters(form):
+def test_solve_all_keeps_single_filters():
     sums = torch.zeros(3, 3, SMALL.order + 1, dtype=torch.float64)
-    sums[0] = run(form, SMALL, noise(50)[None])[1].sums[0]
+    sums[0] = run(batched, SMALL, noise(50)[None])[1].sums[0]
     sums[2] = -sums[0]  # no autocorrelation of anything
     before = noise(3 * SMALL.order).view(3, SMALL.order)
-    filters, solved = form.solve_all(SMALL, sums, before)
+    filters, solved = batched.solve_all(SMALL, sums, before)
     assert solved.tolist() == [True, True, False]  # silence has its floor
     assert relative(filters[0], definition.solve(SMALL, autocorrelation(SMALL, sums[0]))) < 1e-13
     assert not filters[1].any()
@@ -287,7 +286,7 @@ def relative(a, b):
 def test_what_steps_add_to_the_sums(form):
     """`accumulate` of some of the steps of each lane, and what is left of sums after silence."""
     x, history, steps = noise(3 * 30).view(3, 30), noise(3 * 9, 1).view(3, 9), torch.tensor([0, 30, 11])
-    added = form.accumulate(SMALL, x, history, steps)
+    added = batched.accumulate(SMALL, x, history, steps)
     for lane, count in enumerate(steps.tolist()):
         alone = PredictorState.start(SMALL, 1)
         if count:
