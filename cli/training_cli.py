@@ -23,17 +23,15 @@ from rich.console import Console
 import cli.parser_settings  # noqa: F401 - holds for all parsers
 from callbacks.agreement import Agreement
 from callbacks.audio_samples import AudioSamples
-from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, WholeCheckpointIO
-from callbacks.curves import in_folder
+from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, Stopped, WholeCheckpointIO
 from callbacks.ema import EMA
 from callbacks.frechet_audio_distance import FrechetAudioDistance
+from callbacks.loggers import in_folder
 from callbacks.nll_report import NLLReport
 from callbacks.recurrence_histograms import RecurrenceHistograms
 from callbacks.run_record import RandomStates, RunRecord, run_directory
 from callbacks.run_summary import RunSummary
-from callbacks.stopping import Stopped
 from callbacks.throughput import Throughput, TrainingBar
-from callbacks.without_training import WithoutTraining
 from cli.data_options import innermost
 from cli.first_pass import BASE, IN_FOLDER, LOGS, NAME, default_configs, keys_of, log_folder, names_a_module, runs_folder
 from cli.first_rank import on_first_rank
@@ -246,10 +244,10 @@ class HarmonicCLI(LightningCLI):
         for callback in self.trainer.callbacks:
             if isinstance(callback, FrechetAudioDistance):
                 callback.check(self.datamodule)
-            if isinstance(callback, NLLReport) and callback.untrained is not None:
+            if isinstance(callback, NLLReport):
                 quiet = self.config[self.config.subcommand].trainer.enable_progress_bar is False
                 with progress_bars(Console(stderr=True, quiet=quiet)) as bar:
-                    callback.untrained.measure(self.trainer, self.datamodule, stage, bar)
+                    callback.measure(self.trainer, self.datamodule, stage, bar)
         if stage == "fit":
             for state in self._loader_states:
                 self.datamodule.train_dataloader().load_state_dict(state)  # now: Lightning does so after it rewrites the run's files
@@ -268,14 +266,13 @@ class HarmonicCLI(LightningCLI):
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
         autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
-        untrained = WithoutTraining()
-        callbacks: list[Callback] = [NLLReport(untrained)] if autoregressive else []
+        callbacks: list[Callback] = [NLLReport()] if autoregressive else []
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(TrainingBar())
         if evaluates:
             return callbacks
         if autoregressive:
-            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary(), untrained]
+            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary()]
         callbacks += [FinalValidation(), RandomStates(), RunRecord(config.seed_everything, self.typed)]
         if config.trainer.enable_checkpointing is not False:
             best_by = getattr(self.model, "best_by", None)
