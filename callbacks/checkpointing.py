@@ -94,18 +94,16 @@ class Stopped(Exception):  # noqa: N818 - not an error
     """Training was stopped by a signal after its checkpoint was saved; raised on all ranks after the same step.
 
     Attributes:
-        signum: the signal.
         checkpoint: the checkpoint to resume from.
-        step: number of steps made.
         status: exit status for this process.
     """
 
     def __init__(self, trainer: L.Trainer, signum: int, checkpoint: Path) -> None:
-        self.signum, self.checkpoint, self.step = signal.Signals(signum), checkpoint, trainer.global_step
+        self.checkpoint = checkpoint
         environment = getattr(trainer.strategy, "cluster_environment", None)
         # Lightning kills the first rank if another rank that it launched exits with a status other than 0.
         self.status = 0 if trainer.local_rank > 0 and isinstance(environment, LightningEnvironment) else TRY_AGAIN
-        super().__init__(f"{self.signum.name} after step {self.step}")
+        super().__init__(f"{signal.Signals(signum).name}: stopped after step {trainer.global_step}")
 
 
 class StopSignals:

@@ -45,7 +45,7 @@ def generate(command: str, options: Namespace, args: Sequence[str]) -> int:
     settings = begin(options)
     voice = load_any(run.checkpoint, data.scaling if data else None, device_of(options.device))
     if data is not None:
-        check_same_classes(data, voice)
+        check_same_classes(data, voice, "leave data.law, data.bits and data.sample_rate as they were")
     if options.prompt in SPLITS:
         prompts = split_prompts(options, run, data, voice, settings.clips)
     else:
@@ -114,16 +114,11 @@ def detector_reference(data: "AudioDataModule | None", quantiser: Quantiser, run
     return reference
 
 
-def check_same_classes(data: "AudioDataModule", voice: Voice) -> None:
+def check_same_classes(data: "AudioDataModule", voice: Voice, advice: str) -> None:
     """Raise UserError if data and model differ in quantiser or sample rate."""
     if (data.quantiser, data.sample_rate) != (voice.quantiser, voice.sample_rate):
-        ours, theirs = (
-            f"{q.law} {q.bits} bit, {rate} Hz" for q, rate in ((voice.quantiser, voice.sample_rate), (data.quantiser, data.sample_rate))
-        )
-        raise UserError(
-            f"the data is {theirs}, the model of {voice.checkpoint} was trained on {ours}: leave data.law, data.bits and data.sample_rate "
-            "as they were"
-        )
+        ours, theirs = (f"{each.quantiser.law} {each.quantiser.bits} bit, {each.sample_rate} Hz" for each in (voice, data))
+        raise UserError(f"{voice.checkpoint}: was trained on {ours}, and the data is {theirs}: {advice}")
 
 
 def split_prompts(options: Namespace, run: Run, data: "AudioDataModule | None", voice: Voice, clips: int) -> Tensor:

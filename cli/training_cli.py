@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-import cli.parser_settings  # noqa: F401 - holds for all parsers
 from callbacks.agreement import Agreement
 from callbacks.audio_samples import AudioSamples
 from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, Stopped, WholeCheckpointIO
@@ -70,7 +68,7 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation does not need training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # Tips about other products.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip: " not in record.getMessage())
     with ExitStack() as held:
         try:
             HarmonicCLI(command, options, args, held)
@@ -78,18 +76,15 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
             raise UserError(str(error)) from error
         except Stopped as stopped:
             if rank_zero_only.rank == 0:
-                print(goes_on(stopped, command, args), file=sys.stderr)
+                # The appended --ckpt_path overrides an earlier one.
+                again = as_typed(command, [*args, "--ckpt_path", str(stopped.checkpoint)])
+                print(f"{stopped}, saved in {stopped.checkpoint}; go on with: {again}", file=sys.stderr)
             return stopped.status
         except RuntimeError as error:
             if not names_fault(error):
                 raise
             return 1  # the strategy has printed the error
     return 0
-
-
-def is_no_tip(record: logging.LogRecord) -> bool:
-    """Return whether a log record of Lightning is not a tip about other products."""
-    return "Tip: " not in record.getMessage()
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -163,9 +158,9 @@ class HarmonicCLI(LightningCLI):
         return
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.config.subcommand]
+        config = self.config[self.command]
         check_trainer(config.trainer)
-        trains = self.config.subcommand not in EVALUATIONS
+        trains = self.command not in EVALUATIONS
         if trains:
             self._find_place(config)
         if self.run is None and config.ckpt_path is not None:
@@ -220,15 +215,9 @@ class HarmonicCLI(LightningCLI):
 
     def before_fit(self) -> None:
         check_ends(self.trainer)
-        self._read_data("fit")
+        self._read_data()
 
-    def before_validate(self) -> None:
-        self._read_data("validate")
-
-    def before_test(self) -> None:
-        self._read_data("test")
-
-    def _read_data(self, stage: str) -> None:
+    def _read_data(self) -> None:
         """Read the data and check the scan before the run's folder is created; Lightning's own calls come later and do nothing."""
         # Checks without data run on every rank, so that no rank waits for one that has failed.
         if self.trainer.world_size > 1:
@@ -236,16 +225,19 @@ class HarmonicCLI(LightningCLI):
         if isinstance(self.model, AutoregressiveModule):
             announce_scan(self.model.net, self.trainer.strategy.root_device)
             self.model.check_chunks(self.datamodule, context_size(self.trainer))
-        on_first_rank(self.trainer, self.model, partial(self._read_data_alone, stage))
+        on_first_rank(self.trainer, self.model, self._read_data_alone)
 
-    def _read_data_alone(self, stage: str) -> None:
+    before_validate = before_test = _read_data
+
+    def _read_data_alone(self) -> None:
+        stage = self.command
         self.datamodule.prepare_data()
         self.datamodule.setup(stage)
         for callback in self.trainer.callbacks:
             if isinstance(callback, FrechetAudioDistance):
                 callback.check(self.datamodule)
             if isinstance(callback, NLLReport):
-                quiet = self.config[self.config.subcommand].trainer.enable_progress_bar is False
+                quiet = self.config[self.command].trainer.enable_progress_bar is False
                 with progress_bars(Console(stderr=True, quiet=quiet)) as bar:
                     callback.measure(self.trainer, self.datamodule, stage, bar)
         if stage == "fit":
@@ -265,7 +257,7 @@ class HarmonicCLI(LightningCLI):
         self.trainer.loggers = [in_folder(*both, folder) for both in zip(self.trainer.loggers, settings, strict=True)]
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
-        autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
+        autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.command in EVALUATIONS
         callbacks: list[Callback] = [NLLReport()] if autoregressive else []
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(TrainingBar())
@@ -283,7 +275,7 @@ class HarmonicCLI(LightningCLI):
         return callbacks
 
     def instantiate_classes(self) -> None:
-        model = self.config[self.config.subcommand].model
+        model = self.config[self.command].model
         settings = model.init_args if self.subclass_mode_model else model
         begun = settings.get("init_from")
         try:
@@ -298,12 +290,12 @@ class HarmonicCLI(LightningCLI):
         if self.run:
             checkpoint = read_checkpoint(self.run.checkpoint)
             check_fits(checkpoint, self.model, self.run.checkpoint)
-            if self.config.subcommand == "fit":
+            if self.command == "fit":
                 check_continues(checkpoint, self.trainer, self.model, self.run.checkpoint)
                 self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config[self.config.subcommand]
+        config = self.config[self.command]
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
         if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             kwargs["accelerator"] = "cpu"  # not in the config, which may be used on another machine
@@ -318,7 +310,7 @@ class HarmonicCLI(LightningCLI):
         """Return whether a callback of the default configuration is enabled and applies to the model and command."""
         if isinstance(callback, EMA):
             return callback.decay is not None
-        if isinstance(callback, FrechetAudioDistance) and (self.config.subcommand in EVALUATIONS or not callback.clips):
+        if isinstance(callback, FrechetAudioDistance) and (self.command in EVALUATIONS or not callback.clips):
             return False
         return isinstance(self.model, AutoregressiveModule) or not isinstance(callback, (AudioSamples, FrechetAudioDistance))
 
@@ -399,9 +391,3 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, model: L.Light
 def as_typed(command: str, args: Sequence[str]) -> str:
     """Return a command line quoted for a shell."""
     return shlex.join(["python", "train.py", command, *args])
-
-
-def goes_on(stopped: Stopped, command: str, args: Sequence[str]) -> str:
-    """Return a message on how to resume a stopped training. The appended --ckpt_path overrides an earlier one."""
-    again = as_typed(command, [*args, "--ckpt_path", str(stopped.checkpoint)])
-    return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {again}"

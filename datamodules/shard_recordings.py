@@ -28,7 +28,6 @@ class Recordings:
     def __init__(self, shards: Path, entries: Sequence[Entry], ranges: Sequence[tuple[int, int]] | None = None) -> None:
         self.shards, self.entries = shards, entries
         self.ranges = [(0, entry.length) for entry in entries] if ranges is None else ranges
-        self._map = lru_cache(OPEN_SHARDS)(self._map_shard)
 
     @property
     def lengths(self) -> list[int]:
@@ -37,7 +36,8 @@ class Recordings:
 
     def read(self, recording: int, start: int, stop: int) -> np.ndarray:
         """Return samples as int16 (stop - start,)."""
-        shard, first = self._map(recording), self.ranges[recording][0]
+        entry, first = self.entries[recording], self.ranges[recording][0]
+        shard = map_shard(shard_path(self.shards, entry.source), entry.length, entry.checksum)
         start, stop = first + start, first + stop
         page = 2 * start // mmap.PAGESIZE * mmap.PAGESIZE
         if stop > start:
@@ -51,36 +51,29 @@ class Recordings:
 
     def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
         """Return minimum and maximum of samples [start, stop), in [-1, 1]; reads only samples not covered by blocks of the manifest."""
-        low, high = self._levels(recording, start, stop)
-        return low / FULL_SCALE, high / FULL_SCALE
-
-    def _levels(self, recording: int, start: int, stop: int) -> tuple[int, int]:
         entry, offset = self.entries[recording], self.ranges[recording][0]
         first, last = -(-(offset + start) // BLOCK), (offset + stop) // BLOCK
         if first >= last:
             samples = self.read(recording, start, stop)
-            return int(samples.min()), int(samples.max())
+            return int(samples.min()) / FULL_SCALE, int(samples.max()) / FULL_SCALE
         begin, end = first * BLOCK - offset, last * BLOCK - offset
         edges = np.concatenate([self.read(recording, start, begin), self.read(recording, end, stop)])
         low, high = min(entry.low[first:last]), max(entry.high[first:last])
-        return int(edges.min(initial=low)), int(edges.max(initial=high))
+        return int(edges.min(initial=low)) / FULL_SCALE, int(edges.max(initial=high)) / FULL_SCALE
 
-    def _map_shard(self, recording: int) -> mmap.mmap:
-        """Map a recording's shard. Raises UserError if it cannot be read or its length has changed."""
-        entry = self.entries[recording]
-        path = shard_path(self.shards, entry.source)
-        try:
-            with path.open("rb") as file:
-                shard = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # ValueError: empty file
-            raise UserError(f"{path}: was prepared and can no longer be read: {error}") from error
-        if len(shard) != 2 * entry.length:
-            raise UserError(f"{path}: was changed while it was in use; resume when its recording is restored, or start a new training")
-        return shard
 
-    def __getstate__(self) -> dict[str, object]:
-        # Maps cannot be pickled.
-        return {"shards": self.shards, "entries": self.entries, "ranges": self.ranges}
+@lru_cache(OPEN_SHARDS)
+def map_shard(path: Path, length: int, checksum: str) -> mmap.mmap:
+    """Map the shard of a recording of `length` samples; `checksum` tells its versions apart.
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    Raises:
+        UserError: it cannot be read, or its length has changed.
+    """
+    try:
+        with path.open("rb") as file:
+            shard = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: empty file
+        raise UserError(f"{path}: was prepared and can no longer be read: {error}") from error
+    if len(shard) != 2 * length:
+        raise UserError(f"{path}: was changed while it was in use; resume when its recording is restored, or start a new training")
+    return shard
