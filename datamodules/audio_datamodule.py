@@ -15,12 +15,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.clip_dataset import ClipDataset
+from datamodules.clip_dataset import ClipDataset, Recordings
 from datamodules.loader import EvaluationLoader, RankBatches, StreamLoader
 from datamodules.manifest import Entry
 from datamodules.orders import Clips, Crops, Piece, Sequential, clip_table
 from datamodules.preparation import prepare_shards
-from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.audio.dataset import SPLITS, Batch, Split
 from harmonicrnn.audio.quantise import Law

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.clip_dataset import Recordings
 from datamodules.downloads import Archive, FetchedDataModule
-from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio.dataset import Batch, Split
 from harmonicrnn.audio.folders import visible
 from harmonicrnn.errors import UserError
