@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,13 +134,8 @@ def split_prompts(options: Namespace, run: Run, data: "AudioDataModule | None", 
         raise UserError(f"--prompt {split}: there is no {run.config} that names the data; give --config")
     length = data.clip_samples // 2 if seconds is None else round(seconds * voice.sample_rate)
     data.setup(SPLITS[split])
-    found: list[Tensor] = []
-    for index in range(data.clip_count(split)):
-        batch = data.clip(split, index)
-        if batch.valid.sum() >= length:
-            found.append(batch.classes[:length])
-        if len(found) == clips:
-            break
+    whole = (data.clip(split, index) for index in range(data.clip_count(split)))
+    found = list(islice((clip.classes[:length] for clip in whole if clip.valid.sum() >= length), clips))
     if not found or length > data.clip_samples:
         raise UserError(f"--prompt {split}: none of its clips is {length / voice.sample_rate:g} s long; take a shorter --prompt_seconds")
     return torch.stack([found[i % len(found)] for i in range(clips)])

@@ -40,7 +40,7 @@ from harmonicrnn.audio.writing import writing
 from harmonicrnn.checkpoints import check_fits
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import check_writable, pasteable, replacing
-from harmonicrnn.models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
+from harmonicrnn.models import DiagonalRecurrence, GatedRecurrence
 from harmonicrnn.old_names import current_settings, of_old_block
 from harmonicrnn.ops import choose
 from harmonicrnn.parallel import context_size
@@ -164,9 +164,15 @@ class HarmonicCLI(LightningCLI):
         if trains:
             self._find_place(config)
         if self.run is None and config.ckpt_path is not None:
-            self._begin_or_go_on(config)
+            # "last" starts a new run if there is none, so that one command both starts and resumes a job.
+            if config.ckpt_path == "last" and not any_runs(self.logs):
+                rank_zero_info(f"{self.logs}: no run with a checkpoint to resume: starting a new run")
+                config.ckpt_path = None
+            else:
+                self.run = find_run(config.ckpt_path, self.logs)
         settings = config.model.init_args if self.subclass_mode_model else config.model
-        if self.run and has_old_block(self.run):
+        before = keys_of(str(self.run.config), ["model"]).get("model", {}) if self.run else {}
+        if of_old_block(before.get("init_args", before)):
             settings.update(Namespace(current_settings({key: settings[key] for key in ("levels", "embedding")})))
         if trains:
             self._prepare_place(config)
@@ -175,14 +181,6 @@ class HarmonicCLI(LightningCLI):
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {pasteable(self.run.checkpoint)} of run {pasteable(self.run.folder)}")
-
-    def _begin_or_go_on(self, config: Any) -> None:
-        """Find the run to resume; "last" starts a new run if there is none, so that one command both starts and resumes a job."""
-        if config.ckpt_path == "last" and not any_runs(self.logs):
-            rank_zero_info(f"{self.logs}: no run with a checkpoint to resume: starting a new run")
-            config.ckpt_path = None
-        else:
-            self.run = find_run(config.ckpt_path, self.logs)
 
     def _find_place(self, config: Any) -> None:
         """Determine the folder of runs from the trainer's `default_root_dir` and loggers, and reset the loggers' own folders."""
@@ -223,7 +221,12 @@ class HarmonicCLI(LightningCLI):
         if self.trainer.world_size > 1:
             self.datamodule.check_ranks(self.trainer.strategy.distributed_sampler_kwargs["num_replicas"])
         if isinstance(self.model, AutoregressiveModule):
-            announce_scan(self.model.net, self.trainer.strategy.root_device)
+            try:
+                choice = choose(self.model.net.scan, self.trainer.strategy.root_device)
+            except ValueError as error:
+                raise UserError(f"model.{error}") from error
+            if any(isinstance(module, (GatedRecurrence, DiagonalRecurrence)) for module in self.model.modules()):
+                rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
             self.model.check_chunks(self.datamodule, context_size(self.trainer))
         on_first_rank(self.trainer, self.model, self._read_data_alone)
 
@@ -331,22 +334,6 @@ def requested_run(command: str, options: Namespace) -> Run | None:
     if not run.config.is_file() and not options.config:
         raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
     return run
-
-
-def has_old_block(run: Run) -> bool:
-    """Return whether a run's model is a HarmonicRNN from before the config named the kind of block."""
-    model = keys_of(str(run.config), ["model"]).get("model", {})
-    return of_old_block(model.get("init_args", model))
-
-
-def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
-    """Print the implementation chosen for the recurrence, if any, and why; raises UserError if the configured one is not available."""
-    try:
-        choice = choose(net.scan, device)
-    except ValueError as error:
-        raise UserError(f"model.{error}") from error
-    if any(isinstance(module, (GatedRecurrence, DiagonalRecurrence)) for module in net.modules()):
-        rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
 
 
 def check_trainer(config: Namespace) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from datamodules.preparation import FULL_SCALE, shard_path
 from harmonicrnn.audio import Batch, Quantiser, Scaling, scale, span_of
 from harmonicrnn.audio.quantise import OF_WHOLE_FILES, Span
 from harmonicrnn.errors import UserError
+
+if TYPE_CHECKING:
+    from datamodules.generated_audio import GeneratedRecordings
 
 OPEN_SHARDS = 512  # mapped at a time in each process; a map uses a file handle, and memory only for the pages read
 
@@ -90,20 +93,6 @@ def collate(lanes: Sequence[Batch]) -> Batch:
     return Batch(*(None if field[0] is None else torch.stack(field) for field in zip(*lanes, strict=True)))  # type: ignore[arg-type]
 
 
-class Source(Protocol):
-    """Protocol of the recordings of a split."""
-
-    @property
-    def lengths(self) -> Sequence[int]:
-        """Number of samples in each recording."""
-
-    def samples(self, recording: int, start: int, stop: int) -> Tensor:
-        """Return samples as float32 (stop - start,) in [-1, 1]."""
-
-    def extremes(self, recording: int, start: int, stop: int) -> tuple[float, float]:
-        """Return the minimum and maximum of those samples."""
-
-
 class ClipDataset(Dataset[Batch]):
     """Quantised pieces of recordings, padded with the zero level to one length.
 
@@ -114,7 +103,7 @@ class ClipDataset(Dataset[Batch]):
         scaling: scaling of samples before quantisation.
     """
 
-    def __init__(self, source: Source, clip_samples: int, quantiser: Quantiser, scaling: Scaling) -> None:
+    def __init__(self, source: "Recordings | GeneratedRecordings", clip_samples: int, quantiser: Quantiser, scaling: Scaling) -> None:
         self.source, self.clip_samples, self.quantiser, self.scaling = source, clip_samples, quantiser, scaling
         self._slice: tuple[int, int] | None = None
 
