@@ -164,5 +164,11 @@ def moved(audio: Tensor) -> Tensor:
     (lanes, samples), device = audio.shape, audio.device
     speed, shift = (2 * torch.rand(2, lanes, 1, device=device) - 1) * torch.tensor([SPEED, SHIFT * RATE], device=device)[:, None, None]
     place = (torch.arange(samples, device=device) - shift) * (1 + speed)
-    grid = torch.stack([2 * place / (samples - 1) - 1, torch.zeros_like(place)], dim=-1)[:, None]
-    return F.grid_sample(audio[:, None, None], grid, align_corners=True)[:, 0, 0]
+    before = place.floor()
+    between = place - before
+    padded = F.pad(audio, (1, 1))  # silence on both sides
+
+    def at(index: Tensor) -> Tensor:
+        return padded.gather(1, (index.long() + 1).clamp(0, samples + 1))
+
+    return torch.lerp(at(before), at(before + 1), between)
