@@ -19,11 +19,10 @@ import torch
 from jsonargparse.typing import PositiveInt
 
 from benchmarks.timing import UnequalError, alone, benchmark, by_turns, header, peak_above, show
-from datamodules.clip_dataset import ClipDataset
+from datamodules.clip_dataset import ClipDataset, Recordings
 from datamodules.loader import EvaluationLoader, RankBatches
 from datamodules.orders import Clips, Piece, clip_table
 from datamodules.preparation import FULL_SCALE, prepare_shards, shard_path
-from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio import Quantiser, compose, render, scale
 
 CLIP, CLIPS_A_REPEAT = 131_072, 200

@@ -1,13 +1,11 @@
 """Callback for an exponential moving average (EMA) of the weights."""
 
-from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 
@@ -35,8 +33,8 @@ class EMA(WeightAveraging):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # The average was created before the trainer converted the module to its precision.
         assert self._average_model is not None
-        pairs = zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True)
-        for averaged, current in pairs:
+        averages, module = ((*each.parameters(), *each.buffers()) for each in (self._average_model.module, pl_module))
+        for averaged, current in zip(averages, module, strict=True):
             averaged.data = averaged.data.to(current.dtype)
 
     @override
@@ -59,7 +57,3 @@ class EMA(WeightAveraging):
         # Evaluation does not use the average's state, and Lightning would warn about it.
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    return chain(module.parameters(), module.buffers())

@@ -10,23 +10,27 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
 from callbacks.loggers import show_figure
 from callbacks.run_record import run_directory
-from callbacks.without_training import WithoutTraining
-from harmonicrnn.audio.dataset import Batch
+from datamodules import AudioDataModule
+from harmonicrnn.audio.dataset import Batch, Split
 from harmonicrnn.checkpoints import read_checkpoint
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.figures import position_figure
-from harmonicrnn.evaluation.untrained import worse_than_untrained
+from harmonicrnn.evaluation.untrained import ProgressBar, Untrained, measure_untrained, no_bar, worse_than_untrained
 from harmonicrnn.files import pasteable, side_product, write_json
 from harmonicrnn.metrics import Likelihood, NegativeLogLikelihood
+from harmonicrnn.metrics.statistics_cache import default_cache
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 from harmonicrnn.provenance import sha256
 
 COMPARED = "an exact mean over all samples; the published tables average batches and drop the last, which differs in the third decimal"
+CURVE = "val/bits_of_predictors"
 
 
 class NLLReport(Callback):
@@ -35,15 +39,41 @@ class NLLReport(Callback):
     The report is `nll_SPLIT.json`, or `nll_SPLIT_partial.json` if not all batches were measured. A report of another checkpoint or
     protocol is first renamed to `nll_SPLIT_NAME_STEP.json`.
 
-    Raises UserError if the likelihood is not finite in `validate` or `test`.
+    `measure`, called on the first rank only, before the other ranks start, adds likelihoods that need no training, on the same samples. In
+    training, that of the linear predictors is printed, and logged as the constant curve `val/bits_of_predictors`.
 
-    Args:
-        untrained: Likelihoods without training, which are reported too; null for none.
+    Raises UserError if the likelihood is not finite in `validate` or `test`.
     """
 
-    def __init__(self, untrained: WithoutTraining | None = None) -> None:
+    def __init__(self) -> None:
         self.metric = NegativeLogLikelihood()
-        self.untrained = untrained
+        self.found: list[Untrained] = []
+
+    def measure(self, trainer: L.Trainer, data: AudioDataModule, stage: str, bar: ProgressBar = no_bar) -> None:
+        """Compute the likelihoods for a stage, or read them from the cache; a failure gives a warning.
+
+        Args:
+            trainer: Its limits on batches apply.
+            data: Set up for the stage.
+            stage: fit, validate or test.
+            bar: Progress bar.
+        """
+        split: Split = "test" if stage == "test" else "validation"
+        there = len(data.in_order(split))
+        limit = trainer.limit_test_batches if stage == "test" else trainer.limit_val_batches
+        used = int(there * limit) if isinstance(limit, float) else min(there, limit or 0)
+        if not used:
+            return
+        with side_product("likelihoods without training"):
+            self.found = measure_untrained(
+                data,
+                split,
+                default_cache(),
+                names=(PREDICTORS,) if stage == "fit" else tuple(FILTERS),
+                training=None if stage == "fit" else data.with_training(),
+                batches=used if used < there else None,
+                bar=bar,
+            )
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, tag: str) -> None:
         measured = self.metric.likelihood()
@@ -59,7 +89,6 @@ class NLLReport(Callback):
 
     def _tell(self, trainer: L.Trainer, split: str, measured: Likelihood) -> None:
         checkpoint, whole = Path(trainer.ckpt_path) if trainer.ckpt_path else None, _is_whole(trainer, split)
-        untrained = self.untrained.found if self.untrained else []
         report = {"split": split, **asdict(measured)} | {
             "protocol": trainer.datamodule.protocol,  # type: ignore[attr-defined]
             "mean": COMPARED,
@@ -68,16 +97,16 @@ class NLLReport(Callback):
             "sha256": checkpoint and sha256(checkpoint),
             "step": checkpoint and read_checkpoint(checkpoint)["global_step"],
             "batches": "all" if whole else "limited by trainer.limit_*_batches",
-            "untrained": [asdict(each) for each in untrained],
+            "untrained": [asdict(each) for each in self.found],
         }
         table = Table("split", "bits/sample", "samples", "clips")
         table.add_row(split, f"{measured.bits_per_sample:.4f}", f"{measured.samples:,}", f"{measured.clips:,}")
-        if untrained:
+        if self.found:
             table.add_row("without training:")
-        for each in untrained:
+        for each in self.found:
             table.add_row(f"  {each.name}", f"{each.bits_per_sample:.4f}", f"{each.samples:,}", f"{each.clips:,}")
         Console().print(table)
-        if worse := worse_than_untrained(measured.bits_per_sample, untrained):
+        if worse := worse_than_untrained(measured.bits_per_sample, self.found):
             print(f"The model is {worse}")
         print(report["protocol"])
         path = run_directory(trainer) / f"nll_{split}{'' if whole else '_partial'}.json"
@@ -108,6 +137,25 @@ class NLLReport(Callback):
     @override
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._finish(trainer, pl_module, "test", "test/bits")
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for each in self.found:
+            rank_zero_info(f"Without training: {each.name} reach {each.bits_per_sample:.3f} bits/sample on the validation split")
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._draw(trainer)
+
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._draw(trainer)
+
+    def _draw(self, trainer: L.Trainer) -> None:
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            for each in self.found:
+                logger.log_metrics({CURVE: each.bits_per_sample}, trainer.global_step)
 
 
 def _is_whole(trainer: L.Trainer, split: str) -> bool:

@@ -2,14 +2,12 @@
 
 import math
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -53,8 +51,6 @@ class RunSummary(Callback):
                 f"{memory / 2**30:,.1f} GiB a device, which has {there / 2**30:.1f}; lower them, set recompute: true in model.levels, or "
                 "use more devices"
             )
-        if memory > (free := free_memory(pl_module.device)):
-            rank_zero_warn(f"Memory: only {free / 2**30:.1f} GiB are free: other processes hold the rest, and training may run out of it")
         time_needed = in_words(seconds * samples * share * steps)
         rank_zero_info(f"Time: about {time_needed} for {steps:,} steps at {1 / seconds / share:,.0f} samples/s, validation not counted")
 
@@ -91,21 +87,6 @@ def probe(net: nn.Module, samples: int) -> tuple[float, float]:
                 torch.autograd.grad(loss, parameters)
             seconds = _now(classes) - started
     return sum(size for pointer, size in held.items() if pointer not in own) / samples, seconds / samples
-
-
-def free_memory(device: torch.device) -> float:
-    """Return the free memory of a device in bytes, for a CPU within the container's limit; infinity if unknown."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    found = [math.inf]
-    if device.type == "cpu":
-        with suppress(OSError, ValueError, StopIteration):
-            lines = Path("/proc/meminfo").read_text().splitlines()
-            found.append(1024 * float(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-        with suppress(OSError, ValueError):  # "max" means no limit
-            limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-            found.append(limit - used)
-    return min(found)
 
 
 def _memory(device: torch.device) -> float:

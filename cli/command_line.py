@@ -51,8 +51,10 @@ def run(args: Sequence[str]) -> int:
     for path in options.config:
         keys_of(path, [])  # names a file that is not YAML; the parser does not
     check_typed(command, options)
+    module, name = ("training_cli", "train") if command in BY_TRAINER else (f"{command}_command", command)
+    work: Callable[[str, Namespace, Sequence[str]], int] = getattr(import_module(f"cli.{module}"), name)
     try:
-        return work_of(command)(command, options, args[1:])
+        return work(command, options, args[1:])
     except OmegaConfBaseException as error:
         told = f"{getattr(error, 'full_key', None) or 'a setting'}: {str(error).splitlines()[0]}"
         raise UserError(f"{told}: ${{...}} in a setting stands for another setting; use a link to a folder with such a name") from error
@@ -77,17 +79,6 @@ def add_options(command: str, parser: ArgumentParser) -> None:
     add_training_options(parser)
     if command not in BY_TRAINER:
         import_module(f"cli.{command}_command").add_options(parser)
-
-
-def work_of(command: str) -> Callable[[str, Namespace, Sequence[str]], int]:
-    """Return the function that runs a command.
-
-    It is called with the command's name, its options from the first pass and the command-line arguments after the command; it returns the
-    exit status, and raises UserError or ArgumentError if the arguments, or the files that they name, are invalid.
-    """
-    module, name = ("cli.training_cli", "train") if command in BY_TRAINER else (f"cli.{command}_command", command)
-    work: Callable[[str, Namespace, Sequence[str]], int] = getattr(import_module(module), name)
-    return work
 
 
 def explain(error: BaseException) -> str | None:

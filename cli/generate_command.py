@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def generate(command: str, options: Namespace, args: Sequence[str]) -> int:
     settings = begin(options)
     voice = load_any(run.checkpoint, data.scaling if data else None, device_of(options.device))
     if data is not None:
-        check_same_classes(data, voice)
+        check_same_classes(data, voice, "leave data.law, data.bits and data.sample_rate as they were")
     if options.prompt in SPLITS:
         prompts = split_prompts(options, run, data, voice, settings.clips)
     else:
@@ -114,16 +115,11 @@ def detector_reference(data: "AudioDataModule | None", quantiser: Quantiser, run
     return reference
 
 
-def check_same_classes(data: "AudioDataModule", voice: Voice) -> None:
+def check_same_classes(data: "AudioDataModule", voice: Voice, advice: str) -> None:
     """Raise UserError if data and model differ in quantiser or sample rate."""
     if (data.quantiser, data.sample_rate) != (voice.quantiser, voice.sample_rate):
-        ours, theirs = (
-            f"{q.law} {q.bits} bit, {rate} Hz" for q, rate in ((voice.quantiser, voice.sample_rate), (data.quantiser, data.sample_rate))
-        )
-        raise UserError(
-            f"the data is {theirs}, the model of {voice.checkpoint} was trained on {ours}: leave data.law, data.bits and data.sample_rate "
-            "as they were"
-        )
+        ours, theirs = (f"{each.quantiser.law} {each.quantiser.bits} bit, {each.sample_rate} Hz" for each in (voice, data))
+        raise UserError(f"{voice.checkpoint}: was trained on {ours}, and the data is {theirs}: {advice}")
 
 
 def split_prompts(options: Namespace, run: Run, data: "AudioDataModule | None", voice: Voice, clips: int) -> Tensor:
@@ -138,13 +134,8 @@ def split_prompts(options: Namespace, run: Run, data: "AudioDataModule | None", 
         raise UserError(f"--prompt {split}: there is no {run.config} that names the data; give --config")
     length = data.clip_samples // 2 if seconds is None else round(seconds * voice.sample_rate)
     data.setup(SPLITS[split])
-    found: list[Tensor] = []
-    for index in range(data.clip_count(split)):
-        batch = data.clip(split, index)
-        if batch.valid.sum() >= length:
-            found.append(batch.classes[:length])
-        if len(found) == clips:
-            break
+    whole = (data.clip(split, index) for index in range(data.clip_count(split)))
+    found = list(islice((clip.classes[:length] for clip in whole if clip.valid.sum() >= length), clips))
     if not found or length > data.clip_samples:
         raise UserError(f"--prompt {split}: none of its clips is {length / voice.sample_rate:g} s long; take a shorter --prompt_seconds")
     return torch.stack([found[i % len(found)] for i in range(clips)])

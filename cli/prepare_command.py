@@ -1,7 +1,6 @@
 """Command `train.py prepare`: prepare the recordings of a config before training."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
@@ -10,7 +9,7 @@ from rich.table import Table
 from cli.data_options import read_data
 from datamodules import AudioDataModule
 from datamodules.audio_folder import shard_cache
-from datamodules.preparation import home_of, remove_shards, shard_path
+from datamodules.preparation import home_of, remove_shards
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import pasteable
 
@@ -55,14 +54,6 @@ def report(data: AudioDataModule, processes: int | None, verify: bool) -> None:
         if parts or skipped:
             table.add_row(split, f"{len(parts):,}", f"{skipped:,}", f"{hours:.4f}", f"{clipped:,}")
     Console().print(table)
-    listed = {shard_path(data.shards, entry.source) for entry in entries}
-    # Not removed: another training or another dataset on the same folder may use them.
-    others = [path.stat().st_size for path in data.shards.rglob(shard_path(Path(), "*").name) if path not in listed]
-    if others:
-        print(
-            f"{len(others)} other shards there ({sum(others) / 1e9:.3f} GB) are of recordings that this dataset does not list, such as "
-            "removed or renamed ones; if nothing else uses them, they may be deleted"
-        )
     print(f"Prepared in {pasteable(data.shards)}")
 
 

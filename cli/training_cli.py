@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,17 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-import cli.parser_settings  # noqa: F401 - holds for all parsers
 from callbacks.agreement import Agreement
 from callbacks.audio_samples import AudioSamples
-from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, WholeCheckpointIO
-from callbacks.curves import in_folder
+from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, Stopped, WholeCheckpointIO
 from callbacks.ema import EMA
 from callbacks.frechet_audio_distance import FrechetAudioDistance
+from callbacks.loggers import in_folder
 from callbacks.nll_report import NLLReport
 from callbacks.recurrence_histograms import RecurrenceHistograms
 from callbacks.run_record import RandomStates, RunRecord, run_directory
 from callbacks.run_summary import RunSummary
-from callbacks.stopping import Stopped
 from callbacks.throughput import Throughput, TrainingBar
-from callbacks.without_training import WithoutTraining
 from cli.data_options import innermost
 from cli.first_pass import BASE, IN_FOLDER, LOGS, NAME, default_configs, keys_of, log_folder, names_a_module, runs_folder
 from cli.first_rank import on_first_rank
@@ -44,7 +40,7 @@ from harmonicrnn.audio.writing import writing
 from harmonicrnn.checkpoints import check_fits
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import check_writable, pasteable, replacing
-from harmonicrnn.models import AutoregressiveNet, DiagonalRecurrence, GatedRecurrence
+from harmonicrnn.models import DiagonalRecurrence, GatedRecurrence
 from harmonicrnn.old_names import current_settings, of_old_block
 from harmonicrnn.ops import choose
 from harmonicrnn.parallel import context_size
@@ -72,7 +68,7 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")  # evaluation does not need training's callbacks
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # Tips about other products.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip: " not in record.getMessage())
     with ExitStack() as held:
         try:
             HarmonicCLI(command, options, args, held)
@@ -80,18 +76,15 @@ def train(command: str, options: Namespace, args: Sequence[str]) -> int:
             raise UserError(str(error)) from error
         except Stopped as stopped:
             if rank_zero_only.rank == 0:
-                print(goes_on(stopped, command, args), file=sys.stderr)
+                # The appended --ckpt_path overrides an earlier one.
+                again = as_typed(command, [*args, "--ckpt_path", str(stopped.checkpoint)])
+                print(f"{stopped}, saved in {stopped.checkpoint}; go on with: {again}", file=sys.stderr)
             return stopped.status
         except RuntimeError as error:
             if not names_fault(error):
                 raise
             return 1  # the strategy has printed the error
     return 0
-
-
-def is_no_tip(record: logging.LogRecord) -> bool:
-    """Return whether a log record of Lightning is not a tip about other products."""
-    return "Tip: " not in record.getMessage()
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -165,15 +158,21 @@ class HarmonicCLI(LightningCLI):
         return
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.config.subcommand]
+        config = self.config[self.command]
         check_trainer(config.trainer)
-        trains = self.config.subcommand not in EVALUATIONS
+        trains = self.command not in EVALUATIONS
         if trains:
             self._find_place(config)
         if self.run is None and config.ckpt_path is not None:
-            self._begin_or_go_on(config)
+            # "last" starts a new run if there is none, so that one command both starts and resumes a job.
+            if config.ckpt_path == "last" and not any_runs(self.logs):
+                rank_zero_info(f"{self.logs}: no run with a checkpoint to resume: starting a new run")
+                config.ckpt_path = None
+            else:
+                self.run = find_run(config.ckpt_path, self.logs)
         settings = config.model.init_args if self.subclass_mode_model else config.model
-        if self.run and has_old_block(self.run):
+        before = keys_of(str(self.run.config), ["model"]).get("model", {}) if self.run else {}
+        if of_old_block(before.get("init_args", before)):
             settings.update(Namespace(current_settings({key: settings[key] for key in ("levels", "embedding")})))
         if trains:
             self._prepare_place(config)
@@ -182,14 +181,6 @@ class HarmonicCLI(LightningCLI):
         if self.run:
             config.ckpt_path = str(self.run.checkpoint)
             rank_zero_info(f"Checkpoint {pasteable(self.run.checkpoint)} of run {pasteable(self.run.folder)}")
-
-    def _begin_or_go_on(self, config: Any) -> None:
-        """Find the run to resume; "last" starts a new run if there is none, so that one command both starts and resumes a job."""
-        if config.ckpt_path == "last" and not any_runs(self.logs):
-            rank_zero_info(f"{self.logs}: no run with a checkpoint to resume: starting a new run")
-            config.ckpt_path = None
-        else:
-            self.run = find_run(config.ckpt_path, self.logs)
 
     def _find_place(self, config: Any) -> None:
         """Determine the folder of runs from the trainer's `default_root_dir` and loggers, and reset the loggers' own folders."""
@@ -222,34 +213,36 @@ class HarmonicCLI(LightningCLI):
 
     def before_fit(self) -> None:
         check_ends(self.trainer)
-        self._read_data("fit")
+        self._read_data()
 
-    def before_validate(self) -> None:
-        self._read_data("validate")
-
-    def before_test(self) -> None:
-        self._read_data("test")
-
-    def _read_data(self, stage: str) -> None:
+    def _read_data(self) -> None:
         """Read the data and check the scan before the run's folder is created; Lightning's own calls come later and do nothing."""
         # Checks without data run on every rank, so that no rank waits for one that has failed.
         if self.trainer.world_size > 1:
             self.datamodule.check_ranks(self.trainer.strategy.distributed_sampler_kwargs["num_replicas"])
         if isinstance(self.model, AutoregressiveModule):
-            announce_scan(self.model.net, self.trainer.strategy.root_device)
+            try:
+                choice = choose(self.model.net.scan, self.trainer.strategy.root_device)
+            except ValueError as error:
+                raise UserError(f"model.{error}") from error
+            if any(isinstance(module, (GatedRecurrence, DiagonalRecurrence)) for module in self.model.modules()):
+                rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
             self.model.check_chunks(self.datamodule, context_size(self.trainer))
-        on_first_rank(self.trainer, self.model, partial(self._read_data_alone, stage))
+        on_first_rank(self.trainer, self.model, self._read_data_alone)
 
-    def _read_data_alone(self, stage: str) -> None:
+    before_validate = before_test = _read_data
+
+    def _read_data_alone(self) -> None:
+        stage = self.command
         self.datamodule.prepare_data()
         self.datamodule.setup(stage)
         for callback in self.trainer.callbacks:
             if isinstance(callback, FrechetAudioDistance):
                 callback.check(self.datamodule)
-            if isinstance(callback, NLLReport) and callback.untrained is not None:
-                quiet = self.config[self.config.subcommand].trainer.enable_progress_bar is False
+            if isinstance(callback, NLLReport):
+                quiet = self.config[self.command].trainer.enable_progress_bar is False
                 with progress_bars(Console(stderr=True, quiet=quiet)) as bar:
-                    callback.untrained.measure(self.trainer, self.datamodule, stage, bar)
+                    callback.measure(self.trainer, self.datamodule, stage, bar)
         if stage == "fit":
             for state in self._loader_states:
                 self.datamodule.train_dataloader().load_state_dict(state)  # now: Lightning does so after it rewrites the run's files
@@ -267,15 +260,14 @@ class HarmonicCLI(LightningCLI):
         self.trainer.loggers = [in_folder(*both, folder) for both in zip(self.trainer.loggers, settings, strict=True)]
 
     def _fixed_callbacks(self, config: Any) -> list[Callback]:
-        autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.config.subcommand in EVALUATIONS
-        untrained = WithoutTraining()
-        callbacks: list[Callback] = [NLLReport(untrained)] if autoregressive else []
+        autoregressive, evaluates = isinstance(self.model, AutoregressiveModule), self.command in EVALUATIONS
+        callbacks: list[Callback] = [NLLReport()] if autoregressive else []
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(TrainingBar())
         if evaluates:
             return callbacks
         if autoregressive:
-            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary(), untrained]
+            callbacks += [Throughput(), RecurrenceHistograms(), RunSummary()]
         callbacks += [FinalValidation(), RandomStates(), RunRecord(config.seed_everything, self.typed)]
         if config.trainer.enable_checkpointing is not False:
             best_by = getattr(self.model, "best_by", None)
@@ -286,7 +278,7 @@ class HarmonicCLI(LightningCLI):
         return callbacks
 
     def instantiate_classes(self) -> None:
-        model = self.config[self.config.subcommand].model
+        model = self.config[self.command].model
         settings = model.init_args if self.subclass_mode_model else model
         begun = settings.get("init_from")
         try:
@@ -301,12 +293,12 @@ class HarmonicCLI(LightningCLI):
         if self.run:
             checkpoint = read_checkpoint(self.run.checkpoint)
             check_fits(checkpoint, self.model, self.run.checkpoint)
-            if self.config.subcommand == "fit":
+            if self.command == "fit":
                 check_continues(checkpoint, self.trainer, self.model, self.run.checkpoint)
                 self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config[self.config.subcommand]
+        config = self.config[self.command]
         self.trainer_defaults["callbacks"] = self._fixed_callbacks(config)
         if config.trainer.accelerator == "auto" and torch.backends.mps.is_available():
             kwargs["accelerator"] = "cpu"  # not in the config, which may be used on another machine
@@ -321,7 +313,7 @@ class HarmonicCLI(LightningCLI):
         """Return whether a callback of the default configuration is enabled and applies to the model and command."""
         if isinstance(callback, EMA):
             return callback.decay is not None
-        if isinstance(callback, FrechetAudioDistance) and (self.config.subcommand in EVALUATIONS or not callback.clips):
+        if isinstance(callback, FrechetAudioDistance) and (self.command in EVALUATIONS or not callback.clips):
             return False
         return isinstance(self.model, AutoregressiveModule) or not isinstance(callback, (AudioSamples, FrechetAudioDistance))
 
@@ -342,22 +334,6 @@ def requested_run(command: str, options: Namespace) -> Run | None:
     if not run.config.is_file() and not options.config:
         raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
     return run
-
-
-def has_old_block(run: Run) -> bool:
-    """Return whether a run's model is a HarmonicRNN from before the config named the kind of block."""
-    model = keys_of(str(run.config), ["model"]).get("model", {})
-    return of_old_block(model.get("init_args", model))
-
-
-def announce_scan(net: AutoregressiveNet, device: torch.device) -> None:
-    """Print the implementation chosen for the recurrence, if any, and why; raises UserError if the configured one is not available."""
-    try:
-        choice = choose(net.scan, device)
-    except ValueError as error:
-        raise UserError(f"model.{error}") from error
-    if any(isinstance(module, (GatedRecurrence, DiagonalRecurrence)) for module in net.modules()):
-        rank_zero_info(f"Recurrence: {choice.name} ({choice.reason})")
 
 
 def check_trainer(config: Namespace) -> None:
@@ -402,9 +378,3 @@ def check_continues(checkpoint: dict[str, Any], trainer: Trainer, model: L.Light
 def as_typed(command: str, args: Sequence[str]) -> str:
     """Return a command line quoted for a shell."""
     return shlex.join(["python", "train.py", command, *args])
-
-
-def goes_on(stopped: Stopped, command: str, args: Sequence[str]) -> str:
-    """Return a message on how to resume a stopped training. The appended --ckpt_path overrides an earlier one."""
-    again = as_typed(command, [*args, "--ckpt_path", str(stopped.checkpoint)])
-    return f"{stopped.signum.name}: stopped after step {stopped.step}, saved in {stopped.checkpoint}; go on with: {again}"

@@ -3,10 +3,8 @@
 from datamodules.audio_datamodule import AudioDataModule
 from datamodules.audio_folder import AudioFolder
 from datamodules.generated_audio import Synthetic
-from datamodules.hub_wavs import Beethoven, YouTubeMix
-from datamodules.maestro import Maestro
 from datamodules.memory_task import Memory
-from datamodules.sc09 import SC09, SC09Digits
+from datamodules.published import SC09, Beethoven, Maestro, SC09Digits, YouTubeMix
 from harmonicrnn.audio.dataset import Batch
 
 __all__ = [

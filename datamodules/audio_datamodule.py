@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from copy import copy
+from functools import partialmethod
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, get_args
 
@@ -15,12 +16,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.clip_dataset import ClipDataset
+from datamodules.clip_dataset import ClipDataset, Recordings
 from datamodules.loader import EvaluationLoader, RankBatches, StreamLoader
 from datamodules.manifest import Entry
 from datamodules.orders import Clips, Crops, Piece, Sequential, clip_table
 from datamodules.preparation import prepare_shards
-from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.audio.dataset import SPLITS, Batch, Split
 from harmonicrnn.audio.quantise import Law
@@ -199,7 +199,12 @@ class AudioDataModule(L.LightningDataModule):
             clips = self.clip_count(split)
             if split == "train" and self.batch_size > clips:
                 raise UserError(f"data.batch_size ({self.batch_size}) is more than the training split's {clips} clips; choose less")
-            self._check_memory(min(self.batch_size, clips))
+            lanes = min(self.batch_size, clips)
+            if (needed := lanes * self.clip_samples * BATCH_BYTES) > MEMORY:
+                raise UserError(
+                    f"data.clip_samples ({self.clip_samples}): a batch of {lanes} clips alone takes {needed / 1e9:,.0f} GB, this machine "
+                    f"has {MEMORY / 1e9:.0f} GB: choose shorter clips, or a smaller data.batch_size"
+                )
 
     def read(self, split: Split) -> None:
         """Makes the clips of a split, once.
@@ -220,14 +225,6 @@ class AudioDataModule(L.LightningDataModule):
         except UserError:
             return None
         return data
-
-    def _check_memory(self, lanes: int) -> None:
-        needed = lanes * self.clip_samples * BATCH_BYTES
-        if needed > MEMORY:
-            raise UserError(
-                f"data.clip_samples ({self.clip_samples}): a batch of {lanes} clips alone takes {needed / 1e9:,.0f} GB, this machine has "
-                f"{MEMORY / 1e9:.0f} GB: choose shorter clips, or a smaller data.batch_size"
-            )
 
     def check_ranks(self, ranks: int) -> None:
         """Raises UserError where so many data ranks cannot share a batch."""
@@ -305,15 +302,6 @@ class AudioDataModule(L.LightningDataModule):
             return Crops(lengths, self.clip_samples, len(table), self.batch_size, self.seed, self.keep_tails)
         return Clips(table, self.batch_size, self.seed, shuffle=train)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        return self.batches("train")
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self.batches("validation")
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return self.batches("test")
-
     def batches(self, split: Split) -> DataLoader[Batch]:
         """All clips of a split, or this rank's share of them, those of the training split shuffled."""
         # Without a trainer (in a notebook, say) there is one rank.
@@ -326,6 +314,10 @@ class AudioDataModule(L.LightningDataModule):
         self.check_ranks(ranks)
         loader = StreamLoader if split == "train" else EvaluationLoader
         return loader(dataset, RankBatches(self.order_of(split), rank, ranks), self.num_workers)
+
+    train_dataloader = partialmethod(batches, "train")
+    val_dataloader = partialmethod(batches, "validation")
+    test_dataloader = partialmethod(batches, "test")
 
     def in_order(self, split: Split) -> DataLoader[Batch]:
         """All clips of a split in order, whole and on this rank alone, however ranks share `batches`."""

@@ -24,6 +24,10 @@ MAX_CLIPS = 10_000_000
 class GeneratedDataModule(AudioDataModule):
     """Data module whose recordings are functions of (seed, split, index)."""
 
+    clips_as = ClipDataset
+    shape: tuple[int, int]
+    """Number of recordings in the training split, of which validation and test have an eighth each; and samples in each."""
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(root=Path(), **kwargs)
 
@@ -43,9 +47,15 @@ class GeneratedDataModule(AudioDataModule):
         """Return the random generator of a recording."""
         return np.random.default_rng([self.seed, SPLITS.index(split), index])
 
-    def recordings_of(self, split: Split, training: int, samples: int) -> "GeneratedRecordings":
-        """Return `training` recordings of `samples` samples for the training split, or an eighth as many for validation and test."""
-        return GeneratedRecordings(self, split, training if split == "train" else max(1, training // 8), samples)
+    def make_dataset(self, split: Split) -> ClipDataset:
+        count, samples = self.shape
+        recordings = GeneratedRecordings(self, split, count if split == "train" else max(1, count // 8), samples)
+        return self.clips_as(recordings, self.clip_samples, self.quantiser, self.scaling)
+
+    def checksum(self, split: Split) -> str:
+        """Return the SHA-256 of the settings of the recordings and of the samples of the first one."""
+        made_of = f"{self.seed} {split} {self.sample_rate} {self.shape} {self.datasets[split].settings}"
+        return hashlib.sha256(made_of.encode() + self.make(split, 0).numpy().tobytes()).hexdigest()
 
 
 class GeneratedRecordings:
@@ -83,7 +93,7 @@ class Synthetic(GeneratedDataModule):
         check_whole("data.clips", clips, 1, MAX_CLIPS)
         if self.scaling in OF_WHOLE_FILES:
             raise UserError(f"data.scaling: {self.scaling} does not apply to Synthetic, whose clips belong to no file; use clip or none")
-        self.clips = clips
+        self.shape = clips, self.clip_samples
 
     def score(self, split: Split, index: int) -> list[Note]:
         """Return the notes of a clip."""
@@ -91,12 +101,3 @@ class Synthetic(GeneratedDataModule):
 
     def make(self, split: Split, index: int) -> Tensor:
         return torch.from_numpy(render(self.score(split, index), self.clip_samples, self.sample_rate))
-
-    def checksum(self, split: Split) -> str:
-        """Return the SHA-256 of the settings of the clips and of the samples of the first one."""
-        made_of = f"{self.seed} {split} {self.clip_count(split)} {self.clip_samples} {self.sample_rate}"
-        return hashlib.sha256(made_of.encode() + self.make(split, 0).numpy().tobytes()).hexdigest()
-
-    def make_dataset(self, split: Split) -> ClipDataset:
-        recordings = self.recordings_of(split, self.clips, self.clip_samples)
-        return ClipDataset(recordings, self.clip_samples, self.quantiser, self.scaling)

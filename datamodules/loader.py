@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.clip_dataset import ClipDataset, collate
+from datamodules.clip_dataset import ClipDataset, Recordings, collate
 from datamodules.orders import Clips, Crops, Piece, Sequential
-from datamodules.shard_recordings import Recordings
 from harmonicrnn.audio.dataset import Batch
 from harmonicrnn.errors import UserError
 from harmonicrnn.signals import leave_signals

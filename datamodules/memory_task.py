@@ -14,7 +14,6 @@ samples, with predicted markers, the optimum is (N + (b - 1) (M + R)) / T bits p
 for N samples of noise, M of motifs, R of repeats and T in total.
 """
 
-import hashlib
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -29,6 +28,24 @@ from harmonicrnn.errors import UserError, check_choice, check_whole
 
 Counted = Literal["repeats", "all"]
 NoScaling = Literal["none"]
+
+
+class CountedClips(ClipDataset):
+    """Clips whose `valid` mask selects the counted samples."""
+
+    source: GeneratedRecordings
+
+    @property
+    def settings(self) -> dict[str, str | int | None]:
+        own = ("distance", "min_distance", "motif", "grid", "pairs", "counted")
+        return super().settings | {key: getattr(self.source.data, key) for key in own}
+
+    def __getitem__(self, piece: Piece) -> Batch:
+        batch, data = super().__getitem__(piece), self.source.data
+        if data.counted == "all":
+            return batch
+        start = piece.start + (0 if batch.start is None else int(batch.start))
+        return batch._replace(valid=batch.valid & data.is_repeat(start + torch.arange(len(batch.valid))))
 
 
 class Memory(GeneratedDataModule):
@@ -50,6 +67,8 @@ class Memory(GeneratedDataModule):
         clip_samples: Samples per clip; null for whole recordings.
         kwargs: Settings of every dataset but root, see `AudioDataModule`.
     """
+
+    clips_as = CountedClips
 
     def __init__(
         self,
@@ -78,8 +97,8 @@ class Memory(GeneratedDataModule):
                 f"data.min_distance ({min_distance}) must be a multiple of data.grid ({grid}), at most data.distance ({distance})"
             )
         self.distance, self.min_distance, self.motif, self.grid = distance, min_distance, motif, grid
-        self.pairs, self.recordings, self.counted = pairs, recordings, counted
-        super().__init__(bits=bits, scaling=scaling, clip_samples=clip_samples or self.recording_samples, **kwargs)
+        self.pairs, self.counted, self.shape = pairs, counted, (recordings, pairs * (distance + grid) + grid)
+        super().__init__(bits=bits, scaling=scaling, clip_samples=clip_samples or self.shape[1], **kwargs)
 
     @property
     def period(self) -> int:
@@ -87,19 +106,10 @@ class Memory(GeneratedDataModule):
         return self.distance + self.grid
 
     @property
-    def recording_samples(self) -> int:
-        """Samples per recording."""
-        return self.pairs * self.period + self.grid
-
-    @property
     def protocol(self) -> str:
         """One-line description of the settings that measurements on this data depend on."""
         distance = self.distance if self.min_distance is None else f"{self.min_distance} to {self.distance}"
         return f"{super().protocol}, motifs of {self.motif} samples that come back after {distance}, counted: {self.counted}"
-
-    def make_dataset(self, split: Split) -> ClipDataset:
-        recordings = self.recordings_of(split, self.recordings, self.recording_samples)
-        return CountedClips(recordings, self.clip_samples, self.quantiser, self.scaling)
 
     def make(self, split: Split, index: int) -> Tensor:
         return self.quantiser.decode_centre(torch.from_numpy(self.classes(split, index)))
@@ -109,11 +119,11 @@ class Memory(GeneratedDataModule):
         return self.datasets[split].source.samples(*self._table(split)[index][:3])
 
     def classes(self, split: Split, index: int) -> np.ndarray:
-        """Return the classes of a recording, int64 (recording_samples,)."""
+        """Return the classes of a recording, int64 (T,)."""
         random = self.random(split, index)
         q = 2**self.bits
         loud = np.r_[1 : q // 4 + 1, q - 1 - q // 4 : q - 1]
-        classes = random.integers(q // 2 - 1, q // 2 + 1, self.recording_samples)
+        classes = random.integers(q // 2 - 1, q // 2 + 1, self.shape[1])
         for pair, distance in enumerate(self._distances(random)):
             back = (pair + 1) * self.period
             start = back - distance
@@ -134,27 +144,3 @@ class Memory(GeneratedDataModule):
         """Return, as bool, which positions of a recording belong to a repeat, without its marker."""
         within = positions % self.period
         return (positions >= self.period) & (within >= 1) & (within <= self.motif)
-
-    def checksum(self, split: Split) -> str:
-        """Return the SHA-256 of the settings of the recordings and of the samples of the first one."""
-        count = len(self.datasets[split].source.lengths)
-        made_of = f"{self.seed} {split} {count} {self.distance} {self.min_distance} {self.motif} {self.grid} {self.pairs}"
-        return hashlib.sha256(made_of.encode() + self.classes(split, 0).tobytes()).hexdigest()
-
-
-class CountedClips(ClipDataset):
-    """Clips whose `valid` mask selects the counted samples."""
-
-    source: GeneratedRecordings
-
-    @property
-    def settings(self) -> dict[str, str | int | None]:
-        own = ("distance", "min_distance", "motif", "grid", "pairs", "counted")
-        return super().settings | {key: getattr(self.source.data, key) for key in own}
-
-    def __getitem__(self, piece: Piece) -> Batch:
-        batch, data = super().__getitem__(piece), self.source.data
-        if data.counted == "all":
-            return batch
-        start = piece.start + (0 if batch.start is None else int(batch.start))
-        return batch._replace(valid=batch.valid & data.is_repeat(start + torch.arange(len(batch.valid))))

@@ -7,8 +7,7 @@ each rank takes its share of each batch.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from heapq import heappop, heapreplace
-from itertools import chain, count, islice
+from itertools import chain, count, islice, repeat, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -108,50 +107,29 @@ class Sequential:
         return self._batches
 
     def batches(self, epoch: int) -> Iterator[list[Piece]]:
-        if self.repeat:
-            yield from islice(self._walk(self._forever(), epoch * len(self)), len(self))
-        else:
-            yield from self._walk(iter(range(len(self.lengths))), 0)
+        first_clip = np.cumsum([0, *self._chunks]).tolist()
+        walk = islice(self._walk(), epoch * len(self), (epoch + 1) * len(self)) if self.repeat else self._walk()
+        for places in walk:
+            batch = []
+            for recording, chunk in places:
+                start = chunk * self.clip_samples
+                stop = min(start + self.clip_samples, self.lengths[recording])
+                batch.append(RESTING if chunk < 0 else Piece(recording, start, stop, first_clip[recording] + chunk, start))
+            yield batch
 
     @cached_property
     def _batches(self) -> int:
-        if self.repeat:
-            return sum(self._chunks) // self.batch_size
-        return sum(1 for _ in self._walk(iter(range(len(self.lengths))), 0))
+        return sum(self._chunks) // self.batch_size if self.repeat else sum(1 for _ in self._walk())
 
     @cached_property
     def _chunks(self) -> list[int]:
         """Number of chunks of each recording."""
         return [-(-length // self.clip_samples) for length in self.lengths]
 
-    def _forever(self) -> Iterator[int]:
+    def _walk(self) -> Iterator[tuple[tuple[int, int], ...]]:
+        """Yield batches of (recording, number of its chunk); the number is -1 for an empty lane."""
         n = len(self.lengths)
-        return chain.from_iterable(np.random.default_rng([self.seed, turn]).permutation(n).tolist() for turn in count())
-
-    def _walk(self, recordings: Iterator[int], first: int) -> Iterator[list[Piece]]:
-        """Yield batches from number `first` on; earlier ones are skipped by whole recordings."""
-        first_clip = np.cumsum([0, *self._chunks]).tolist()
-        lanes: list[tuple[int, int] | None] = [None] * self.batch_size  # recording, and number of its first batch
-        free = [(0, lane) for lane in range(self.batch_size)]  # heap of (batch at which a lane becomes free, lane)
-        for number in count(first):
-            while free and free[0][0] <= number:
-                began, lane = free[0]
-                recording = next(recordings, None)
-                if recording is None:
-                    heappop(free)
-                    lanes[lane] = None
-                else:
-                    heapreplace(free, (began + self._chunks[recording], lane))
-                    lanes[lane] = recording, began
-            if not free:
-                return
-            batch = []
-            for place in lanes:
-                if place is None:
-                    batch.append(RESTING)
-                    continue
-                recording, began = place
-                start = (number - began) * self.clip_samples
-                stop = min(start + self.clip_samples, self.lengths[recording])
-                batch.append(Piece(recording, start, stop, first_clip[recording] + number - began, start))
-            yield batch
+        turns = (np.random.default_rng([self.seed, turn]).permutation(n).tolist() for turn in count()) if self.repeat else [range(n)]
+        chunks = (zip(repeat(recording), range(self._chunks[recording])) for recording in chain.from_iterable(turns))
+        # The lanes share one iterator, from which each takes its next recording.
+        return zip_longest(*(chain.from_iterable(chunks) for _ in range(self.batch_size)), fillvalue=(0, -1))

@@ -78,7 +78,7 @@ def prepare_shards(
         processes: number of parallel processes.
         skip_bad: skip recordings that cannot be read and record the error in the manifest, instead of stopping at the first. They are
             retried only if they change or with `verify`.
-        verify: check all shards against their checksums, and rewrite those that differ. Always done after a crash.
+        verify: check all shards against their checksums, and rewrite those that differ.
 
     Returns:
         manifest entry of each source.
@@ -88,29 +88,31 @@ def prepare_shards(
     """
     settings = settings_of(root, shards, sample_rate)
     wanted = [_describe(root, path, split, skip_bad) for split, paths in splits.items() for path in paths]
-    working, manifest = shards / "working", shards / MANIFEST
-    if not verify and not working.exists():
-        current, stale, _ = _sort_out(wanted, read_manifest(manifest, settings), shards, skip_bad, verify=False)
+    manifest = shards / MANIFEST
+    if not verify:
+        current, stale, _ = _sort_out(wanted, read_manifest(manifest, settings), shards, skip_bad, verify)
         if not stale:
             return current
     with _sole_worker(shards):
-        known, crashed = read_manifest(manifest, settings), working.exists()
         remove_parts(shards)
-        _write(working, "")
-        current, stale, damaged = _sort_out(wanted, known, shards, skip_bad, verify or crashed)
+        current, stale, damaged = _sort_out(wanted, read_manifest(manifest, settings), shards, skip_bad, verify)
         if damaged:
             rank_zero_warn(f"{len(damaged)} of {len(wanted)} shards are made again: {'; '.join(damaged)}")
         # Rewrite first, so that nothing is appended to a line left incomplete by a crash.
         _write(manifest, manifest_lines(settings, current.values()))
         if stale:
             rank_zero_info(f"Preparing {len(stale)} of {len(wanted)} recordings in {shards}")
-            try:
-                current |= _prepare_all(root, stale, shards, manifest, sample_rate, processes, skip_bad)
-            except UserError:
-                working.unlink()  # not a crash: the finished shards are complete
-                raise
+            with manifest.open("a") as journal:
+                results = _results(root, stale, shards, sample_rate, processes)
+                for entry in track(results, "Preparing", total=len(stale), transient=True):
+                    if entry.error and not skip_bad:
+                        raise UserError(entry.error)
+                    if entry.error:
+                        rank_zero_warn(f"skipped: {entry.error}")
+                    current[entry.source] = entry
+                    journal.write(entry_line(entry))
+                    journal.flush()
             _write(manifest, manifest_lines(settings, current.values()))
-        working.unlink()
     return {entry.source: current[entry.source] for entry in wanted}
 
 
@@ -164,23 +166,6 @@ def _sort_out(
         else:
             stale.append(entry)
     return current, stale, damaged
-
-
-def _prepare_all(
-    root: Path, stale: Sequence[Entry], shards: Path, manifest: Path, sample_rate: int, processes: int, skip_bad: bool
-) -> dict[str, Entry]:
-    done: dict[str, Entry] = {}
-    results = _results(root, stale, shards, sample_rate, processes)
-    with manifest.open("a") as journal:
-        for result in track(results, "Preparing", total=len(stale), transient=True):
-            if result.error and not skip_bad:
-                raise UserError(result.error)
-            if result.error:
-                rank_zero_warn(f"skipped: {result.error}")
-            done[result.source] = result
-            journal.write(entry_line(result))
-            journal.flush()
-    return done
 
 
 def _results(root: Path, stale: Sequence[Entry], shards: Path, sample_rate: int, processes: int) -> Iterator[Entry]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from harmonicrnn.checkpoints import FORMAT, read_checkpoint
+from harmonicrnn.checkpoints import read_checkpoint
 from lightning_modules.autoregressive_module import AutoregressiveModule
 from lightning_modules.baseline_modules import CountsModule, WaveNetModule
 from lightning_modules.digit_module import DigitModule
@@ -14,7 +14,6 @@ from lightning_modules.optimizer import OptimizerConfig
 torch.serialization.add_safe_globals([OptimizerConfig])
 
 __all__ = [
-    "FORMAT",
     "AutoregressiveModule",
     "CountsModule",
     "DigitModule",

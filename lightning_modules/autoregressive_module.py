@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -19,7 +19,7 @@ from harmonicrnn.audio import Quantiser
 from harmonicrnn.audio.quantise import Law
 from harmonicrnn.checkpoints import UNSEEN, check_fits
 from harmonicrnn.errors import UserError, check_choice, check_whole
-from harmonicrnn.models import AutoregressiveNet, ModelState
+from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.dropout import DropoutPlace, at_place
 from harmonicrnn.old_names import bring_up_to_date
@@ -28,7 +28,6 @@ from harmonicrnn.parallel import context_size
 from harmonicrnn.voice_folder import read_weights
 from lightning_modules.compiled_forward import Compile, CompiledForward
 from lightning_modules.history_noise import LOWEST, with_noise
-from lightning_modules.non_finite import first_non_finite
 from lightning_modules.optimizer import OptimizerConfig, apply_config, optimizer_and_schedule
 
 CARRIED = "carried_states"
@@ -235,3 +234,30 @@ def _starts(batch: Batch) -> Tensor:
     for offset in (batch.context, batch.start):
         start = start if offset is None else start + offset
     return start
+
+
+@torch.no_grad()
+def first_non_finite(net: nn.Module, classes: Tensor) -> str:
+    """Return the name of the first parameter, or else of the first layer output in forward order, that is not finite."""
+    for name, parameter in net.named_parameters():
+        if not parameter.isfinite().all():
+            return f"parameter {name}"
+    found: list[str] = []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            value = output[0] if isinstance(output, tuple) else output
+            if not found and not value.isfinite().all():
+                found.append(f"layer {name}")
+
+        return hook
+
+    # Hooks of inner layers run before those of their parents, so the first one found is the innermost.
+    handles = [layer.register_forward_hook(watch(name)) for name, layer in net.named_modules() if name]
+    try:
+        with undivided(net):
+            net(classes)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "the loss itself"

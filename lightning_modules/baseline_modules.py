@@ -14,37 +14,20 @@ from harmonicrnn.audio.quantise import Law
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import ContextCounts, WaveNet
 from lightning_modules.autoregressive_module import AutoregressiveModule
-from lightning_modules.compiled_forward import Compile
+from lightning_modules.harmonic_module import HarmonicModule
 from lightning_modules.optimizer import OptimizerConfig, check_ends
 
 
-class WaveNetModule(AutoregressiveModule):
-    """Train WaveNet by maximum likelihood of the next sample.
+class WaveNetModule(HarmonicModule):
+    """Train WaveNet by maximum likelihood of the next sample, with the settings of `HarmonicModule`.
 
     Args:
-        optimizer: Settings of the optimiser.
-        init_from: Initial weights, trained with a fresh optimiser: a voice's folder or name, or a checkpoint.
-        sample_rate: Sample rate of the audio in Hz; set from the data.
-        law: Spacing of the classes; set from the data.
-        compile: Whether to use torch.compile for the forward pass of training and validation: true, false, or auto (on a GPU only). It is
-            off if ranks share a waveform, and with a warning if its first use fails or gives different results.
-        history_noise: Highest level in dB of full scale of noise on the model's input in training, where the clean clip is the target; null
-            for none. Free runs then recover from their errors.
         network: Architecture, see `harmonicrnn.models.WaveNet`; bits are set from the data.
     """
 
-    def __init__(
-        self,
-        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 - frozen
-        init_from: Path | None = None,
-        sample_rate: int = 16_000,
-        law: Law = "mu-law",
-        compile: Compile = "auto",
-        history_noise: float | None = None,
-        **network: Any,
-    ) -> None:
-        net = WaveNet(**network)
-        super().__init__(net, optimizer, init_from, sample_rate, law, compile, history_noise)
+    @override
+    def build(self, **network: Any) -> WaveNet:
+        return WaveNet(**network)
 
 
 class CountsModule(AutoregressiveModule):

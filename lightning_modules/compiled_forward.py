@@ -33,19 +33,12 @@ class CompiledForward:
 
     def __init__(self, net: AutoregressiveNet) -> None:
         self.net = net
-        self._begin()
-
-    def _begin(self) -> None:
         self._compiled: Forward | None = None
         self._shapes: dict[tuple[bool, ...], torch.Size] = {}
         self._failed = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"net": self.net}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.net = state["net"]
-        self._begin()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledForward, (self.net,)
 
     def __call__(self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None) -> tuple[Tensor, ModelState]:
         case = self.net.training, torch.is_grad_enabled(), state is None

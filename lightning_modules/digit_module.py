@@ -97,7 +97,7 @@ class DigitModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross entropy in nats."""
-        _, logits = self(augmented(self._audio(batch)))
+        _, logits = self(in_noise(moved(self._audio(batch))))
         loss = F.cross_entropy(logits, self._of(batch, "train"))
         if not loss.isfinite():
             raise UserError(f"the loss is {loss.item()} at step {self.global_step}: lower model.optimizer.lr, or check the data")
@@ -146,11 +146,6 @@ class DigitModule(L.LightningModule):
     def _of(self, batch: Batch, split: str) -> Tensor:
         labels = self._labels[split].to(batch.clip.device)[batch.clip]
         return torch.where(batch.clip < 0, NOTHING, labels)
-
-
-def augmented(audio: Tensor) -> Tensor:
-    """Augment clips (B, T): change speed and position, and add noise to some."""
-    return in_noise(moved(audio))
 
 
 def in_noise(audio: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonicrnn.audio.quantise import Law
-from harmonicrnn.models import HarmonicRNN
+from harmonicrnn.models import AutoregressiveNet, HarmonicRNN
 from lightning_modules.autoregressive_module import AutoregressiveModule
 from lightning_modules.compiled_forward import Compile
 from lightning_modules.optimizer import OptimizerConfig
@@ -35,5 +35,9 @@ class HarmonicModule(AutoregressiveModule):
         history_noise: float | None = None,
         **network: Any,
     ) -> None:
-        net = HarmonicRNN(**network)
+        net = self.build(**network)
         super().__init__(net, optimizer, init_from, sample_rate, law, compile, history_noise)
+
+    def build(self, **network: Any) -> AutoregressiveNet:
+        """Return the untrained model."""
+        return HarmonicRNN(**network)

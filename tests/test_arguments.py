@@ -9,7 +9,7 @@ import pytest
 
 import datamodules
 import lightning_modules
-from callbacks import FrechetAudioDistance
+from callbacks.frechet_audio_distance import FrechetAudioDistance
 from datamodules import AudioDataModule, AudioFolder, Memory, Synthetic
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.errors import UserError

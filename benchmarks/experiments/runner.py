@@ -15,7 +15,7 @@ import torch
 from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.experiments.measured import curves, evaluate, in_child, sample, train
 from benchmarks.experiments.results import Result, code_hash, config_hash, machine, read, training_rate, write
-from callbacks.stopping import TRY_AGAIN
+from callbacks.checkpointing import TRY_AGAIN
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import replacing
 from harmonicrnn.ops import linear_scan

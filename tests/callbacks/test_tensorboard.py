@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
 from callbacks.audio_samples import BUDGET, AudioSamples
-from callbacks.curves import Curves
-from callbacks.without_training import CURVE
+from callbacks.loggers import Curves
+from callbacks.nll_report import CURVE
 from cli import main
 from datamodules import SC09
 from harmonicrnn.audio import read_mono

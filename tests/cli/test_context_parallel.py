@@ -55,7 +55,7 @@ def test_fit_and_test_over_two_processes(folder, run, monkeypatch):
     assert tested.returncode == 0, tested.stderr
     report = Path("logs/tiny/version_0/nll_test.json")
     measured = json.loads(report.read_text())
-    monkeypatch.setattr("callbacks.without_training.default_cache", lambda: folder / "another_cache")
+    monkeypatch.setattr("callbacks.nll_report.default_cache", lambda: folder / "another_cache")
     assert run("test --trainer.strategy auto --trainer.devices 1") == 0
     alone = json.loads(report.read_text())
     assert measured["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-5)  # float32

@@ -299,7 +299,7 @@ def test_folders_against_a_folder(run, folder, tmp_path, capsys, monkeypatch):
 
 
 def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cli.evaluation_inputs.load_digit_classifier", lambda path, device: Loudness())
+    monkeypatch.setattr("cli.evaluate_command.load_digit_classifier", lambda path, device: Loudness())
     command = f"evaluate logs/tiny takes --examples 0 --cache {tmp_path} --out {tmp_path / 'out'} --classifier x.ckpt"
     expect_error(run, capsys, f"{command} --clips 4", "--clips must be at least 8 for the selection by likelihood")
     expect_error(run, capsys, f"{command} --clips 8 --against takes --config folder.yaml", "the training split of SC09")
@@ -338,7 +338,7 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
 @pytest.mark.usefixtures("no_page")
 def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(run, folder, tmp_path, monkeypatch):
     """Also where clips are compared with the validation split."""
-    monkeypatch.setattr("cli.evaluation_inputs.load_digit_classifier", lambda path, device: Loudness())
+    monkeypatch.setattr("cli.evaluate_command.load_digit_classifier", lambda path, device: Loudness())
     command = f"evaluate takes --config tiny.yaml --against validation --classifier x.ckpt --examples 0 --cache {tmp_path}"
     assert run(f"{command} --out {tmp_path / 'out'}") == 0
     report = json.loads((tmp_path / "out/report.json").read_text())

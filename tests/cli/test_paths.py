@@ -11,7 +11,7 @@ import torch
 import datamodules
 import lightning_modules
 from cli import main, training_cli
-from cli.parser_settings import PATHS
+from cli.data_options import PATHS
 from harmonicrnn.runs import find_run
 from tests.audio_files import make_folder
 

@@ -19,7 +19,7 @@ def counted(data, split="validation"):
     """Class and position of each counted sample, of each recording."""
     found = {}
     loader = data.val_dataloader() if split == "validation" else data.train_dataloader()
-    per_recording = -(-data.recording_samples // data.clip_samples)
+    per_recording = -(-data.shape[1] // data.clip_samples)
     for batch in loader:
         for lane in range(len(batch.clip)):
             recording, chunk = divmod(int(batch.clip[lane]), per_recording)
@@ -105,7 +105,7 @@ def test_what_counts_is_the_same_in_clips_chunks_and_slices():
     assert slices == whole
     assert "after 32, counted: repeats" in data.protocol
     data = ready(counted="all")
-    assert len(counted(data)) == data.recording_samples
+    assert len(counted(data)) == data.shape[1]
 
 
 def test_short_clips_cut_every_repeat_off_from_its_motif():

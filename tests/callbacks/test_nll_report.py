@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from callbacks.without_training import WithoutTraining
+from callbacks.nll_report import NLLReport
 from datamodules import Synthetic
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
@@ -13,7 +13,7 @@ from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("callbacks.without_training.default_cache", lambda: tmp_path)
+    monkeypatch.setattr("callbacks.nll_report.default_cache", lambda: tmp_path)
 
 
 def make_data():
@@ -30,7 +30,7 @@ def trainer(validation=1.0, test=1.0):
 
 @pytest.mark.parametrize(("limit", "batches", "clips"), [(1.0, None, 5), (3, None, 5), (2, 2, 4), (0.4, 1, 2)])
 def test_training_waits_for_the_predictors_on_the_batches_that_it_validates_on_alone(tmp_path, limit, batches, clips):
-    callback, data = WithoutTraining(), make_data()
+    callback, data = NLLReport(), make_data()
     callback.measure(trainer(validation=limit), data, "fit")
     assert callback.found == measure_untrained(data, "validation", tmp_path / "other", names=(PREDICTORS,), batches=batches)
     assert callback.found[0].clips == clips
@@ -39,7 +39,7 @@ def test_training_waits_for_the_predictors_on_the_batches_that_it_validates_on_a
 
 
 def test_test_has_them_all():
-    callback, data = WithoutTraining(), make_data()
+    callback, data = NLLReport(), make_data()
     callback.measure(trainer(validation=0), data, "test")
     assert [each.name for each in callback.found] == [*FILTERS, UNIGRAM]
     assert "train" not in data.datasets  # as on ranks that measure nothing
@@ -49,8 +49,8 @@ def test_test_has_them_all():
 
 @pytest.mark.parametrize("settings", [{"validation": 0}, {"validation": 0.0}])
 def test_nothing_where_nothing_is_validated(settings, monkeypatch):
-    monkeypatch.setattr("callbacks.without_training.measure_untrained", lambda *args, **kwargs: pytest.fail("measured"))
-    callback = WithoutTraining()
+    monkeypatch.setattr("callbacks.nll_report.measure_untrained", lambda *args, **kwargs: pytest.fail("measured"))
+    callback = NLLReport()
     callback.measure(trainer(**settings), make_data(), "fit")
     assert callback.found == []
 
@@ -59,8 +59,8 @@ def test_what_fails_costs_a_warning(monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("no kernel")
 
-    monkeypatch.setattr("callbacks.without_training.measure_untrained", fail)
-    callback = WithoutTraining()
+    monkeypatch.setattr("callbacks.nll_report.measure_untrained", fail)
+    callback = NLLReport()
     with pytest.warns(UserWarning, match="likelihoods without training: left out: no kernel"):
         callback.measure(trainer(), make_data(), "test")
     assert callback.found == []
@@ -70,7 +70,7 @@ def test_data_without_a_training_split_has_no_unigram(monkeypatch):
     def refuse(split):
         raise UserError(f"no recordings for the {split} split")
 
-    callback, data = WithoutTraining(), make_data()
+    callback, data = NLLReport(), make_data()
     monkeypatch.setattr(data, "make_dataset", refuse)
     callback.measure(trainer(), data, "test")
     assert [each.name for each in callback.found] == list(FILTERS)
