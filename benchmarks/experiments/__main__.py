@@ -51,7 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if name not in EXPERIMENTS:
             raise UserError(f"there is no experiment {name}: choose among {', '.join(EXPERIMENTS)}")
         experiment = EXPERIMENTS[name]()
-        over_all = experiment.over_all(given.quick, given.data)
+        over_all, runs = experiment.over_all(given.quick, given.data), experiment.chosen(given.quick, given.only)
         folder = "_".join([name, *([given.data.resolve().name] if given.data else []), *(["quick"] if given.quick else [])])
         out = given.out or Path("logs/experiments") / folder
         if given.run:
@@ -60,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
             from benchmarks.experiments.runner import Runner
 
             device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            Runner(experiment, out, device, given.quick, given.any_code, given.data, given.only).run(given.seeds or experiment.seeds)
+            Runner(experiment, out, device, over_all, given.any_code).run(runs, given.seeds or experiment.seeds)
         from benchmarks.experiments.report import report
 
         with writing(given.docs or out):
