@@ -8,10 +8,9 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments import __main__ as program
-from benchmarks.experiments.comparisons import CONFIG, TRAINED_LONG, ablations, baselines, rates
-from benchmarks.experiments.context import context
+from benchmarks.experiments.__main__ import EXPERIMENTS
+from benchmarks.experiments.comparisons import CONFIG, TRAINED_LONG, ablations, baselines, context, rates
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.report import made_by, report, spread, table
