@@ -62,8 +62,8 @@ SPLIT = {"trainer.devices": 2, "trainer.strategy": "context_parallel"}
 def chain(
     name: str, stages: Sequence[Stage], network: Settings, recurrence: str, pooling: str, trained: str = "whole", after: str | None = None
 ) -> list[Run]:
-    """A model through stages, from the weights of the run `after` on: trained on whole recordings, or with the state carried. The repeats of
-    each are measured at the one distance k: with all that came before, and with the state cut before the repeat."""
+    """A model through stages, from the weights of the run `after` on: trained on whole recordings, or with the state carried. The repeats
+    of each are measured at the one distance k: with all that came before, and with the state cut before the repeat."""
     runs: list[Run] = []
     kind = {} if recurrence == "complex" else {"model.recurrence": recurrence}
     for stage in stages:
