@@ -77,7 +77,7 @@ class Runner:
         return {"run": run.name, "seed": str(seed), "config": told, "code": self.code}
 
     def _same(self, row: Mapping[str, str], run: Run, seed: int) -> bool:
-        return all(row[key] == value or (key == "code" and self.any_code) for key, value in self._stamp(run, seed).items())
+        return all(row.get(key) == value or (key == "code" and self.any_code) for key, value in self._stamp(run, seed).items())
 
     def _finished(self, run: Run, seed: int) -> Row | None:
         return next((row for row in self._rows() if self._same(row, run, seed)), None)
