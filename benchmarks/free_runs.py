@@ -23,7 +23,7 @@ flatness and bits, the mean spectrum, the longest whistle, and
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -187,13 +187,12 @@ def measured(samples: np.ndarray, rate: int, bits: float) -> Measures:
     longest = max((length for _, length in whistles(np.where(steady, frequencies[strongest], 0))), default=0)
     flatness = 10 * np.log10(np.exp(np.log(power).mean(axis=1)) / power.mean(axis=1))
     edges = LOWEST_BAND * 2.0 ** np.arange(math.ceil(math.log2(rate / 2 / LOWEST_BAND)))
-    mean = power.mean(axis=0)
-    bands = [mean[(frequencies >= low) & (frequencies < high)].sum() for low, high in zip(edges, [*edges[1:], rate], strict=True)]
+    bands = np.histogram(frequencies, [*edges, rate], weights=power.mean(axis=0))[0]
     offset = np.abs(windows(samples, rate).mean(axis=1)).max()
     levels, seconds = level(windows(samples, WINDOW_SECONDS * rate)), level(windows(samples, rate))
     change, flat = float(seconds[-1] - seconds[0]), float(np.median(flatness))
     found = onsets(samples, rate) / (len(samples) / rate)
-    return Measures(levels, longest * HOP / rate, flat, np.array(bands), bits, float(offset), change, found, pitch_classes(samples, rate))
+    return Measures(levels, longest * HOP / rate, flat, bands, bits, float(offset), change, found, pitch_classes(samples, rate))
 
 
 def spectra_of(samples: np.ndarray, length: int, hop: int) -> np.ndarray:
@@ -221,18 +220,11 @@ def pitch_classes(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def usual_of(rows: Sequence[Measures]) -> Measures:
-    """What clips are compared with: medians of levels and flatness, means of power and bits, the largest whistle and offset."""
-    return Measures(
-        np.median(np.concatenate([row.levels for row in rows]), keepdims=True),
-        max(row.whistle for row in rows),
-        float(np.median([row.flatness for row in rows])),
-        np.mean([row.bands for row in rows], axis=0),
-        float(np.mean([row.bits for row in rows])),
-        max(row.offset for row in rows),
-        float(np.mean([row.steadiness for row in rows])),
-        float(np.mean([row.onsets for row in rows])),
-        np.mean([row.pitches for row in rows], axis=0),
-    )
+    """What clips are compared with: medians of levels and flatness, the largest whistle and offset, means of the others."""
+    how = {"whistle": np.max, "flatness": np.median, "offset": np.max}
+    names = [field.name for field in fields(Measures) if field.name != "levels"]
+    pooled = {name: how.get(name, np.mean)([getattr(row, name) for row in rows], axis=0) for name in names}
+    return Measures(np.median(np.concatenate([row.levels for row in rows]), keepdims=True), **pooled)
 
 
 def together(clips: Measures, usual: Measures, bits: float) -> None:

@@ -3,19 +3,195 @@
     python -m benchmarks.gpu [--repeats N] [--only NAME]
 
 Each figure is printed after the equality check of that very case, or the reason why it is not: unequal, out of memory, or an error.
+Training steps, in bf16-mixed, and generation are of the model of configs/sc09.yaml; cases of the recurrence are in gpu_recurrence.py.
 """
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import PositiveInt
+from torch import Tensor
 
-from benchmarks.gpu_model import MINUTE, STEPS, STREAMS, generation, linearity, training
 from benchmarks.gpu_recurrence import CONSTANTS, against_accelerated_scan, against_associative_scan, against_plain, fused, tuning
-from benchmarks.timing import UnequalError, benchmark, header
+from benchmarks.timing import UnequalError, benchmark, by_turns, check, header, show
 from harmonicrnn.errors import UserError
+from harmonicrnn.generation.graph_engine import GraphEngine
+from harmonicrnn.models import HarmonicRNN, LevelSpec, sample_nats
+from harmonicrnn.models.harmonic_rnn import DEFAULT_LEVELS
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step: clips of so many samples, recomputed or not, within so many GB of the device's memory (None: all), compiled by
+    torch or not."""
+
+    batch: int
+    samples: int
+    goal: str
+    recompute: bool = False
+    memory: int | None = None
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        kept = "recomputed" if self.recompute else "no recomputation"
+        options = f"{f' in {self.memory} GB' if self.memory else ''}{', torch.compile' if self.compiled else ''}"
+        return f"training step B={self.batch} T={self.samples:,} {kept}{options}"
+
+
+MINUTE, PRESET = 960_000, "paper"
+STEPS = (
+    Step(1, MINUTE, "150 ms"),
+    Step(1, MINUTE, "150 ms", compiled=True),
+    Step(1, MINUTE, "200 ms", recompute=True, memory=24),
+    Step(16, 16_000, "8,000,000 samples/s"),
+    Step(16, 16_000, "8,000,000 samples/s", compiled=True),
+    Step(1, 8_000_000, "runs in 141 GB", recompute=True),
+)
+
+
+def training(step: Step, device: torch.device, repeats: int, levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS) -> float:
+    """Forward, backward and AdamW, without dropout, whose median seconds it returns; before it, gradients at a small size in float32 and
+    bf16-mixed, and logits and loss of the very case."""
+    torch.manual_seed(0)
+    net = HarmonicRNN(tuple(replace(level, recompute=step.recompute) for level in levels), preset=PRESET, dropout=0.0).to(device)
+    classes = torch.randint(2**net.bits, (step.batch, step.samples), device=device)
+    check_gradients(net, levels, classes[:1, : 10 * net.pooling_product])
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=device.type == "cuda")
+
+    function = torch.compile(net) if step.compiled and device.type == "cuda" else net
+
+    def run() -> Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16):
+            logits, _ = function(classes)
+            loss = sample_nats(logits, classes).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    expected = checked_loss(step.name, net, function, classes)
+    with limited(device, step.memory):
+        check(step.name, [run()], [expected], [0.01])
+        (seconds,) = by_turns({step.name: run}, repeats, device, warm_up=3).values()
+        notes = [f"{step.batch * step.samples / statistics.median(seconds):,.0f} samples/s"]
+        if device.type == "cuda":
+            notes.append(f"peak {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB")
+        show(step.name, [1e3 * s for s in seconds], "ms", *notes, f"goal {step.goal}", digits=3)
+    return statistics.median(seconds)
+
+
+def linearity(device: torch.device, repeats: int, exponents: range = range(17, 24), levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS) -> None:
+    """Seconds a sample of a training step, from 2^17 to 2^23 samples; linear within 10 % from 2^20 on is the goal."""
+    times: dict[int, float] = {}
+    for exponent in exponents:
+        step = Step(1, 2**exponent, "linear within 10 % from T = 1,048,576 on", recompute=True)
+        times[step.samples] = training(step, device, repeats, levels)
+    first = next((samples for samples in times if samples >= 2**20), None)
+    if first is not None:
+        shares = {samples: times[samples] / samples / (times[first] / first) for samples in times if samples >= first}
+        print(f"time of a sample beside that of {first:,}:", ", ".join(f"{samples:,} {share:.3f}" for samples, share in shares.items()))
+
+
+def check_gradients(net: HarmonicRNN, levels: tuple[LevelSpec, ...], classes: Tensor) -> None:
+    """Raises UnequalError where gradients by the device's kernels, in float32 or bf16-mixed, are not those by plain tensor operations."""
+    gradients = []
+    for scan, bfloat16 in (("auto", False), ("auto", True), ("reference", False)):
+        twin = HarmonicRNN(levels, preset=PRESET, dropout=0.0, scan=scan).to(classes.device)
+        twin.load_state_dict(net.state_dict())
+        with torch.autocast(classes.device.type, torch.bfloat16, enabled=bfloat16):
+            loss = sample_nats(twin(classes)[0], classes).mean()
+        gradients.append(torch.autograd.grad(loss, list(twin.parameters())))
+    single, mixed, expected = gradients
+    check("gradients of the model", single, expected, [1e-3] * len(expected))
+    for (name, _), value, reference in zip(net.named_parameters(), mixed, expected, strict=True):
+        check_norm(f"gradient of {name} in bf16-mixed", (value - reference).norm(), reference.norm(), 0.25)
+
+
+def check_norm(what: str, difference: Tensor, reference: Tensor, limit: float) -> None:
+    """Raises UnequalError where the norm of a difference is not below a share of the reference's: of roundings that add up at random."""
+    share = (difference / reference).item()
+    if not share < limit:
+        raise UnequalError(f"{what}: differs from its reference by {share:.1e} of its norm, more than {limit}")
+
+
+@torch.no_grad()
+def checked_loss(name: str, net: HarmonicRNN, function: Callable[..., Any], classes: Tensor, pieces: int = 2**17) -> Tensor:
+    """The mean loss in float32, some samples at a time with the state carried on; raises UnequalError where the logits of the step, in
+    bf16-mixed and at once, are not those."""
+    with torch.autocast(classes.device.type, torch.bfloat16):
+        logits, _ = function(classes)
+    steps, state = max(1, pieces // classes.shape[0]), None
+    total, difference, norm = torch.zeros((3,), dtype=torch.float64, device=classes.device)
+    for part, found in zip(classes.split(steps, dim=1), logits.split(steps, dim=1), strict=True):
+        expected, state = net(part, state)
+        total += sample_nats(expected, part).sum(dtype=torch.float64)
+        difference += (found.float() - expected).square().sum(dtype=torch.float64)
+        norm += expected.square().sum(dtype=torch.float64)
+    check_norm(f"{name}, logits", difference.sqrt(), norm.sqrt(), 0.05)
+    return total / classes.numel()
+
+
+@contextmanager
+def limited(device: torch.device, gigabytes: int | None) -> Iterator[None]:
+    """No more than so much of the device's memory; the peak is counted from here."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / total) if gigabytes else 1.0, device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+STREAMS = {1: "none: the CPU is for one stream", 4096: "10,000,000 samples/s"}
+"""Clips that are drawn together, and the goal for all of them."""
+
+CHECKED = 8
+"""Lanes whose likelihoods are held against the parallel pass, whose logits of all lanes would fill the memory."""
+
+
+@torch.inference_mode()
+def generation(streams: int, device: torch.device, repeats: int, net: HarmonicRNN | None = None, precision: str = "highest") -> None:
+    """Whole pooling periods in float32, sampled on the device; before it, the likelihoods of two periods and that a start repeats them."""
+    torch.manual_seed(0)
+    net = (HarmonicRNN(preset=PRESET) if net is None else net).to(device).eval()
+    what = f"generation, {streams:,} streams, {precision} precision of products"
+    _, fresh = net(torch.zeros(streams, 0, dtype=torch.long, device=device))
+    with products(precision):
+        engine, uniforms = GraphEngine(net), torch.rand(streams, 2 * net.pooling_product, dtype=torch.float64, device=device)
+        engine.start(fresh)
+        classes, nats = engine.draw(uniforms, 1.0, 1.0)
+        with products("highest"):
+            expected, _ = net.nats(classes[:CHECKED].to(device))
+        check(what, [nats[:CHECKED]], [expected.cpu()], 1e-4 if precision == "highest" else 1e-2)
+        engine.start(fresh)
+        if not torch.equal(engine.draw(uniforms, 1.0, 1.0)[0], classes):
+            raise UnequalError(f"{what}: the same numbers drew other classes after a new start")
+        (seconds,) = by_turns({what: lambda: engine.draw(uniforms, 1.0, 1.0)}, repeats, device, warm_up=3).values()
+    goal = (f"goal {STREAMS[streams]}",) if streams in STREAMS else ()
+    show(what, [streams * uniforms.shape[1] / s for s in seconds], "samples/s", *goal)
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Products in float32 of a precision, as torch names it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
 
 Case = Callable[[torch.device, int], None]
 Group = Literal["all", "recurrence", "training", "linearity", "generation", "tuning"]

@@ -87,7 +87,8 @@ def check_fused(name: str, inputs: tuple[Tensor, ...], weights: Tensor) -> None:
 def against_plain(time: int, device: torch.device, repeats: int, width: int = 128) -> None:
     """The fused form against the plain path, forward + backward in float32."""
     inputs, weights = inputs_of(1, time, width, torch.float32, device), torch.randn(1, time, width, device=device)
-    compared("plain path", plain, cg_lru, (inputs, inputs), (weights, weights), device, repeats, goal=10)
+    ours, theirs = (lambda of=of: forward_and_backward(of, inputs, weights) for of in (cg_lru, plain))
+    compared("plain path", ours, theirs, device, repeats, goal=10)
 
 
 def against_associative_scan(time: int, device: torch.device, repeats: int, width: int = 128) -> None:
@@ -113,7 +114,8 @@ def against_associative_scan(time: int, device: torch.device, repeats: int, widt
         return (torch.cat([hr, hi], dim=-1),)
 
     compiled = torch.compile(scanned) if device.type == "cuda" else scanned
-    compared("associative_scan, compiled", compiled, cg_lru, (inputs, inputs), None, device, repeats, goal=2)
+    ours, theirs = (torch.no_grad()(call) for call in (lambda: cg_lru(*inputs)[:1], lambda: compiled(*inputs)))
+    compared("associative_scan, compiled", ours, theirs, device, repeats, goal=2, passes="forward")
 
 
 def against_accelerated_scan(time: int, device: torch.device, repeats: int, units: int = 64) -> None:
@@ -126,39 +128,31 @@ def against_accelerated_scan(time: int, device: torch.device, repeats: int, unit
     torch.manual_seed(0)
     a = torch.polar(torch.rand(1, time, units, device=device) * 0.9999, torch.rand(1, time, units, device=device))
     x, weights = (torch.randn(1, time, units, dtype=torch.complex64, device=device) for _ in range(2))
-    ours = tuple(t.requires_grad_() for t in (a, x))
-    theirs = tuple(t.detach().transpose(1, 2).contiguous().requires_grad_() for t in (a, x))
-    both = weights, weights.transpose(1, 2).contiguous()
-    compared("accelerated-scan", lambda *given: (scan(*given),), linear_scan, (ours, theirs), both, device, repeats, goal=1.5, swap=True)
+    own = tuple(t.requires_grad_() for t in (a, x))
+    *turned, turned_weights = (t.detach().transpose(1, 2).contiguous() for t in (a, x, weights))  # time last
+    others = tuple(t.requires_grad_() for t in turned)
+
+    def theirs() -> tuple[Tensor, ...]:
+        return tuple(t.transpose(1, 2) for t in forward_and_backward(lambda *given: (scan(*given),), others, turned_weights))
+
+    compared("accelerated-scan", lambda: forward_and_backward(linear_scan, own, weights), theirs, device, repeats, goal=1.5)
 
 
 def compared(
     name: str,
-    other: Callable[..., Any],
-    own: Callable[..., Any],
-    inputs: tuple[tuple[Tensor, ...], tuple[Tensor, ...]],
-    weights: tuple[Tensor, Tensor] | None,
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
     device: torch.device,
     repeats: int,
     goal: float,
-    swap: bool = False,
+    passes: str = "forward + backward",
 ) -> None:
-    """Both checked against each other and timed by turns on the same work, forward alone where there are no weights for a backward pass;
-    `swap` where the other has time last."""
-    calls: dict[str, Callable[[], Any]]
-    if weights is None:
-        calls = {"ours": torch.no_grad()(lambda: own(*inputs[0])[:1]), name: torch.no_grad()(lambda: other(*inputs[1]))}
-    else:
-        calls = {"ours": lambda: forward_and_backward(own, inputs[0], weights[0])}
-        calls[name] = lambda: forward_and_backward(other, inputs[1], weights[1])
-    found, expected = (call() for call in calls.values())
-    check(name, found, [t.transpose(1, 2) if swap else t for t in expected], 1e-4)
-    del found, expected
-    seconds = by_turns(calls, repeats, device, warm_up=3)
+    """Both checked against each other and timed by turns on the same work."""
+    check(name, ours(), theirs(), 1e-4)
+    seconds = by_turns({"ours": ours, name: theirs}, repeats, device, warm_up=3)
     times = f"{ratio(seconds[name], seconds['ours']):.2f} times ours, goal {goal:g}"
     for each, notes in (("ours", ()), (name, (times,))):
-        what = f"{each}, {'forward' if weights is None else 'forward + backward'}, float32"
-        show(what, [1e3 * s for s in seconds[each]], "ms", *notes, digits=3)
+        show(f"{each}, {passes}, float32", [1e3 * s for s in seconds[each]], "ms", *notes, digits=3)
 
 
 def tuning(constant: str, value: int, time: int, device: torch.device, repeats: int, width: int = 128) -> None:

@@ -5,14 +5,13 @@ whole number of the synthesizer's blocks and of samples at 8 kHz, is struck with
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.corpus import Piece
-from benchmarks.piano_playing import Event, midi_file, play
+from benchmarks.piano_playing import Event, play
 from benchmarks.piano_scores import Note, Score, joined, one_keyboard, parse, scores
 
 COMPOSER = "bach"
@@ -30,25 +29,17 @@ grand piano of the sound font Fluid R3, without reverberation. Of melodies that 
 split holds another's tune."""
 
 
-@dataclass(frozen=True)
-class Melody:
-    """A chorale's melody, and where its score is."""
-
-    score: Score
-    notes: Sequence[Note]
-
-
-def melodies() -> list[Melody]:
-    """Those that are used, sorted by name.
+def pieces(font: Path, sample_rate: int) -> list[Piece]:
+    """A piece for each melody that is used, sorted by name.
 
     Raises:
         UserError: music21 is not installed, or cannot read a score.
     """
-    found: dict[tuple[tuple[float, int], ...], Melody] = {}
+    found: dict[tuple[tuple[float, int], ...], Piece] = {}
     for score in scores():
         if score.name.split("-")[0] == COMPOSER and (notes := highest_voice(score)):
             beginning = tuple((note.length, note.pitch) for note in notes[:SAME])
-            found.setdefault(beginning, Melody(score, notes))
+            found.setdefault(beginning, Piece(score.name, score.credit, partial(render, score, notes, font, sample_rate)))
     return list(found.values())
 
 
@@ -73,21 +64,16 @@ def highest_voice(score: Score) -> list[Note]:
     return heard if fits and sounding >= (1 - REST) * end else []
 
 
-def render(melody: Melody, font: Path, sample_rate: int) -> np.ndarray:
-    """Its samples in [-1, 1], float32 (samples,), the same each time.
+def render(score: Score, notes: Sequence[Note], font: Path, sample_rate: int) -> np.ndarray:
+    """A melody's samples in [-1, 1], float32 (samples,), the same each time.
 
     Raises:
         UserError: fluidsynth fails.
     """
     events = []
-    for note in melody.notes:
+    for note in notes:
         on, off = (LEAD + QUARTER * (note.start + share * note.length) for share in (0, LEGATO))
         if on < LONGEST:
             events.append(Event(round(1000 * on), bytes([0x90, note.pitch, FORCE])))
             events.append(Event(round(1000 * off), bytes([0x80, note.pitch, 0])))
-    return play(midi_file(sorted(events, key=lambda event: event.at)), melody.score, font, sample_rate, RATE, DRY)
-
-
-def pieces(font: Path, sample_rate: int) -> list[Piece]:
-    """A piece for each melody."""
-    return [Piece(melody.score.name, melody.score.credit, partial(render, melody, font, sample_rate)) for melody in melodies()]
+    return play(sorted(events, key=lambda event: event.at), score, font, sample_rate, RATE, DRY)

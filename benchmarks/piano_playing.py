@@ -30,6 +30,14 @@ SETTINGS = {
 PEDAL_UP, PEDAL_DOWN = b"\xb0\x40\x00", b"\xb0\x40\x7f"
 
 
+@dataclass(frozen=True)
+class Event:
+    """A MIDI message on the first channel at a time in milliseconds."""
+
+    at: int
+    message: bytes
+
+
 def render(score: Score, font: Path, sample_rate: int) -> np.ndarray:
     """A performance's samples in [-1, 1], float32 (samples,), the same each time.
 
@@ -38,21 +46,21 @@ def render(score: Score, font: Path, sample_rate: int) -> np.ndarray:
     """
     rng = np.random.default_rng(int(hashlib.sha256(score.name.encode()).hexdigest()[:16], 16))
     notes, beats = read_notes(score)
-    midi = midi_file(perform(notes, beats, rng))
+    events = perform(notes, beats, rng)
     room = {"room-size": rng.uniform(0.1, 0.9), "damp": rng.uniform(0, 0.6), "width": rng.uniform(0, 1), "level": rng.uniform(0.05, 0.5)}
     settings = {f"synth.reverb.{name}": f"{value:.4f}" for name, value in room.items()}
-    return play(midi, score, font, sample_rate, SOUND_FONT_RATE, settings)
+    return play(events, score, font, sample_rate, SOUND_FONT_RATE, settings)
 
 
-def play(midi: bytes, score: Score, font: Path, sample_rate: int, rate: int, settings: dict[str, str]) -> np.ndarray:
-    """What fluidsynth makes of a MIDI file at `rate`, brought to `sample_rate`: float32 (samples,), its peak at most 0.98.
+def play(events: Sequence[Event], score: Score, font: Path, sample_rate: int, rate: int, settings: dict[str, str]) -> np.ndarray:
+    """What fluidsynth makes of events at `rate`, brought to `sample_rate`: float32 (samples,), its peak at most 0.98.
 
     Raises:
         UserError: fluidsynth fails; the message names the score.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "score.mid", Path(folder) / "sound.wav"
-        source.write_bytes(midi)
+        source.write_bytes(midi_file(events))
         options = [option for name, value in (settings | SETTINGS).items() for option in ("-o", f"{name}={value}")]
         command = ["fluidsynth", "-ni", "-q", "-r", str(rate), *options, "-F", str(target), str(font), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -63,14 +71,6 @@ def play(midi: bytes, score: Score, font: Path, sample_rate: int, rate: int, set
     peak = float(np.abs(samples).max())
     end = np.flatnonzero(np.abs(samples) >= FADED * peak)[-1] + 1
     return samples[:end] / max(1.0, peak / 0.98)
-
-
-@dataclass(frozen=True)
-class Event:
-    """A MIDI message on the first channel at a time in milliseconds."""
-
-    at: int
-    message: bytes
 
 
 def perform(notes: Sequence[Note], beats: float, rng: np.random.Generator) -> list[Event]:

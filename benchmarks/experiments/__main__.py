@@ -1,15 +1,17 @@
-"""Runs experiments and reports what they found.
+"""Experiments that anyone can repeat: named sets of runs of `fit` and `test`, and the tables and plots made of their results.
 
     python -m benchmarks.experiments --list
     python -m benchmarks.experiments --run memory
     python -m benchmarks.experiments --report memory --docs docs/results/memory
 
-Finished runs are not run again, and one that was interrupted goes on, as long as neither what it is told nor the code has changed.
+Finished runs are not run again, and one that was interrupted goes on, as long as neither what it is told nor the code has changed. An
+experiment is declared by an `Experiment` (declare.py) and listed here; runner.py runs it, results.py keeps one CSV of it, a row a run,
+report.py makes tables and plots of that.
 """
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +19,20 @@ import torch
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
-from benchmarks.experiments import EXPERIMENTS
+from benchmarks.experiments.comparisons import ablations, baselines, context, rates
+from benchmarks.experiments.declare import Experiment
+from benchmarks.experiments.memory import memory
 from harmonicrnn.audio.writing import writing
 from harmonicrnn.errors import UserError
+
+EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
+    "memory": memory,
+    "ablations": ablations,
+    "rates": rates,
+    "baselines": baselines,
+    "context": context,
+}
+"""By name; each builds its declaration when it is asked for."""
 
 
 def make_parser() -> ArgumentParser:
@@ -51,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if name not in EXPERIMENTS:
             raise UserError(f"there is no experiment {name}: choose among {', '.join(EXPERIMENTS)}")
         experiment = EXPERIMENTS[name]()
-        over_all = experiment.over_all(given.quick, given.data)
+        over_all, runs = experiment.over_all(given.quick, given.data), experiment.chosen(given.quick, given.only)
         folder = "_".join([name, *([given.data.resolve().name] if given.data else []), *(["quick"] if given.quick else [])])
         out = given.out or Path("logs/experiments") / folder
         if given.run:
@@ -60,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
             from benchmarks.experiments.runner import Runner
 
             device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            Runner(experiment, out, device, given.quick, given.any_code, given.data, given.only).run(given.seeds or experiment.seeds)
+            Runner(experiment, out, device, over_all, given.any_code).run(runs, given.seeds or experiment.seeds)
         from benchmarks.experiments.report import report
 
         with writing(given.docs or out):

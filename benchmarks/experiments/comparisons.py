@@ -1,7 +1,8 @@
 """Do the paper's choices pay, and how well do other models do? Small models on the same clips.
 
 The ablations change one choice each, on made-up music (`configs/demo.yaml`). The baselines are other models of the next sample, of as many
-parameters within 5 %, trained on 2 and some on 20 million samples of recordings (`configs/small_music.yaml`).
+parameters within 5 %, trained on 2 and some on 20 million samples of recordings (`configs/small_music.yaml`). And what is context worth:
+one model trained on clips of three lengths, as many samples a step, and its likelihood with the state carried through whole recordings.
 """
 
 from math import pi
@@ -10,12 +11,7 @@ from benchmarks.experiments.declare import Experiment, Run, Settings
 
 MADE_UP, CONFIG = "configs/demo.yaml", "configs/small_music.yaml"
 QUICK_MADE_UP: Settings = {"data.clips": 64, "trainer.max_steps": 4, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 2}
-QUICK: Settings = {
-    "data.eval_clips": 2,
-    "trainer.max_steps": 4,
-    "trainer.val_check_interval": 2,
-    "trainer.log_every_n_steps": 2,
-}
+QUICK: Settings = {"data.eval_clips": 2, "trainer.max_steps": 4, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 2}
 LONG: Settings = {"trainer.max_steps": 2441, "trainer.val_check_interval": 610}
 """20 million samples."""
 EQUAL_TIME = 135
@@ -103,3 +99,19 @@ def baselines() -> Experiment:
             settings = {**MODELS[name], "model.optimizer.lr": BEST_RATE, **steps}
             runs.append(Run(f"{name}_{size}", CONFIG, settings, {"model": name}, sampled=0 if name == "band" else SAMPLED))
     return compared("baselines", "How well do other models of the next sample do, on equal terms?", runs)
+
+
+def context() -> Experiment:
+    """Clips of 0.25, 1 and 4 s of the piano at 8 kHz; the longest memory of the centre, one step of which is 8 ms, is 20 s at a gate of one
+    half."""
+    rate, runs = 8000, []
+    samples = 4 * rate  # in a step
+    model = {**levels((32, 1, 4), (32, 1, 4), (48, 1, 4), (64, 1, 1)), "model.modulus": [0.9, 0.9999]}
+    steps: Settings = {"trainer.max_steps": 1000, "trainer.val_check_interval": 500}
+    whole: Settings = {"data.eval_context": "file", "data.eval_clips": None, "data.clip_samples": samples, "data.batch_size": 1}
+    for seconds in (0.25, 1, 4):
+        clip = int(seconds * rate)
+        data = {"data.root": "data/piano", "data.sample_rate": rate, "data.clip_samples": clip, "data.batch_size": samples // clip}
+        runs.append(Run(f"clips_{seconds:g}s", CONFIG, {**model, **data, **steps}, {"clip, s": seconds}, tests={"whole": whole}))
+    quick = {"data.eval_clips": 2, "trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 1}
+    return Experiment("context", "What is context worth?", tuple(runs), quick=quick, positions=True)

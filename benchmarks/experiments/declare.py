@@ -1,6 +1,6 @@
 """What an experiment is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,17 @@ class Experiment:
     any_data: bool = False
     positions: bool = False
     curve: str | None = None
+
+    def chosen(self, quick: bool = False, only: Sequence[str] | None = None) -> list[Run]:
+        """The runs of the trial, or all; of them those that are named, where some are.
+
+        Raises:
+            UserError: there is no run of a name.
+        """
+        runs = [run for run in self.runs if run.name in self.trial or not (quick and self.trial)]
+        if unknown := set(only or ()) - {run.name for run in runs}:
+            raise UserError(f"--only: {self.name} has no run {', '.join(sorted(unknown))}; --list names its runs")
+        return runs if only is None else [run for run in runs if run.name in only]
 
     def over_all(self, quick: bool = False, data: Path | None = None) -> Settings:
         """What is set over all runs: of the trial, and of a folder of recordings that they are to be run on.

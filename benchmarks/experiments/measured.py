@@ -1,6 +1,5 @@
 """One run in a process of its own: what it took."""
 
-import contextlib
 import json
 import os
 import signal
@@ -8,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ import torch
 
 from benchmarks.experiments.declare import ROOT
 from benchmarks.timing import reset_peak, resident
-from harmonicrnn.files import replacing
-from harmonicrnn.signals import STOPPING
+from harmonicrnn.signals import STOPPING, restore
 
 
 def in_child(function: Callable[[], int], log: Path) -> int:
@@ -24,53 +23,34 @@ def in_child(function: Callable[[], int], log: Path) -> int:
 
     `log` takes what it prints. Signals that ask this process to stop are passed on to it.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            _print_into(log)
-            status = function()
-        except BaseException:
-            import traceback
 
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    before = {each: signal.signal(each, lambda signum, _: _pass_on(pid, signum)) for each in STOPPING if each != signal.SIGINT}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to both
+    def logged() -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        sys.exit(function())
+
+    child = get_context("fork").Process(target=logged)
+    child.start()
+    pid: Any = child.pid
+    before = {each: signal.signal(each, lambda signum, _: child.is_alive() and os.kill(pid, signum)) for each in STOPPING}
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to both
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        child.join()
+        return child.exitcode or 0
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        restore(before)
 
 
-def _print_into(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-
-
-def _pass_on(pid: int, signum: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signum)
-
-
-def train(args: Sequence[str], ranks: int, measured: Path, attempts: Path) -> int:
-    """`fit` with these arguments; its exit status. `attempts` holds what each one took that ended by itself, of a run that was stopped and
-    goes on. Where it ends well, `measured` holds the seconds of all attempts, the largest peak memory (bytes; null if not known), and
-    whether it went on.
+def train(args: Sequence[str], ranks: int, attempts: Path) -> int:
+    """`fit` with these arguments; its exit status. `attempts` gets a line of JSON of this one: its status, its seconds, its peak memory
+    (bytes; null if not known), and whether it went on from a checkpoint.
 
     Several ranks are processes that Lightning starts by the program's own name, so that program is started.
     """
-    started = time.perf_counter()
-    goes_on = any(attempts.parent.rglob("last.ckpt"))
+    started, went_on = time.perf_counter(), any(attempts.parent.rglob("last.ckpt"))
     peak: int | None = None
     if ranks > 1:
         status = subprocess.run([sys.executable, str(ROOT / "train.py"), *args], check=False).returncode
@@ -82,15 +62,9 @@ def train(args: Sequence[str], ranks: int, measured: Path, attempts: Path) -> in
         peak = None if before is None else resident() - before
         if torch.cuda.is_initialized():
             peak = torch.cuda.max_memory_allocated()
-    taken = json.loads(attempts.read_text()) if attempts.is_file() else []
-    taken.append({"seconds": time.perf_counter() - started, "peak_memory": peak, "went_on": goes_on})
-    with replacing(attempts) as file:
-        file.write(json.dumps(taken).encode())
-    if status == 0:
-        peaks = [each["peak_memory"] for each in taken]
-        whole = {"seconds": sum(each["seconds"] for each in taken), "peak_memory": None if None in peaks else max(peaks)}
-        with replacing(measured) as file:
-            file.write(json.dumps(whole | {"went_on": any(each["went_on"] for each in taken), "attempts": len(taken)}).encode())
+    taken = {"status": status, "seconds": time.perf_counter() - started, "peak_memory": peak, "went_on": went_on}
+    with attempts.open("a") as file:
+        file.write(f"{json.dumps(taken)}\n")
     return status
 
 
@@ -114,7 +88,7 @@ def sample(checkpoint: Path, samples: int, measured: Path, device: str) -> int:
     generate(module.net, min(samples, 256), seed=0)
     started = time.perf_counter()
     generate(module.net, samples, seed=1)
-    measured.write_text(json.dumps({"samples_per_second": samples / (time.perf_counter() - started)}))
+    measured.write_text(json.dumps(samples / (time.perf_counter() - started)))
     return 0
 
 

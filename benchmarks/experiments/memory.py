@@ -5,6 +5,7 @@ curriculum. Motifs and repeats start at multiples of 16 samples, which is the po
 the pooled model reaches back about 64 samples, by its convolutions; the unpooled one 6.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.experiments.declare import Experiment, Run, Settings
@@ -58,44 +59,39 @@ UNPOOLED = [{"width": 16, "depth": 2}]
 SPLIT = {"trainer.devices": 2, "trainer.strategy": "context_parallel"}
 
 
-def chain(name: str, stages: int, network: Settings, **labels: str) -> list[Run]:
-    """A model through so many stages, trained on whole recordings."""
+def chain(
+    name: str, stages: Sequence[Stage], network: Settings, recurrence: str, pooling: str, trained: str = "whole", after: str | None = None
+) -> list[Run]:
+    """A model through stages, from the weights of the run `after` on: trained on whole recordings, or with the state carried. The repeats
+    of each are measured at the one distance k: with all that came before, and with the state cut before the repeat."""
     runs: list[Run] = []
-    for stage in STAGES[:stages]:
-        before = runs[-1].name if runs else None
-        runs.append(make_run(f"{name}_k{stage.k}", stage, network | stage.settings, before, labels))
+    kind = {} if recurrence == "complex" else {"model.recurrence": recurrence}
+    for stage in stages:
+        at_k = {"data.min_distance": None}
+        tests = {"repeat": at_k, "cut": at_k | {"data.eval_context": "clip", "data.clip_samples": stage.k + GRID}}
+        labels = {"recurrence": recurrence, "pooling": pooling, "trained": trained, "k": stage.k}
+        settings = {**network, **kind, **stage.settings, **(stage.carried if trained == "carried" else {})}
+        before = runs[-1].name if runs else after
+        runs.append(Run(f"{name}_k{stage.k}", "configs/memory.yaml", settings, labels, before, tests))
     return runs
-
-
-def make_run(name: str, stage: Stage, settings: Settings, after: str | None, labels: Settings) -> Run:
-    """One run, whose repeats are measured at the one distance k: with all that came before, and with the state cut before the repeat."""
-    at_k = {"data.min_distance": None}
-    cut = {"data.eval_context": "clip", "data.clip_samples": stage.k + GRID}
-    tests = {"repeat": at_k, "cut": at_k | cut}
-    return Run(name, "configs/memory.yaml", settings, {**labels, "k": stage.k}, after, tests)
 
 
 def memory() -> Experiment:
     """The NLL of repeats over k."""
-    pooled, unpooled = {"model.levels": POOLED}, {"model.levels": UNPOOLED}
-    tight = {"pooling": f"{GRID}, tight", "trained": "whole"}
-    main = chain("complex", 8, pooled, recurrence="complex", **tight)
-    none = chain("none", 7, pooled | {"model.recurrence": "none"}, recurrence="none", **tight)
-    real = chain("real", 7, pooled | {"model.recurrence": "real"}, recurrence="real", **tight)
-    frame = chain("complex_frame", 5, pooled | {"model.shift": "frame"}, recurrence="complex", pooling=f"{GRID}, frame", trained="whole")
-    alone = {"pooling": "none", "trained": "whole"}
-    plain = chain("complex_unpooled", 5, unpooled, recurrence="complex", **alone)
-    plain_real = chain("real_unpooled", 5, unpooled | {"model.recurrence": "real"}, recurrence="real", **alone)
-    plain_none = chain("none_unpooled", 5, unpooled | {"model.recurrence": "none"}, recurrence="none", **alone)
-    labels = {"recurrence": "complex", "pooling": f"{GRID}, tight"}
-    carried, before = [], main[0].name
-    for stage in STAGES[1:7]:
-        settings = pooled | stage.settings | stage.carried
-        carried.append(make_run(f"carried_k{stage.k}", stage, settings, before, labels | {"trained": "carried"}))
-        before = carried[-1].name
-    second = STAGES[1]
-    split = make_run(f"split_k{second.k}", second, pooled | second.settings | SPLIT, main[0].name, labels | {"trained": "split over 2"})
-    runs = (*main, *none, *carried, *real, split, *frame, *plain, *plain_real, *plain_none)
+    pooled, unpooled, tight = {"model.levels": POOLED}, {"model.levels": UNPOOLED}, f"{GRID}, tight"
+    main = chain("complex", STAGES, pooled, "complex", tight)
+    first = main[0].name
+    runs = (
+        *main,
+        *chain("none", STAGES[:7], pooled, "none", tight),
+        *chain("carried", STAGES[1:7], pooled, "complex", tight, "carried", first),
+        *chain("real", STAGES[:7], pooled, "real", tight),
+        *chain("split", STAGES[1:2], pooled | SPLIT, "complex", tight, "split over 2", first),
+        *chain("complex_frame", STAGES[:5], pooled | {"model.shift": "frame"}, "complex", f"{GRID}, frame"),
+        *chain("complex_unpooled", STAGES[:5], unpooled, "complex", "none"),
+        *chain("real_unpooled", STAGES[:5], unpooled, "real", "none"),
+        *chain("none_unpooled", STAGES[:5], unpooled, "none", "none"),
+    )
     return Experiment(
         name="memory",
         question="Does a model predict a motif that comes back after k samples of noise?",

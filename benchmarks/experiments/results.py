@@ -1,4 +1,10 @@
-"""What is kept of a run: a row of one CSV an experiment, and what it follows from."""
+"""What is kept of a run: a row of one CSV an experiment, and what it follows from.
+
+Columns: `config` and `code` are hashes of what the run was told and of the code that it was made by. `seconds` are of the training, of all
+attempts that ended by themselves, `peak_memory` is in bytes, the largest of theirs; `went_on` tells whether one began at a checkpoint.
+`validation` is the bits per sample over the steps made, as step:bits. Of each evaluation, such as `test`, there are `test bits`, `test
+samples` and, where the experiment asks for it, `test positions`, bits over the samples before. What is not known is empty.
+"""
 
 import ast
 import csv
@@ -7,13 +13,11 @@ import io
 import json
 import os
 import platform
-import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -25,69 +29,12 @@ from harmonicrnn.files import replacing
 CODE = ("callbacks", "cli", "datamodules", "harmonicrnn", "lightning_modules")
 """Folders whose code may change a result."""
 
-Points = list[tuple[int, float]]
-"""A curve: (steps made or samples before, value)."""
-
-PARTS: dict[str, Any] = {"bits": float, "samples": int, "positions": Points}
-"""What is kept of each test, each in a column of its own, such as "test bits"; `positions` of experiments that want it."""
-
-
-@dataclass
-class Result:
-    """A run under one seed; the fields are the CSV's columns, but for the last two.
-
-    `config` and `code` are hashes of what the run was told and of the code that it was made by. Memory is in bytes, null where it is not
-    known, seconds are of the training; `tests` has the bits per sample and the samples of each evaluation, `validation` the bits per
-    sample over the steps. `labels` and `stale` come from the declaration: whether what the run was told is not what it is told now.
-    """
-
-    run: str
-    seed: int
-    config: str
-    code: str
-    commit: str
-    date: str
-    processor: str
-    cores: int
-    threads: int
-    load: float
-    device: str
-    python: str
-    torch: str
-    lightning: str
-    numba: str
-    numpy: str
-    parameters: int
-    steps: int
-    samples_seen: int
-    seconds: float
-    attempts: int
-    went_on: bool
-    peak_memory: int | None
-    samples_per_second: float | None
-    sampled_per_second: float | None
-    validation: Points
-    tests: dict[str, dict[str, Any]]
-    labels: Mapping[str, str | int | float]
-    stale: bool = False
-
-    @property
-    def best(self) -> float | None:
-        """Bits per sample of the best validation; None where training did not validate."""
-        return min((bits for _, bits in self.validation), default=None)
-
-    def bits(self, test: str) -> float | None:
-        """Bits per sample of an evaluation; None where there was none."""
-        found: float | None = self.tests[test]["bits"] if test in self.tests else None
-        return found
-
-
-COLUMNS = tuple(field.name for field in fields(Result))[: -len(("tests", "labels", "stale"))]
-TYPES = get_type_hints(Result)
-
-
 NO_RESULT = ("fad", "checkpoint", "trainer.logger")
 """Sections of a config that change no result that is kept."""
+
+Row = dict[str, str]
+Points = list[tuple[int, float]]
+"""A curve: (steps made or samples before, value)."""
 
 
 def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, device: str) -> str:
@@ -140,6 +87,7 @@ def _digest(text: str) -> str:
 def machine(device: str) -> dict[str, Any]:
     """Where a run was made, and when."""
     return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -147,60 +95,47 @@ def machine(device: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "lightning", "numba", "numpy")},
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def training_rate(curves: Mapping[str, Points]) -> float | None:
-    """The median of the training's samples per second; None where it logged none."""
-    rates = [value for _, value in curves["train/samples_per_second"]]
-    return statistics.median(rates) if rates else None
-
-
-def write(path: Path, results: Iterable[Result]) -> None:
+def write(path: Path, rows: Iterable[Row]) -> None:
     """All results of an experiment, in the place of those that the file has."""
-    results = list(results)
-    tests = dict.fromkeys(f"{test} {part}" for result in results for test, parts in result.tests.items() for part in parts)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow([*COLUMNS, *tests])
-    for result in results:
-        values = {f"{test} {part}": value for test, parts in result.tests.items() for part, value in parts.items()}
-        rows.writerow([*(_cell(getattr(result, column)) for column in COLUMNS), *(_cell(values.get(column)) for column in tests)])
+    rows, text = list(rows), io.StringIO()
+    writer = csv.DictWriter(text, dict.fromkeys(column for row in rows for column in row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     with replacing(path) as file:
         file.write(text.getvalue().encode())
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value, or the points of a curve, as the CSV has it."""
     if isinstance(value, list):
-        return " ".join(f"{step}:{bits!r}" for step, bits in value)
+        return " ".join(f"{place}:{number!r}" for place, number in value)
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
-def read(path: Path, experiment: Experiment, extra: Settings) -> list[Result]:
+def read(path: Path, experiment: Experiment) -> list[Row]:
     """The results in a file of the runs that are declared, by run and seed as they are; none where there is no file."""
-    runs = {run.name: run for run in experiment.runs}
     if not path.is_file():
         return []
+    names = [run.name for run in experiment.runs]
     with path.open(newline="") as file:
-        found = [_result(row, runs[row["run"]]) for row in csv.DictReader(file) if row["run"] in runs]
-    for result in found:
-        told = config_hash(experiment, runs[result.run], result.seed, extra, "cpu" if result.device == "cpu" else "cuda")
-        result.stale = result.config != told
-    return sorted(found, key=lambda result: (list(runs).index(result.run), result.seed))
+        rows = [row for row in csv.DictReader(file) if row["run"] in names]
+    return sorted(rows, key=lambda row: (names.index(row["run"]), int(row["seed"])))
 
 
-def _result(row: Mapping[str, str], run: Run) -> Result:
-    values: dict[str, Any] = {column: _value(row[column], TYPES[column]) for column in COLUMNS}
-    tests: dict[str, dict[str, Any]] = {}
-    for column, cell in row.items():
-        if cell and column not in COLUMNS:
-            test, part = column.rsplit(" ", 1)
-            tests.setdefault(test, {})[part] = _value(cell, PARTS[part])
-    return Result(**values, tests=tests, labels=dict(run.labels))
+def stale(row: Row, experiment: Experiment, extra: Settings) -> bool:
+    """Whether the run was told something else than it is told now."""
+    (run,) = (run for run in experiment.runs if run.name == row["run"])
+    return row["config"] != config_hash(experiment, run, int(row["seed"]), extra, "cpu" if row["device"] == "cpu" else "cuda")
 
 
-def _value(cell: str, kind: Any) -> Any:
-    if kind == Points:
-        return [(int(step), float(bits)) for step, bits in (point.split(":") for point in cell.split())]
-    return cell if kind is str else json.loads(cell or "null")
+def number(row: Row, column: str) -> float | None:
+    """What a column holds; None where it is empty or not there."""
+    return float(row[column]) if row.get(column) else None
+
+
+def points(row: Row, column: str) -> Points:
+    """The curve that a column holds."""
+    return [(int(place), float(value)) for place, value in (point.split(":") for point in row.get(column, "").split())]

@@ -6,7 +6,10 @@ printed; and one `results.csv` of all.
 
 import json
 import shutil
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,9 @@ import torch
 
 from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.experiments.measured import curves, evaluate, in_child, sample, train
-from benchmarks.experiments.results import Result, code_hash, config_hash, machine, read, training_rate, write
+from benchmarks.experiments.results import Row, cell, code_hash, config_hash, machine, read, write
 from callbacks.checkpointing import TRY_AGAIN
 from harmonicrnn.errors import UserError
-from harmonicrnn.files import replacing
 from harmonicrnn.ops import linear_scan
 from harmonicrnn.provenance import code_version
 from lightning_modules import read_checkpoint
@@ -30,6 +32,7 @@ def arguments(settings: Settings) -> list[str]:
     return [part for key, value in settings.items() for part in (f"--{key}", value if isinstance(value, str) else json.dumps(value))]
 
 
+@dataclass(frozen=True)
 class Runner:
     """Runs what is not finished.
 
@@ -37,110 +40,70 @@ class Runner:
         experiment: what to run.
         out: the output folder.
         device: "cpu" or "cuda".
-        quick: make the experiment's trial of minutes.
+        extra: what is set over all runs.
         any_code: take results of other code for finished.
-        data: folder of recordings that is taken in place of the configs' data; None for theirs.
-        only: names of the runs to make; None for all.
-
-    Raises:
-        UserError: the experiment cannot be run on that folder, or has no run of a name.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        out: Path,
-        device: str,
-        quick: bool = False,
-        any_code: bool = False,
-        data: Path | None = None,
-        only: Sequence[str] | None = None,
-    ) -> None:
-        self.experiment, self.out, self.device, self.any_code = experiment, out, device, any_code
-        self.extra = experiment.over_all(quick, data)
-        self.runs = [run for run in experiment.runs if run.name in experiment.trial or not (quick and experiment.trial)]
-        if only is not None:
-            if unknown := set(only) - {run.name for run in self.runs}:
-                raise UserError(f"--only: {experiment.name} has no run {', '.join(sorted(unknown))}; --list names its runs")
-            self.runs = [run for run in self.runs if run.name in only]
-        self.code = code_hash()
+    experiment: Experiment
+    out: Path
+    device: str
+    extra: Settings = field(default_factory=dict)
+    any_code: bool = False
+    code: str = field(default_factory=lambda: code_hash())
 
-    def run(self, seeds: int) -> list[Result]:
-        """Results of all runs under seeds 0 .. seeds - 1.
+    def run(self, runs: Iterable[Run], seeds: int) -> list[Row]:
+        """Results of runs under seeds 0 .. seeds - 1.
 
         Raises:
             UserError: a run failed, or was asked to stop; those before it are kept.
         """
         warm_up()
         done = []
-        for seed in range(seeds):
-            for run in self.runs:
-                result = self._finished(run, seed)
-                if result is not None:
-                    print(f"{self._folder(run, seed).name}: finished before", flush=True)
-                done.append(result or self._run(run, seed))
+        for seed, run in product(range(seeds), runs):
+            row = self._finished(run, seed)
+            if row is not None:
+                print(f"{self._folder(run, seed).name}: finished before", flush=True)
+            done.append(row or self._run(run, seed))
         return done
 
-    def _results(self) -> list[Result]:
-        return read(self.out / "results.csv", self.experiment, self.extra)
+    def _rows(self) -> list[Row]:
+        return read(self.out / "results.csv", self.experiment)
 
     def _folder(self, run: Run, seed: int) -> Path:
         return self.out / "runs" / f"{run.name}_seed{seed}"
 
     def _stamp(self, run: Run, seed: int) -> dict[str, str]:
-        return {"config": config_hash(self.experiment, run, seed, self.extra, self.device), "code": self.code}
+        told = config_hash(self.experiment, run, seed, self.extra, self.device)
+        return {"run": run.name, "seed": str(seed), "config": told, "code": self.code}
 
-    def _same(self, stamp: dict[str, str], run: Run, seed: int) -> bool:
-        mine = self._stamp(run, seed)
-        return stamp["config"] == mine["config"] and (self.any_code or stamp["code"] == mine["code"])
+    def _same(self, row: Mapping[str, str], run: Run, seed: int) -> bool:
+        return all(row.get(key) == value or (key == "code" and self.any_code) for key, value in self._stamp(run, seed).items())
 
-    def _finished(self, run: Run, seed: int) -> Result | None:
-        found = [result for result in self._results() if (result.run, result.seed) == (run.name, seed)]
-        return next((result for result in found if self._same({"config": result.config, "code": result.code}, run, seed)), None)
+    def _finished(self, run: Run, seed: int) -> Row | None:
+        return next((row for row in self._rows() if self._same(row, run, seed)), None)
 
     def _checkpoint(self, run: Run, seed: int) -> Path:
         """The best one, or the last where training did not validate."""
         folder = self._folder(run, seed) / "version_0/checkpoints"
         return next(path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file())
 
-    def _run(self, run: Run, seed: int) -> Result:
+    def _run(self, run: Run, seed: int) -> Row:
         folder = self._folder(run, seed)
-        begun, fitted, log = folder / "begun.json", folder / "fitted.json", folder / "log.txt"
+        begun, attempts, log = folder / "begun.json", folder / "attempts.jsonl", folder / "log.txt"
         if not begun.is_file() or not self._same(json.loads(begun.read_text()), run, seed):
             shutil.rmtree(folder, ignore_errors=True)  # of other settings or other code
-            with replacing(begun) as file:
-                file.write(json.dumps(self._stamp(run, seed)).encode())
-        ranks = int(run.settings.get("trainer.devices", 1))
-        if not fitted.is_file():
-            args, attempts = self._fit_arguments(run, seed), folder / "attempts.json"
-            self._step(f"{folder.name}: fit", in_child(lambda: train(args, ranks, fitted, attempts), log), log)
-        result = Result(**self._described(run, seed), **json.loads(fitted.read_text()), **self._measure(run, seed, log))
-        others = [each for each in self._results() if (each.run, each.seed) != (run.name, seed)]
-        write(self.out / "results.csv", sorted([*others, result], key=self._place))
-        bits = ", ".join(f"{name} {test['bits']:.4f}" for name, test in result.tests.items())
-        print(f"{folder.name}: {bits} bits/sample, trained in {result.seconds:.0f} s", flush=True)
-        return result
-
-    def _place(self, result: Result) -> tuple[int, int]:
-        return [run.name for run in self.experiment.runs].index(result.run), result.seed
-
-    def _measure(self, run: Run, seed: int, log: Path) -> dict[str, Any]:
-        """The run's tests, and its speed of generation (null if not asked for)."""
-        folder, checkpoint = self._folder(run, seed), self._checkpoint(run, seed)
-        tests: dict[str, dict[str, Any]] = {}
-        speed = None
-        for name, settings in run.tests.items():
-            status = in_child(lambda settings=settings: evaluate(checkpoint, arguments(settings)), log)
-            self._step(f"{folder.name}: test {name}", status, log)
-            told = json.loads((folder / "version_0/nll_test.json").read_text())
-            tests[name] = {"bits": told["bits_per_sample"], "samples": told["samples"]}
-            if self.experiment.positions:
-                tests[name]["positions"] = [(each["from"], each["bits_per_sample"]) for each in told["by_position"]]
-        if run.sampled:
-            drawn = folder / "sampled.json"
-            self._step(f"{folder.name}: sample", in_child(lambda: sample(checkpoint, run.sampled, drawn, self.device), log), log)
-            speed = json.loads(drawn.read_text())["samples_per_second"]
-        return {"tests": tests, "sampled_per_second": speed}
+            folder.mkdir(parents=True)
+            begun.write_text(json.dumps(self._stamp(run, seed)))
+        if not any(each["status"] == 0 for each in taken(attempts)):
+            args, ranks = self._fit_arguments(run, seed), int(run.settings.get("trainer.devices", 1))
+            self._step(f"{folder.name}: fit", in_child(lambda: train(args, ranks, attempts), log), log)
+        values = self._stamp(run, seed) | self._trained(run, seed, taken(attempts)) | self._measured(run, seed, log)
+        row = {column: cell(value) for column, value in values.items()}
+        others = [each for each in self._rows() if (each["run"], each["seed"]) != (row["run"], row["seed"])]
+        write(self.out / "results.csv", [*others, row])
+        bits = ", ".join(f"{name} {values[f'{name} bits']:.4f}" for name in run.tests)
+        print(f"{folder.name}: {bits} bits/sample, trained in {values['seconds']:.0f} s", flush=True)
+        return row
 
     def _fit_arguments(self, run: Run, seed: int) -> Sequence[str]:
         folder = self._folder(run, seed)
@@ -163,25 +126,47 @@ class Runner:
         last = "\n".join(log.read_text().splitlines()[-5:])
         raise UserError(f"{what}: ended with status {status}; {log} says why:\n{last}")
 
-    def _described(self, run: Run, seed: int) -> dict[str, Any]:
+    def _trained(self, run: Run, seed: int, attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the training was and took; its speed is the median of what it logged."""
         version = self._folder(run, seed) / "version_0"
-        found = curves(version)
-        checkpoint = read_checkpoint(version / "checkpoints/last.ckpt")
+        found, checkpoint = curves(version), read_checkpoint(version / "checkpoints/last.ckpt")
         (loader,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
-        batch = loader["of"]["batch_size"] * loader["of"]["clip_samples"]
+        rates, peaks = [rate for _, rate in found["train/samples_per_second"]], [each["peak_memory"] for each in attempts]
         return {
-            "run": run.name,
-            "seed": seed,
-            "labels": dict(run.labels),
-            **self._stamp(run, seed),
             "commit": code_version(),
             **machine(self.device),
             "parameters": sum(tensor.numel() for tensor in checkpoint["state_dict"].values()),
             "steps": checkpoint["global_step"],
-            "samples_seen": checkpoint["global_step"] * batch,
-            "samples_per_second": training_rate(found),
+            "samples_seen": checkpoint["global_step"] * loader["of"]["batch_size"] * loader["of"]["clip_samples"],
+            "seconds": sum(each["seconds"] for each in attempts),
+            "attempts": len(attempts),
+            "went_on": any(each["went_on"] for each in attempts),
+            "peak_memory": None if None in peaks else max(peaks),
+            "samples_per_second": statistics.median(rates) if rates else None,
             "validation": found["val/bits"],
         }
+
+    def _measured(self, run: Run, seed: int, log: Path) -> dict[str, Any]:
+        """The run's tests, and its speed of generation (null if not asked for)."""
+        folder, checkpoint = self._folder(run, seed), self._checkpoint(run, seed)
+        values: dict[str, Any] = {"sampled_per_second": None}
+        for name, settings in run.tests.items():
+            status = in_child(lambda settings=settings: evaluate(checkpoint, arguments(settings)), log)
+            self._step(f"{folder.name}: test {name}", status, log)
+            told = json.loads((folder / "version_0/nll_test.json").read_text())
+            values |= {f"{name} bits": told["bits_per_sample"], f"{name} samples": told["samples"]}
+            if self.experiment.positions:
+                values[f"{name} positions"] = [(each["from"], each["bits_per_sample"]) for each in told["by_position"]]
+        if run.sampled:
+            drawn = folder / "sampled.json"
+            self._step(f"{folder.name}: sample", in_child(lambda: sample(checkpoint, run.sampled, drawn, self.device), log), log)
+            values["sampled_per_second"] = json.loads(drawn.read_text())
+        return values
+
+
+def taken(attempts: Path) -> list[dict[str, Any]]:
+    """What each attempt at a training took that ended by itself."""
+    return [json.loads(line) for line in attempts.read_text().splitlines()] if attempts.is_file() else []
 
 
 def warm_up() -> None:

@@ -1,6 +1,5 @@
 """Experiments on tiny models, each run a fork of this process."""
 
-import json
 import os
 from functools import cache
 from pathlib import Path
@@ -9,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.experiments import EXPERIMENTS
 from benchmarks.experiments import __main__ as program
-from benchmarks.experiments.comparisons import CONFIG, TRAINED_LONG, ablations, baselines, rates
-from benchmarks.experiments.context import context
+from benchmarks.experiments.__main__ import EXPERIMENTS
+from benchmarks.experiments.comparisons import CONFIG, TRAINED_LONG, ablations, baselines, context, rates
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.report import made_by, report, spread, table
-from benchmarks.experiments.results import CODE, Result, code_hash, config_hash, read, write
+from benchmarks.experiments.results import CODE, cell, code_hash, config_hash, number, points, read, stale, write
+from benchmarks.experiments.runner import taken
 from harmonicrnn.generation.engine import PlainEngine
 from tests.audio_files import make_folder
 from tests.cli.conftest import without_pictures
@@ -63,7 +62,7 @@ def run(cheap, monkeypatch):
 
 
 def results(folder):
-    return {f"{result.run}_seed{result.seed}": result for result in read(folder / "out/results.csv", EXPERIMENTS["tiny"](), {})}
+    return {f"{row['run']}_seed{row['seed']}": row for row in read(folder / "out/results.csv", EXPERIMENTS["tiny"]())}
 
 
 def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, tmp_path, capsys):
@@ -76,21 +75,21 @@ def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, 
     assert capsys.readouterr().out.count("finished before") == 1
     found = results(tmp_path)
     first = found["a_seed0"]
-    assert first.samples_seen == 4 * 8 * (2 * (32 + 16) + 16)
-    assert [step for step, _ in first.validation] == [2, 4]
-    assert first.tests["repeat"]["samples"] == first.tests["cut"]["samples"] == 2 * 2 * 4
-    assert min(first.peak_memory, first.samples_per_second, first.sampled_per_second, first.seconds) > 0
+    assert number(first, "samples_seen") == 4 * 8 * (2 * (32 + 16) + 16)
+    assert [step for step, _ in points(first, "validation")] == [2, 4]
+    assert number(first, "repeat samples") == number(first, "cut samples") == 2 * 2 * 4
+    assert min(number(first, key) for key in ("peak_memory", "samples_per_second", "sampled_per_second", "seconds")) > 0
     assert "a_seed0/version_0/checkpoints/best.ckpt" in (tmp_path / "out/runs/b_seed0/version_0/config.yaml").read_text()
     table = (tmp_path / "out/README.md").read_text()
-    repeat, cut = (first.bits(test) for test in ("repeat", "cut"))
+    repeat, cut = (number(first, f"{test} bits") for test in ("repeat", "cut"))
     assert f"| 32 | tiny | {repeat:.3f} | {cut:.3f} |" in table
     assert (tmp_path / "out/nll_cut.svg").stat().st_size > 0
     assert run(a, make_run("b", "a", k=64, **{"model.optimizer.lr": 1e-3})) == 0
     assert capsys.readouterr().out.count("finished before") == 1
     after = results(tmp_path)
     assert after["a_seed0"] == first
-    assert after["b_seed0"].config != found["b_seed0"].config
-    assert after["b_seed0"].tests != found["b_seed0"].tests
+    assert after["b_seed0"]["config"] != found["b_seed0"]["config"]
+    assert after["b_seed0"]["repeat bits"] != found["b_seed0"]["repeat bits"]
 
 
 def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
@@ -101,10 +100,10 @@ def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     assert not results(tmp_path)
     assert run(make_run(**stop)) == 0
     result = results(tmp_path)["a_seed0"]
-    assert (result.steps, result.went_on, result.attempts) == (4, True, 2)
-    attempts = json.loads((tmp_path / "out/runs/a_seed0/attempts.json").read_text())
-    assert result.seconds == sum(attempt["seconds"] for attempt in attempts) > attempts[1]["seconds"] > 0
-    assert result.peak_memory == max(attempt["peak_memory"] for attempt in attempts)
+    assert [result[key] for key in ("steps", "went_on", "attempts")] == ["4", "true", "2"]
+    attempts = taken(tmp_path / "out/runs/a_seed0/attempts.jsonl")
+    assert number(result, "seconds") == sum(attempt["seconds"] for attempt in attempts) > attempts[1]["seconds"] > 0
+    assert number(result, "peak_memory") == max(attempt["peak_memory"] for attempt in attempts)
     assert "| tiny † |" in (tmp_path / "out/README.md").read_text()
 
 
@@ -117,11 +116,11 @@ def test_recordings_in_place_of_the_experiments_own_data(cheap, tmp_path, monkey
     monkeypatch.setitem(EXPERIMENTS, "tiny", lambda: experiment)
     assert program.main(["--run", "tiny", "--device", "cpu", "--quick", "--data", "takes"]) == 0
     folder = tmp_path / "logs/experiments/tiny_takes_quick"
-    (result,) = read(folder / "results.csv", experiment, experiment.over_all(quick=True, data=Path("takes")))
-    assert not result.stale
-    assert result.tests["test"]["samples"] == 2 * 4096
+    (result,) = read(folder / "results.csv", experiment)
+    assert not stale(result, experiment, experiment.over_all(quick=True, data=Path("takes")))
+    assert number(result, "test samples") == 2 * 4096
     assert f"--data {tmp_path / 'takes'}" in (folder / "README.md").read_text()
-    assert result.config != config_hash(experiment, counts, 0, experiment.quick, "cpu")
+    assert result["config"] != config_hash(experiment, counts, 0, experiment.quick, "cpu")
     capsys.readouterr()
     assert program.main(["--run", "memory", "--data", "takes"]) == 2
     assert program.main(["--run", "baselines", "--data", "nowhere"]) == 2
@@ -130,33 +129,35 @@ def test_recordings_in_place_of_the_experiments_own_data(cheap, tmp_path, monkey
     assert "--data nowhere: there is no such folder" in printed
 
 
-def make_result(experiment, run, **changes):
-    """A value of each kind that a CSV has to keep."""
-    words = dict.fromkeys(("code", "commit", "date", "processor", "python", "torch", "lightning", "numba", "numpy"), 'a "b", c')
-    counts = dict.fromkeys(("cores", "threads", "parameters", "steps", "samples_seen", "attempts"), 3)
-    given = words | counts | {"load": 0.1, "seconds": 1 / 3, "went_on": True, "device": "cpu", "validation": [(2, 1 / 3), (4, 1e-9)]}
-    unknown = dict.fromkeys(("peak_memory", "samples_per_second", "sampled_per_second"))
-    tests = {"repeat": {"bits": 1 / 3, "samples": 5}}
+def make_row(experiment, run, **changes):
+    """A row of a CPU's run."""
+    machine = dict.fromkeys(("code", "commit", "date", "processor", "threads"), 'a "b", c') | {"device": "cpu", "went_on": "false"}
+    counts = dict.fromkeys(("parameters", "steps", "samples_seen", "seconds"), "3")
     told = config_hash(experiment, run, 0, {}, "cpu")
-    return Result(run.name, 0, told, **given | unknown | changes, tests=tests, labels=dict(run.labels))
+    return {"run": run.name, "seed": "0", "config": told, **machine, **counts, "validation": "2:0.5 4:1e-09"} | changes
 
 
 def test_results_are_read_as_they_were_written(tmp_path):
     a, b = make_run("a"), make_run("b")
     experiment = Experiment("tiny", "?", (a, b))
-    results = [make_result(experiment, a), make_result(experiment, b, peak_memory=7, samples_per_second=0.1, validation=[])]
-    results[1].tests = {"cut": {"bits": 0.1, "samples": 6}}
-    write(tmp_path / "results.csv", results)
-    assert read(tmp_path / "results.csv", experiment, {}) == results
+    curve = [(2, 1 / 3), (4, 1e-9)]
+    values = {"peak_memory": None, "seconds": 1 / 3, "went_on": True, "validation": curve}
+    rows = [make_row(experiment, a, **{key: cell(value) for key, value in values.items()}), make_row(experiment, b, **{"cut bits": "0.1"})]
+    write(tmp_path / "results.csv", rows)
+    first, second = read(tmp_path / "results.csv", experiment)
+    assert (first, second) == (rows[0] | {"cut bits": ""}, rows[1] | {"peak_memory": ""})
+    assert (points(first, "validation"), number(first, "seconds"), number(first, "peak_memory")) == (curve, 1 / 3, None)
 
 
 def test_results_of_removed_runs_are_left_out_and_those_of_other_settings_marked(tmp_path):
     a, b, c = make_run("a"), make_run("b"), make_run("c")
     experiment, path = Experiment("tiny", "?", (b, a)), tmp_path / "results.csv"
-    write(path, [make_result(experiment, a), make_result(Experiment("tiny", "?", (c,)), c), make_result(experiment, b)])
-    assert [(result.run, result.stale) for result in read(path, experiment, {})] == [("b", False), ("a", False)]
+    write(path, [make_row(experiment, a), make_row(Experiment("tiny", "?", (c,)), c), make_row(experiment, b)])
+    found = read(path, experiment)
+    assert [(row["run"], stale(row, experiment, {})) for row in found] == [("b", False), ("a", False)]
     changed = Experiment("tiny", "?", (b, make_run("a", **{"trainer.max_steps": 5})))
-    assert [result.stale for result in read(path, changed, {})] == [False, True]
+    assert [stale(row, changed, {}) for row in found] == [False, True]
+    assert table(changed, found, {}).count("told something else") == 1
     assert config_hash(experiment, a, 0, {}, "cuda") != config_hash(experiment, a, 0, {}, "cpu")
 
 
@@ -194,11 +195,12 @@ def test_the_results_in_the_repository_are_of_what_is_declared(name, monkeypatch
     monkeypatch.setattr("benchmarks.experiments.results.OmegaConf.load", cache(OmegaConf.load))  # of each row, the same files
     experiment = EXPERIMENTS[name]()
     folder = ROOT / "docs/results" / name
-    found = read(folder / "results.csv", experiment, {})
-    assert {result.run for result in found} == {run.name for run in experiment.runs}
-    assert not [result.run for result in found if result.stale]
+    found = read(folder / "results.csv", experiment)
+    assert {row["run"] for row in found} == {run.name for run in experiment.runs}
     page = (folder / "README.md").read_text()
-    assert table(found) in page
+    written = table(experiment, found, {})
+    assert "told something else" not in written
+    assert written in page
     assert made_by(experiment, found, {}) in page
 
 
@@ -317,10 +319,10 @@ def test_the_likelihood_against_the_samples_before(tmp_path):
     """Kept in the CSV, and reported at every second octave."""
     a = make_run("a")
     experiment = Experiment("tiny", "?", (a,), positions=True)
-    result = make_result(experiment, a)
-    result.tests = {"whole": {"bits": 2.0, "samples": 9, "positions": [(0, 7.5), (1, 3.0), (2, 2.5), (4, 1 / 3)]}}
-    write(tmp_path / "results.csv", [result])
-    assert read(tmp_path / "results.csv", experiment, {}) == [result]
+    positions = cell([(0, 7.5), (1, 3.0), (2, 2.5), (4, 1 / 3)])
+    row = make_row(experiment, a, **{"whole bits": "2.0", "whole samples": "9", "whole positions": positions})
+    write(tmp_path / "results.csv", [row])
+    assert read(tmp_path / "results.csv", experiment) == [row]
     text = report(experiment, tmp_path / "results.csv", tmp_path, {}).read_text()
     assert "| samples before, from | a, whole |\n|---|---|\n| 0 | 7.500 |\n| 1 | 3.000 |\n| 4 | 0.333 |\n" in text
     assert (tmp_path / "positions_whole.svg").stat().st_size > 0
