@@ -98,7 +98,8 @@ class SaveRunConfig(SaveConfigCallback):
             path = run_directory(trainer) / "config.yaml"
             # Lightning's callback would overwrite the file of a resumed run.
             with writing(path), replacing(path) as file:
-                file.write(self.parser.dump(config, skip_none=False).encode())
+                # Valid since it was parsed: checking it again takes as long as the rest.
+                file.write(self.parser.dump(config, skip_none=False, skip_validation=True).encode())
 
 
 class HarmonicCLI(LightningCLI):

@@ -8,17 +8,22 @@ prints a JSON object of answers.
 import importlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.abc import MetaPathFinder
+from pathlib import Path
 from typing import Any
 
 CHEAP_S = 1.0
-COMMANDS = ("training_cli", "generate_command", "evaluate_command", "prepare_command", "predictors_command")
-EVERYTHING = [*(f"cli.{name}" for name in COMMANDS), "harmonicrnn.evaluation.evaluator", "harmonicrnn.voice", "harmonicrnn.ops.cpu"]
-EVERYTHING += ["datamodules.downloads"]
+ROOT = Path(__file__).parents[1]
+FOLDERS = ["harmonicrnn", "datamodules", "lightning_modules", "callbacks", "cli", "benchmarks"]
+OPTIONAL = ["encodec", "frechet_audio_distance", "laion_clap"]
+MISSING = [*OPTIONAL, "fcntl", "resource", "triton"]
+"""Not on every system, or not in the extra `train`."""
 
 
 def refuse(*args: Any, **kwargs: Any) -> Any:
@@ -58,10 +63,37 @@ def data() -> list[str]:
     return sorted(sys.modules)
 
 
-def everything() -> list[str]:
-    for name in EVERYTHING:
+def modules() -> Iterator[str]:
+    """All but the Triton kernels, which nothing imports where there is no Triton."""
+    for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if not name.startswith("harmonicrnn.ops.triton"):
+            yield name
+
+
+class Missing(MetaPathFinder):
+    """Finds none of the packages that are missing elsewhere; keeps which were looked for."""
+
+    def __init__(self) -> None:
+        self.looked_for: set[str] = set()
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name in MISSING:
+            self.looked_for.add(name)
+            raise ModuleNotFoundError(f"no module named {name}", name=name)
+
+
+def everything() -> dict[str, list[str]]:
+    """Every module, without what other systems lack: those that are imported then, and what is missing and was looked for."""
+    del os.sched_getaffinity, signal.SIGUSR1, signal.sigwaitinfo
+    os.sysconf_names.pop("SC_PHYS_PAGES")
+    for name in MISSING:
+        sys.modules.pop(name, None)
+    missing = Missing()
+    sys.meta_path.insert(0, missing)
+    for name in ["train", *modules()]:
         importlib.import_module(name)
-    return sorted(sys.modules)
+    return {"imported": sorted(sys.modules), "looked_for": sorted(missing.looked_for)}
 
 
 def main() -> None:

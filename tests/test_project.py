@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import json
 import re
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from packaging.utils import canonicalize_name
 
 import harmonicrnn
 from harmonicrnn import old_names
-from tests.importing import CHEAP_S
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements-lock.txt").read_text()
@@ -304,35 +302,6 @@ def test_nothing_is_imported_against_the_flow_of_knowledge(folder):
     for path in paths:
         found = set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)) & set(EXPERIMENT)
         assert found <= below, path
-
-
-@pytest.fixture(scope="module")
-def imports():
-    """The answers of `tests.importing`."""
-    command = [sys.executable, "-m", "tests.importing"]
-    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
-
-
-def test_imports_touch_no_network(imports):
-    assert isinstance(imports["everything"], list), imports["everything"]
-    assert "cli.training_cli" in imports["everything"]
-    assert not {"laion_clap", "frechet_audio_distance", "encodec"} & set(imports["everything"])
-
-
-def test_importing_data_imports_no_models(imports):
-    assert "harmonicrnn.audio" in imports["data"]
-    assert not [name for name in imports["data"] if name.startswith(("harmonicrnn.models", "harmonicrnn.parallel"))]
-
-
-HEAVY = ["encodec", "frechet_audio_distance", "huggingface_hub", "jinja2", "jsonargparse", "laion_clap", "lightning", "matplotlib", "numba"]
-HEAVY += ["omegaconf", "pandas", "rich", "scipy", "tensorboard", "torchaudio", "torchmetrics", "torchvision", "transformers"]
-
-
-def test_what_importing_the_library_costs(imports):
-    """Less than a second of CPU beyond torch, and nothing that only some of its functions need."""
-    cost, found = imports["library"]
-    assert not set(HEAVY) & set(found)
-    assert cost < CHEAP_S
 
 
 def test_no_environment_is_committed():

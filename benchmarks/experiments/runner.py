@@ -171,7 +171,7 @@ def taken(attempts: Path) -> list[dict[str, Any]]:
 
 def warm_up() -> None:
     """Imports the command line and compiles the recurrence, once for all runs, which are forks of this process."""
-    import cli  # noqa: F401
+    import cli.training_cli  # noqa: F401
 
     for dtype in (torch.float32, torch.complex64):
         a, x = (torch.ones(1, 2, 2, dtype=dtype, requires_grad=True) for _ in range(2))

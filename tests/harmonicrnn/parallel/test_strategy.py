@@ -63,8 +63,9 @@ def alone(ranks, folder):
 
 # Each case on a mesh, those that differ between data ranks too on the one of several ranks both ways; on the others in the long suite.
 # "paper, sequential" is in test_a_run_goes_on_on_any_mesh.
-SPLIT_ONE_WAY = ("real", "frame", "compiled", "recomputed", "prediction", "sequential")
-QUICK = {"complex": MESHES[1:], "paper, sequential": []} | dict.fromkeys(SPLIT_ONE_WAY, MESHES[:1])
+SPLIT_ONE_WAY = ("compiled", "recomputed", "prediction", "sequential")
+# Of "real" and "frame" the split itself, with its gradients, is in test_slices.py.
+QUICK = {"complex": MESHES[1:], "real": [], "frame": [], "paper, sequential": []} | dict.fromkeys(SPLIT_ONE_WAY, MESHES[:1])
 ON_MESHES = [
     pytest.param(case, mesh, marks=[] if mesh in QUICK.get(case, MESHES[2:]) else [pytest.mark.slow]) for case in FLOAT64 for mesh in MESHES
 ]
