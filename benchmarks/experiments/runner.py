@@ -166,7 +166,8 @@ class Runner:
 
 def taken(attempts: Path) -> list[dict[str, Any]]:
     """What each attempt at a training took that ended by itself."""
-    return [json.loads(line) for line in attempts.read_text().splitlines()] if attempts.is_file() else []
+    lines = attempts.read_text().splitlines() if attempts.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]  # a kill may have cut the last one short
 
 
 def warm_up() -> None:
