@@ -5,6 +5,7 @@ interruption, the next attempt resumes the download and restarts unpacking.
 """
 
 import hashlib
+import io
 import os
 import shutil
 from abc import abstractmethod
@@ -24,6 +25,7 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.process_lock import sole_process
 
 HUB = "hf://datasets/"
+ATTEMPTS = 5  # restarts of a download from a server that does not support ranges
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,8 @@ def _download(archive: Archive, path: Path) -> None:
             there = 0
         _check_space(path.parent, size - there, archive.unpacked)
         url, headers = archive.request()
-        if there < size:
-            with part.open("ab") as file:
+        with _Part(part, url, size) as file:
+            if there < size:
                 http_get(url, file, resume_size=there, headers=headers, displayed_filename=archive.name)
     with progress.open(part, "rb", description="Checking", transient=True) as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -159,6 +161,25 @@ def _download(archive: Archive, path: Path) -> None:
         part.unlink()
         raise UserError(f"{part}: its SHA-256 is {found}, published is {checksum}; the file was removed: fetch it again")
     part.replace(path)
+
+
+class _Part(io.BufferedWriter):
+    """File opened for appending that rejects more bytes than declared and more than `ATTEMPTS` restarts."""
+
+    def __init__(self, path: Path, url: str, size: int) -> None:
+        super().__init__(io.FileIO(path, "a"))
+        self.url, self.size, self.begun_anew = url, size, 0
+
+    def write(self, content: Any) -> int:
+        if self.tell() + len(content) > self.size:
+            raise UserError(f"{self.url}: its server sends more than the {self.size} bytes it declared")
+        return super().write(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.begun_anew += 1
+        if self.begun_anew > ATTEMPTS:
+            raise UserError(f"{self.url}: could not be downloaded: its server closes the connection, and cannot resume")
+        return super().truncate(size)
 
 
 @contextmanager

@@ -123,6 +123,12 @@ def test_a_server_without_ranges_starts_anew(tmp_path, server, archive):
     assert len(gets(server)) == 3
 
 
+def test_a_server_without_ranges_that_always_breaks_off_is_given_up(tmp_path, server, archive):
+    server.ranges, server.cuts = False, [1000] * 100
+    failing(tmp_path, archive, "could not be downloaded")
+    assert len(gets(server)) < 10
+
+
 def test_a_file_that_is_longer_is_not_continued(tmp_path, server, archive):
     work = tmp_path / "data/set.download"
     work.mkdir(parents=True)
@@ -154,6 +160,12 @@ def test_no_server(tmp_path, archive):
     with Server() as gone:
         pass
     failing(tmp_path, replace(archive, url=f"{gone.url}/set.zip"), "set.zip: could not be downloaded")
+
+
+def test_a_server_that_sends_more_than_it_declared(tmp_path, server, archive, monkeypatch):
+    monkeypatch.setattr(Archive, "size_and_checksum", lambda self: (10_000, self.sha256))
+    failing(tmp_path, archive, "sends more than the 10000 bytes")
+    assert (tmp_path / "data/set.download/set.zip.part").stat().st_size <= 10_000
 
 
 @pytest.mark.parametrize("there", [0, 5000])
@@ -220,8 +232,8 @@ def test_an_archive_that_would_escape(tmp_path, server):
     content = make_zip(tmp_path / "evil.zip", {"../../out.wav": b"x"}).read_bytes()
     server.files["/evil.zip"] = content
     evil = Archive(f"{server.url}/evil.zip", LIMIT, hashlib.sha256(content).hexdigest())
-    fetch(tmp_path, evil)
-    assert tree(tmp_path / "data") == {"set/out.wav": b"x"}
+    failing(tmp_path, evil, "would lie outside the folder.*remove that file")
+    assert not list(tmp_path.rglob("out.wav"))
 
 
 def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
@@ -239,7 +251,8 @@ def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
         copy(*args)
 
     monkeypatch.setattr(archives.shutil, "copyfileobj", slow_copy)
-    monkeypatch.setattr("huggingface_hub.utils.tqdm.update", lambda bar, size: time.sleep(0.005))
+    write = downloads._Part.write
+    monkeypatch.setattr(downloads._Part, "write", lambda *args: (time.sleep(0.005), write(*args))[1])
     for attempt in range(12):
         pid = in_child(lambda: fetch(tmp_path, archive))
         under_way = [downloading, unpacked.exists][attempt % 2]
