@@ -26,8 +26,9 @@ from torch import Tensor
 from benchmarks.timing import UnequalError, alone, benchmark, by_turns, check, header, ratio, show
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 from harmonicrnn.models.presets import PRESETS
-from harmonicrnn.ops import linear_scan, linear_scan_summary
+from harmonicrnn.ops import choose, linear_scan
 from harmonicrnn.ops.reference import linear_scan_reference
+from harmonicrnn.ops.scan import scan_summary
 
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
 UNPOOLED = (LevelSpec(32, 5),)
@@ -148,7 +149,7 @@ def scan(samples: PositiveInt = 16_000, units: PositiveInt = 64, repeats: Positi
         "copy": (lambda: target.copy_(source), 3 * unit),
         "forward": (torch.no_grad()(lambda: linear_scan(a, x)), 3 * unit),
         "forward + backward": (lambda: torch.autograd.grad(linear_scan(a, x)[0], (a, x), weights), 8 * unit),
-        "summary": (lambda: linear_scan_summary(a.detach(), x.detach()), 2 * unit),
+        "summary": (lambda: scan_summary(a.detach(), x.detach(), torch.zeros_like(x[:, 0]), choose("auto", x.device).name), 2 * unit),
     }
     header("numba")
     print(f"scan     1 x {samples:,} x {units} complex64, {repeats} repeats")

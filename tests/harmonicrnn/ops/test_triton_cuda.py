@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from harmonicrnn.models import HarmonicRNN, LevelSpec
-from harmonicrnn.ops import cg_lru, cg_lru_summary, linear_scan
+from harmonicrnn.ops import cg_lru, fused, linear_scan
+from harmonicrnn.ops.cg_lru import _parameters
 from tests.harmonicrnn.ops.interpreted.conftest import poisoned_memory  # noqa: F401 - a fixture that all tests here use
 from tests.harmonicrnn.ops.test_scan import NARROW_LIMITS, equal_in_16_bits, make_inputs, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
@@ -155,9 +156,9 @@ def test_slices_by_summary_equal_one_pass():
     _, middle = cg_lru(x[:, :1001], gates[:, :1001], decay, phase, h0, fresh, implementation="triton")
     rest = (x[:, late], gates[:, late], decay, phase)
     end, _ = cg_lru(*rest, middle, torch.zeros_like(fresh), implementation="triton")
-    _, summed = cg_lru_summary(*rest, middle, torch.zeros_like(fresh), implementation="triton")
+    _, summed, _ = fused.cg_lru_summary(*rest[:2], *_parameters(decay, phase, middle.dtype), middle, torch.zeros_like(fresh))
     assert relative_error(end, y[:, late]) < F64
-    assert relative_error(summed, last) < F64
+    assert relative_error(fused.as_halves(summed), last) < F64
 
 
 def repeats_bit_by_bit(outcome):
