@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Recordings:
     def __init__(self, shards: Path, entries: Sequence[Entry], ranges: Sequence[tuple[int, int]] | None = None) -> None:
         self.shards, self.entries = shards, entries
         self.ranges = [(0, entry.length) for entry in entries] if ranges is None else ranges
+        self._map = lru_cache(OPEN_SHARDS)(self._map_shard)
 
     @property
     def lengths(self) -> list[int]:
@@ -45,8 +46,7 @@ class Recordings:
 
     def read(self, recording: int, start: int, stop: int) -> np.ndarray:
         """Return samples as int16 (stop - start,)."""
-        entry, first = self.entries[recording], self.ranges[recording][0]
-        shard = map_shard(shard_path(self.shards, entry.source), entry.length, entry.checksum)
+        shard, first = self._map(recording), self.ranges[recording][0]
         start, stop = first + start, first + stop
         page = 2 * start // mmap.PAGESIZE * mmap.PAGESIZE
         if stop > start:
@@ -70,22 +70,22 @@ class Recordings:
         low, high = min(entry.low[first:last]), max(entry.high[first:last])
         return int(edges.min(initial=low)) / FULL_SCALE, int(edges.max(initial=high)) / FULL_SCALE
 
+    def _map_shard(self, recording: int) -> mmap.mmap:
+        """Map a recording's shard. Raises UserError if it cannot be read or its length has changed."""
+        entry = self.entries[recording]
+        path = shard_path(self.shards, entry.source)
+        try:
+            with path.open("rb") as file:
+                shard = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: empty file
+            raise UserError(f"{path}: was prepared and can no longer be read: {error}") from error
+        if len(shard) != 2 * entry.length:
+            raise UserError(f"{path}: was changed while it was in use; resume when its recording is restored, or start a new training")
+        return shard
 
-@lru_cache(OPEN_SHARDS)
-def map_shard(path: Path, length: int, checksum: str) -> mmap.mmap:
-    """Map the shard of a recording of `length` samples; `checksum` tells its versions apart.
-
-    Raises:
-        UserError: it cannot be read, or its length has changed.
-    """
-    try:
-        with path.open("rb") as file:
-            shard = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: empty file
-        raise UserError(f"{path}: was prepared and can no longer be read: {error}") from error
-    if len(shard) != 2 * length:
-        raise UserError(f"{path}: was changed while it was in use; resume when its recording is restored, or start a new training")
-    return shard
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Maps cannot be pickled.
+        return Recordings, (self.shards, self.entries, self.ranges)
 
 
 def collate(lanes: Sequence[Batch]) -> Batch:
