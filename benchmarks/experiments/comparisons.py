@@ -44,7 +44,7 @@ MODELS: dict[str, Settings] = {
     "paper_prediction": {**PAPER, **PREDICTION},
     "none_prediction": {**PREDICTION, "model.recurrence": "none"},
 }
-TRAINED_LONG = ("harmonic", "none", "wavenet", "harmonic_prediction", "lti", "paper")
+TRAINED_LONG = ("harmonic", "none", "wavenet", "harmonic_prediction", "lti")
 BEST_RATE = 1e-2
 RATED = ("harmonic", "paper", "none", "wavenet")
 """Models whose rate is looked for; the others take that of the one that they are most like."""
