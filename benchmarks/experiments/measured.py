@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,12 @@ def in_child(function: Callable[[], int], log: Path) -> int:
     child = get_context("fork").Process(target=logged)
     child.start()
     pid: Any = child.pid
-    before = {each: signal.signal(each, lambda signum, _: child.is_alive() and os.kill(pid, signum)) for each in STOPPING}
+
+    def pass_on(signum: int, _: Any) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+    before = {each: signal.signal(each, pass_on) for each in STOPPING}
     signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to both
     try:
         child.join()
@@ -64,7 +70,7 @@ def train(args: Sequence[str], ranks: int, attempts: Path) -> int:
             peak = torch.cuda.max_memory_allocated()
     taken = {"status": status, "seconds": time.perf_counter() - started, "peak_memory": peak, "went_on": went_on}
     with attempts.open("a") as file:
-        file.write(f"{json.dumps(taken)}\n")
+        file.write(f"\n{json.dumps(taken)}\n")  # the line before may have been cut short
     return status
 
 

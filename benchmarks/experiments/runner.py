@@ -20,6 +20,7 @@ from benchmarks.experiments.measured import curves, evaluate, in_child, sample, 
 from benchmarks.experiments.results import Row, cell, code_hash, config_hash, machine, read, write
 from callbacks.checkpointing import TRY_AGAIN
 from harmonicrnn.errors import UserError
+from harmonicrnn.files import replacing
 from harmonicrnn.ops import linear_scan
 from harmonicrnn.provenance import code_version
 from lightning_modules import read_checkpoint
@@ -92,8 +93,8 @@ class Runner:
         begun, attempts, log = folder / "begun.json", folder / "attempts.jsonl", folder / "log.txt"
         if not begun.is_file() or not self._same(json.loads(begun.read_text()), run, seed):
             shutil.rmtree(folder, ignore_errors=True)  # of other settings or other code
-            folder.mkdir(parents=True)
-            begun.write_text(json.dumps(self._stamp(run, seed)))
+            with replacing(begun) as file:
+                file.write(json.dumps(self._stamp(run, seed)).encode())
         if not any(each["status"] == 0 for each in taken(attempts)):
             args, ranks = self._fit_arguments(run, seed), int(run.settings.get("trainer.devices", 1))
             self._step(f"{folder.name}: fit", in_child(lambda: train(args, ranks, attempts), log), log)
@@ -167,7 +168,7 @@ class Runner:
 def taken(attempts: Path) -> list[dict[str, Any]]:
     """What each attempt at a training took that ended by itself."""
     lines = attempts.read_text().splitlines() if attempts.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]  # a kill may have cut the last one short
+    return [json.loads(line) for line in lines if line.endswith("}")]  # a kill may have cut one short
 
 
 def warm_up() -> None:

@@ -33,7 +33,7 @@ ARCHITECTURE: dict[str, Any] = {
     "group_width": 64,
     "hidden": None,
 }
-"""ResNeXt-29, 8 x 64d, of `harmonicrnn.models.DigitNet`."""
+"""ResNeXt-29, 8 x 64d, of `harmonicrnn.models.digit_net.DigitNet`."""
 
 TEST_ACCURACY = 0.9808
 """Accuracy on SC09's test split, as reported by its authors."""

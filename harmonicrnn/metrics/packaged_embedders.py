@@ -129,7 +129,7 @@ class Packaged(Embedder):
                 return torch.cat([model(part, None)["embedding"] for part in parts])[:, None]
             # For encodec, the encoder's output before quantisation.
             return torch.cat([model.encoder(part[:, None].expand(-1, model.channels, -1)).mT for part in parts])
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # the package's models can raise any error
             raise UserError(f"the embedding {self.name} failed on {clips.shape[1]} samples: {error}") from error
 
     def _pieces(self, clip: np.ndarray) -> list[np.ndarray]:

@@ -92,6 +92,12 @@ def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, 
     assert after["b_seed0"]["repeat bits"] != found["b_seed0"]["repeat bits"]
 
 
+def test_an_attempts_line_that_a_kill_cut_short_is_passed_over(tmp_path):
+    path = tmp_path / "attempts.jsonl"
+    path.write_text('\n{"status": 75}\n\n{"status": 75, "sec\n{"status": 0}\n')
+    assert taken(path) == [{"status": 75}, {"status": 0}]
+
+
 def test_a_run_that_was_stopped_goes_on(run, tmp_path, capsys):
     """Four steps, one of them after a signal."""
     stop = {"trainer.callbacks": [{"class_path": "tests.cli.run_callbacks.SignalAt", "init_args": {"step": 2}}]}

@@ -140,6 +140,12 @@ def test_paths_of_classes_as_they_were_before_are_understood(folder, capsys, arg
     assert re.search(rf"^ *{key}:\n +class_path: {re.escape(path)}$", told, re.MULTILINE), told
 
 
+def test_a_callback_is_named_by_its_package(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--data", "Synthetic", "--trainer.callbacks+=callbacks.Agreement", "--print_config"])
+    assert "- class_path: callbacks.Agreement\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("program", ["runpy.run_path('train.py')", "from harmonicrnn.cli import main; main(['nll', 'nowhere', 'a.wav'])"])
 @pytest.mark.parametrize(("given", "then"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_that_wait_leave_the_processor_to_others_unless_the_user_says_otherwise(program, given, then):

@@ -1,4 +1,4 @@
-"""Run by tests/ops/test_triton.py in a process of its own, in Triton's interpreter: the gates' functions, to rounding."""
+"""Run by tests/harmonicrnn/ops/test_triton.py in a process of its own, in Triton's interpreter: the gates' functions, to rounding."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Run by tests/ops/test_triton.py in a process of its own, in Triton's interpreter: the fused CG-LRU."""
+"""Run by tests/harmonicrnn/ops/test_triton.py in a process of its own, in Triton's interpreter: the fused CG-LRU."""
 
 from functools import partial
 

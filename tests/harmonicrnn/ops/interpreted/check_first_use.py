@@ -1,4 +1,4 @@
-"""Run by tests/ops/test_triton.py in a process of its own, in Triton's interpreter: kernels that are wrong, or fail, are not used."""
+"""Run by tests/harmonicrnn/ops/test_triton.py in Triton's interpreter: kernels that are wrong, or fail, are not used."""
 
 import warnings
 from functools import partial

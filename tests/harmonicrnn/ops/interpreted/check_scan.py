@@ -1,4 +1,4 @@
-"""Run by tests/ops/test_triton.py in a process of its own, in Triton's interpreter: one pass, summaries and slices of the plain scan."""
+"""Run by tests/harmonicrnn/ops/test_triton.py in Triton's interpreter: one pass, summaries and slices of the plain scan."""
 
 from functools import partial
 
