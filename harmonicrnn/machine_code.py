@@ -32,7 +32,7 @@ def _sources() -> str:
     files = [
         *sorted(package.glob("ops/**/*.py")),
         *sorted(package.glob("generation/cpu/**/*.py")),
-        package / "models/prediction.py",
+        *sorted(package.glob("models/prediction*.py")),
         Path(__file__),
     ]
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -33,6 +33,7 @@ from lightning_modules.optimizer import OptimizerConfig, apply_config, optimizer
 CARRIED = "carried_states"
 SKIPPED = "skipped_steps"
 BEGIN = "initial weights must be of the configured architecture and data: set model and data as in the config of those weights"
+GATE = "net.gate."  # what the names of its weights begin with
 
 
 class AutoregressiveModule(L.LightningModule, ABC):
@@ -76,6 +77,9 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.not_finite = False  # whether a loss of the current optimiser step is not finite
         if init_from is not None:
             path, checkpoint = read_weights(Path(init_from))
+            # A gate is trained after the network: it can be put on, and taken off.
+            saved, gate = checkpoint["state_dict"], {n: w for n, w in self.state_dict().items() if n.startswith(GATE)}
+            checkpoint["state_dict"] = gate | {n: w for n, w in saved.items() if n in gate or not n.startswith(GATE)}
             check_fits(checkpoint, self, path, advice=BEGIN)
             self.load_state_dict(checkpoint["state_dict"])
 

@@ -16,6 +16,7 @@ from harmonicrnn.models.dropout import any_place, at_place, number_dropouts
 from harmonicrnn.models.embedding import ClassEmbedding
 from harmonicrnn.models.initialisation import linear
 from harmonicrnn.models.prediction import LinearPrediction, Predicted, Prediction, PredictionState
+from harmonicrnn.models.prediction_gate import PredictionGate
 from harmonicrnn.models.presets import PRESETS, Architecture, Embedding, Init, Norm, Preset, Recurrence
 from harmonicrnn.models.sample_likelihood import sample_nats
 from harmonicrnn.models.skip_block import LevelSpec, Pooling, Shift, build_levels, check_levels
@@ -148,6 +149,10 @@ class HarmonicRNN(AutoregressiveNet):
             for layer in (self.head, self.steering):  # an untrained model equals the predictors' mixture
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        self.gate = None
+        if self.prediction is not None and self.prediction.settings.gate:
+            self.requires_grad_(False)  # the gate is trained alone
+            self.gate = PredictionGate(width, self.prediction)
         number_dropouts(self)
 
     @property
@@ -178,14 +183,16 @@ class HarmonicRNN(AutoregressiveNet):
             if self.steering is not None:
                 logits = self.prediction.joined(predicted, self.steering(y), logits)
             elif self.multiplies:
-                logits = self.prediction.multiplied(predicted, logits)
+                gate = None if self.gate is None else partial(self.gate, y)
+                logits = self.prediction.multiplied(predicted, logits, gate)
         return logits, after_it
 
     def nats(
         self, classes: Tensor, state: ModelState | None = None, before: Tensor | None = None, heard: Tensor | None = None
     ) -> tuple[Tensor, ModelState]:
-        """As `AutoregressiveNet.nats`. With a floor, a net in training mode is the network alone, without predictors, in its state too."""
-        if not (self.steering is not None or (self.multiplies and self.training)):
+        """As `AutoregressiveNet.nats`. With a floor and no gate, a net in training mode is the network alone, without predictors, in its
+        state too."""
+        if not (self.steering is not None or (self.multiplies and self.training and self.gate is None)):
             return super().nats(classes, state, before, heard)
         delayed, last, fresh = self.delay(classes if heard is None else heard, state, before)
         before_it = state.levels if state else None

@@ -16,7 +16,7 @@ or in their product above a floor (`LinearPrediction.multiplied`), with a networ
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import NamedTuple
@@ -66,6 +66,8 @@ class Prediction:
             and an untrained model equals the predictors' mixture. A number above 0 for the product of both where the predictors' P is
             above it, and the network's distribution alone where it is below, see `LinearPrediction.multiplied`: the network is trained
             alone, as without predictors, and its weights can be used with or without them.
+        gate: With a floor: whether the probability of what the predictors hold impossible is corrected by a layer of its own
+            (`harmonicrnn.models.prediction_gate`). That layer alone is then trained; the network, which was trained before, is kept.
         widths: Initial scales of each predictor's components, as multiples of its running error.
         first_scale: Initial running error of a lane, for samples in [-1, 1].
         scale_decay: b, of the running error.
@@ -83,6 +85,7 @@ class Prediction:
     input: bool = True
     logits: bool = True
     floor: float | None = None
+    gate: bool = False
     widths: tuple[float, ...] = (0.35, 0.7, 1.4, 2.8)
     first_scale: float = 0.05
     scale_decay: float = 0.98
@@ -102,6 +105,7 @@ class Prediction:
             (self.floor is not None and not 0 < self.floor < inf, f"needs a finite floor above 0, or null, got {self.floor}"),
             (self.floor is not None and self.input, "with a floor has a network that is trained without predictors: set input to false"),
             (self.floor is not None and not self.logits, "has a floor for the logits, which it does not enter: leave one of them out"),
+            (self.gate and self.floor is None, "has a gate, which goes with a floor: set one"),
             (not (self.input or self.logits), "enters neither the input nor the logits: set one of them, or leave it out (null)"),
         ):
             if wrong:
@@ -181,7 +185,7 @@ class LinearPrediction(MixesTime):
     @property
     def unseen_in_weights(self) -> str:
         """The settings that weights do not show."""
-        names = (field.name for field in fields(self.settings) if field.name not in ("predictors", "widths", "floor"))
+        names = (field.name for field in fields(self.settings) if field.name not in ("predictors", "widths", "floor", "gate"))
         own = ", ".join(f"{name} {getattr(self.settings, name)}" for name in names)
         return f"{own}, {', '.join(map(str, self.predictors))}"
 
@@ -305,25 +309,31 @@ class LinearPrediction(MixesTime):
         mixture = mixture_log_probabilities(moved.p, moved.s, log_width, moved.log_weights, self.limits, LEAST_SHARE)
         return torch.logaddexp(own.to(mixture.dtype), self._log_scale(steering)[..., None] + mixture)
 
-    def multiplied(self, predicted: Predicted, own: Tensor) -> Tensor:
+    def multiplied(self, predicted: Predicted, own: Tensor, gate: Callable[[Predicted, Tensor], Tensor] | None = None) -> Tensor:
         """Logits (B, T, q) of the product of a network's own distribution h and the predictors' P, above a floor.
 
-        With the share q(x) = P(x) / (floor + P(x)) of what the predictors hold possible, and M = sum h q, the network's probability of it:
+        With the share q(x) = P(x) / (floor + P(x)) of what the predictors hold possible, and G, the probability of what they do not:
 
-            p(x) = h(x) (1 - q(x)) + M h(x) q(x) P(x) / sum h q P
+            p(x) = G h(x) (1 - q(x)) / sum h (1 - q) + (1 - G) h(x) q(x) P(x) / sum h q P
 
         Args:
             predicted: what the predictors say.
             own: (B, T, q), the network's logits.
+            gate: gives the log odds of G from predictions and the network's own log odds (B, T); None for those, G = sum h (1 - q).
         """
         assert self.settings.floor is not None
         p, s, log_weights, _ = predicted
         mixture = mixture_log_probabilities(p, s, self._computed(self.log_width), log_weights, self.limits, LEAST_SHARE)
         floor, h = mixture.new_tensor(self.settings.floor).log(), own.to(mixture.dtype).log_softmax(dim=-1)
         either = torch.logaddexp(floor, mixture)
-        q = mixture - either
-        product = q + mixture + (h + q).logsumexp(dim=-1, keepdim=True) - (h + q + mixture).logsumexp(dim=-1, keepdim=True)
-        return own.to(mixture.dtype) + torch.logaddexp(floor - either, product)
+        possible, impossible = mixture - either, floor - either  # log q and log(1 - q)
+        outside = (h + impossible).logsumexp(dim=-1)
+        odds = outside - (h + possible).logsumexp(dim=-1)
+        if gate is not None:
+            odds = gate(predicted, odds).to(odds.dtype)
+        struck = (F.logsigmoid(odds) - outside)[..., None] + impossible
+        ringing = (F.logsigmoid(-odds) - (h + possible + mixture).logsumexp(dim=-1))[..., None] + possible + mixture
+        return own.to(mixture.dtype) + torch.logaddexp(struck, ringing)
 
     def joined_nats(self, predicted: Predicted, steering: Tensor, own: Tensor, classes: Tensor) -> Tensor:
         """Returns -ln p of classes (B, T) under the logits of `joined`, without computing the predictors' other classes; (B, T) in float32,

@@ -56,6 +56,20 @@ def test_predictors_above_a_floor_are_put_on_and_taken_off_again(run, folder, ti
     assert abs(likelihoods[1] - likelihoods[0]) > 0.01
 
 
+def test_a_gate_is_trained_on_a_network_that_is_kept_and_can_be_taken_off(run, folder, tiny):
+    floor = "--model.prediction.input false --model.prediction.floor 0.1"
+    assert run(f"{QUICK} --model.init_from {tiny} {floor} --model.prediction.gate true --model.optimizer.lr 0.1") == 0
+    gated = folder / "logs/tiny/version_1"
+    kept, before = weights(gated), {f"net.{name}": value for name, value in load(tiny).net.state_dict().items()}
+    assert {name for name in kept if name not in before} == {
+        f"net.gate.{name}" for name in ("state.weight", "state.bias", "errors.weight", "out.weight", "out.bias")
+    }
+    assert all(torch.equal(kept[name], before[name]) for name in before)
+    assert kept["net.gate.out.weight"].abs().max() > 0
+    assert load(gated).generate(0.01).shape == (1, 160)
+    assert run(f"{QUICK} --model.init_from {gated} {floor}") == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

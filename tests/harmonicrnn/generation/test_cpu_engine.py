@@ -20,6 +20,8 @@ from tests.helpers import F64, relative_error
 # The pooling of the default model, 160 samples, at a width of 32.
 DEEP = tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1))
 PREDICTORS = (Predictor(3, 0.9, 4), Predictor(40, 0.99, 16))
+PRODUCT = Prediction(PREDICTORS, input=False, floor=1e-4)
+GATE = Prediction(PREDICTORS, input=False, floor=1e-4, gate=True)
 LAYOUTS = [
     {},
     {"recurrence": "real"},
@@ -36,7 +38,8 @@ LAYOUTS = [
     {"prediction": Prediction(PREDICTORS)},
     {"prediction": Prediction(PREDICTORS[:1], input=False), "embedding": "learned", "bits": 8},
     {"prediction": Prediction(PREDICTORS, logits=False, widths=(0.7,))},
-    {"prediction": Prediction(PREDICTORS, input=False, floor=1e-4)},
+    {"prediction": PRODUCT},
+    {"prediction": GATE},
     {"prediction": Prediction(PREDICTORS), "bits": 12},
 ]
 
@@ -175,8 +178,13 @@ def test_lanes_that_are_reset_begin_anew():
 @pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 2e-3)])
 @pytest.mark.parametrize(
     "changes",
-    [{}, PAPER | {"heads": 8}, {"prediction": Prediction(PREDICTORS)}, {"prediction": Prediction(PREDICTORS, input=False, floor=1e-4)}],
-    ids=["griffin", "paper", "mixture", "product"],
+    [
+        {},
+        PAPER | {"heads": 8},
+        {"prediction": Prediction(PREDICTORS)},
+        {"prediction": GATE},
+    ],
+    ids=["griffin", "paper", "mixture", "gate"],
 )
 def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limit):
     net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32, **changes)

@@ -26,7 +26,7 @@ def make_model(seed=0, dtype=torch.float64, **changes):
             torch.nn.init.normal_(parameter)
         elif name.endswith(("norm.weight", "bias")):  # these start at 1 and at 0, where what forgets them would not be noticed
             torch.nn.init.normal_(parameter, mean=float(name.endswith("norm.weight")), std=0.3)
-        elif model.prediction is not None and name in ("head.weight", "steering.weight"):  # these start at 0
+        elif model.prediction is not None and name in ("head.weight", "steering.weight", "gate.out.weight"):  # these start at 0
             torch.nn.init.normal_(parameter, std=0.3)
     model.set_cells(*Quantiser(model.bits).cells())
     return model.to(dtype)

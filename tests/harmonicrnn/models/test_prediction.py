@@ -23,6 +23,7 @@ SPLITS = {"single": [1] * 14, "uneven": [5, 0, 1, 6, 0, 2], "none first": [0, 14
 PREDICTORS = (Predictor(3, 0.9, 4), Predictor(20, 0.97, 7))
 SETTINGS = Prediction(PREDICTORS, widths=(0.5, 1.5), share=0.01)
 FLOOR = replace(SETTINGS, input=False, floor=0.05)
+GATE = replace(FLOOR, gate=True)
 CELLS = pytest.mark.parametrize(("bits", "law"), [(4, "linear"), (4, "mu-law"), (8, "mu-law"), (12, "linear"), (12, "mu-law")])
 
 
@@ -50,6 +51,9 @@ def with_a_head(net):
     torch.nn.init.normal_(net.head.weight, std=0.3)
     if net.steering is not None:
         torch.nn.init.normal_(net.steering.weight, std=0.3)
+    if net.gate is not None:
+        torch.nn.init.normal_(net.gate.out.weight, std=0.3)
+        net.requires_grad_()  # the network too, which is kept as it is by default
     return net
 
 
@@ -133,8 +137,8 @@ def test_a_tone_is_soon_predicted():
 
 @pytest.mark.parametrize(
     "settings",
-    [SETTINGS, replace(SETTINGS, input=False), replace(SETTINGS, logits=False), FLOOR],
-    ids=["both", "logits", "input", "product"],
+    [SETTINGS, replace(SETTINGS, input=False), replace(SETTINGS, logits=False), FLOOR, GATE],
+    ids=["both", "logits", "input", "product", "gate"],
 )
 def test_causal(settings):
     """What is said of a sample depends on those before it, not on it or on later ones."""
@@ -148,7 +152,7 @@ def test_causal(settings):
 
 
 @pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)
-@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, logits=False), FLOOR], ids=["both", "input", "product"])
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, logits=False), GATE], ids=["both", "input", "gate"])
 def test_any_split_equals_one_pass(settings, sizes):
     net, classes = with_a_head(make_net(settings)), make_classes(time=14)
     weight = weights_like(net(classes)[0])[0]
@@ -271,7 +275,7 @@ def test_cells_of_a_model_that_was_not_told():
 VARIANTS = {
     "both": SETTINGS,
     "logits alone": replace(SETTINGS, input=False),
-    "product": FLOOR,
+    "gate": GATE,
     "a solution at each sample": replace(SETTINGS, predictors=(Predictor(6, 0.9, 1), Predictor(31, 0.95, 25))),
 }
 
@@ -392,6 +396,33 @@ def test_a_model_multiplies_its_own_distribution_with_that_of_the_predictors():
     assert all(p.grad is not None for p in net.parameters())
 
 
+def test_a_gate_corrects_the_odds_of_what_the_predictors_hold_impossible():
+    """As the formula says. One that is not trained changes nothing, and it alone is trained."""
+    net, product, classes = make_net(GATE), with_a_head(make_net(FLOOR)).eval(), make_classes()
+    net.load_state_dict(product.state_dict(), strict=False)
+    assert {name.split(".")[0] for name, p in net.named_parameters() if p.requires_grad} == {"gate"}
+    with torch.no_grad():
+        without = product(classes)[0].softmax(dim=-1)
+        assert relative_error(net(classes)[0].softmax(dim=-1), without) < 1e-12
+        with_a_head(net).gate.out.bias.fill_(-1)
+        y, predicted, _ = net._read(delayed(classes, 16), None)
+        own = net.head(y).softmax(dim=-1)
+        pure = (log_probabilities(net.prediction, delayed(classes, 16))[0].exp() - SETTINGS.share / 16) / (1 - SETTINGS.share)
+        q = pure / (GATE.floor + pure)
+        struck, ringing = own * (1 - q), own * q * pure
+        odds = struck.sum(dim=-1).log() - (own * q).sum(dim=-1).log()
+        numbers = torch.cat([predicted.s.log(), predicted.missed.asinh(), predicted.log_weights, odds[..., None]], dim=-1) / 4
+        assert numbers.abs().max() < 3  # within bounds
+        inner = y @ net.gate.state.weight.T + net.gate.state.bias + numbers @ net.gate.errors.weight.T
+        struck_by = (odds + inner.clamp(min=0) @ net.gate.out.weight[0] - 1).sigmoid()[..., None]
+        expected = struck_by * struck / struck.sum(dim=-1, keepdim=True) + (1 - struck_by) * ringing / ringing.sum(dim=-1, keepdim=True)
+        logits, _ = net(classes)
+        assert relative_error(logits.softmax(dim=-1), expected) < 1e-9
+        assert (expected - without).abs().max() > 0.01
+    for each in (net.train(), net.eval()):
+        assert relative_error(each.nats(classes)[0], sample_nats(logits, classes)) < 1e-12
+
+
 @pytest.mark.parametrize("settings", [None, SETTINGS, FLOOR], ids=["plain", "mixture", "product"])
 def test_nats_of_classes_after_another_past(settings):
     """Each sample after those of `heard`, and the state too."""
@@ -444,6 +475,7 @@ def test_settings_that_no_weight_shows():
         ({"share": 0}, "needs a share above 0 and below 1"),
         ({"input": False, "floor": 0}, "needs a finite floor above 0, or null, got 0"),
         ({"floor": 0.1}, "with a floor has a network that is trained without predictors: set input to false"),
+        ({"gate": True}, "has a gate, which goes with a floor: set one"),
         ({"input": False, "logits": False}, "enters neither the input nor the logits"),
     ],
 )

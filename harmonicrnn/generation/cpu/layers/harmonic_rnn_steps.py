@@ -15,11 +15,13 @@ from harmonicrnn.models import HarmonicRNN, LinearPrediction
 from harmonicrnn.models.block import LayerNorm, RMSNorm
 from harmonicrnn.models.embedding import ClassEmbedding
 from harmonicrnn.models.harmonic_rnn import PredictionFeatures
+from harmonicrnn.models.prediction_gate import PredictionGate
 
 
 def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Find) -> None:
     program.expect((LayerNorm, RMSNorm), net.head_norm)
     program.expect((nn.Linear,), net.head, net.steering)
+    program.expect((PredictionGate,), net.gate)
     program.expect((ClassEmbedding,), net.embedding)
     program.expect((LinearPrediction,), net.prediction)
     program.expect((PredictionFeatures,), net.features)
@@ -39,17 +41,18 @@ def compile_harmonic_rnn(program: Program, net: HarmonicRNN, _: Level, find: Fin
     program.add(LevelEnd(share, level, levels))
     own = share.part(net.classes, PANEL)
     program.add(NormStep(share, net.head_norm, level.width, level.x[0], program.normed[0]))
-    logits = program.products
-    if net.steering is None:
+    logits, start = program.products, 0
+    beside = net.steering if net.gate is None else net.gate.state
+    if beside is None:
         fold(net.head_norm, net.head)
         weights, bias = matrix(share, net.head)[..., own.start : own.stop], net.head.bias[None, own.start : own.stop]
-        program.add(ProductStep(share, weights, bias, program.normed[0], logits[0]))
     else:
-        fold(net.head_norm, net.head, net.steering)
-        weights, bias, start = side_by_side(net.head, as_index(own), net.steering, torch.arange(net.steering.out_features), share)
+        fold(net.head_norm, net.head, beside)
+        weights, bias, start = side_by_side(net.head, as_index(own), beside, torch.arange(beside.out_features), share)
+    program.add(ProductStep(share, weights, bias, program.normed[0], logits[0]))
+    if net.steering is not None:
         steering = SteeringStep(share, prediction, logits[start])
-        program.add(ProductStep(share, weights, bias, program.normed[0], logits[0]), steering)
-        program.add(MixtureStep(share, prediction, steering, own, logits[0]))
+        program.add(steering, MixtureStep(share, prediction, steering, own, logits[0]))
     program.add(LogitsStep(share, logits[0], own))
     if net.multiplies:
-        program.add(MultipliedStep(share, prediction))
+        program.add(MultipliedStep(share, prediction, net.gate, logits[start]))

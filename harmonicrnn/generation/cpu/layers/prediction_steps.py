@@ -14,6 +14,7 @@ from harmonicrnn.machine_code import jit, kept
 from harmonicrnn.models import LinearPrediction, ModelState
 from harmonicrnn.models.harmonic_rnn import PredictionFeatures
 from harmonicrnn.models.prediction import FARTHEST, FIRST_DECAY, FIRST_SAMPLES, LEAST_GAIN, LEAST_SHARE, MOST_LOG_FACTOR
+from harmonicrnn.models.prediction_gate import BOUND, UNIT, PredictionGate
 from harmonicrnn.ops.elementary import like
 from harmonicrnn.ops.prediction.compiled import hear, is_due, prediction, solve
 from harmonicrnn.ops.prediction.mixture_compiled import component_log_probability, mix, place_among
@@ -42,8 +43,9 @@ MIXTURE = layout("given", "steered", "first", "size", "room", "target", "target_
 """For `size` classes from `first` on; `steered`: the address of the STEERING; `room` (3, size + 1) is scratch in the dtype of the
 activations."""
 
-MULTIPLIED = layout("given", "room", floor="f8")
-"""`room` (3, classes + 1) is scratch in the dtype of the activations."""
+MULTIPLIED = layout("given", "room", "hidden", "source", "source_stride", "errors", "out", floor="f8", bias="f8")
+"""`room` (3, classes + 1) is scratch in the dtype of the activations. Of a gate, if `hidden` is not 0: `source`, the part of its hidden
+units that comes from the network, for each lane; `errors` (hidden, 2 predictors + components + 1) and `out` (hidden), in float64."""
 
 
 @jit
@@ -287,6 +289,27 @@ class MixtureStep(Operation):
         self.record["room"] = self.array((3, len(own) + 1))
 
 
+@jit
+def _gate(inner: Any, errors: Any, out: Any, count: Any, scale: Any, missed: Any, weights: Any, odds: Any) -> Any:
+    """What a `PredictionGate` adds to the log odds, without its bias."""
+    total, predictors = 0.0, len(scale)
+    weight = view(out, 0, len(inner), WIDE)
+    for i in range(len(inner)):
+        row, unit = view(errors, i * count, count, WIDE), np.float64(inner[i])
+        for j in range(predictors):
+            unit += row[j] * _number(np.log(scale[j])) + row[predictors + j] * _number(np.arcsinh(missed[j]))
+        for k in range(len(weights)):
+            unit += row[2 * predictors + k] * _number(np.log(weights[k]))
+        unit += row[count - 1] * _number(odds)
+        total += weight[i] * max(unit, 0.0)
+    return total
+
+
+@jit
+def _number(x: Any) -> Any:
+    return min(max(x, -BOUND), BOUND) / UNIT
+
+
 @kept
 def _multiply(tag: Any, at: Any, worker: Any) -> Any:
     o, me = record(at, MULTIPLIED), record(worker, WORKER)
@@ -302,25 +325,41 @@ def _multiply(tag: Any, at: Any, worker: Any) -> Any:
         top = np.float64(logits[0])
         for j in range(len(logits)):
             top = max(top, np.float64(logits[j]))
-        possible, product = 0.0, 0.0
+        outside, possible, product = 0.0, 0.0, 0.0
+        for j in range(len(logits)):
+            own, expected = np.exp(np.float64(logits[j]) - top), np.float64(found[j])
+            share = expected / (o.floor + expected)
+            outside += own * (o.floor / (o.floor + expected))
+            possible += own * share
+            product += own * share * expected
+        odds = np.log(outside / possible)
+        if o.hidden:
+            inner, errors = view(o.source, lane * o.source_stride, o.hidden, tag), 2 * predictors + components + 1
+            odds += _gate(inner, o.errors, o.out, errors, scale, _row(given.missed, lane, predictors), weights, odds) + o.bias
+        # exp of at most 700: of rarer odds nothing is left
+        struck = (outside + possible) / outside / (1 + np.exp(min(-odds, 700.0)))
+        ringing = (outside + possible) / product / (1 + np.exp(min(odds, 700.0)))
         for j in range(len(logits)):
             expected = np.float64(found[j])
-            both = np.exp(np.float64(logits[j]) - top) * (expected / (o.floor + expected))
-            possible += both
-            product += both * expected
-        for j in range(len(logits)):
-            expected = np.float64(found[j])
-            factor = (o.floor + expected * expected * (possible / product)) / (o.floor + expected)
+            factor = (struck * o.floor + ringing * expected * expected) / (o.floor + expected)
             logits[j] = like(np.float64(logits[j]) + np.log(factor), tag)
     meet(me)
     return np.int64(0)
 
 
 class MultipliedStep(Operation):
-    """Multiplies the distribution of the shared logits with the predictors': `LinearPrediction.multiplied`."""
+    """Multiplies the distribution of the shared logits with the predictors': `LinearPrediction.multiplied`.
+
+    Args:
+        source: of the outputs of `gate.state`.
+    """
 
     layout, step = MULTIPLIED, staticmethod(_multiply)
 
-    def __init__(self, share: Share, prediction: PredictionStep) -> None:
-        super().__init__(share, given=address(prediction.record), floor=prediction.layer.settings.floor or 0.0)
+    def __init__(self, share: Share, prediction: PredictionStep, gate: PredictionGate | None, source: Place) -> None:
+        super().__init__(share, given=address(prediction.record), floor=prediction.layer.settings.floor or 0.0, source=source)
         self.record["room"] = self.array((3, prediction.layer.classes + 1))
+        if gate is not None:
+            self._weights = [np.array(layer.weight.detach().double().numpy()) for layer in (gate.errors, gate.out)]  # copies
+            self.record["errors"], self.record["out"] = map(address, self._weights)
+            self.record["hidden"], self.record["bias"] = gate.state.out_features, gate.out.bias.item()
