@@ -7,11 +7,6 @@ import pytest
 from torch import distributed
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test comes first, so that no worker is left with it alone."""
-    items.sort(key=lambda item: item.path.name != "test_triton.py")
-
-
 @pytest.fixture(autouse=True)
 def leave_group() -> Iterator[None]:
     """A trainer's process group lasts as long as its process; forked children of later tests would take themselves for members and wait."""

@@ -12,7 +12,8 @@ docs/prediction.md.
     P(x_t)     = sum_k softmax_k(g l(t)) P_k(x_t)
 
 A network joins them with its own distribution in one of two ways: in a mixture of both, whose shares it sets (`LinearPrediction.joined`),
-or in their product above a floor (`LinearPrediction.multiplied`), with a network that is trained alone.
+or in their product above a floor (`LinearPrediction.multiplied`), with a network that is trained alone, and a gate that is trained after
+it (`harmonicrnn.models.prediction_gate`).
 """
 
 import math

@@ -65,6 +65,7 @@ def results(folder):
     return {f"{row['run']}_seed{row['seed']}": row for row in read(folder / "out/results.csv", EXPERIMENTS["tiny"]())}
 
 
+@pytest.mark.slow
 def test_runs_are_measured_once_and_again_where_what_they_are_told_changes(run, tmp_path, capsys):
     """Three trainings of four steps, with what is measured after each; the first of them asked for alone."""
     a = make_run(tests={"repeat": {}, "cut": {"data.clip_samples": 48}}, sampled=8)

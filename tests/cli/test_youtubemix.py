@@ -18,7 +18,8 @@ WHOLE_CLIP_MEMORY = 14e9  # bytes for a step on it with its activations computed
 
 
 # Whole clips take long: the model's forward pass makes 20,000 samples/s on two cores.
-@pytest.mark.parametrize("clip", [2048, pytest.param(CLIP, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", [2048, pytest.param(CLIP, marks=pytest.mark.timeout(1500))])
 def test_youtubemix_makes_a_step_and_evaluates_a_clip(tmp_path, monkeypatch, caplog, clip):
     """Nine recordings of a clip and a rest: seven to train on, one to validate, one to test."""
     config = yaml.safe_load(CONFIG.read_text())

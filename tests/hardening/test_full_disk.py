@@ -22,7 +22,7 @@ MANY = {"marks": [pytest.mark.slow, pytest.mark.timeout(3000)]}  # a minute each
 
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [*((name, 2) for name in ("prepare", "test", "generate", "evaluate")), *(pytest.param(name, 10, **MANY) for name in full_disk.ALL)],
+    [*((name, 2) for name in ("prepare", "test", "generate")), *(pytest.param(name, 10, **MANY) for name in full_disk.ALL)],
 )
 def test_a_full_disk_is_told_of_and_leaves_nothing_half_written(prepared, name, sizes):
     found = list(full_disk.fill_all([name], sizes))

@@ -79,6 +79,7 @@ def test_by_the_compiler_of_the_cpu(monkeypatch, no_warnings):
     check_equal(net, torch.randint(32, (2, 24)), limit=1e-9)
 
 
+@pytest.mark.slow
 def test_steps_with_other_masks_are_one_graph(monkeypatch, no_warnings):
     """The small case and the step are each compiled once; another shape is computed as written; evaluation is compiled anew."""
     graphs = []

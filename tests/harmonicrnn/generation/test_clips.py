@@ -189,6 +189,7 @@ print((peaks[1] - peaks[0]) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length():
     """A process of its own, so that nothing else takes or frees memory; what is resident, as compiling set the peak. 150,000 samples more,
     of which each class that were kept would take 8 bytes."""

@@ -43,9 +43,10 @@ MIXTURE = layout("given", "steered", "first", "size", "room", "target", "target_
 """For `size` classes from `first` on; `steered`: the address of the STEERING; `room` (3, size + 1) is scratch in the dtype of the
 activations."""
 
-MULTIPLIED = layout("given", "room", "hidden", "source", "source_stride", "errors", "out", floor="f8", bias="f8")
+MULTIPLIED = layout("given", "room", "hidden", "source", "source_stride", "errors", "out", "numbers", floor="f8", bias="f8")
 """`room` (3, classes + 1) is scratch in the dtype of the activations. Of a gate, if `hidden` is not 0: `source`, the part of its hidden
-units that comes from the network, for each lane; `errors` (hidden, 2 predictors + components + 1) and `out` (hidden), in float64."""
+units that comes from the network, for each lane; `errors` (hidden, 2 predictors + components + 1), `out` (hidden), and `numbers`, scratch,
+in float64."""
 
 
 @jit
@@ -290,24 +291,27 @@ class MixtureStep(Operation):
 
 
 @jit
-def _gate(inner: Any, errors: Any, out: Any, count: Any, scale: Any, missed: Any, weights: Any, odds: Any) -> Any:
-    """What a `PredictionGate` adds to the log odds, without its bias."""
-    total, predictors = 0.0, len(scale)
-    weight = view(out, 0, len(inner), WIDE)
-    for i in range(len(inner)):
-        row, unit = view(errors, i * count, count, WIDE), np.float64(inner[i])
-        for j in range(predictors):
-            unit += row[j] * _number(np.log(scale[j])) + row[predictors + j] * _number(np.arcsinh(missed[j]))
-        for k in range(len(weights)):
-            unit += row[2 * predictors + k] * _number(np.log(weights[k]))
-        unit += row[count - 1] * _number(odds)
-        total += weight[i] * max(unit, 0.0)
-    return total
+def _number(x: Any) -> Any:
+    return min(max(x, -BOUND), BOUND) / UNIT
 
 
 @jit
-def _number(x: Any) -> Any:
-    return min(max(x, -BOUND), BOUND) / UNIT
+def _gate(inner: Any, o: Any, scale: Any, missed: Any, weights: Any, odds: Any) -> Any:
+    """What a `PredictionGate` adds to the log odds."""
+    predictors, count = len(scale), 2 * len(scale) + len(weights) + 1
+    numbers, out = view(o.numbers, 0, count, WIDE), view(o.out, 0, len(inner), WIDE)
+    for i in range(predictors):
+        numbers[i], numbers[predictors + i] = _number(np.log(scale[i])), _number(np.arcsinh(missed[i]))
+    for k in range(len(weights)):
+        numbers[2 * predictors + k] = _number(np.log(weights[k]))
+    numbers[count - 1] = _number(odds)
+    total = o.bias
+    for i in range(len(inner)):
+        row, unit = view(o.errors, i * count, count, WIDE), np.float64(inner[i])
+        for j in range(count):
+            unit += row[j] * numbers[j]
+        total += out[i] * max(unit, 0.0)
+    return total
 
 
 @kept
@@ -334,8 +338,8 @@ def _multiply(tag: Any, at: Any, worker: Any) -> Any:
             product += own * share * expected
         odds = np.log(outside / possible)
         if o.hidden:
-            inner, errors = view(o.source, lane * o.source_stride, o.hidden, tag), 2 * predictors + components + 1
-            odds += _gate(inner, o.errors, o.out, errors, scale, _row(given.missed, lane, predictors), weights, odds) + o.bias
+            inner = view(o.source, lane * o.source_stride, o.hidden, tag)
+            odds += _gate(inner, o, scale, _row(given.missed, lane, predictors), weights, odds)
         # exp of at most 700: of rarer odds nothing is left
         struck = (outside + possible) / outside / (1 + np.exp(min(-odds, 700.0)))
         ringing = (outside + possible) / product / (1 + np.exp(min(odds, 700.0)))
@@ -360,6 +364,8 @@ class MultipliedStep(Operation):
         super().__init__(share, given=address(prediction.record), floor=prediction.layer.settings.floor or 0.0, source=source)
         self.record["room"] = self.array((3, prediction.layer.classes + 1))
         if gate is not None:
-            self._weights = [np.array(layer.weight.detach().double().numpy()) for layer in (gate.errors, gate.out)]  # copies
-            self.record["errors"], self.record["out"] = map(address, self._weights)
+            self._gate = [np.array(layer.weight.detach().double().numpy()) for layer in (gate.errors, gate.out)]  # copies
+            self._gate.append(np.zeros(gate.errors.in_features))
+            for name, array in zip(("errors", "out", "numbers"), self._gate, strict=True):
+                self.record[name] = address(array)
             self.record["hidden"], self.record["bias"] = gate.state.out_features, gate.out.bias.item()

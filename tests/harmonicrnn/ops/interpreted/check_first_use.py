@@ -78,6 +78,7 @@ def test_a_kernel_that_raises(monkeypatch):
         assert relative_error(value, reference) < F64
 
 
+@pytest.mark.slow
 def test_a_first_use_while_a_model_is_traced_and_in_the_modes_of_evaluation(monkeypatch):
     spoil(monkeypatch, fused, "cg_lru_backward", 0)
     with pytest.warns(UserWarning, match=r"value 2 of 7"):
