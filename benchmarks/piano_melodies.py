@@ -4,7 +4,6 @@ Much less than piano music: what a model of a million parameters can learn on tw
 whole number of the synthesizer's blocks and of samples at 8 kHz, is struck with the same force, and ends before the next one.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,8 +18,6 @@ COMPOSER = "bach"
 QUARTER, LEAD, LONGEST = 0.64, 0.064, 150.0  # seconds: a quarter, before the first note, and the last one's latest start
 LOWEST, HIGHEST = 59, 81  # as MIDI counts; melodies that leave this range are left out
 MIDDLE = 72  # of the octaves in which a melody can be put, the one nearest to it is taken
-GRID = 0.08  # seconds
-FERMATAS, SHORTEST_FERMATA, LONGEST_FERMATA = 1 / 12, 8, 50  # the share of notes with one, and how many GRIDs it takes
 FORCE, LEGATO = 80, 0.97  # MIDI's velocity; the share of a note's length for which its key is down
 RATE = 48_000  # Hz: 16 and 8 kHz are whole fractions of it
 SAME = 16  # notes: melodies that begin with the same ones are one tune
@@ -32,12 +29,8 @@ grand piano of the sound font Fluid R3, without reverberation. Of melodies that 
 split holds another's tune."""
 
 
-ABOUT_FERMATAS = """
-Here one note in twelve, by chance, is held for 0.64 to 4 s longer, or followed by a rest as long."""
-
-
-def pieces(font: Path, sample_rate: int, fermatas: bool = False) -> list[Piece]:
-    """A piece for each melody that is used, sorted by name; with or without fermatas.
+def pieces(font: Path, sample_rate: int) -> list[Piece]:
+    """A piece for each melody that is used, sorted by name.
 
     Raises:
         UserError: music21 is not installed, or cannot read a score.
@@ -46,7 +39,7 @@ def pieces(font: Path, sample_rate: int, fermatas: bool = False) -> list[Piece]:
     for score in scores():
         if score.name.split("-")[0] == COMPOSER and (notes := highest_voice(score)):
             beginning = tuple((note.length, note.pitch) for note in notes[:SAME])
-            found.setdefault(beginning, Piece(score.name, score.credit, partial(render, score, notes, font, sample_rate, fermatas)))
+            found.setdefault(beginning, Piece(score.name, score.credit, partial(render, score, notes, font, sample_rate)))
     return list(found.values())
 
 
@@ -71,20 +64,15 @@ def highest_voice(score: Score) -> list[Note]:
     return heard if fits and sounding >= (1 - REST) * end else []
 
 
-def render(score: Score, notes: Sequence[Note], font: Path, sample_rate: int, fermatas: bool = False) -> np.ndarray:
+def render(score: Score, notes: Sequence[Note], font: Path, sample_rate: int) -> np.ndarray:
     """A melody's samples in [-1, 1], float32 (samples,), the same each time.
 
     Raises:
         UserError: fluidsynth fails.
     """
-    rng = np.random.default_rng(int(hashlib.sha256(score.name.encode()).hexdigest()[:16], 16))
-    events, later = [], LEAD
+    events = []
     for note in notes:
-        on, off = (later + QUARTER * (note.start + share * note.length) for share in (0, LEGATO))
-        if fermatas and rng.random() < FERMATAS:
-            longer = GRID * rng.integers(SHORTEST_FERMATA, LONGEST_FERMATA, endpoint=True)
-            later += longer
-            off += longer * rng.integers(2)
+        on, off = (LEAD + QUARTER * (note.start + share * note.length) for share in (0, LEGATO))
         if on < LONGEST:
             events.append(Event(round(1000 * on), bytes([0x90, note.pitch, FORCE])))
             events.append(Event(round(1000 * off), bytes([0x80, note.pitch, 0])))

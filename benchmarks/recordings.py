@@ -1,7 +1,7 @@
 """Real recordings to train and test on, from Debian's packages: music, speech, and piano rendered from scores; or simple
 melodies on the piano, and the few of them that come with the repository.
 
-    python -m benchmarks.recordings music|speech|piano|melody|fermatas|demo [--out FOLDER] [--minutes N]
+    python -m benchmarks.recordings music|speech|piano|melody|demo [--out FOLDER] [--minutes N]
 
 Each makes a folder of 16-bit mono WAV files at 16 kHz (demo: FLAC at 8 kHz) in `train/`, `validation/` and `test/`, and beside them a
 `README.md` with sources, licence and attribution, and `checksums.sha256`. The same versions of the packages give the same files. What is
@@ -107,16 +107,6 @@ def melody(out: Path = Path("data/melody"), minutes: PositiveFloat | None = None
     make(melodies("melody"), out, minutes)
 
 
-def fermatas(out: Path = Path("data/fermatas"), minutes: PositiveFloat | None = None) -> None:
-    """The same melodies in the same splits, with notes that are held and rests: what a model must hear to go on after either.
-
-    Args:
-        out: Folder to make.
-        minutes: About as much of it; null for all.
-    """
-    make(melodies("fermatas", fermatas=True), out, minutes)
-
-
 def demo(out: Path = Path("demo"), minutes: PositiveFloat | None = 6) -> None:
     """The few of the melodies that the repository's folder `demo` holds.
 
@@ -128,16 +118,11 @@ def demo(out: Path = Path("demo"), minutes: PositiveFloat | None = 6) -> None:
 
 
 def melodies(
-    name: str,
-    rate: int = RATE,
-    suffix: Literal["wav", "flac"] = "wav",
-    left_out: Collection[str] = piano_scores.COPIES,
-    fermatas: bool = False,
+    name: str, rate: int = RATE, suffix: Literal["wav", "flac"] = "wav", left_out: Collection[str] = piano_scores.COPIES
 ) -> Corpus:
     """The corpus of all melodies but those left out under a name, at a rate in Hz."""
     font, versions = piano_sounds(name)
-    about = piano_melodies.ABOUT + (piano_melodies.ABOUT_FERMATAS if fermatas else "") + piano_scores.LICENCE
-    pieces = piano_melodies.pieces(font, rate, fermatas)
+    about, pieces = piano_melodies.ABOUT + piano_scores.LICENCE, piano_melodies.pieces(font, rate)
     return Corpus(name, about, versions, pieces, every=8, held_out=3, left_out=left_out, rate=rate, suffix=suffix)
 
 
@@ -216,4 +201,4 @@ def decoded(path: Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    raise SystemExit(benchmark(music, speech, piano, melody, fermatas, demo))
+    raise SystemExit(benchmark(music, speech, piano, melody, demo))

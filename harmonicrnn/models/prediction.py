@@ -69,6 +69,8 @@ class Prediction:
             alone, as without predictors, and its weights can be used with or without them.
         gate: With a floor: whether the probability of what the predictors hold impossible is corrected by a layer of its own
             (`harmonicrnn.models.prediction_gate`). That layer alone is then trained; the network, which was trained before, is kept.
+        kept: With a gate: the share of the network's own odds that is added to the gate's. Without it samples can end in silence, which is
+            rare in recordings, and in which the gate has not learned to begin.
         widths: Initial scales of each predictor's components, as multiples of its running error.
         first_scale: Initial running error of a lane, for samples in [-1, 1].
         scale_decay: b, of the running error.
@@ -87,6 +89,7 @@ class Prediction:
     logits: bool = True
     floor: float | None = None
     gate: bool = False
+    kept: float = 0.0
     widths: tuple[float, ...] = (0.35, 0.7, 1.4, 2.8)
     first_scale: float = 0.05
     scale_decay: float = 0.98
@@ -107,6 +110,8 @@ class Prediction:
             (self.floor is not None and self.input, "with a floor has a network that is trained without predictors: set input to false"),
             (self.floor is not None and not self.logits, "has a floor for the logits, which it does not enter: leave one of them out"),
             (self.gate and self.floor is None, "has a gate, which goes with a floor: set one"),
+            (not 0 <= self.kept < inf, f"needs a finite kept of at least 0, got {self.kept}"),
+            (self.kept > 0 and not self.gate, "has kept, which goes with a gate: set one"),
             (not (self.input or self.logits), "enters neither the input nor the logits: set one of them, or leave it out (null)"),
         ):
             if wrong:
@@ -186,7 +191,7 @@ class LinearPrediction(MixesTime):
     @property
     def unseen_in_weights(self) -> str:
         """The settings that weights do not show."""
-        names = (field.name for field in fields(self.settings) if field.name not in ("predictors", "widths", "floor", "gate"))
+        names = (field.name for field in fields(self.settings) if field.name not in ("predictors", "widths", "floor", "gate", "kept"))
         own = ", ".join(f"{name} {getattr(self.settings, name)}" for name in names)
         return f"{own}, {', '.join(map(str, self.predictors))}"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import piano_melodies, piano_playing, piano_scores
+from benchmarks import piano_playing, piano_scores
 from benchmarks.piano_playing import LEAD, LONGEST, PEDAL_DOWN, midi_file, perform, variable
 from benchmarks.piano_scores import Note, Score, allowed, joined, one_keyboard, scores
 from harmonicrnn.errors import UserError
@@ -138,32 +138,6 @@ def test_each_piece_is_played_in_its_own_way_and_each_time_in_the_same():
     assert len({max(event.at for event in play) for play in plays}) == 12
     pedals = sum(any(event.message == PEDAL_DOWN for event in play) for play in plays)
     assert 0 < pedals < 12
-
-
-def test_some_notes_of_a_melody_are_held_and_rests_follow_others(monkeypatch):
-    """The same notes in the same order, on the grid; each as long as it was, or longer; the next at once, or after a rest."""
-    monkeypatch.setattr(piano_melodies, "play", lambda events, *_: events)
-    notes = [Note(0.5 * i, 0.5, 60 + i % 12) for i in range(200)]
-
-    def times(fermatas):
-        events = piano_melodies.render(Score("a", None, ""), notes, None, 8000, fermatas)
-        assert events == piano_melodies.render(Score("a", None, ""), notes, None, 8000, fermatas)
-        on, off = ([event for event in events if event.message[0] == kind] for kind in (0x90, 0x80))
-        assert [event.message[1] for event in on] == [note.pitch for note in notes[: len(on)]]
-        return np.array([event.at for event in on]), np.array([event.at for event in off])
-
-    on, off = times(fermatas=False)
-    assert (np.diff(on) == 320).all()
-    on, off = times(fermatas=True)
-    assert ((on - on[0]) % 80 == 0).all()
-    gaps, lengths = np.diff(on), (off - on)[:-1]
-    longer = gaps[gaps > 320] - 320
-    assert 0.03 * len(gaps) < len(longer) < 0.17 * len(gaps)
-    assert ((longer >= 640) & (longer <= 4000)).all()
-    assert (lengths[gaps == 320] == 310).all()
-    held = lengths[gaps > 320] > 310
-    assert 0 < held.sum() < len(held)
-    assert (gaps[gaps > 320][held] - lengths[gaps > 320][held] == 10).all()
 
 
 def test_long_pieces_end():

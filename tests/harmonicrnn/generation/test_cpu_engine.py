@@ -21,7 +21,7 @@ from tests.helpers import F64, relative_error
 DEEP = tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1))
 PREDICTORS = (Predictor(3, 0.9, 4), Predictor(40, 0.99, 16))
 PRODUCT = Prediction(PREDICTORS, input=False, floor=1e-4)
-GATE = Prediction(PREDICTORS, input=False, floor=1e-4, gate=True)
+GATE = Prediction(PREDICTORS, input=False, floor=1e-4, gate=True, kept=0.1)
 LAYOUTS = [
     {},
     {"recurrence": "real"},

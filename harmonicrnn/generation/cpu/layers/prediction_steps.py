@@ -43,7 +43,7 @@ MIXTURE = layout("given", "steered", "first", "size", "room", "target", "target_
 """For `size` classes from `first` on; `steered`: the address of the STEERING; `room` (3, size + 1) is scratch in the dtype of the
 activations."""
 
-MULTIPLIED = layout("given", "room", "hidden", "source", "source_stride", "errors", "out", "numbers", floor="f8", bias="f8")
+MULTIPLIED = layout("given", "room", "hidden", "source", "source_stride", "errors", "out", "numbers", floor="f8", bias="f8", kept="f8")
 """`room` (3, classes + 1) is scratch in the dtype of the activations. Of a gate, if `hidden` is not 0: `source`, the part of its hidden
 units that comes from the network, for each lane; `errors` (hidden, 2 predictors + components + 1), `out` (hidden), and `numbers`, scratch,
 in float64."""
@@ -339,7 +339,8 @@ def _multiply(tag: Any, at: Any, worker: Any) -> Any:
         odds = np.log(outside / possible)
         if o.hidden:
             inner = view(o.source, lane * o.source_stride, o.hidden, tag)
-            odds += _gate(inner, o, scale, _row(given.missed, lane, predictors), weights, odds)
+            change = _gate(inner, o, scale, _row(given.missed, lane, predictors), weights, odds)
+            odds += np.log(np.exp(change) + o.kept)
         # exp of at most 700: of rarer odds nothing is left
         struck = (outside + possible) / outside / (1 + np.exp(min(-odds, 700.0)))
         ringing = (outside + possible) / product / (1 + np.exp(min(odds, 700.0)))
@@ -368,4 +369,4 @@ class MultipliedStep(Operation):
             self._gate.append(np.zeros(gate.errors.in_features))
             for name, array in zip(("errors", "out", "numbers"), self._gate, strict=True):
                 self.record[name] = address(array)
-            self.record["hidden"], self.record["bias"] = gate.state.out_features, gate.out.bias.item()
+            self.record["hidden"], self.record["bias"], self.record["kept"] = gate.state.out_features, gate.out.bias.item(), gate.kept
