@@ -12,9 +12,9 @@ lock:
 demo: environment
 	@.venv/bin/python -m benchmarks.demo
 
-# Three processes of one thread each for two cores: some tests wait, and more threads would wait for one another.
+# Two processes of one thread each: on two cores more threads wait for one another.
 test: environment
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 test-all: environment
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m ""

@@ -141,8 +141,9 @@ def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
     net = copy.deepcopy(net)
     if stored == "full":
         return net
-    _join(net.head_norm, *filter(None, (net.head, net.steering)))
+    _join(net.head_norm, *filter(None, (net.head, net.steering, net.gate and net.gate.state)))
     kept = {net.embedding.projection, *(net.features.modules() if net.features else ())}  # tables, as the engine has them
+    kept |= {net.gate.errors, net.gate.out} if net.gate else set()
     for module in net.modules():
         if isinstance(module, ResidualBranch):
             _join(module.norm, module.gate, module.layer.input if isinstance(module.layer, TemporalMixer) else module.layer)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -21,7 +21,7 @@ from harmonicrnn.checkpoints import UNSEEN, check_fits
 from harmonicrnn.errors import UserError, check_choice, check_whole
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
 from harmonicrnn.models.carried_states import CarriedStates
-from harmonicrnn.models.dropout import DropoutPlace, at_place
+from harmonicrnn.models.dropout import Dropout, DropoutPlace, at_place
 from harmonicrnn.old_names import bring_up_to_date
 from harmonicrnn.ops import combined_key
 from harmonicrnn.parallel import context_size
@@ -75,11 +75,16 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.carried = CarriedStates()
         self.skipped = self.skipped_in_a_row = 0  # skipped optimiser steps
         self.not_finite = False  # whether a loss of the current optimiser step is not finite
+        self.begun = init_from is not None
         if init_from is not None:
             path, checkpoint = read_weights(Path(init_from))
             # A gate is trained after the network: it can be put on, and taken off.
             saved, gate = checkpoint["state_dict"], {n: w for n, w in self.state_dict().items() if n.startswith(GATE)}
             checkpoint["state_dict"] = gate | {n: w for n, w in saved.items() if n in gate or not n.startswith(GATE)}
+            if not gate and len(checkpoint["state_dict"]) < len(saved):
+                rank_zero_warn(
+                    f"{path}: its gate is left out, as the network is trained; model.prediction.gate trains one on it afterwards"
+                )
             check_fits(checkpoint, self, path, advice=BEGIN)
             self.load_state_dict(checkpoint["state_dict"])
 
@@ -93,6 +98,8 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self.net(classes, state, before)
 
     def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self._check_gate()
         if stage == "fit" and self.history_noise is not None and context_size(self.trainer) > 1:
             raise UserError("model.history_noise is drawn for whole clips, and here ranks share them: leave one of them out")
         data = getattr(self.trainer, "datamodule", None)
@@ -105,6 +112,19 @@ class AutoregressiveModule(L.LightningModule, ABC):
             rank_zero_info("torch.compile: off, as linear prediction has kernels of its own that cannot be compiled")
         elif wanted and stage in ("fit", "validate"):
             self._compiled = CompiledForward(self.net)
+
+    def _check_gate(self) -> None:
+        """Raise UserError if a gate is to be trained, and the network that it is trained on is not as it will be used."""
+        if getattr(self.net, "gate", None) is None:
+            return
+        if not self.begun and self.trainer.ckpt_path is None:
+            raise UserError("model.prediction.gate is trained alone, on a network that was trained before: name it with --model.init_from")
+        if self.history_noise is not None:
+            raise UserError("model.history_noise is for the network, and a gate is trained without: leave it out, or model.prediction.gate")
+        if any(isinstance(module, Dropout) and module.rate for module in self.net.modules()):
+            raise UserError(
+                "model.dropout is for the network, and a gate is trained without: set it to 0, or leave out model.prediction.gate"
+            )
 
     def check_chunks(self, data: AudioDataModule, ranks: int) -> None:
         """Raise UserError if clips are too short to be split over the ranks that share them, or if chunks with carried state do not

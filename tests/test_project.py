@@ -150,7 +150,7 @@ def test_the_readme_names_the_main_pins():
 
 
 # `fit` reads all that the others do; these see it with each kind of model and data.
-OF_EACH_KIND = ["memory", "sc09_classifier"]
+OF_EACH_KIND = ["audio_folder", "memory", "sc09_classifier"]
 READ = [
     pytest.param(
         command, path, id=f"{command}-{path.stem}", marks=[] if command == "fit" or path.stem in OF_EACH_KIND else [pytest.mark.slow]

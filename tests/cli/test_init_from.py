@@ -67,7 +67,22 @@ def test_a_gate_is_trained_on_a_network_that_is_kept_and_can_be_taken_off(run, f
     assert all(torch.equal(kept[name], before[name]) for name in before)
     assert kept["net.gate.out.weight"].abs().max() > 0
     assert load(gated).generate(0.01).shape == (1, 160)
-    assert run(f"{QUICK} --model.init_from {gated} {floor}") == 0
+    assert run(f"{QUICK} --model.init_from {gated} {floor} --model.prediction.gate true --model.prediction.kept 0.1") == 0
+    again = weights(folder / "logs/tiny/version_2")
+    assert all(torch.allclose(value, kept[name], atol=1e-9) for name, value in again.items())
+    with pytest.warns(UserWarning, match="its gate is left out, as the network is trained"):
+        assert run(f"{QUICK} --model.init_from {gated} {floor}") == 0
+    off = weights(folder / "logs/tiny/version_3")
+    assert off.keys() == before.keys()
+    assert all(torch.allclose(value, before[name], atol=1e-6) for name, value in off.items())
+
+
+def test_what_a_gate_is_not_trained_on(run, folder, tiny, capsys):
+    gate = "--model.prediction.input false --model.prediction.floor 0.1 --model.prediction.gate true"
+    expect_error(run, capsys, f"{QUICK} {gate}", "a network that was trained before: name it with --model.init_from")
+    gate += f" --model.init_from {tiny}"
+    expect_error(run, capsys, f"{QUICK} {gate} --model.history_noise -12", "model.history_noise is for the network")
+    expect_error(run, capsys, f"{QUICK} {gate} --model.dropout 0.1", "model.dropout is for the network")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.helpers import F64, relative_error
 DEEP = tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1))
 PREDICTORS = (Predictor(3, 0.9, 4), Predictor(40, 0.99, 16))
 PRODUCT = Prediction(PREDICTORS, input=False, floor=1e-4)
-GATE = Prediction(PREDICTORS, input=False, floor=1e-4, gate=True, kept=0.1)
+GATE = Prediction(PREDICTORS, input=False, floor=0.05, gate=True, kept=0.1)
 LAYOUTS = [
     {},
     {"recurrence": "real"},
@@ -120,6 +120,14 @@ def test_equals_the_forward_pass_in_float64(changes, threads):
     engine = CPUEngine(net, threads=threads)
     for prompt in (0, 1, 5, 6, 7):
         assert max(follow(engine, net, make_classes(5, prompt + 18, net.classes), prompt)) < F64
+
+
+def test_a_gate_after_silence_and_bursts():
+    """Where the numbers that it hears reach their bounds."""
+    net = make_model(prediction=GATE)
+    classes = torch.full((2, 400), 16)
+    classes[1, 200::3] = 31
+    assert max(follow(CPUEngine(net, threads=2), net, classes, 7)) < F64
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0, 1), (1, 1), (0.7, 0.9), (2, 0.3), (1, 1e-6)])
