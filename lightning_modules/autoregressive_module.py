@@ -75,7 +75,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         self.carried = CarriedStates()
         self.skipped = self.skipped_in_a_row = 0  # skipped optimiser steps
         self.not_finite = False  # whether a loss of the current optimiser step is not finite
-        self.begun = init_from is not None
+        self.begun = init_from is not None  # whether the weights are of a training
         if init_from is not None:
             path, checkpoint = read_weights(Path(init_from))
             # A gate is trained after the network: it can be put on, and taken off.
@@ -98,8 +98,6 @@ class AutoregressiveModule(L.LightningModule, ABC):
         return self.net(classes, state, before)
 
     def setup(self, stage: str) -> None:
-        if stage == "fit":
-            self._check_gate()
         if stage == "fit" and self.history_noise is not None and context_size(self.trainer) > 1:
             raise UserError("model.history_noise is drawn for whole clips, and here ranks share them: leave one of them out")
         data = getattr(self.trainer, "datamodule", None)
@@ -113,11 +111,11 @@ class AutoregressiveModule(L.LightningModule, ABC):
         elif wanted and stage in ("fit", "validate"):
             self._compiled = CompiledForward(self.net)
 
-    def _check_gate(self) -> None:
+    def on_fit_start(self) -> None:
         """Raise UserError if a gate is to be trained, and the network that it is trained on is not as it will be used."""
         if getattr(self.net, "gate", None) is None:
             return
-        if not self.begun and self.trainer.ckpt_path is None:
+        if not self.begun:
             raise UserError("model.prediction.gate is trained alone, on a network that was trained before: name it with --model.init_from")
         if self.history_noise is not None:
             raise UserError("model.history_noise is for the network, and a gate is trained without: leave it out, or model.prediction.gate")
@@ -234,6 +232,7 @@ class AutoregressiveModule(L.LightningModule, ABC):
         checkpoint[SKIPPED] = [self.skipped, self.skipped_in_a_row]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.begun = True
         bring_up_to_date(checkpoint)
         if self._trainer is not None and self.trainer.precision == "64-true":
             self.double()  # Lightning converts after loading, which would round the weights

@@ -70,6 +70,7 @@ def test_a_gate_is_trained_on_a_network_that_is_kept_and_can_be_taken_off(run, f
     assert run(f"{QUICK} --model.init_from {gated} {floor} --model.prediction.gate true --model.prediction.kept 0.1") == 0
     again = weights(folder / "logs/tiny/version_2")
     assert all(torch.allclose(value, kept[name], atol=1e-9) for name, value in again.items())
+    assert run(f"{QUICK} {floor} --model.prediction.gate true --ckpt_path {gated}/checkpoints/last.ckpt --trainer.max_steps 2") == 0
     with pytest.warns(UserWarning, match="its gate is left out, as the network is trained"):
         assert run(f"{QUICK} --model.init_from {gated} {floor}") == 0
     off = weights(folder / "logs/tiny/version_3")
