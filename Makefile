@@ -12,9 +12,9 @@ lock:
 demo: environment
 	@.venv/bin/python -m benchmarks.demo
 
-# Two processes of one thread each: on two cores more threads wait for one another.
+# Processes of one thread each: on two cores more threads wait for one another. A third fills the time in which tests wait.
 test: environment
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 3 --dist loadfile
 
 test-all: environment
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m ""

@@ -10,6 +10,7 @@ from torch import Tensor
 from harmonicrnn.errors import UserError, check_whole
 from harmonicrnn.generation.engine import Engine, make_engine
 from harmonicrnn.models import AutoregressiveNet, ModelState, undivided
+from harmonicrnn.ops.implementation import without_compiling
 
 CHUNK = 256  # samples drawn, written and held at a time, rounded up to whole periods of the engine
 PROMPT_CHUNK = 1 << 14  # samples of a prompt in one pass: bounds memory, and longer passes are slower with small caches
@@ -50,11 +51,11 @@ def generate(
     check_arguments(clips, seed, temperature, top_p)
     if samples < 0:
         raise UserError(f"samples must be 0 or more, got {samples}")
-    prompt = torch.empty(1, 0, dtype=torch.long) if prompt is None else torch.atleast_2d(prompt)
+    pieces = [] if prompt is None else torch.atleast_2d(prompt).split(PROMPT_CHUNK, dim=1)
     engine = make_engine(net) if engine is None else engine
-    engine.start(spread(read_prompt(net, prompt.split(PROMPT_CHUNK, dim=1)), clips))
-    pieces = draw(engine, samples, [generator(seed, i) for i in range(clips)], temperature, top_p)
-    return torch.cat([torch.empty(clips, 0, dtype=torch.long), *(classes for classes, _ in pieces)], dim=1)
+    engine.start(spread(read_prompt(net, pieces), clips))
+    drawn = draw(engine, samples, [generator(seed, i) for i in range(clips)], temperature, top_p)
+    return torch.cat([torch.empty(clips, 0, dtype=torch.long), *(classes for classes, _ in drawn)], dim=1)
 
 
 def check_arguments(clips: int, seed: int, temperature: float, top_p: float, seconds: float = 1.0, option: str = "") -> None:
@@ -116,7 +117,8 @@ def read_prompt(net: AutoregressiveNet, pieces: Iterator[Tensor] | Sequence[Tens
         for piece in pieces:
             _, state = net(piece.to(device), state)
         if state is None:
-            _, state = net(torch.empty(1, 0, dtype=torch.long, device=device))
+            with without_compiling():
+                _, state = net(torch.empty(1, 0, dtype=torch.long, device=device))
     return state
 
 

@@ -1,6 +1,9 @@
 """Chooses the implementation of the recurrence for a device."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -13,6 +16,24 @@ from harmonicrnn.ops.first_use import why_not_trusted
 
 Implementation = Literal["auto", "reference", "cpu", "triton"]
 """reference: ordinary tensor operations, on any device; cpu: compiled by numba; triton: fused kernels on a CUDA device."""
+
+
+_compiles = ContextVar("compiles", default=True)
+
+
+@contextmanager
+def without_compiling() -> Iterator[None]:
+    """On the CPU, computes by ordinary tensor operations inside the context, where no code has been compiled yet."""
+    token = _compiles.set(False)
+    try:
+        yield
+    finally:
+        _compiles.reset(token)
+
+
+def compiles_for(device: torch.device) -> bool:
+    """Returns whether functions of numba serve a device: the CPU, if it is installed, outside of `without_compiling`."""
+    return device.type == "cpu" and installed("numba") and _compiles.get()
 
 
 class Kernels(Protocol):
@@ -54,6 +75,8 @@ def choose(implementation: Implementation, device: torch.device) -> Choice:
         if missing:
             raise ValueError(f"scan: {implementation} is not available: {missing}; set scan to auto")
         return _trusted(Choice(implementation, "as set"), device)
+    if device.type == "cpu" and not _compiles.get():
+        return Choice("reference", "nothing is compiled here")
     own: Implementation | None = {"cpu": "cpu", "cuda": "triton"}.get(device.type)  # type: ignore[assignment]
     if own is None:
         # A meta tensor computes nothing.

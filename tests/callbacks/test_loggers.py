@@ -11,6 +11,7 @@ import soundfile
 import yaml
 from lightning.pytorch import loggers
 
+from harmonicrnn.evaluation.figures import mel_figure, position_figure, waveform_figure
 from tests.callbacks.stand_in_logger import StandIn
 from tests.cli.conftest import REPOSITORY, folder, run, trained  # noqa: F401 - fixtures
 
@@ -32,7 +33,10 @@ def table(path):
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-def test_a_logger_that_takes_audio_and_pictures_gets_them(run, folder, caplog):  # noqa: F811
+def test_a_logger_that_takes_audio_and_pictures_gets_them(run, folder, caplog, monkeypatch):  # noqa: F811
+    for function in (mel_figure, waveform_figure):
+        monkeypatch.setattr(f"callbacks.audio_samples.{function.__name__}", function)
+    monkeypatch.setattr("callbacks.nll_report.position_figure", position_figure)
     with caplog.at_level("INFO"):
         assert run(f"{FIT} --trainer.logger {STAND_IN} --trainer.logger.project music") == 0
     (logger,) = StandIn.made

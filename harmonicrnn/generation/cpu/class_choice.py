@@ -10,14 +10,16 @@ from harmonicrnn.ops.elementary import exp_expm1
 
 
 @jit
-def choose(logits: Any, uniform: Any, temperature: Any, top_p: Any, weights: Any, order: Any) -> Any:
-    """Returns the class drawn and its -ln p at temperature 1 and top_p 1, NaN if the logits are not finite; `weights` (q,) float64 and
-    `order` (q,) int64 are scratch."""
+def choose(logits: Any, given: Any, uniform: Any, temperature: Any, top_p: Any, weights: Any, order: Any) -> Any:
+    """Returns the class drawn, or `given` if that is not negative, and its -ln p at temperature 1 and top_p 1, NaN if the logits are not
+    finite; `weights` (q,) float64 and `order` (q,) int64 are scratch."""
     top = _greatest(logits)
     total = _exponentials(logits, top, 1.0, weights)
     # NaN if a logit is not finite: exponentials and comparisons may hide it.
     logarithm = np.log(total) + 0.0 * _sum(logits)
-    if temperature == 0:
+    if given >= 0:
+        drawn = given
+    elif temperature == 0:
         drawn = _first(logits, top)
     else:
         if temperature != 1:
@@ -26,13 +28,6 @@ def choose(logits: Any, uniform: Any, temperature: Any, top_p: Any, weights: Any
             total = _keep_most_likely(weights, order, top_p * total)
         drawn = _invert(weights, uniform * total)
     return drawn, logarithm - (np.float64(logits[drawn]) - np.float64(top))
-
-
-@jit
-def nats(logits: Any, drawn: Any, weights: Any) -> Any:
-    """Returns -ln p(drawn); `weights` (q,) float64 is scratch."""
-    top = _greatest(logits)
-    return np.log(_exponentials(logits, top, 1.0, weights)) - (np.float64(logits[drawn]) - np.float64(top))
 
 
 @jit

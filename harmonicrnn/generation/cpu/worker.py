@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from harmonicrnn.generation.cpu.addresses import WORKER, address, aligned
-from harmonicrnn.generation.cpu.class_choice import choose, nats
+from harmonicrnn.generation.cpu.class_choice import choose
 from harmonicrnn.generation.cpu.layers.channel_steps import EmbeddingStep
 from harmonicrnn.generation.cpu.layers.linear import ProductStep
 from harmonicrnn.generation.cpu.layers.pooling_steps import EnterStep
@@ -41,10 +41,8 @@ def run(
             i += 1 + call_step(program[i, 0], tag, program[i, 1], worker)
         for lane in range(me.lanes):
             logits = view(me.logits, lane * me.logits_stride, me.classes, tag)
-            if forced:
-                likelihoods[lane, t] = nats(logits, classes[lane, t], weights)
-            else:
-                classes[lane, t], likelihoods[lane, t] = choose(logits, uniforms[lane, t], temperature, top_p, weights, order)
+            given = classes[lane, t] if forced else np.int64(-1)
+            classes[lane, t], likelihoods[lane, t] = choose(logits, given, uniforms[lane, t], temperature, top_p, weights, order)
             last[lane] = classes[lane, t]
             if all_logits.shape[1]:
                 for c in range(len(logits)):

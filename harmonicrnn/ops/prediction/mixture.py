@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from harmonicrnn.ops.implementation import installed
+from harmonicrnn.ops.implementation import compiles_for
 
 LEAST_SCALE = 1e-5
 """Least scale of a logistic, for samples in [-1, 1]: below it rounding errors dominate in cells near zero."""
@@ -48,8 +48,8 @@ def component_log_probabilities(classes: Tensor, p: Tensor, s: Tensor, log_width
 
 
 def mixture_kernels(device: torch.device) -> ModuleType:
-    """Returns the module of `forward` and `backward`: compiled by numba on the CPU, if it is installed, else batched tensor operations."""
-    if device.type == "cpu" and installed("numba"):
+    """Returns the module of `forward` and `backward`: compiled by numba (`compiles_for`), else batched tensor operations."""
+    if compiles_for(device):
         from harmonicrnn.ops.prediction import mixture_compiled  # here, so that numba is imported only when used
 
         return mixture_compiled

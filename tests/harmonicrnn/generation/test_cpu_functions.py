@@ -46,5 +46,5 @@ def test_choice_is_that_of_the_plain_engine(top_p):
         uniforms = random.random(300)
         expected = plain_choose(torch.from_numpy(logits), torch.from_numpy(uniforms), 0.8, top_p)
         weights, order = np.zeros(size), np.zeros(size, dtype=np.int64)
-        ours = [choose(row, u, 0.8, top_p, weights, order)[0] for row, u in zip(logits, uniforms, strict=True)]
+        ours = [choose(row, np.int64(-1), u, 0.8, top_p, weights, order)[0] for row, u in zip(logits, uniforms, strict=True)]
         assert ours == expected.tolist()

@@ -12,7 +12,7 @@ from harmonicrnn.generation import PlainEngine, generate, make_engine, self_chec
 from harmonicrnn.generation.cpu import CPUEngine
 from harmonicrnn.generation.graph_engine import GraphEngine
 from harmonicrnn.generation.self_check import EngineError
-from harmonicrnn.models import GatedRecurrence, HarmonicRNN, LevelSpec
+from harmonicrnn.models import GatedRecurrence, HarmonicRNN, LevelSpec, Prediction
 from harmonicrnn.models.block import ResidualBranch
 from harmonicrnn.models.wavenet import WaveNet
 from tests.harmonicrnn.models.test_harmonic_rnn import PAPER, make_classes, make_model
@@ -176,6 +176,14 @@ def test_is_tried_once_for_the_same_weights(monkeypatch):
         net.head.bias.add_(1)
     CPUEngine(net, threads=1)
     assert len(tried) == 3
+
+
+def test_the_forward_pass_is_not_compiled_for_it(monkeypatch):
+    """Nor for a beginning without a prompt: a first sound would wait for it."""
+    for kernels in ("harmonicrnn.ops.cpu", "harmonicrnn.ops.prediction.mixture_compiled"):
+        monkeypatch.setattr(f"{kernels}.forward", lambda *_: pytest.fail("compiled"))
+    net = make_model(levels=LEVELS, dtype=torch.float32, prediction=Prediction(), **PAPER | {"heads": 8})
+    assert generate(net, 5).shape == (1, 5)
 
 
 def test_leaves_the_global_random_state_alone():

@@ -13,6 +13,17 @@ def test_auto_takes_what_is_made_for_the_device(device, name, recwarn, monkeypat
     assert not recwarn
 
 
+def test_nothing_is_compiled_inside_the_context(recwarn):
+    with implementation.without_compiling():
+        assert choose("auto", CPU_DEVICE).name == "reference"
+        assert choose("cpu", CPU_DEVICE).name == "cpu"
+        assert choose("auto", torch.device("meta")).name == "reference"
+        assert not implementation.compiles_for(CPU_DEVICE)
+    assert choose("auto", CPU_DEVICE).name == "cpu"
+    assert implementation.compiles_for(CPU_DEVICE)
+    assert not recwarn
+
+
 @pytest.mark.parametrize(
     ("device", "missing", "message"),
     [

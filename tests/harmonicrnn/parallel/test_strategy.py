@@ -63,9 +63,10 @@ def alone(ranks, folder):
 
 # Each case on a mesh, those that differ between data ranks too on the one of several ranks both ways; on the others in the long suite.
 # "paper" and "paper, sequential" are in test_a_run_goes_on_on_any_mesh.
-SPLIT_ONE_WAY = ("compiled", "recomputed", "prediction", "sequential")
-# Of "real" and "frame" the split itself, with its gradients, is in test_slices.py.
-QUICK = {"paper": [], "real": [], "frame": [], "paper, sequential": []} | dict.fromkeys(SPLIT_ONE_WAY, MESHES[:1])
+SPLIT_ONE_WAY = ("recomputed", "prediction", "sequential")
+# Of "real" and "frame" the split itself, with its gradients, is in test_slices.py, of "compiled" what is compiled in
+# tests/lightning_modules/test_compiled_forward.py.
+QUICK = {case: [] for case in ("paper", "paper, sequential", "real", "frame", "compiled")} | dict.fromkeys(SPLIT_ONE_WAY, MESHES[:1])
 ON_MESHES = [
     pytest.param(case, mesh, marks=[] if mesh in QUICK.get(case, MESHES[2:]) else [pytest.mark.slow]) for case in FLOAT64 for mesh in MESHES
 ]
@@ -150,7 +151,7 @@ def measure_on_a_rank(folder, context, data):
 
 MOVES = [((1, None), (2, 2)), ((2, 2), (4, 2)), ((4, 2), (4, 4)), ((4, 2), (2, 2))]  # the mesh of the checkpoint, and another
 GOES_ON = [("paper, sequential", True), ("sequential", False), ("sequential", True), ("complex", True)]
-QUICK_MOVES = [("paper, sequential", True, *MOVES[3]), ("sequential", False, *MOVES[0])]
+QUICK_MOVES = [("paper, sequential", True, *MOVES[3])]
 GOES_ON_FROM = [
     pytest.param(*case, *move, marks=[] if (*case, *move) in QUICK_MOVES else [pytest.mark.slow]) for case in GOES_ON for move in MOVES
 ]

@@ -1,3 +1,6 @@
+import inspect
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +28,25 @@ def trusted_kernels(monkeypatch):
     from harmonicrnn.ops import first_use
 
     monkeypatch.setattr(first_use, "_verdicts", {torch.device("cpu"): None})
+
+
+@pytest.fixture(autouse=True)
+def known_builtins(monkeypatch):
+    """The interpreter would look through all of Triton's language at each call inside a kernel, which takes a third of its time."""
+    from triton.runtime import interpreter
+
+    is_builtin = interpreter.tl.core.is_builtin
+
+    @cache
+    def names(package):
+        return [name for name, member in inspect.getmembers(package) if is_builtin(member)]
+
+    def patch(package, builder, scope):
+        for name in names(package):
+            if is_builtin(member := getattr(package, name)):
+                interpreter._patch_attr(package, name, member, builder, scope)
+
+    monkeypatch.setattr(interpreter, "_patch_builtin", patch)
 
 
 @pytest.fixture(autouse=True)

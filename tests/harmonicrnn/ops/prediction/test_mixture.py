@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from harmonicrnn.audio import Quantiser
+from harmonicrnn.ops import implementation
 from harmonicrnn.ops.prediction import (
     FAR,
     component_log_probabilities,
@@ -191,7 +192,7 @@ def test_layout_in_memory_does_not_matter():
 def test_the_form_of_a_device(monkeypatch):
     assert mixture.mixture_kernels(torch.device("cpu")) is mixture_compiled
     assert mixture.mixture_kernels(torch.device("cuda")) is mixture_batched
-    monkeypatch.setattr(mixture, "installed", lambda package: package != "numba")
+    monkeypatch.setattr(implementation, "installed", lambda package: package != "numba")
     assert mixture.mixture_kernels(torch.device("cpu")) is mixture_batched
 
 
