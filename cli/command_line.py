@@ -66,6 +66,9 @@ def check_typed(command: str, options: Namespace) -> None:
         raise UserError(f"--ckpt_path: {OF_NO_CHECKPOINT[command]}")
     if command in BY_TRAINER:
         return
+    if command == "export" and ("data" in options or options.print_config is not None):
+        name = "data" if "data" in options else "print_config"
+        raise UserError(f"--{name}: export reads no data, and the run's config gives its scaling, or --scaling: leave it out")
     for key in TRAINING:
         for rest, _ in options.get(key, []):
             finds_the_run = key == "trainer" and rest.split(".")[0] in ("default_root_dir", "logger")

@@ -138,7 +138,7 @@ class HarmonicCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = super().init_parser(**kwargs)
-        parser.dump = partial(parser.dump, skip_validation=True)  # of what was just parsed, a tenth of the time until training
+        parser.dump = partial(parser.dump, skip_validation=True)  # which takes a tenth of the time until training
         return parser
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]

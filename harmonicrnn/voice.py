@@ -30,7 +30,7 @@ from harmonicrnn.ops.prediction import Predictor
 from harmonicrnn.provenance import provenance
 from harmonicrnn.run_facts import read_config, run_facts
 from harmonicrnn.runs import WEIGHTS, run_of
-from harmonicrnn.voice_folder import FORMAT, card_in, check_free, check_tensors, clips_in, read_weights, write_folder
+from harmonicrnn.voice_folder import FORMAT, card_in, check_free, check_numbers, check_tensors, clips_in, read_weights, write_folder
 
 ROOM = 100  # a model with this many times the stored weights cannot be theirs, despite the rough count
 CHUNK = 1 << 14  # samples of a recording in one pass
@@ -239,7 +239,7 @@ class Voice:
             "sample_rate": self.sample_rate,
             "scaling": scaling,
             "unseen_in_weights": self.net.unseen_in_weights,
-            "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
+            "parameters": parameters_of(self.net),
             "about": about | given,
             "saved_with": provenance(),
         }
@@ -297,6 +297,11 @@ class Voice:
 
 
 @torch.inference_mode()
+def parameters_of(net: AutoregressiveNet) -> int:
+    """Returns the number of parameters."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
 def bits_per_sample(net: AutoregressiveNet, classes: Tensor) -> float:
     """Returns the bits per sample of classes (T,) on the model's device, with carried state."""
     nats, state = 0.0, None
@@ -340,6 +345,7 @@ def load(
     config = checkpoint.get("voice")
     if config is not None:
         check_tensors(path, net_weights(checkpoint), net.state_dict())
+        check_numbers(path, config, net.bits, parameters_of(net))
     check_fits(checkpoint, net, path, prefix=NET, known={"law": quantiser.law, "sample_rate": rate})
     net.load_state_dict(net_weights(checkpoint))
     net.set_cells(*quantiser.cells())

@@ -87,7 +87,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         ("model", "class and arguments", lambda value: isinstance(value, dict) and isinstance(value.get("class"), str)),
         ("model", "arguments by their names", lambda value: isinstance(value.get("arguments"), dict | None)),
         ("quantiser", f"bits and a law of {', '.join(LAWS)}", lambda value: isinstance(value, dict) and value.get("law") in LAWS),
-        ("sample_rate", "a whole number of Hz, at least 1", lambda value: isinstance(value, int) and value >= 1),
+        ("sample_rate", "a whole number of Hz, at least 1", lambda value: type(value) is int and value >= 1),
+        ("parameters", "a whole number", lambda value: type(value) is int),
         ("scaling", f"one of {', '.join(get_args(Scaling))}", lambda value: value in get_args(Scaling)),
         ("unseen_in_weights", "settings by their names", lambda value: isinstance(value, dict)),
         ("about", "facts by their names", lambda value: isinstance(value, dict)),
@@ -104,6 +105,16 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(each) for key, each in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def check_numbers(file: Path, config: Mapping[str, Any], bits: int, parameters: int) -> None:
+    """Raises UserError if a voice's config gives its model other bits per sample, or another number of parameters, than it has."""
+    for key, found, wanted in (
+        ("quantiser: bits", config["quantiser"].get("bits"), bits),
+        ("parameters", config["parameters"], parameters),
+    ):
+        if found != wanted:
+            raise UserError(f"{file.parent / CONFIG}: {key}: wanted {wanted}, as its model has, found {json.dumps(found)[:80]}: {DAMAGED}")
 
 
 def check_tensors(file: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -63,7 +63,7 @@ def difference(net: AutoregressiveNet, draw: Draw) -> float:
     parts = [period // 4 + 1, period + period // 4]
     uniforms = torch.rand(LANES, sum(parts), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     errors = []
-    with undivided(net), evaluating(net), without_compiling():  # what is drawn may need no forward pass
+    with undivided(net), evaluating(net), without_compiling():  # a first sound would wait for code that drawing never uses
         _, state = net(torch.zeros(LANES, 0, dtype=torch.long, device=next(net.parameters()).device))
         for part in uniforms.split(parts, dim=1):
             classes, logits = draw(state, part, HOT)

@@ -23,7 +23,8 @@ _compiles = ContextVar("compiles", default=True)
 
 @contextmanager
 def without_compiling() -> Iterator[None]:
-    """On the CPU, computes by ordinary tensor operations inside the context, where no code has been compiled yet."""
+    """Inside the context, scans of implementation "auto" and the mixture use ordinary tensor operations on the CPU: numba compiles nothing
+    for them."""
     token = _compiles.set(False)
     try:
         yield
@@ -32,7 +33,7 @@ def without_compiling() -> Iterator[None]:
 
 
 def compiles_for(device: torch.device) -> bool:
-    """Returns whether functions of numba serve a device: the CPU, if it is installed, outside of `without_compiling`."""
+    """Returns whether functions compiled by numba are used: on the CPU, where numba is installed, outside of `without_compiling`."""
     return device.type == "cpu" and installed("numba") and _compiles.get()
 
 

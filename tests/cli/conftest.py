@@ -41,7 +41,7 @@ trainer:
 
 
 def without_pictures(patch):
-    """Pictures take most of the time of a tiny training; tests/callbacks/test_tensorboard.py looks at them."""
+    """Pictures take most of the time of a tiny training; those of tests/callbacks are drawn."""
     patch.setattr("torch.utils.tensorboard.writer.figure_to_image", lambda *_: np.zeros((3, 1, 1), np.uint8))
     for function in ("audio_samples.mel_figure", "audio_samples.waveform_figure", "nll_report.position_figure"):
         patch.setattr(f"callbacks.{function}", lambda *_, **__: None)

@@ -96,6 +96,8 @@ def test_abbreviations_are_refused_by_name(run, capsys, arguments, option):
         ("generate --seed_everything 3", "--seed_everything: is a setting of training"),
         ("prepare --data SC09 --trainer.nonsense 3", "--trainer.nonsense: is a setting of training"),
         ("export --ema.decay 0.5 --out voice", "--ema.decay: is a setting of training"),
+        ("export --data.scaling none --out voice", "--data: export reads no data"),
+        ("export --print_config --out voice", "--print_config: export reads no data"),
         ("evaluate --samples.every 5", "--samples.every: is a setting of training"),
     ],
 )

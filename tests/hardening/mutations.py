@@ -367,7 +367,7 @@ def run(seed: int, cases: int, programs: int) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--cases", type=int, default=500, help="tried in one process")
     parser.add_argument("--programs", type=int, default=20, help="tried by the command line")
     parser.add_argument("--seed", type=int, default=0)

@@ -145,6 +145,13 @@ DAMAGES = {
     "law": (lambda folder: with_config(folder, quantiser={"bits": 5, "law": "alaw"}), "quantiser: wanted bits and a law of mu-law, linear"),
     "other law": (lambda folder: with_config(folder, quantiser={"bits": 5, "law": []}), "quantiser: wanted"),
     "rate": (lambda folder: with_config(folder, sample_rate=0), "sample_rate: wanted a whole number of Hz, at least 1, found 0"),
+    "rate of a flag": (lambda folder: with_config(folder, sample_rate=True), "sample_rate: wanted a whole number of Hz"),
+    "other bits": (
+        lambda folder: with_config(folder, quantiser={"bits": 12, "law": "linear"}),
+        r"config\.json: quantiser: bits: wanted 5, as its model has, found 12",
+    ),
+    "no bits": (lambda folder: with_config(folder, quantiser={"law": "linear"}), "quantiser: bits: wanted 5, as its model has, found null"),
+    "parameters": (lambda folder: with_config(folder, parameters=5), r"config\.json: parameters: wanted [\d,]+, as its model has, found 5"),
     "scaling": (lambda folder: with_config(folder, scaling=None), "scaling: wanted one of clip, file, peak, none, found null"),
     "about": (lambda folder: with_config(folder, about="x"), 'about: wanted facts by their names, found "x"'),
     "unseen": (lambda folder: with_config(folder, unseen_in_weights={}), "was trained with shift None, configured is tight"),

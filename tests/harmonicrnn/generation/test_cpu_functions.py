@@ -1,3 +1,5 @@
+"""Tests of the CPU engine's elementary functions and of its choice of a class."""
+
 import numpy as np
 import pytest
 import torch
@@ -48,3 +50,12 @@ def test_choice_is_that_of_the_plain_engine(top_p):
         weights, order = np.zeros(size), np.zeros(size, dtype=np.int64)
         ours = [choose(row, np.int64(-1), u, 0.8, top_p, weights, order)[0] for row, u in zip(logits, uniforms, strict=True)]
         assert ours == expected.tolist()
+
+
+def test_a_given_class_is_taken_with_its_nats():
+    logits = np.random.default_rng(0).normal(0, 3, 31).astype(np.float32)
+    expected = -torch.log_softmax(torch.from_numpy(logits).double(), dim=0)
+    for given in (0, 7, 30):
+        drawn, nats = choose(logits, np.int64(given), 0.5, 0.8, 0.9, np.zeros(31), np.zeros(31, dtype=np.int64))
+        assert drawn == given
+        assert abs(nats - expected[given].item()) < 1e-9

@@ -64,8 +64,7 @@ def alone(ranks, folder):
 # Each case on a mesh, those that differ between data ranks too on the one of several ranks both ways; on the others in the long suite.
 # "paper" and "paper, sequential" are in test_a_run_goes_on_on_any_mesh.
 SPLIT_ONE_WAY = ("recomputed", "prediction", "sequential")
-# Of "real" and "frame" the split itself, with its gradients, is in test_slices.py, of "compiled" what is compiled in
-# tests/lightning_modules/test_compiled_forward.py.
+# Of "real" and "frame", test_slices.py tests the split and its gradients; tests/lightning_modules/test_compiled_forward.py tests "compiled"
 QUICK = {case: [] for case in ("paper", "paper, sequential", "real", "frame", "compiled")} | dict.fromkeys(SPLIT_ONE_WAY, MESHES[:1])
 ON_MESHES = [
     pytest.param(case, mesh, marks=[] if mesh in QUICK.get(case, MESHES[2:]) else [pytest.mark.slow]) for case in FLOAT64 for mesh in MESHES
