@@ -1,1 +1,1 @@
-"""One script per claim of speed: each checks equality first, and prints machine, versions, commit, median and spread."""
+"""Benchmarks: each checks its results against a reference first, then prints machine, versions, commit, median and spread."""

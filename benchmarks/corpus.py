@@ -1,4 +1,4 @@
-"""Folders of recordings that are made from other sources: their splits, checksums, README, and going on where one was interrupted."""
+"""Folders of recordings made from other sources: splits, checksums, README, and resuming after an interruption."""
 
 import hashlib
 import math
@@ -17,18 +17,18 @@ from harmonicrnn.files import remove_parts, replacing
 from harmonicrnn.provenance import sha256
 
 RATE = 16_000
-SILENCE = 0.001  # of full scale: recordings that stay below it, -60 dB, are left out
+SILENCE = 0.001  # of full scale, -60 dB: recordings with a lower peak are skipped
 README, SUMS = "README.md", "checksums.sha256"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A recording that can be made.
+    """A recording of a corpus.
 
     Args:
-        name: Of its file, without a suffix.
-        credit: What it is and whose.
-        read: Returns its samples in [-1, 1], float32 (samples,), at the corpus's rate.
+        name: File name without suffix.
+        credit: Title and authors, for the README.
+        read: Returns the samples, float32 (samples,) in [-1, 1], at the corpus's rate.
     """
 
     name: str
@@ -38,18 +38,18 @@ class Piece:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a folder is made of.
+    """Contents of a folder of recordings.
 
     Args:
-        name: As the command takes it.
-        about: Paragraphs of the README: what it is, its licence, whom to name.
-        versions: Of all that the samples depend on, by name.
-        pieces: In the order that decides on their splits: of numbers from 0, those that are `held_out` modulo `every` are held out.
-        every: See there.
-        held_out: See there.
-        left_out: Names of pieces that have numbers but are not made.
-        rate: Of the files, in Hz.
-        suffix: Of the files: wav or flac.
+        name: Name on the command line.
+        about: Paragraphs of the README: description, licence and attribution.
+        versions: Versions of everything that the samples depend on, by name.
+        pieces: The recordings; piece i (from 0) is held out if i % every == held_out.
+        every: Modulus for holding out pieces.
+        held_out: Remainder for holding out pieces.
+        left_out: Names of pieces that are numbered but not made.
+        rate: Sample rate of the files in Hz.
+        suffix: Suffix of the files, "wav" or "flac".
     """
 
     name: str
@@ -64,14 +64,14 @@ class Corpus:
 
 
 def split_of(i: int, every: int, held_out: int) -> Split:
-    """The split of piece i: one of each `every` is held out, for validation and for testing in turn."""
+    """Returns the split of piece i; held-out pieces go to validation and test alternately."""
     if i % every != held_out:
         return "train"
     return "validation" if i // every % 2 == 0 else "test"
 
 
 def places(corpus: Corpus) -> dict[str, Piece]:
-    """The pieces by their files, relative to the folder."""
+    """Returns the pieces by file name, relative to the folder."""
     splits = [split_of(i, corpus.every, corpus.held_out) for i in range(len(corpus.pieces))]
     return {
         f"{split}/{piece.name}.{corpus.suffix}": piece
@@ -81,23 +81,23 @@ def places(corpus: Corpus) -> dict[str, Piece]:
 
 
 def make(corpus: Corpus, out: Path, minutes: float | None = None) -> None:
-    """Make the folder, or what is missing of it; a line is printed for each file.
+    """Makes the missing files of a folder and prints a line for each.
 
     Args:
-        corpus: what to make.
-        out: the folder.
-        minutes: about as many are made: of each split its share, up to the end of the piece that reaches it; None for all. More minutes
-            add to the files of fewer.
+        corpus: Contents of the folder.
+        out: Path of the folder.
+        minutes: Approximate length, shared among the splits and rounded up to whole pieces; None for all. A longer folder contains all
+            files of a shorter one.
 
     Raises:
-        UserError: the folder holds something else, or is of other versions, or a piece cannot be made.
+        UserError: If the folder holds something else or was made with other versions, or a piece cannot be made.
     """
     sums = begin(corpus, out)
     shares = {"train": 1 - 1 / corpus.every, "validation": 0.5 / corpus.every, "test": 0.5 / corpus.every}
     pieces = places(corpus)
-    # Shuffled, as neighbours are alike; by their names, so that it is the same each time.
+    # Neighbouring pieces are similar, so they are shuffled; the order depends only on their names.
     order = sorted(pieces, key=lambda place: hashlib.sha256(pieces[place].name.encode()).digest())
-    for split in ("validation", "test", "train"):  # the short ones first: the folder can be used before all is there
+    for split in ("validation", "test", "train"):  # shortest first, so that the folder is usable before it is complete
         wanted = math.inf if minutes is None else shares[split] * minutes * 60
         for place in order:
             if place.startswith(f"{split}/") and wanted > 0:
@@ -106,10 +106,10 @@ def make(corpus: Corpus, out: Path, minutes: float | None = None) -> None:
 
 
 def begin(corpus: Corpus, out: Path) -> dict[str, str]:
-    """The checksums of what is there; a folder that is new gets its README.
+    """Creates the folder and its README if needed, and returns the checksums of the existing files.
 
     Raises:
-        UserError: it holds what would not be made today.
+        UserError: If the folder holds something else, or files that this version would not make.
     """
     out.mkdir(parents=True, exist_ok=True)
     remove_parts(out)
@@ -119,7 +119,7 @@ def begin(corpus: Corpus, out: Path) -> dict[str, str]:
         if not text.startswith(heading(corpus)):
             raise UserError(f"{out}: holds something else than {corpus.name}; name another folder with --out")
         if versions_text(corpus) not in text:
-            raise UserError(f"{out}: was made with other versions than are installed, see its {README}; name another folder with --out")
+            raise UserError(f"{out}: was made with other versions than those installed, see its {README}; name another folder with --out")
         if others := sums.keys() - places(corpus).keys():
             raise UserError(f"{out}: {min(others)} would not be made today; name another folder with --out")
     write_readme(corpus, out, sums)
@@ -127,7 +127,7 @@ def begin(corpus: Corpus, out: Path) -> dict[str, str]:
 
 
 def provide(corpus: Corpus, piece: Piece, place: str, out: Path, sums: dict[str, str]) -> float:
-    """The seconds of a piece's file, which is made unless it is there and whole; 0 of a silent piece, which is left out."""
+    """Makes the file of a piece unless it exists with the right checksum; returns its seconds, 0 for a silent piece, which is skipped."""
     path = out / place
     if path.is_file() and sha256(path) == sums.get(place):
         return soundfile.info(path).duration
@@ -144,30 +144,30 @@ def provide(corpus: Corpus, piece: Piece, place: str, out: Path, sums: dict[str,
 
 
 def read_sums(out: Path) -> dict[str, str]:
-    """SHA-256 by file, from the list that `sha256sum -c` reads; none where there is no list yet."""
+    """Returns the SHA-256 of each file, from the list for `sha256sum -c`; empty if there is no list yet."""
     lines = (out / SUMS).read_text().splitlines() if (out / SUMS).is_file() else []
     return {name: value for value, name in (line.split("  ", 1) for line in lines)}
 
 
 def write_readme(corpus: Corpus, out: Path, sums: Collection[str]) -> None:
-    """The README of the files that are there."""
+    """Writes the README of the existing files."""
     seconds = {place: soundfile.info(out / place).duration for place in sums if (out / place).is_file()}
     with replacing(out / README) as file:
         file.write(readme(corpus, seconds).encode())
 
 
 def heading(corpus: Corpus) -> str:
-    """Of the README, by which a folder is known again."""
+    """Returns the first line of the README, which identifies the corpus."""
     return f"# Recordings: {corpus.name}\n"
 
 
 def versions_text(corpus: Corpus) -> str:
-    """A line for each."""
+    """Returns the versions, one per line."""
     return "".join(f"- {name} {number}\n" for name, number in sorted(corpus.versions.items()))
 
 
 def readme(corpus: Corpus, seconds: dict[str, float]) -> str:
-    """The text for files of these lengths."""
+    """Returns the text of the README; `seconds` holds the length of each file."""
     pieces = places(corpus)
     lengths = {split: [length for place, length in seconds.items() if place.startswith(f"{split}/")] for split in SPLITS}
     rows = "".join(f"| {split} | {len(each)} | {sum(each) / 60:.1f} |\n" for split, each in lengths.items())

@@ -1,10 +1,10 @@
-"""The data side on made-up recordings in a temporary folder: speed of reading and of preparing, and the memory that they take.
+"""Speed and memory of preparing and reading data, on synthetic recordings in a temporary folder.
 
     python -m benchmarks.data speed [--minutes N] [--repeats N]
     python -m benchmarks.data memory [--minutes N] [--chunk N]
 
-One process, one thread, files just written and so in the disk cache. Before any timing what is read is checked: classes against the
-formulas over plainly read samples, shards against the source resampled in one piece.
+One process and one thread; the files have just been written, so they are in the disk cache. Before any timing the results are checked:
+classes against the quantised samples of the shard, and shards against the source resampled in one piece.
 """
 
 import tempfile
@@ -27,15 +27,15 @@ from harmonicrnn.audio import Quantiser, compose, render, scale
 
 CLIP, CLIPS_A_REPEAT = 131_072, 200
 RATE, SOURCE_RATE = 16_000, 44_100
-NOISE = 0.002  # -54 dB, as in a room: without it FLAC would have an easier time than with real recordings
+NOISE = 0.002  # -54 dB, like a room: without it FLAC would be faster than on real recordings
 
 
 def speed(minutes: PositiveInt = 30, repeats: PositiveInt = 7) -> None:
-    """Samples a second of shuffled clips as 8-bit mu-law classes scaled by clip; preparing of stereo at 44.1 kHz, in times real time.
+    """Measures the speed of reading shuffled clips (8-bit mu-law, scaled per clip) and of preparing stereo files at 44.1 kHz.
 
     Args:
-        minutes: Length of each of eight recordings; a third of it is prepared.
-        repeats: Timed passes, after one that warms up.
+        minutes: Length of each of eight recordings; the stereo files have a third of it.
+        repeats: Timed passes after one warm-up pass.
     """
     torch.set_num_threads(1)
     header("numpy", "soundfile", "soxr")
@@ -55,7 +55,7 @@ def speed(minutes: PositiveInt = 30, repeats: PositiveInt = 7) -> None:
 
 
 def record(path: Path, minutes: int, rate: int, channels: int, seed: int = 0) -> None:
-    """A minute of music over noise, again and again at another loudness; 16 bits, in the format of the name's suffix."""
+    """Writes a 16-bit file that repeats a minute of music with noise, each time at another loudness; the suffix sets the format."""
     rng = np.random.default_rng(seed)
     minute = render(compose(60, rng), 60 * rate, rate)
     sides = np.stack([minute * rng.uniform(0.8, 1) for _ in range(channels)], axis=1)
@@ -66,7 +66,7 @@ def record(path: Path, minutes: int, rate: int, channels: int, seed: int = 0) ->
 
 
 def prepared(folder: Path, files: int, minutes: int) -> Recordings:
-    """`files` mono recordings as shards; their sources are removed again."""
+    """Returns the shards of `files` mono recordings; the source files are deleted."""
     folder.mkdir()
     paths = [folder / f"{i}.wav" for i in range(files)]
     for i, path in enumerate(paths):
@@ -78,7 +78,7 @@ def prepared(folder: Path, files: int, minutes: int) -> Recordings:
 
 
 def check_clips(dataset: ClipDataset, pieces: list[Piece]) -> None:
-    """Raises UnequalError where a clip's classes are not those of its samples, read plainly from the shard and scaled by their extremes."""
+    """Raises UnequalError if the classes of a clip differ from those of its samples in the shard, scaled by their extremes."""
     recordings: Any = dataset.source
     for piece in pieces:
         whole = np.fromfile(shard_path(recordings.shards, recordings.entries[piece.recording].source), "<i2")
@@ -86,11 +86,15 @@ def check_clips(dataset: ClipDataset, pieces: list[Piece]) -> None:
         span = samples.min() / FULL_SCALE, samples.max() / FULL_SCALE
         expected = dataset.quantiser.encode(scale(torch.from_numpy(samples.astype(np.float32) / FULL_SCALE), span))
         if not torch.equal(dataset[piece].classes, expected):
-            raise UnequalError(f"{piece}: the classes are not those of its samples: no speed is reported")
+            raise UnequalError(f"{piece}: the classes differ from those of its samples: no speed is reported")
 
 
 def checked_preparing(folder: Path, suffix: str, minutes: int) -> Callable[[], Recordings]:
-    """From a stereo file to a shard on disk with its line in the manifest, each time into a folder of its own."""
+    """Returns a function that prepares the shard of a stereo file, each time in a new folder.
+
+    Raises:
+        UnequalError: If the shard differs by more than one level from its source resampled in one piece.
+    """
     folder.mkdir()
     path = folder / f"a.{suffix}"
     record(path, minutes, SOURCE_RATE, channels=2)
@@ -108,12 +112,13 @@ def checked_preparing(folder: Path, suffix: str, minutes: int) -> Callable[[], R
 
 
 def memory(minutes: PositiveInt = 60, chunk: PositiveInt = 1 << 20) -> None:
-    """Resident memory above the imported libraries of preparing a recording and of reading it in chunks, mapped pages of the shard
-    included, each in a process of its own.
+    """Measures the peak resident memory of preparing a recording and of reading it in chunks, each in a new process.
+
+    Memory of the imported libraries is subtracted; mapped pages of the shard are included.
 
     Args:
         minutes: Length of the recording.
-        chunk: Samples in a chunk that is read, in batches of one.
+        chunk: Samples per chunk; batches hold one chunk.
     """
     header("numpy")
     with tempfile.TemporaryDirectory() as folder:
@@ -128,13 +133,14 @@ def memory(minutes: PositiveInt = 60, chunk: PositiveInt = 1 << 20) -> None:
 
 
 def prepare_whole(path: Path, minutes: int) -> None:
+    """Prepares a recording; raises UnequalError if its length is wrong."""
     (entry,) = prepare_shards(path.parent, {"train": [path]}, path.with_suffix(""), RATE).values()
     if entry.length != minutes * 60 * RATE:
-        raise UnequalError(f"{path}: {entry.length} samples came of {minutes} minutes: no memory is reported")
+        raise UnequalError(f"{path}: {minutes} minutes gave {entry.length} samples: no memory is reported")
 
 
 def read_whole(recordings: Recordings, chunk: int) -> None:
-    """All chunks as batches, shuffled, under the scaling that reads most."""
+    """Reads all chunks as shuffled batches, scaled per clip, which reads the most data; raises UnequalError if samples are missing."""
     dataset = ClipDataset(recordings, chunk, Quantiser(), "clip")
     order = Clips(clip_table(recordings.lengths, chunk, keep_tails=True), 1, 0, shuffle=True)
     samples = sum(int(batch.valid.sum()) for batch in EvaluationLoader(dataset, RankBatches(order, 0, 1), num_workers=0))

@@ -1,9 +1,9 @@
-"""What `make demo` does: draws a clip from the voice in the box; then trains a small model on the piano melodies in `demo/`, tests it,
-draws from it, and measures the clips as `benchmarks.free_runs` does, against lower marks.
+"""The demo of `make demo`: generates a clip from the voice that comes with the library, then trains a small model on the piano melodies in
+`demo/`, tests it, generates clips, and measures them like `benchmarks.free_runs`, with less strict marks.
 
     python -m benchmarks.demo
 
-It ends with three lines: what was done, how good it is, and what to do next.
+The last three lines tell what was done, how good the result is, and what to do next.
 """
 
 import json
@@ -25,20 +25,20 @@ PREDICTORS = "linear predictors"
 
 
 def demo(config: Path = CONFIG, recordings: Path = RECORDINGS, logs: Path = LOGS, voices: Path = VOICES, seconds: float = SECONDS) -> int:
-    """Does it all, and returns the exit status: of the first command that fails, or 0.
+    """Runs the demo and returns the exit status of the first command that fails, or 0.
 
     Args:
-        config: Of the training.
-        recordings: Folder that it trains on.
-        logs: Where its runs lie; what the voice draws lies beside them.
-        voices: Folder of the voices that come with the library.
+        config: Config of the training.
+        recordings: Folder of the training recordings, with `test/`.
+        logs: Folder of the runs and of the voice's clip.
+        voices: Folder of the library's voices.
         seconds: Length of each clip.
     """
     started = time.perf_counter()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in train.py
     if status := hear(voices, logs, seconds):
         return status
-    from cli import main as experiment  # after the voice, which needs none of it
+    from cli import main as experiment  # not needed by the voice
 
     drawn = ["--clips", str(CLIPS), "--seconds", str(seconds), "--top_p", "0.99", "--prompt", "test"]
     for command, options in (("fit", []), ("test", []), ("generate", drawn)):
@@ -51,7 +51,7 @@ def demo(config: Path = CONFIG, recordings: Path = RECORDINGS, logs: Path = LOGS
 
 
 def hear(voices: Path, logs: Path, seconds: float) -> int:
-    """Draws from the first of the voices into a folder beside the runs, or says that there is none; the exit status."""
+    """Generates a clip from the first voice into a folder beside the runs, if there is a voice; returns the exit status."""
     names = sorted(path.parent.name for path in voices.glob(f"*/{WEIGHTS}"))
     if not names:
         print("No voice comes with the library: none is heard")
@@ -64,13 +64,13 @@ def hear(voices: Path, logs: Path, seconds: float) -> int:
 
 
 def said(program: str, main: Callable[[Sequence[str]], int], args: Sequence[str]) -> int:
-    """The exit status of a command, which is shown as it could be typed."""
+    """Prints a command as it could be typed, runs it and returns its exit status."""
     print(f"\n$ {program} {shlex.join(args)}", flush=True)
     return main(args)
 
 
 def judged(run: Path, clips: Path, recordings: Path) -> list[str]:
-    """A line on the marks, and one on each clip of a folder that `generate` made: compared with excerpts of the test split."""
+    """Returns a line with the marks, and one with the verdict on each clip of `generate`, compared with excerpts of the test split."""
     import soundfile
 
     from benchmarks import free_runs
@@ -95,13 +95,13 @@ def judged(run: Path, clips: Path, recordings: Path) -> list[str]:
 
 
 def closing(run: Path, clips: Path, recordings: Path, seconds: float) -> list[str]:
-    """The last three lines.
+    """Returns the last three lines.
 
     Args:
-        run: its folder, with the likelihoods of the test.
-        clips: the folder of its clips.
-        recordings: what it was trained on.
-        seconds: that all took.
+        run: Folder of the run, with the likelihoods of `test`.
+        clips: Folder of the clips.
+        recordings: Folder of the training recordings.
+        seconds: Time that the demo took.
     """
     measured = json.loads((run / "nll_test.json").read_text())
     bits = measured["bits_per_sample"]

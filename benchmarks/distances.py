@@ -1,4 +1,4 @@
-"""The distances and scores of audio: whether they put sets of audio in the order of how noisy they are, and how long the FAD takes.
+"""Distances and scores of audio: whether they order sets of clips by their noise, and the speed of the FAD.
 
 python -m benchmarks.distances noise data/sc09 [--seeds [0,1,2]] [--classifiers true] [--steps N]
 python -m benchmarks.distances speed [--clips N] [--repeats N]
@@ -29,22 +29,24 @@ CONFIG = Path(__file__).parents[1] / "configs/sc09_classifier.yaml"
 def noise(
     root: Path, shards: Path | None = None, seeds: Sequence[int] = (0, 1, 2, 3, 4), classifiers: bool = False, steps: PositiveInt = 500
 ) -> None:
-    """Halves of SC09's training split are compared with each other, one of them as it is and with white noise 30, 10 and 0 dB below its
-    own power; each value is the mean over both ways round. The FAD, FID and AM must rise strictly from each to the next, the Inception
-    Score and the modified one fall; the source's form of it is only shown, as it rises where few digits are left.
+    """Checks that distances and scores between halves of SC09's training split change monotonically with added noise.
+
+    One half is compared without noise and with white noise 30, 10 and 0 dB below its power; each value is the mean over both assignments of
+    the halves. FAD, FID and AM score must increase strictly, and both Inception Scores decrease. The S4 form of the Inception Score is only
+    printed, since it increases when few digits are left.
 
     Args:
         root: Folder of SC09.
-        shards: Folder of the prepared recordings; null for the usual one in root.
-        seeds: Of the halves and the noise, and of a classifier's weights, batches and augmentation; one measurement each.
-        classifiers: Whether to train a classifier for each and measure the scores of SC09 too.
-        steps: Of each classifier's training, of 16 clips.
+        shards: Folder of the prepared recordings; null for the default one in root.
+        seeds: One measurement each; a seed sets the halves, the noise, and the classifier's weights, batches and augmentation.
+        classifiers: Whether to train a classifier for each seed and measure the scores of SC09 too.
+        steps: Training steps of each classifier, on batches of 16 clips.
     """
     data = SC09Digits(root, shards=shards, num_workers=0)
     data.prepare_data()
     data.setup("fit")
     clips = [data.audio("train", i) for i in range(data.clip_count("train"))]
-    print("seed, score: as it is, then in noise", *(f"{ratio} dB" for ratio in RATIOS[1:]))
+    print("seed, score: without noise, then with noise at", *(f"{ratio} dB" for ratio in RATIOS[1:]))
     orders = []
     for seed in seeds:
         judge = load_digit_classifier(trained(data, seed, steps)) if classifiers else None
@@ -61,7 +63,7 @@ def noise(
 
 
 def compared(judge: DigitClassifier | None, real: list[Tensor], clips: list[Tensor], generator: torch.Generator) -> list[dict[str, float]]:
-    """All scores of clips against real ones, the log-mel FAD first, at each ratio of noise."""
+    """Returns all scores of clips against real ones at each noise ratio, the log-mel FAD first."""
     embedded, scores = fitted(real), []
     reference = digit_reference(judge(real)) if judge else None
     for ratio in RATIOS:
@@ -71,7 +73,7 @@ def compared(judge: DigitClassifier | None, real: list[Tensor], clips: list[Tens
 
 
 def noisy(clip: Tensor, ratio: float | None, generator: torch.Generator) -> Tensor:
-    """The clip with white noise at a ratio of powers in dB; None for no noise."""
+    """Adds white noise at a signal-to-noise ratio in dB; None adds no noise."""
     if ratio is None:
         return clip
     power = clip.square().mean() * 10 ** (-ratio / 10)
@@ -79,7 +81,7 @@ def noisy(clip: Tensor, ratio: float | None, generator: torch.Generator) -> Tens
 
 
 def fitted(clips: list[Tensor]) -> Gaussian:
-    """The Gaussian of the clips' log-mel embeddings."""
+    """Returns the Gaussian of the clips' log-mel embeddings."""
     embedder = LogMel(RATE)
     fit = GaussianFit(embedder.dimensions)
     fit.update(torch.cat(embedder(clips)))
@@ -88,7 +90,7 @@ def fitted(clips: list[Tensor]) -> Gaussian:
 
 
 def trained(data: SC09Digits, seed: int, steps: int) -> Path:
-    """The checkpoint of a classifier trained with a seed, in a folder that is left in the temporary ones."""
+    """Trains a classifier and returns the path of its checkpoint, in a temporary folder that is not deleted."""
     from cli import main
 
     folder = Path(tempfile.mkdtemp(prefix=f"digits_{seed}_"))
@@ -110,12 +112,14 @@ def trained(data: SC09Digits, seed: int, steps: int) -> Path:
 
 
 def speed(clips: PositiveInt = 1000, repeats: PositiveInt = 7) -> None:
-    """Seconds of the log-mel FAD of made-up clips against as many, from samples in memory to the distance; the goal is 20 s for 1,000 clips
-    of a second on two cores. Before it, the distance is held against one by numpy's covariances and scipy's root of their product.
+    """Measures the time of the log-mel FAD between two sets of synthetic clips, from samples in memory to the distance.
+
+    The goal is 20 s for 1,000 clips on two cores. First the distance is checked against numpy's covariances and scipy's matrix square root
+    of their product.
 
     Args:
-        clips: Of a second, in each set.
-        repeats: Timed passes, after one that warms up.
+        clips: Clips of one second in each set.
+        repeats: Timed passes after one warm-up pass.
     """
     generator = torch.Generator().manual_seed(0)
     sets = [[tilted(generator, tilt) for _ in range(clips)] for tilt in (0.5, 0.9)]
@@ -128,7 +132,7 @@ def speed(clips: PositiveInt = 1000, repeats: PositiveInt = 7) -> None:
 
 
 def tilted(generator: torch.Generator, tilt: float) -> Tensor:
-    """A second of filtered noise, of a level and a tilt of its own."""
+    """Returns a second of filtered noise with random level and spectral tilt."""
     level, own = torch.rand(2, generator=generator)
     white = torch.randn(RATE, generator=generator)
     white[1:] += (tilt + 0.1 * own) * white[:-1]
@@ -136,7 +140,7 @@ def tilted(generator: torch.Generator, tilt: float) -> Tensor:
 
 
 def slow_distance(sets: list[list[Tensor]]) -> float:
-    """Clip by clip, and by the square root of the product of the covariances."""
+    """Returns the FAD computed clip by clip, with the matrix square root of the product of the covariances."""
     embedder = LogMel(RATE)
     rows = [np.concatenate([embedder([clip])[0].numpy() for clip in clips]).astype(np.float64) for clips in sets]
     (m1, m2), (c1, c2) = [r.mean(axis=0) for r in rows], [np.cov(r, rowvar=False) for r in rows]

@@ -2,9 +2,9 @@
 
     python -m benchmarks.generate [--samples N] [--repeats N] [--threads N] [--prompt N] [--plain N] [--preset griffin] [--ckpt_path FILE]
 
-Before the timing of a case, the engine is led through samples drawn from the model, and its logits are held against the parallel forward
-pass with weights rounded alike. What weights in fewer bits cost is measured on the same samples: of a trained model where its checkpoint is
-given. With `--repeats 0` nothing is timed. Generation on a GPU: `python -m benchmarks.gpu --only generation`.
+Before a case is timed, the engine's logits on samples drawn from the model are compared with those of the parallel forward pass with the
+same rounded weights. The cost of weights in fewer bits is measured on these samples, for a trained model if a checkpoint is given. With
+`--repeats 0` nothing is timed. Generation on a GPU: `python -m benchmarks.gpu --only generation`.
 """
 
 import copy
@@ -24,10 +24,10 @@ from harmonicrnn.models import DownPool, GatedRecurrence, HarmonicRNN, ModelStat
 from harmonicrnn.models.block import ResidualBranch, TemporalMixer
 from harmonicrnn.models.presets import Preset
 
-STEPS = 8000  # of one stream that are timed at once, about a second
-PIECE = 1600  # samples that are compared at once
-LIMITS = {"full": 1e-4, "bfloat16": 1e-4, "int8": 1e-3}  # relative; with int8 the inputs of products are rounded too, to 16 bits
-MIN_INT8 = 64  # inputs below which the engine keeps weights in bfloat16 instead
+STEPS = 8000  # samples per timing, over all streams; about a second for one stream
+PIECE = 1600  # samples compared at a time
+LIMITS = {"full": 1e-4, "bfloat16": 1e-4, "int8": 1e-3}  # relative; with int8 the inputs of matrix products are rounded to 16 bits too
+MIN_INT8 = 64  # layers with fewer inputs keep their weights in bfloat16
 CASES = tuple((stored, streams) for streams in (1, 32) for stored in LIMITS)
 
 
@@ -40,16 +40,16 @@ def generate(
     preset: Preset = "paper",
     ckpt_path: Path | None = None,
 ) -> None:
-    """Checks and times a model.
+    """Checks and times generation.
 
     Args:
-        samples: Length of the check; each timing is of as many steps as give about a second.
-        repeats: Timings of each case; 0 for the checks alone.
-        threads: That the engine uses.
-        prompt: Length of the prompt.
+        samples: Samples per stream in the checks; a timing runs for about a second instead.
+        repeats: Timings of each case; 0 only runs the checks.
+        threads: Threads of the engine.
+        prompt: Samples of the prompt.
         plain: Steps of the plain engine, for comparison.
-        preset: The block of the model of configs/sc09.yaml, untrained.
-        ckpt_path: A trained model's checkpoint instead.
+        preset: Block of the untrained model of configs/sc09.yaml.
+        ckpt_path: Checkpoint of a trained model to use instead.
     """
     torch.manual_seed(0)
     net = make_net(preset) if ckpt_path is None else load(ckpt_path).net
@@ -81,24 +81,30 @@ def generate(
 
 
 def make_net(preset: Preset) -> HarmonicRNN:
+    """Returns the untrained model."""
     return HarmonicRNN(preset=preset).eval()
 
 
 @torch.inference_mode()
 def fresh(net: HarmonicRNN, streams: int) -> ModelState:
+    """Returns the initial state of `streams` lanes."""
     return net(torch.zeros(streams, 0, dtype=torch.long))[1]
 
 
 @torch.inference_mode()
 def check_engine(net: HarmonicRNN, engine: CPUEngine, drawn: Tensor, stored: str) -> None:
-    """Raises UnequalError where the engine's logits differ from those of the forward pass with weights rounded as the engine's; prints what
-    the rounding costs: by how much it raises the expected NLL of what the model itself may draw next, which is the divergence of the two
-    distributions.
+    """Compares the engine's logits with those of the forward pass with the same rounded weights, and prints the cost of the rounding.
+
+    The cost is the mean KL divergence from the unrounded to the rounded model's next-sample distribution, in bits/sample.
 
     Args:
-        net: the model, its weights as they are.
-        engine: with weights kept as `stored` says.
-        drawn: (streams, T) classes, others in each stream.
+        net: The model with unrounded weights.
+        engine: Engine with weights in `stored`.
+        drawn: Classes (streams, T).
+        stored: "full", "bfloat16" or "int8".
+
+    Raises:
+        UnequalError: If the logits differ.
     """
     engine.start(fresh(net, len(drawn)))
     rounded_net = as_stored(net, stored)
@@ -119,7 +125,7 @@ def check_engine(net: HarmonicRNN, engine: CPUEngine, drawn: Tensor, stored: str
 
 @torch.inference_mode()
 def check_plain(net: HarmonicRNN, engine: PlainEngine, samples: int) -> None:
-    """Raises UnequalError where the likelihoods that the plain engine gives its own draws differ from those of the forward pass."""
+    """Raises UnequalError if the plain engine's likelihoods of its samples differ from those of the forward pass."""
     engine.start(fresh(net, 1))
     classes, nats = engine.draw(torch.rand(1, samples, dtype=torch.float64), 1.0, 1.0)
     check("the plain engine", [nats], [net.nats(classes)[0]], LIMITS["full"])
@@ -127,7 +133,7 @@ def check_plain(net: HarmonicRNN, engine: PlainEngine, samples: int) -> None:
 
 @torch.inference_mode()
 def check_prompt(net: HarmonicRNN, classes: Tensor) -> None:
-    """Raises UnequalError where what follows a prompt read in pieces differs from what follows in one pass over all."""
+    """Raises UnequalError if the logits after a prompt read in pieces differ from those of a single forward pass."""
     after = max(1, min(classes.shape[1] // 4, PIECE))
     classes = classes[:, : PROMPT_CHUNK + 2 * after]
     given = classes[:, :-after]
@@ -137,12 +143,12 @@ def check_prompt(net: HarmonicRNN, classes: Tensor) -> None:
 
 @torch.no_grad()
 def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
-    """The model with its weights as the engine stores them: "full", "bfloat16" or "int8"."""
+    """Returns a copy of the model with weights rounded as the engine stores them: "full", "bfloat16" or "int8"."""
     net = copy.deepcopy(net)
     if stored == "full":
         return net
     _join(net.head_norm, *filter(None, (net.head, net.steering, net.gate and net.gate.state)))
-    kept = {net.embedding.projection, *(net.features.modules() if net.features else ())}  # tables, as the engine has them
+    kept = {net.embedding.projection, *(net.features.modules() if net.features else ())}  # lookup tables in the engine
     kept |= {net.gate.errors, net.gate.out} if net.gate else set()
     for module in net.modules():
         if isinstance(module, ResidualBranch):
@@ -150,7 +156,7 @@ def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
     for module in net.modules():
         if isinstance(module, nn.Linear) and module not in kept:
             module.weight.copy_(rounded(module.weight.T, stored).T)
-        elif isinstance(module, DownPool | UpPool) and 1 not in module.weight.shape[1:]:  # those of single channels are kept whole
+        elif isinstance(module, DownPool | UpPool) and 1 not in module.weight.shape[1:]:  # single-channel groups are not rounded
             module.weight.copy_(rounded(module.weight, stored))
         elif isinstance(module, GatedRecurrence):
             module.gate_weight.copy_(rounded(module.gate_weight, stored))
@@ -158,7 +164,7 @@ def as_stored(net: HarmonicRNN, stored: str) -> HarmonicRNN:
 
 
 def _join(norm: nn.Module, *layers: nn.Linear) -> None:
-    """A norm's weights and biases into the layers behind it: what the engine rounds is the product of both weights."""
+    """Folds a norm's weight and bias into the layers after it, in place; the engine rounds the product of both weights."""
     for layer in layers:
         if isinstance(norm, nn.LayerNorm):
             layer.bias += layer.weight @ norm.bias
@@ -169,7 +175,7 @@ def _join(norm: nn.Module, *layers: nn.Linear) -> None:
 
 
 def rounded(weights: Tensor, stored: str) -> Tensor:
-    """Matrices (..., inputs, outputs); int8 with a scale for each output."""
+    """Rounds matrices (..., inputs, outputs); int8 has a scale for each output."""
     if stored == "bfloat16" or weights.shape[-2] < MIN_INT8:
         return weights.bfloat16().float()
     scale = weights.abs().amax(dim=-2, keepdim=True) / 127

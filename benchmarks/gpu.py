@@ -1,9 +1,9 @@
-"""Every claim of speed and memory on a GPU, by one command.
+"""Speed and memory on a GPU: all cases in one command.
 
     python -m benchmarks.gpu [--repeats N] [--only NAME]
 
-Each figure is printed after the equality check of that very case, or the reason why it is not: unequal, out of memory, or an error.
-Training steps, in bf16-mixed, and generation are of the model of configs/sc09.yaml; cases of the recurrence are in gpu_recurrence.py.
+Each case is checked against a reference before it is timed; if it is unequal, out of memory or fails, the reason is printed instead.
+Training steps (bf16-mixed) and generation use the model of configs/sc09.yaml; cases of the recurrence are in gpu_recurrence.py.
 """
 
 import statistics
@@ -27,8 +27,16 @@ from harmonicrnn.models.harmonic_rnn import DEFAULT_LEVELS
 
 @dataclass(frozen=True)
 class Step:
-    """A training step: clips of so many samples, recomputed or not, within so many GB of the device's memory (None: all), compiled by
-    torch or not."""
+    """A training step.
+
+    Args:
+        batch: Clips per batch.
+        samples: Samples per clip.
+        goal: Goal to print beside the result.
+        recompute: Whether to recompute all levels in the backward pass.
+        memory: Limit of the device memory in GB; None for all of it.
+        compiled: Whether to use torch.compile.
+    """
 
     batch: int
     samples: int
@@ -39,6 +47,7 @@ class Step:
 
     @property
     def name(self) -> str:
+        """Name of the case."""
         kept = "recomputed" if self.recompute else "no recomputation"
         options = f"{f' in {self.memory} GB' if self.memory else ''}{', torch.compile' if self.compiled else ''}"
         return f"training step B={self.batch} T={self.samples:,} {kept}{options}"
@@ -56,8 +65,13 @@ STEPS = (
 
 
 def training(step: Step, device: torch.device, repeats: int, levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS) -> float:
-    """Forward, backward and AdamW, without dropout, whose median seconds it returns; before it, gradients at a small size in float32 and
-    bf16-mixed, and logits and loss of the very case."""
+    """Times forward, backward and AdamW without dropout, and returns the median in seconds.
+
+    Checked first: gradients of a short clip in float32 and bf16-mixed, and logits and loss of the timed case.
+
+    Raises:
+        UnequalError: If a check fails.
+    """
     torch.manual_seed(0)
     net = HarmonicRNN(tuple(replace(level, recompute=step.recompute) for level in levels), preset=PRESET, dropout=0.0).to(device)
     classes = torch.randint(2**net.bits, (step.batch, step.samples), device=device)
@@ -87,7 +101,7 @@ def training(step: Step, device: torch.device, repeats: int, levels: tuple[Level
 
 
 def linearity(device: torch.device, repeats: int, exponents: range = range(17, 24), levels: tuple[LevelSpec, ...] = DEFAULT_LEVELS) -> None:
-    """Seconds a sample of a training step, from 2^17 to 2^23 samples; linear within 10 % from 2^20 on is the goal."""
+    """Times training steps of 2^17 to 2^23 samples; the goal is a time linear in the samples within 10 % from 2^20 on."""
     times: dict[int, float] = {}
     for exponent in exponents:
         step = Step(1, 2**exponent, "linear within 10 % from T = 1,048,576 on", recompute=True)
@@ -95,11 +109,11 @@ def linearity(device: torch.device, repeats: int, exponents: range = range(17, 2
     first = next((samples for samples in times if samples >= 2**20), None)
     if first is not None:
         shares = {samples: times[samples] / samples / (times[first] / first) for samples in times if samples >= first}
-        print(f"time of a sample beside that of {first:,}:", ", ".join(f"{samples:,} {share:.3f}" for samples, share in shares.items()))
+        print(f"time per sample relative to {first:,} samples:", ", ".join(f"{samples:,} {share:.3f}" for samples, share in shares.items()))
 
 
 def check_gradients(net: HarmonicRNN, levels: tuple[LevelSpec, ...], classes: Tensor) -> None:
-    """Raises UnequalError where gradients by the device's kernels, in float32 or bf16-mixed, are not those by plain tensor operations."""
+    """Raises UnequalError if gradients of the device's kernels, in float32 or bf16-mixed, differ from those of tensor operations."""
     gradients = []
     for scan, bfloat16 in (("auto", False), ("auto", True), ("reference", False)):
         twin = HarmonicRNN(levels, preset=PRESET, dropout=0.0, scan=scan).to(classes.device)
@@ -114,7 +128,7 @@ def check_gradients(net: HarmonicRNN, levels: tuple[LevelSpec, ...], classes: Te
 
 
 def check_norm(what: str, difference: Tensor, reference: Tensor, limit: float) -> None:
-    """Raises UnequalError where the norm of a difference is not below a share of the reference's: of roundings that add up at random."""
+    """Raises UnequalError if the norm of a difference is at least `limit` times the reference's norm; used where rounding errors add up."""
     share = (difference / reference).item()
     if not share < limit:
         raise UnequalError(f"{what}: differs from its reference by {share:.1e} of its norm, more than {limit}")
@@ -122,8 +136,11 @@ def check_norm(what: str, difference: Tensor, reference: Tensor, limit: float) -
 
 @torch.no_grad()
 def checked_loss(name: str, net: HarmonicRNN, function: Callable[..., Any], classes: Tensor, pieces: int = 2**17) -> Tensor:
-    """The mean loss in float32, some samples at a time with the state carried on; raises UnequalError where the logits of the step, in
-    bf16-mixed and at once, are not those."""
+    """Returns the mean loss in float32, computed in pieces with carried state.
+
+    Raises:
+        UnequalError: If the step's logits, in bf16-mixed and in one pass, differ from those in float32.
+    """
     with torch.autocast(classes.device.type, torch.bfloat16):
         logits, _ = function(classes)
     steps, state = max(1, pieces // classes.shape[0]), None
@@ -139,7 +156,7 @@ def checked_loss(name: str, net: HarmonicRNN, function: Callable[..., Any], clas
 
 @contextmanager
 def limited(device: torch.device, gigabytes: int | None) -> Iterator[None]:
-    """No more than so much of the device's memory; the peak is counted from here."""
+    """Resets the peak memory, and limits this process to `gigabytes` of device memory (None: all of it) within the context."""
     if device.type != "cuda":
         yield
         return
@@ -154,15 +171,19 @@ def limited(device: torch.device, gigabytes: int | None) -> Iterator[None]:
 
 
 STREAMS = {1: "none: the CPU is for one stream", 4096: "10,000,000 samples/s"}
-"""Clips that are drawn together, and the goal for all of them."""
+"""Numbers of streams drawn together, with the goal for their total speed."""
 
 CHECKED = 8
-"""Lanes whose likelihoods are held against the parallel pass, whose logits of all lanes would fill the memory."""
+"""Lanes checked against the parallel forward pass; the logits of all lanes would not fit the memory."""
 
 
 @torch.inference_mode()
 def generation(streams: int, device: torch.device, repeats: int, net: HarmonicRNN | None = None, precision: str = "highest") -> None:
-    """Whole pooling periods in float32, sampled on the device; before it, the likelihoods of two periods and that a start repeats them."""
+    """Times drawing two pooling periods in float32 on the device.
+
+    Raises:
+        UnequalError: If likelihoods differ from the forward pass, or restarting the engine gives other samples.
+    """
     torch.manual_seed(0)
     net = (HarmonicRNN(preset=PRESET) if net is None else net).to(device).eval()
     what = f"generation, {streams:,} streams, {precision} precision of products"
@@ -176,7 +197,7 @@ def generation(streams: int, device: torch.device, repeats: int, net: HarmonicRN
         check(what, [nats[:CHECKED]], [expected.cpu()], 1e-4 if precision == "highest" else 1e-2)
         engine.start(fresh)
         if not torch.equal(engine.draw(uniforms, 1.0, 1.0)[0], classes):
-            raise UnequalError(f"{what}: the same numbers drew other classes after a new start")
+            raise UnequalError(f"{what}: other classes were drawn from the same random numbers after a restart")
         (seconds,) = by_turns({what: lambda: engine.draw(uniforms, 1.0, 1.0)}, repeats, device, warm_up=3).values()
     goal = (f"goal {STREAMS[streams]}",) if streams in STREAMS else ()
     show(what, [streams * uniforms.shape[1] / s for s in seconds], "samples/s", *goal)
@@ -184,7 +205,7 @@ def generation(streams: int, device: torch.device, repeats: int, net: HarmonicRN
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Products in float32 of a precision, as torch names it."""
+    """Sets torch's precision of float32 matrix products within the context."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
@@ -213,11 +234,11 @@ GROUPS: dict[str, list[Case]] = {
 
 
 def gpu(repeats: PositiveInt = 20, only: Group = "all") -> None:
-    """Checks, then times.
+    """Checks and times the cases.
 
     Args:
-        repeats: Timed runs of each case, after three that warm up.
-        only: One group of cases.
+        repeats: Timed runs of each case after three warm-up runs.
+        only: Group of cases.
     """
     if not torch.cuda.is_available():
         raise UserError("benchmarks.gpu needs a CUDA device, and torch sees none on this machine: nothing was measured")
@@ -225,7 +246,7 @@ def gpu(repeats: PositiveInt = 20, only: Group = "all") -> None:
 
 
 def report(cases: Sequence[Case], device: torch.device, repeats: int) -> None:
-    """Prints the machine and the figures; a case that fails is named and the others go on."""
+    """Prints the machine and the results of the cases; if a case fails, its error is printed and the others continue."""
     header("triton", device=device)
     for case in cases:
         try:
@@ -233,9 +254,9 @@ def report(cases: Sequence[Case], device: torch.device, repeats: int) -> None:
         except UnequalError as error:
             print(f"no speed is reported: {error}", flush=True)
         except torch.OutOfMemoryError:
-            print("out of memory: no speed is reported of the next of these cases", flush=True)
-        except Exception as error:  # whatever a compiler or a driver finds: the other cases are worth their time
-            print(f"no speed is reported of the next of these cases: {type(error).__name__}: {error}", flush=True)
+            print("out of memory: no speed is reported for the rest of this case", flush=True)
+        except Exception as error:  # any error of a compiler or driver; the other cases still run
+            print(f"no speed is reported for the rest of this case: {type(error).__name__}: {error}", flush=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -1,5 +1,8 @@
-"""Cases of `benchmarks.gpu`: the fused CG-LRU against the copy bandwidth, the recurrence against other implementations of it, and the
-constants of its kernels, each varied alone."""
+"""Cases of `benchmarks.gpu` for the recurrence.
+
+The fused CG-LRU against the copy bandwidth, the recurrence against other implementations, and the constants of its kernels, varied one at a
+time.
+"""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -15,7 +18,7 @@ from harmonicrnn.ops import cg_lru, linear_scan
 from harmonicrnn.ops.cg_lru import C
 
 NEEDED = {"forward": (3, 0.55), "forward + backward": (9, 0.6)}
-"""Bytes in units of one (B, T, D) tensor, and the share of the copy bandwidth that is the goal."""
+"""Bytes read and written, in units of one (B, T, D) tensor, and the goal as a share of the copy bandwidth."""
 
 LIMITS = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (6e-3, 1.2e-2)}
 CONSTANTS = {
@@ -27,11 +30,11 @@ CONSTANTS = {
     "GIVEN_ROWS": ("plain", (8, 16, 32)),
     "MAX_BLOCK": ("fused", (32, 64)),
 }
-"""Of `harmonicrnn.ops.triton.chunks`: the scan that depends on each, and what it is to be."""
+"""Constants of `harmonicrnn.ops.triton.chunks`, with the scan that depends on each and the values to try."""
 
 
 def inputs_of(batch: int, time: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """x, gates, decay and phase of a CG-LRU at its initialisation, all with gradients."""
+    """Returns x, gates, decay and phase of a CG-LRU at initialisation, all requiring gradients."""
     torch.manual_seed(0)
     units = width // 2
     x, gates = (torch.randn(batch, time, width, device=device).to(dtype) for _ in range(2))
@@ -41,16 +44,18 @@ def inputs_of(batch: int, time: int, width: int, dtype: torch.dtype, device: tor
 
 
 def forward_and_backward(function: Callable[..., Any], inputs: tuple[Tensor, ...], weights: Tensor) -> tuple[Tensor, ...]:
+    """Returns the output and the gradients of the inputs."""
     y = function(*inputs)[0]
     return (y, *torch.autograd.grad(y, inputs, weights))
 
 
 def plain(*given: Tensor) -> Any:
+    """The CG-LRU by tensor operations."""
     return cg_lru(*given, implementation="reference")
 
 
 def fused(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device, repeats: int) -> None:
-    """Forward, and forward + backward, in bytes needed against the copy of as many."""
+    """Times forward, and forward + backward, as a share of the bandwidth of a copy."""
     inputs = inputs_of(*shape, dtype, device)
     weights = torch.randn(*shape, device=device).to(dtype)
     name = "fused CG-LRU {} x {:,} x {} ".format(*shape) + str(dtype)[6:]
@@ -72,7 +77,11 @@ def fused(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device,
 
 
 def check_fused(name: str, inputs: tuple[Tensor, ...], weights: Tensor) -> None:
-    """Against float64, one lane at a time for the memory; what is summed over lanes is checked by its sum."""
+    """Checks the fused form against float64, one lane at a time to save memory.
+
+    Raises:
+        UnequalError: If outputs or gradients differ.
+    """
     found, limits = forward_and_backward(cg_lru, inputs, weights), LIMITS[inputs[0].dtype]
     sums = [torch.zeros_like(t, dtype=torch.float64) for t in inputs[2:]]
     for lane in range(len(weights)):
@@ -85,14 +94,14 @@ def check_fused(name: str, inputs: tuple[Tensor, ...], weights: Tensor) -> None:
 
 
 def against_plain(time: int, device: torch.device, repeats: int, width: int = 128) -> None:
-    """The fused form against the plain path, forward + backward in float32."""
+    """Compares the fused form with tensor operations: forward + backward in float32."""
     inputs, weights = inputs_of(1, time, width, torch.float32, device), torch.randn(1, time, width, device=device)
     ours, theirs = (lambda of=of: forward_and_backward(of, inputs, weights) for of in (cg_lru, plain))
     compared("plain path", ours, theirs, device, repeats, goal=10)
 
 
 def against_associative_scan(time: int, device: torch.device, repeats: int, width: int = 128) -> None:
-    """The fused form against torch's associative_scan with the gates around it, all compiled by torch: forward alone."""
+    """Compares the fused form with gates and torch's associative_scan compiled by torch: forward only, in float32."""
     from torch._higher_order_ops.associative_scan import associative_scan
 
     inputs = inputs_of(1, time, width, torch.float32, device)
@@ -119,7 +128,7 @@ def against_associative_scan(time: int, device: torch.device, repeats: int, widt
 
 
 def against_accelerated_scan(time: int, device: torch.device, repeats: int, units: int = 64) -> None:
-    """The plain complex scan against the package accelerated-scan's, each in its own layout; transposes are not timed."""
+    """Compares the complex scan with that of the package accelerated-scan, each in its own layout, without timing the transposes."""
     if find_spec("accelerated_scan") is None:
         print("accelerated-scan: not installed, not compared")
         return
@@ -147,7 +156,7 @@ def compared(
     goal: float,
     passes: str = "forward + backward",
 ) -> None:
-    """Both checked against each other and timed by turns on the same work."""
+    """Times two implementations in turn; raises UnequalError if their results differ."""
     check(name, ours(), theirs(), 1e-4)
     seconds = by_turns({"ours": ours, name: theirs}, repeats, device, warm_up=3)
     times = f"{ratio(seconds[name], seconds['ours']):.2f} times ours, goal {goal:g}"
@@ -156,8 +165,8 @@ def compared(
 
 
 def tuning(constant: str, value: int, time: int, device: torch.device, repeats: int, width: int = 128) -> None:
-    """Forward + backward in bfloat16 with one constant changed, after the results were found to stay the same."""
-    module = import_module("harmonicrnn.ops.triton.chunks")  # here, so that triton is loaded only where it computes
+    """Times forward + backward in bfloat16 with one constant changed; raises UnequalError if the results change."""
+    module = import_module("harmonicrnn.ops.triton.chunks")  # imported here, so that triton is only loaded if used
     inputs, function = inputs_of(1, time, width, torch.bfloat16, device), cg_lru
     if CONSTANTS[constant][0] == "plain":
         inputs = tuple((0.6 * torch.rand(1, time, width, 2, device=device)).bfloat16().requires_grad_() for _ in range(2))

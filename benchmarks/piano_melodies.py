@@ -1,7 +1,7 @@
 """Melodies for the piano, one note at a time and in one tempo: the highest voice of Bach's chorales, in C major or A minor.
 
-Much less than piano music: what a model of a million parameters can learn on two cores. Each note begins on a grid of 80 ms, which is a
-whole number of the synthesizer's blocks and of samples at 8 kHz, is struck with the same force, and ends before the next one.
+They are much simpler than piano music, so that a model of a million parameters can learn them on two cores. Each note begins on a grid of
+80 ms, a whole number of synthesizer blocks and of samples at 8 kHz, has the same velocity, and ends before the next one.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from benchmarks.piano_playing import Event, play
 from benchmarks.piano_scores import Note, Score, joined, one_keyboard, parse, scores
 
 COMPOSER = "bach"
-QUARTER, LEAD, LONGEST = 0.64, 0.064, 150.0  # seconds: a quarter, before the first note, and the last one's latest start
-LOWEST, HIGHEST = 59, 81  # as MIDI counts; melodies that leave this range are left out
-MIDDLE = 72  # of the octaves in which a melody can be put, the one nearest to it is taken
-FORCE, LEGATO = 80, 0.97  # MIDI's velocity; the share of a note's length for which its key is down
-RATE = 48_000  # Hz: 16 and 8 kHz are whole fractions of it
-SAME = 16  # notes: melodies that begin with the same ones are one tune
-REST = 0.1  # melodies that rest for more of their time are left out
+QUARTER, LEAD, LONGEST = 0.64, 0.064, 150.0  # seconds: a quarter note, before the first note, latest start of a note
+LOWEST, HIGHEST = 59, 81  # MIDI pitches; melodies that leave this range are skipped
+MIDDLE = 72  # a melody is moved to the octave nearest to this pitch
+FORCE, LEGATO = 80, 0.97  # MIDI velocity; share of a note's length for which the key is down
+RATE = 48_000  # Hz, a multiple of 16 and 8 kHz
+SAME = 16  # notes: melodies with the same first ones count as the same tune
+REST = 0.1  # melodies with a larger share of rests are skipped
 DRY = {"synth.reverb.active": "0"}
 ABOUT = """
 The highest voices of Bach's chorales, moved to C major or A minor, each note as loud as the next, a quarter lasting 0.64 s, on the acoustic
@@ -30,10 +30,10 @@ split holds another's tune."""
 
 
 def pieces(font: Path, sample_rate: int) -> list[Piece]:
-    """A piece for each melody that is used, sorted by name.
+    """Returns a piece for each melody, sorted by name.
 
     Raises:
-        UserError: music21 is not installed, or cannot read a score.
+        UserError: If music21 is not installed or cannot read a score.
     """
     found: dict[tuple[tuple[float, int], ...], Piece] = {}
     for score in scores():
@@ -44,14 +44,14 @@ def pieces(font: Path, sample_rate: int) -> list[Piece]:
 
 
 def highest_voice(score: Score) -> list[Note]:
-    """Its notes in C major or A minor; none where they leave the range, or rest for long."""
+    """Returns the notes of the highest voice in C major or A minor; empty if they leave the range or have too many rests."""
     parsed = parse(score)
     key = parsed.analyze("key")
     down = (key.tonic.pitchClass - (0 if key.mode == "major" else 9)) % 12
     notes = one_keyboard(joined((list(parsed.parts) or [parsed])[0].flatten().notes))
     median = np.median([note.pitch for note in notes])
     by = min((-down + octave for octave in (-12, 0, 12, 24)), key=lambda by: abs(median + by - MIDDLE))
-    # One at a time: a note ends where the next begins, and of those that begin together the highest is kept.
+    # One note at a time: a note ends where the next begins, and the highest of simultaneous notes is kept.
     moved = [Note(note.start, note.length, note.pitch + by) for note in notes]
     heard = [
         Note(note.start, min(note.length, after.start - note.start), note.pitch)
@@ -65,10 +65,10 @@ def highest_voice(score: Score) -> list[Note]:
 
 
 def render(score: Score, notes: Sequence[Note], font: Path, sample_rate: int) -> np.ndarray:
-    """A melody's samples in [-1, 1], float32 (samples,), the same each time.
+    """Returns the samples of a melody, float32 (samples,) in [-1, 1]; deterministic.
 
     Raises:
-        UserError: fluidsynth fails.
+        UserError: If fluidsynth fails.
     """
     events = []
     for note in notes:

@@ -1,4 +1,4 @@
-"""Playing of scores on the piano: a performance of the notes, and fluidsynth's rendering of it."""
+"""Piano performances of scores: MIDI events from notes, rendered by fluidsynth."""
 
 import hashlib
 import math
@@ -16,33 +16,33 @@ import soxr
 from benchmarks.piano_scores import Note, Score, read_notes
 from harmonicrnn.errors import UserError
 
-LONGEST, LEAD = 240.0, 0.05  # seconds: of a piece, and before its first note
-TAIL, FADED = 3.0, 0.002  # seconds after the last note for its sound to end; what is below this share of the peak is cut off
-SOUND_FONT_RATE = 44_100  # Hz; rendered at it, as fluidsynth has no filter against aliasing
+LONGEST, LEAD = 240.0, 0.05  # seconds: maximum length of a piece, and silence before its first note
+TAIL, FADED = 3.0, 0.002  # seconds for the last note to decay; the end below this share of the peak is cut off
+SOUND_FONT_RATE = 44_100  # Hz; the rendering rate, since fluidsynth has no anti-aliasing filter
 SETTINGS = {
     "audio.file.type": "wav",
     "audio.file.format": "float",
     "synth.chorus.active": "0",
     "synth.gain": "1.5",
     "synth.cpu-cores": "1",
-    "synth.dynamic-sample-loading": "1",  # of the whole sound font a piano needs little
+    "synth.dynamic-sample-loading": "1",  # a piano needs little of the sound font
 }
 PEDAL_UP, PEDAL_DOWN = b"\xb0\x40\x00", b"\xb0\x40\x7f"
 
 
 @dataclass(frozen=True)
 class Event:
-    """A MIDI message on the first channel at a time in milliseconds."""
+    """A MIDI message on the first channel; `at` is its time in milliseconds."""
 
     at: int
     message: bytes
 
 
 def render(score: Score, font: Path, sample_rate: int) -> np.ndarray:
-    """A performance's samples in [-1, 1], float32 (samples,), the same each time.
+    """Returns the samples of a performance, float32 (samples,) in [-1, 1]; deterministic.
 
     Raises:
-        UserError: the score cannot be read, or fluidsynth fails.
+        UserError: If the score cannot be read or fluidsynth fails.
     """
     rng = np.random.default_rng(int(hashlib.sha256(score.name.encode()).hexdigest()[:16], 16))
     notes, beats = read_notes(score)
@@ -53,10 +53,10 @@ def render(score: Score, font: Path, sample_rate: int) -> np.ndarray:
 
 
 def play(events: Sequence[Event], score: Score, font: Path, sample_rate: int, rate: int, settings: dict[str, str]) -> np.ndarray:
-    """What fluidsynth makes of events at `rate`, brought to `sample_rate`: float32 (samples,), its peak at most 0.98.
+    """Renders events with fluidsynth at `rate` and resamples to `sample_rate`; returns float32 (samples,) with a peak of at most 0.98.
 
     Raises:
-        UserError: fluidsynth fails; the message names the score.
+        UserError: If fluidsynth fails; the message names the score.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "score.mid", Path(folder) / "sound.wav"
@@ -74,12 +74,12 @@ def play(events: Sequence[Event], score: Score, font: Path, sample_rate: int, ra
 
 
 def perform(notes: Sequence[Note], beats: float, rng: np.random.Generator) -> list[Event]:
-    """A player's messages, sorted: loudness that swells, the highest note louder, and in half of the pieces the pedal.
+    """Returns the sorted MIDI events of a performance with varying loudness, louder top notes and, in half of the pieces, pedal.
 
     Args:
-        notes: sorted by start and pitch, none with its key still down.
-        beats: quarters a minute, about.
-        rng: what the player chooses.
+        notes: Notes sorted by start and pitch, without overlaps of the same pitch.
+        beats: Approximate tempo in quarters per minute.
+        rng: Source of the random choices.
     """
     first, end = notes[0].start, max(note.start + note.length for note in notes)
     seconds = clock(first, end, beats, rng)
@@ -88,8 +88,8 @@ def perform(notes: Sequence[Note], beats: float, rng: np.random.Generator) -> li
     pedal = rng.random() < 0.5
     played = [note for note in notes if seconds(note.start) < LONGEST]
     struck = [max(0.0, seconds(note.start) + rng.normal(0, uneven)) for note in played]
-    tops = {note.start: note.pitch for note in played}  # the last of a chord is its highest
-    again: dict[int, float] = {}  # when a key is struck next, at most
+    tops = {note.start: note.pitch for note in played}  # the last note of a chord is its highest
+    again: dict[int, float] = {}  # next time at which a key is struck
     events: list[Event] = []
     for note, on in zip(reversed(played), reversed(struck), strict=True):
         off = min(max(on + 0.04, seconds(note.start + note.length * legato)), again.get(note.pitch, math.inf) - 0.01)
@@ -107,7 +107,7 @@ def perform(notes: Sequence[Note], beats: float, rng: np.random.Generator) -> li
 
 
 def clock(first: float, end: float, beats: float, rng: np.random.Generator) -> Callable[[float], float]:
-    """The time in seconds of a place in quarters: the tempo is within a fifth of `beats`, sways by a few percent, and slows at the end."""
+    """Returns a function from quarters to seconds; the tempo is within 20 % of `beats`, varies by a few percent and slows at the end."""
     pace = np.clip(beats, 50, 150) * rng.uniform(0.8, 1.2)
     grid = np.arange(first, end + 1, 0.125)
     sway = 1 + rng.uniform(0.02, 0.08) * np.sin(2 * np.pi * grid / rng.choice([8, 12, 16]) + rng.uniform(0, 2 * np.pi))
@@ -117,18 +117,18 @@ def clock(first: float, end: float, beats: float, rng: np.random.Generator) -> C
 
 
 def midi_file(events: Sequence[Event]) -> bytes:
-    """A Standard MIDI File of one track whose ticks are milliseconds: the grand piano, the events, and the time for the last to end."""
+    """Returns a Standard MIDI File with one track of grand piano: the events, and time for the last note to decay; a tick is 1 ms."""
     track, now = bytearray(b"\x00\xff\x51\x03" + (500_000).to_bytes(3, "big") + b"\x00\xc0\x00"), 0
     for event in events:
         track += variable(event.at - now) + event.message
         now = event.at
-    # A last message holds the end back: fluidsynth stops with the last one before the end of the track.
+    # A last message delays the end: fluidsynth stops at the last message before the end of the track.
     track += variable(round(1000 * TAIL)) + PEDAL_UP + b"\x00\xff\x2f\x00"
     return b"MThd" + struct.pack(">IHHH", 6, 0, 1, 500) + b"MTrk" + struct.pack(">I", len(track)) + bytes(track)
 
 
 def variable(number: int) -> bytes:
-    """A number in MIDI's bytes of seven bits, the first ones marked."""
+    """Returns a number as a MIDI variable-length quantity: 7 bits per byte, the high bit set in all but the last."""
     groups = [number & 0x7F]
     while number := number >> 7:
         groups.append(number & 0x7F | 0x80)

@@ -1,4 +1,4 @@
-"""Scores for the piano: which of music21's may be used, and their notes."""
+"""Piano scores: which scores of music21 may be used, and their notes."""
 
 import re
 import zipfile
@@ -23,7 +23,7 @@ COMPOSERS = {
     "schumann_clara": "Clara Schumann (1819-1896)",
     "schumann_robert": "Robert Schumann (1810-1856)",
 }
-"""The folders of music21's corpus that are used."""
+"""Folders of music21's corpus, with their composers."""
 COPIES = frozenset(
     {
         "bach-bwv137.5",  # as 120.8, in another key
@@ -36,7 +36,7 @@ COPIES = frozenset(
         "schumann_robert-opus48no2",  # as dichterliebe_no2
     }
 )
-"""Pieces that another one repeats, wholly or by more than half, in the same or in another key: left out, lest the splits share them."""
+"""Pieces of which another piece repeats more than half, in any key; skipped, so that no piece is in two splits."""
 ABOUT = """
 Scores from the corpus of the Python package music21 (https://www.music21.org), played on the acoustic grand piano of the sound font Fluid
 R3 by fluidsynth, each in a tempo, touch and room of its own, drawn by its name. Quartets and choir pieces are played from the score, all
@@ -63,15 +63,15 @@ The sound font Fluid R3 GM is under the MIT licence: Copyright 2000-2002, 2008 F
 FREE = re.compile(r"public domain|\bCC0\b|\bCC[- ]BY\b(?![- ]N)", re.IGNORECASE)
 RIGHTS = re.compile(r"copyright|©|licen[sc]e|rights|public domain|CC0", re.IGNORECASE)
 PRINTED_PAGE = re.compile(r"PDF ?© ?\d* Margaret Greentree")
-LARGEST = 3_000_000  # bytes of MusicXML: above are mostly whole quartets in one file, of which minutes would be used
+LARGEST = 3_000_000  # characters of MusicXML; larger files are mostly whole quartets, of which only the first minutes would be used
 BEATS = {"bach": 76.0}
-"""Quarters a minute of a folder's scores; of others the first mark, or `USUAL` without one."""
+"""Tempo in quarters per minute, by folder; other scores use their first tempo mark, or `USUAL` without one."""
 USUAL = 96.0
 
 
 @dataclass(frozen=True)
 class Score:
-    """A piece of the corpus: its name in files, its file, and what it is and whose."""
+    """A piece of the corpus: its name for files, its path, and its credit (composer, source and licence)."""
 
     name: str
     path: Path
@@ -80,7 +80,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Note:
-    """A note of a score: start and length in quarters from the beginning, and its pitch as MIDI counts."""
+    """A note: start and length in quarters, and MIDI pitch."""
 
     start: float
     length: float
@@ -88,10 +88,10 @@ class Note:
 
 
 def scores() -> list[Score]:
-    """Those that may be used, sorted by name; of versions of a piece (`bwv1-a`, `bwv1-b`) the first.
+    """Returns the scores that may be used, sorted by name; only the first of several versions of a piece (`bwv1-a`, `bwv1-b`).
 
     Raises:
-        UserError: music21 is not installed.
+        UserError: If music21 or its corpus is not installed.
     """
     spec = find_spec("music21")
     if spec is None or not spec.submodule_search_locations:
@@ -112,7 +112,7 @@ def scores() -> list[Score]:
 
 
 def music_xml(path: Path) -> str:
-    """The text of a score, compressed or not."""
+    """Returns the MusicXML text of a score file, compressed or not."""
     if path.suffix != ".mxl":
         return path.read_text(encoding="utf-8", errors="replace")
     with zipfile.ZipFile(path) as file:
@@ -121,7 +121,7 @@ def music_xml(path: Path) -> str:
 
 
 def allowed(text: str) -> str | None:
-    """What a score states of rights where it may be used, empty where it states nothing; None where it may not."""
+    """Returns the rights stated in a score that may be used, empty if none are stated; None if the score may not be used."""
     if len(text) > LARGEST:
         return None
     stated = re.findall(r"<rights[^>]*>([^<]*)", text)
@@ -131,12 +131,12 @@ def allowed(text: str) -> str | None:
 
 
 def parse(score: Score) -> Any:
-    """A score as music21 reads it, at sounding pitch.
+    """Returns a score parsed by music21, at sounding pitch.
 
     Raises:
-        UserError: it cannot.
+        UserError: If music21 cannot read it.
     """
-    from music21 import converter  # not among the project's requirements
+    from music21 import converter  # not a requirement of the project
 
     try:
         return converter.parse(score.path, forceSource=True, storePickle=False).toSoundingPitch()
@@ -145,7 +145,11 @@ def parse(score: Score) -> Any:
 
 
 def read_notes(score: Score) -> tuple[list[Note], float]:
-    """A score's notes as they sound, tied ones as one, and its quarters a minute."""
+    """Returns the sounding notes of a score, tied notes joined, and its tempo in quarters per minute.
+
+    Raises:
+        UserError: If music21 cannot read the score, or it has no notes.
+    """
     from music21 import tempo
 
     parsed = parse(score)
@@ -162,7 +166,7 @@ def read_notes(score: Score) -> tuple[list[Note], float]:
 
 
 def joined(elements: Iterable[Any]) -> list[Note]:
-    """A part's notes and chords as single notes, of which those that a tie continues make the one before longer."""
+    """Returns the notes and chords of a part as single notes, with tied notes joined."""
     open_at: dict[tuple[int, float], int] = {}
     notes: list[Note] = []
     for element in elements:
@@ -183,7 +187,7 @@ def joined(elements: Iterable[Any]) -> list[Note]:
 
 
 def one_keyboard(notes: Sequence[Note]) -> list[Note]:
-    """The notes sorted, with none twice at a time: of those that begin together the longest, and a key is up before it is struck again."""
+    """Returns the notes within the piano's range, sorted, and shortened or dropped so that no pitch overlaps itself."""
     longest: dict[tuple[float, int], Note] = {}
     for note in notes:
         same = longest.get((note.start, note.pitch))

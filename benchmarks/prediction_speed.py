@@ -1,10 +1,10 @@
-"""Speed of linear prediction on one core, what it adds to a training step, and one stream of a model that has it.
+"""Speed of linear prediction on one core: alone, in a training step, and in generation of one stream.
 
     OMP_NUM_THREADS=1 python -m benchmarks.prediction_speed [--samples N] [--repeats N]
 
-Before any timing the compiled predictors are held against their definition, and the compiled mixture against tensor operations, forward and
-backward, in float64. Times are the processor's, so that other work counts less. The goal is 300,000 samples/s of the default
-predictor of order 256, and 16,000 of one stream of a million parameters, 20,800 of it in int8.
+Before any timing the compiled predictors are checked against their definition, and the compiled mixture against tensor operations, forward
+and backward, in float64. Times are processor times, so that other processes matter less. The goals are 300,000 samples/s for the default
+predictor of order 256, and for one stream of a model with a million parameters 16,000 samples/s, or 20,800 with int8 weights.
 """
 
 import time
@@ -29,15 +29,15 @@ DEMO = Path(__file__).parents[1] / "configs/melody_demo.yaml"
 ORDER, GOAL = 256, 300_000  # samples/s
 REAL_TIME = {"full": 16_000, "int8": 20_800}  # samples/s
 MILLION = (LevelSpec(48, 1, 4), LevelSpec(80, 1, 4), LevelSpec(112, 1, 4), LevelSpec(128, 2))
-CHECKED = 600  # samples of the clip that equality is checked on
+CHECKED = 600  # samples of the clip that are checked
 
 
 def prediction(samples: PositiveInt = 8_000, repeats: PositiveInt = 7) -> None:
-    """Checks, then times one clip.
+    """Checks and times linear prediction on one clip.
 
     Args:
         samples: Length of the clip.
-        repeats: Timed passes of each, by turns, after one that warms up.
+        repeats: Timed passes of each case, in turn, after one warm-up pass.
     """
     torch.manual_seed(0)
     quantiser = Quantiser()
@@ -68,7 +68,7 @@ def prediction(samples: PositiveInt = 8_000, repeats: PositiveInt = 7) -> None:
 
 
 def training_steps(classes: Tensor, repeats: int) -> None:
-    """Forward + backward without and with prediction, of the model of configs/melody_demo.yaml and of the default one."""
+    """Times forward + backward with and without prediction, for the model of configs/melody_demo.yaml and the default model."""
     demo = OmegaConf.load(DEMO).model
     models = {
         "demo": {"levels": [LevelSpec(**level) for level in demo.levels], "preset": demo.preset, "heads": demo.heads},
@@ -87,7 +87,7 @@ def training_steps(classes: Tensor, repeats: int) -> None:
 
 @torch.inference_mode()
 def one_stream(quantiser: Quantiser, samples: int, repeats: int) -> None:
-    """Drawing by the compiled engine, which checks itself against the forward pass first, of a model with a million parameters."""
+    """Times drawing one stream with the compiled engine, which first checks itself, from a model with a million parameters."""
     net = HarmonicRNN(MILLION, preset="griffin", heads=4, prediction=Prediction()).eval()
     net.set_cells(*quantiser.cells())
     _, fresh = net(torch.empty(1, 0, dtype=torch.long))
@@ -103,26 +103,26 @@ def one_stream(quantiser: Quantiser, samples: int, repeats: int) -> None:
 
 
 def tones(samples: int) -> Tensor:
-    """Three partials in a little noise, in [-1, 1] (samples,) float32."""
+    """Returns three partials with a little noise, float32 (samples,) in [-1, 1]."""
     t = torch.arange(samples)
     partials = [0.2 * torch.sin(step * t) for step in (0.05, 0.11, 0.42)]
     return (sum(partials, torch.zeros(samples)) + 0.02 * torch.randn(samples)).clamp(-1, 1)
 
 
 def predictions(predictor: Predictor, x: Tensor) -> Tensor:
-    """p (B, T + 1) of sequences x (B, T) that begin with their first sample, compiled."""
+    """Returns the compiled predictions p (B, T + 1) of sequences x (B, T) without earlier samples."""
     history, heard = x.new_zeros(len(x), predictor.order), torch.zeros(len(x), dtype=torch.int64)
     return compiled.predict(predictor, x, history, heard, PredictorState.start(predictor, len(x)))[0]
 
 
 def check_predictors(x: Tensor) -> None:
-    """Raises UnequalError where a compiled predictor differs from its definition on x (T,) float64."""
+    """Raises UnequalError if a compiled predictor differs from its definition on x (T,), float64."""
     for predictor in DEFAULT_PREDICTORS:
         check(f"the predictor of order {predictor.order}", [predictions(predictor, x[None])[0]], [definition.predict(predictor, x)], 1e-8)
 
 
 def check_mixture(layer: LinearPrediction, predicted: Predicted) -> None:
-    """Raises UnequalError where the compiled mixture differs from tensor operations, in log-probabilities or gradients."""
+    """Raises UnequalError if the compiled mixture differs from tensor operations, in log-probabilities or gradients."""
     arguments = predicted.p, predicted.s, layer.log_width.detach().double(), predicted.log_weights, layer.limits, layer.settings.share
     expected = mixture_batched.forward(*arguments)
     grad = torch.randn_like(expected)
@@ -132,7 +132,7 @@ def check_mixture(layer: LinearPrediction, predicted: Predicted) -> None:
 
 
 def gradients_of_mixture(layer: LinearPrediction, predicted: Predicted) -> Callable[[], object]:
-    """Log-probabilities with the gradients of all that they are made of."""
+    """Returns a function that computes the log-probabilities and the gradients of all their inputs."""
     p, s, log_weights = (t.clone().requires_grad_() for t in (predicted.p, predicted.s, predicted.log_weights))
     leaves = (p, s, log_weights, layer.log_width)
     moved = predicted._replace(p=p, s=s, log_weights=log_weights)

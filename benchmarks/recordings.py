@@ -1,11 +1,11 @@
-"""Real recordings to train and test on, from Debian's packages: music, speech, and piano rendered from scores; or simple
-melodies on the piano, and the few of them that come with the repository.
+"""Makes folders of recordings from Debian packages: music, speech, piano rendered from scores, simple piano melodies, and the few
+melodies that come with the repository.
 
     python -m benchmarks.recordings music|speech|piano|melody|demo [--out FOLDER] [--minutes N]
 
-Each makes a folder of 16-bit mono WAV files at 16 kHz (demo: FLAC at 8 kHz) in `train/`, `validation/` and `test/`, and beside them a
-`README.md` with sources, licence and attribution, and `checksums.sha256`. The same versions of the packages give the same files. What is
-there and whole is not made again. Nothing is installed: what is missing is named.
+A folder holds 16-bit mono WAV files at 16 kHz (demo: FLAC at 8 kHz) in `train/`, `validation/` and `test/`, a `README.md` with sources,
+licence and attribution, and `checksums.sha256`. The same versions of the packages give the same files. Existing files with the right
+checksum are kept. No package is installed; an error names the missing ones.
 """
 
 import os
@@ -29,7 +29,7 @@ from harmonicrnn.errors import UserError
 
 MUSIC = ("wesnoth-1.16-music", "wesnoth-1.18-music")  # of Debian 12 and 13
 SPEECH, DECODER = "asterisk-core-sounds-en-g722", "ffmpeg"
-SILENT = "bach-bwv119.9"  # rests for longer than a clip of the demo
+SILENT = "bach-bwv119.9"  # has a rest longer than a clip of the demo
 SYNTHESIZER, SOUND_FONT = "fluidsynth", "fluid-soundfont-gm"
 
 ABOUT_MUSIC = """
@@ -55,7 +55,7 @@ recordings is under the same licence.
 
 
 def music(out: Path = Path("data/music"), minutes: PositiveFloat | None = None) -> None:
-    """Game music, about two hours, from Debian's wesnoth-1.16-music.
+    """Game music, about two hours, from the Debian package wesnoth-1.16-music.
 
     Args:
         out: Folder to make.
@@ -69,7 +69,7 @@ def music(out: Path = Path("data/music"), minutes: PositiveFloat | None = None) 
 
 
 def speech(out: Path = Path("data/speech"), minutes: PositiveFloat | None = None) -> None:
-    """Telephone prompts by one speaker, about 25 minutes, from Debian's asterisk-core-sounds-en-g722.
+    """Telephone prompts by one speaker, about 25 minutes, from the Debian package asterisk-core-sounds-en-g722.
 
     Args:
         out: Folder to make.
@@ -85,7 +85,7 @@ def speech(out: Path = Path("data/speech"), minutes: PositiveFloat | None = None
 
 
 def piano(out: Path = Path("data/piano"), minutes: PositiveFloat | None = 180) -> None:
-    """Old music from the scores of the Python package music21, played by Debian's fluidsynth; more than seven hours if all of it.
+    """Old piano music from the scores of the Python package music21, rendered by Debian's fluidsynth; more than seven hours in total.
 
     Args:
         out: Folder to make.
@@ -98,7 +98,7 @@ def piano(out: Path = Path("data/piano"), minutes: PositiveFloat | None = 180) -
 
 
 def melody(out: Path = Path("data/melody"), minutes: PositiveFloat | None = None) -> None:
-    """The melodies of Bach's chorales on the piano, one note at a time in one tempo: about two hours that a small model can learn.
+    """Melodies of Bach's chorales on the piano, one note at a time in one tempo: about two hours, simple enough for a small model.
 
     Args:
         out: Folder to make.
@@ -108,7 +108,7 @@ def melody(out: Path = Path("data/melody"), minutes: PositiveFloat | None = None
 
 
 def demo(out: Path = Path("demo"), minutes: PositiveFloat | None = 6) -> None:
-    """The few of the melodies that the repository's folder `demo` holds.
+    """The few melodies in the repository's folder `demo`.
 
     Args:
         out: Folder to make.
@@ -120,14 +120,14 @@ def demo(out: Path = Path("demo"), minutes: PositiveFloat | None = 6) -> None:
 def melodies(
     name: str, rate: int = RATE, suffix: Literal["wav", "flac"] = "wav", left_out: Collection[str] = piano_scores.COPIES
 ) -> Corpus:
-    """The corpus of all melodies but those left out under a name, at a rate in Hz."""
+    """Returns the corpus of all melodies except those in `left_out`, at a rate in Hz."""
     font, versions = piano_sounds(name)
     about, pieces = piano_melodies.ABOUT + piano_scores.LICENCE, piano_melodies.pieces(font, rate)
     return Corpus(name, about, versions, pieces, every=8, held_out=3, left_out=left_out, rate=rate, suffix=suffix)
 
 
 def piano_sounds(what: str) -> tuple[Path, dict[str, str]]:
-    """The sound font, and the versions of all that a rendering depends on."""
+    """Returns the path of the sound font, and the versions of everything that a rendering depends on."""
     synthesizer, sounds = need(what, SYNTHESIZER, SOUND_FONT)
     font = next(path for path in sounds.files if path.suffix == ".sf2")
     return font, {package.name: package.version for package in (synthesizer, sounds)} | libraries("music21", "numpy", "soundfile", "soxr")
@@ -142,13 +142,13 @@ class Package(NamedTuple):
 
 
 def need(what: str, *names: str) -> list[Package]:
-    """Debian packages by their names.
+    """Returns installed Debian packages by their names.
 
     Raises:
-        UserError: some are not installed: which of them `what` needs; or this is no Debian.
+        UserError: If some are not installed, or the system has no dpkg-query.
     """
     if shutil.which("dpkg-query") is None:
-        raise UserError(f"{what} is made from Debian's {' and '.join(names)}, and this system has no dpkg-query: use Debian or its kin")
+        raise UserError(f"{what} is made from Debian's {' and '.join(names)}, and this system has no dpkg-query: use Debian or Ubuntu")
     packages = {name: find(name) for name in names}
     if missing := [name for name, package in packages.items() if package is None]:
         raise UserError(f"{what} needs packages of Debian that are not installed: apt install {' '.join(missing)}")
@@ -156,7 +156,7 @@ def need(what: str, *names: str) -> list[Package]:
 
 
 def find(name: str) -> Package | None:
-    """A Debian package; None where it is not installed."""
+    """Returns an installed Debian package; None if it is not installed."""
     if shutil.which("dpkg-query") is None:
         return None
     found = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name], capture_output=True, text=True)
@@ -168,30 +168,30 @@ def find(name: str) -> Package | None:
 
 
 def libraries(*names: str) -> dict[str, str]:
-    """Versions of Python packages, and of the C library that soundfile calls."""
+    """Returns the versions of Python packages and of libsndfile."""
     return {name: version(name) for name in names} | {"libsndfile": soundfile.__libsndfile_version__}
 
 
 def tags(path: Path) -> str:
-    """Title, artist, copyright and licence of a file, as far as it has them."""
+    """Returns title, artist, copyright and licence of a file, if present."""
     with soundfile.SoundFile(path) as file:
         found = file.copy_metadata()
     return "; ".join(found[key] for key in ("title", "artist", "copyright", "license") if found.get(key)) or "no tags"
 
 
 def resampled(path: Path) -> np.ndarray:
-    """A file's samples at 16 kHz, channels averaged, float32 (samples,)."""
-    # Not by the library's reader, which refuses a file that ends before its header says, as one of the tracks does by a tenth of a second.
+    """Returns a file's samples at 16 kHz, channels averaged, float32 (samples,)."""
+    # The library's reader refuses files shorter than their header says; one of the tracks is, by a tenth of a second.
     with soundfile.SoundFile(path) as file:
         mono = np.concatenate([block.mean(axis=1) for block in file.blocks(1 << 16, dtype="float32", always_2d=True)])
     return soxr.resample(mono, file.samplerate, RATE, quality="HQ")
 
 
 def decoded(path: Path) -> np.ndarray:
-    """A G.722 file's samples at 16 kHz, float32 (samples,).
+    """Returns a G.722 file's samples at 16 kHz, float32 (samples,).
 
     Raises:
-        UserError: ffmpeg cannot decode it.
+        UserError: If ffmpeg cannot decode it.
     """
     command = ["ffmpeg", "-v", "error", "-threads", "1", "-f", "g722", "-i", str(path), "-f", "s16le", "-"]
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)

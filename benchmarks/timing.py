@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, the machine, checks before a figure, timing by turns, peaks of memory, and lines that are printed."""
+"""Utilities of the benchmarks: options, machine, equality checks, timing of cases in turn, peak memory and printing."""
 
 import os
 import platform
@@ -26,13 +26,17 @@ TOO_LARGE = re.compile("can't allocate memory|out of memory|overflow", re.IGNORE
 
 
 class UnequalError(UserError):
-    """A case that is not equal to its reference: no figure of it is printed."""
+    """Raised if a result differs from its reference; its timing is then not printed."""
 
 
 def benchmark(*functions: Callable[..., None], args: Sequence[str] | None = None) -> int:
-    """Reads the options of a function, or of the one that is named, by its signature, and runs it; returns the exit status.
+    """Runs a function with options from the command line, or one of several by name, and returns the exit status.
 
-    What cannot be measured, and numbers that do not fit together, are told in a line.
+    The options follow the function's signature. If a measurement fails or a number is too large, prints one line of error and returns 2.
+
+    Args:
+        functions: One function, or the subcommands.
+        args: Arguments; None for those of the command line.
     """
     try:
         auto_cli(functions[0] if len(functions) == 1 else list(functions), args=None if args is None else list(args), allow_abbrev=False)
@@ -48,7 +52,7 @@ def benchmark(*functions: Callable[..., None], args: Sequence[str] | None = None
 
 
 def header(*libraries: str, device: torch.device = CPU) -> None:
-    """Prints the machine and the versions that the figures below belong to."""
+    """Prints the machine, the versions of libraries and the commit."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
     versions = ", ".join(f"{library} {version(library)}" for library in ("torch", *libraries))
     print(f"device   {name}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -56,13 +60,17 @@ def header(*libraries: str, device: torch.device = CPU) -> None:
 
 
 def processor() -> str:
-    """The processor's name, as Linux gives it."""
+    """Returns the name of the processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def check(what: str, values: Sequence[Tensor], references: Sequence[Tensor], limits: Sequence[float] | float) -> float:
-    """The largest max|a - b| / max|b| of the pairs; raises UnequalError where one is not below its limit, as NaN never is."""
+    """Returns the largest relative error max|a - b| / max|b| of the pairs.
+
+    Raises:
+        UnequalError: If an error is not below its limit, or is NaN.
+    """
     errors = []
     of = [limits] * len(values) if isinstance(limits, float) else limits
     for i, (value, reference, limit) in enumerate(zip(values, references, of, strict=True)):
@@ -79,8 +87,18 @@ def by_turns(
     clock: Callable[[], float] = time.perf_counter,
     warm_up: int = 1,
 ) -> dict[str, list[float]]:
-    """Seconds of each case's repeats, the cases taking turns, after some rounds that warm up; on a GPU of calls shorter than 20 ms the mean
-    of ten in a row, so that, as in a training, the device works on one while the host prepares the next."""
+    """Times the cases in turn and returns the seconds of each repeat.
+
+    On a GPU, calls shorter than 20 ms are timed as the mean of ten in a row, so that the host prepares a call while the device still works
+    on the one before, as in a training.
+
+    Args:
+        cases: Functions by name.
+        repeats: Timed rounds.
+        device: Device to synchronise with.
+        clock: Clock in seconds.
+        warm_up: Rounds before the timed ones; at least 1.
+    """
 
     def timed(function: Callable[[], object], calls: int) -> float:
         _wait(device)
@@ -102,19 +120,19 @@ def _wait(device: torch.device) -> None:
 
 
 def show(what: str, values: Sequence[float], unit: str, *notes: str, digits: int = 0) -> float:
-    """Prints the median, the spread and what they mean; returns the median."""
+    """Prints median, minimum, maximum and notes; returns the median."""
     median, low, high = (f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
     print("; ".join([f"{what:58s} {median:>10s} {unit} ({low} to {high})", *notes]), flush=True)
     return statistics.median(values)
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> float:
-    """The median of the ratios of each turn."""
+    """Returns the median of the ratios of the values, turn by turn."""
     return statistics.median(value / other for value, other in zip(values, others, strict=True))
 
 
 def reset_peak() -> int | None:
-    """Resident bytes now, from which on the peak is measured; None where the system does not tell."""
+    """Resets the peak of the resident memory and returns the current one in bytes; None if the system does not support it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return resident("VmRSS")
@@ -123,26 +141,30 @@ def reset_peak() -> int | None:
 
 
 def resident(key: str = "VmHWM") -> int:
-    """Bytes of this process as Linux counts them; by default the most that were resident since `reset_peak`."""
+    """Returns a memory figure of this process from /proc in bytes; by default the resident peak since `reset_peak`."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def processes(count: int = 1) -> ProcessPoolExecutor:
-    """New interpreters, as a fork would begin with this one's memory."""
+    """Returns a pool of new interpreters; forks would start with the memory of this process."""
     return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
 
 
 def alone(task: Callable[..., Any], *arguments: object) -> Any:
-    """What a task returns in a process of its own."""
+    """Runs a task in a new process and returns its result."""
     with processes() as pool:
         return pool.submit(task, *arguments).result()
 
 
 def peak_above(task: Callable[..., Any], *arguments: object) -> tuple[Any, int]:
-    """What a task returns, and the most bytes that were resident during it above those before it."""
+    """Runs a task; returns its result and the peak of the resident memory above that before it, in bytes.
+
+    Raises:
+        UserError: If the system does not report the peak.
+    """
     before = reset_peak()
     if before is None:
-        raise UserError("the system does not tell a process's peak of memory (/proc/self/clear_refs): nothing is measured")
+        raise UserError("the system does not report the peak memory of a process (/proc/self/clear_refs): nothing is measured")
     result = task(*arguments)
     return result, resident() - before

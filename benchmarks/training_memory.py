@@ -1,10 +1,10 @@
-"""Peak memory of a training step on one waveform: split over two ranks beside whole, and with levels recomputed beside none.
+"""Peak memory of a training step on one waveform: split over two ranks, and with levels recomputed in the backward pass.
 
     python -m benchmarks.training_memory split [--samples N] [--width D]
     python -m benchmarks.training_memory recomputed [--samples N] [--preset paper]
 
-Each case runs in processes of its own (ranks over gloo). Counted is the peak of the resident memory above what was resident before the
-step. Loss and gradients of the cases are compared before anything is printed.
+Each case runs in new processes (ranks use gloo). The result is the peak of the resident memory minus that before the step. Loss and
+gradients of the cases are compared before anything is printed.
 """
 
 import tempfile
@@ -25,20 +25,20 @@ from harmonicrnn.models.presets import Preset
 from harmonicrnn.parallel import ContextGroup, ProcessGroup
 
 RANKS = 2
-WARM_UP = 1600  # samples of a first step, which compiles
+WARM_UP = 1600  # samples of a first step, which compiles the code
 Step = tuple[list[Any], int]
-"""Loss and gradients as numpy has them, and bytes."""
+"""Loss and gradients as numpy arrays, and peak memory in bytes."""
 
 
 def split(samples: PositiveInt = 960_000, width: PositiveInt = 16) -> None:
-    """A narrow model, so that 960,000 samples fit a laptop, whole and on two ranks.
+    """Measures a step of a narrow model on a whole waveform and split over two ranks; 960,000 samples fit a laptop.
 
     Args:
-        samples: Of the waveform; a multiple of 320.
+        samples: Length of the waveform, a multiple of 320.
         width: Channels of all levels.
     """
     if samples % 320:
-        raise UnequalError(f"--samples must be a multiple of 320, so that both ranks get as much; got {samples}")
+        raise UnequalError(f"--samples must be a multiple of 320, so that the ranks get equal parts; got {samples}")
     header()
     with tempfile.TemporaryDirectory() as folder, processes(RANKS) as pool:
         ranks = [pool.submit(on_rank, rank, f"{folder}/meet", width, samples) for rank in range(RANKS)]
@@ -53,11 +53,11 @@ def split(samples: PositiveInt = 960_000, width: PositiveInt = 16) -> None:
 
 
 def recomputed(samples: PositiveInt = 16_000, preset: Preset = "griffin") -> None:
-    """The default levels with no level, the outermost and all of them recomputed in the backward pass.
+    """Measures a step of the default model with no level, the outermost level or all levels recomputed in the backward pass.
 
     Args:
-        samples: Of the waveform.
-        preset: The block.
+        samples: Length of the waveform.
+        preset: Block of the model.
     """
     header()
     cases = {"none": (), "outermost level": (0,), "all levels": tuple(range(len(DEFAULT_LEVELS)))}
@@ -69,29 +69,34 @@ def recomputed(samples: PositiveInt = 16_000, preset: Preset = "griffin") -> Non
 
 
 def equal(what: str, values: list[Any], references: list[Any], limit: float) -> None:
+    """Raises UnequalError if values differ from their references."""
     check(what, [torch.as_tensor(value) for value in values], [torch.as_tensor(value) for value in references], limit)
 
 
 def told(name: str, step: Step, reference: Step) -> None:
-    print(f"{name:16s} {step[1] / 2**30:6.2f} GiB above what was resident before the step, {step[1] / reference[1]:.2f} of the first")
+    """Prints the peak memory of a case, and its ratio to that of the reference."""
+    print(f"{name:16s} {step[1] / 2**30:6.2f} GiB above the memory before the step, {step[1] / reference[1]:.2f} of the first")
 
 
 def narrow(width: int) -> HarmonicRNN:
+    """Returns a model whose levels all have the same width."""
     torch.manual_seed(0)
     return HarmonicRNN([LevelSpec(width, 1, factor) for factor in (2, 4, 4, 5, 1)], preset="griffin", bits=6, heads=2)
 
 
 def with_recomputed(levels: tuple[int, ...], preset: Preset) -> HarmonicRNN:
+    """Returns the default model with some levels recomputed."""
     torch.manual_seed(0)
     return HarmonicRNN([replace(level, recompute=i in levels) for i, level in enumerate(DEFAULT_LEVELS)], preset=preset).eval()
 
 
 def whole_step(make: Callable[..., HarmonicRNN], args: tuple[Any, ...], samples: int) -> Step:
+    """Measures the step in one process."""
     return measured(make(*args), lambda classes: (classes, None), samples, 1)
 
 
 def on_rank(rank: int, meeting: str, width: int, samples: int) -> Step:
-    """The step on one rank of two."""
+    """Measures the step on one of two ranks."""
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=RANKS)
     net = narrow(width)
     set_slices(net, ContextGroup(ProcessGroup(dist.group.WORLD)))
@@ -106,7 +111,7 @@ def on_rank(rank: int, meeting: str, width: int, samples: int) -> Step:
 
 
 def measured(net: Any, cut: Callable[[Tensor], tuple[Tensor, Tensor | None]], samples: int, ranks: int) -> Step:
-    """A step on `samples`, after one on few."""
+    """Measures a training step on `samples` samples, after a short first step."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
 
     def step(length: int) -> Tensor:

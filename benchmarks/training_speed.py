@@ -1,12 +1,12 @@
-"""Speed of the model's training on a CPU, how much longer a step takes without pooling, the speed of the scan, and how threads wait.
+"""Training speed on a CPU: the model, a step without pooling, the scan, and ways in which OpenMP threads wait.
 
     python -m benchmarks.training_speed model [--samples N] [--repeats N]
     OMP_NUM_THREADS=1 python -m benchmarks.training_speed pooling
     OMP_NUM_THREADS=1 python -m benchmarks.training_speed scan [--samples N] [--units N] [--repeats N]
     python -m benchmarks.training_speed waiting [--beside N] [--repeats N]
 
-Before any timing the case itself is checked: the recurrence against its float64 reference at these sizes, and the model in pieces against
-one pass. The second is what the ablations count equal time by.
+Before `model` and `scan` are timed, the recurrence is checked against its float64 reference at the same size; `model` also checks the model
+in two pieces against one pass. The ablations take their equal time from `pooling`.
 """
 
 import os
@@ -32,9 +32,9 @@ from harmonicrnn.ops.scan import scan_summary
 
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
 UNPOOLED = (LevelSpec(32, 5),)
-GOAL = 0.6  # of the copy's speed, by the scan
+GOAL = 0.6  # of the copy's speed, for the scan
 BUSY = "import os\nwhile os.getppid() == {}: pass"
-"""Ends with the process that started it, whose number belongs into the braces."""
+"""Program that keeps a core busy until its parent, whose process id goes into the braces, ends."""
 WAITING = {
     "libgomp's default": {},
     "sleeping at once": {"OMP_WAIT_POLICY": "PASSIVE"},
@@ -43,11 +43,11 @@ WAITING = {
 
 
 def model(samples: PositiveInt = 16_000, repeats: PositiveInt = 7) -> None:
-    """Forward, and forward + backward with dropout, of one clip by the model of configs/sc09.yaml, in float32, with each preset's block.
+    """Times forward, and forward + backward with dropout, of the model of configs/sc09.yaml in float32, with the block of each preset.
 
     Args:
         samples: Length of the clip.
-        repeats: Timed passes of each, by turns, after one that warms up.
+        repeats: Timed passes of each case, in turn, after one warm-up pass.
     """
     classes = torch.randint(256, (1, samples), generator=torch.Generator().manual_seed(0))
     check_recurrence(samples)
@@ -69,7 +69,7 @@ def model(samples: PositiveInt = 16_000, repeats: PositiveInt = 7) -> None:
 
 
 def check_pieces(net: HarmonicRNN, classes: Tensor) -> None:
-    """Raises UnequalError where the model in two pieces differs from one pass."""
+    """Raises UnequalError if the model in two pieces differs from one pass."""
     third = classes.shape[1] // 3 + 1
     with torch.no_grad():
         first, state = net(classes[:, :third])
@@ -78,11 +78,12 @@ def check_pieces(net: HarmonicRNN, classes: Tensor) -> None:
 
 
 def gradients_of(net: HarmonicRNN, classes: Tensor) -> Callable[[], object]:
+    """Returns a function that computes the gradients of all parameters."""
     return lambda: torch.autograd.grad(net.train().nats(classes)[0].mean(), list(net.parameters()))
 
 
 def check_recurrence(samples: int, units: int = 64) -> None:
-    """Raises UnequalError where the fast scan differs from the float64 reference at these sizes, in its output or its gradients."""
+    """Raises UnequalError if outputs or gradients of the fast scan differ from the float64 reference at this size."""
     a = torch.polar(torch.rand(1, samples, units) * 0.9999, torch.rand(1, samples, units)).requires_grad_()
     x = torch.randn(1, samples, units, dtype=torch.complex64, requires_grad=True)
     weights = torch.randn(1, samples, units, dtype=torch.complex64)
@@ -94,10 +95,10 @@ def check_recurrence(samples: int, units: int = 64) -> None:
 
 
 def pooling(repeats: PositiveInt = 60) -> None:
-    """Steps of the model of configs/demo.yaml and of the same without pooling, in processor time, so that other work counts less.
+    """Times training steps of the model of configs/demo.yaml with and without pooling, in processor time.
 
     Args:
-        repeats: Steps of each, after three that warm up.
+        repeats: Timed steps of each model after three warm-up steps.
     """
     settings = OmegaConf.load(DEMO)
     levels = {"pooled": tuple(LevelSpec(**level) for level in settings.model.levels), "unpooled": UNPOOLED}
@@ -110,7 +111,7 @@ def pooling(repeats: PositiveInt = 60) -> None:
 
 
 def training_step(levels: tuple[LevelSpec, ...], settings: OmegaConf) -> Callable[[], float]:
-    """A step of AdamW on random classes of the config's batch size and clip length."""
+    """Returns a function that makes an AdamW step on random classes, with the config's batch size and clip length, and returns the loss."""
     torch.manual_seed(0)
     net = HarmonicRNN(levels, **{key: settings.model[key] for key in ("preset", "heads", "expansion")})
     optimizer, data = torch.optim.AdamW(net.parameters()), settings.data.init_args
@@ -127,16 +128,16 @@ def training_step(levels: tuple[LevelSpec, ...], settings: OmegaConf) -> Callabl
 
 
 def scan(samples: PositiveInt = 16_000, units: PositiveInt = 64, repeats: PositiveInt = 41) -> None:
-    """The CPU's complex scan against the machine's own copy, in bytes a second.
+    """Times the CPU's complex scan in bytes per second, relative to a memory copy.
 
-    Needed bytes, in units of one (1, T, N) complex64 tensor: forward 3 (a and x read, h written), forward + backward 8 (and a, h and the
-    gradient of h read, two gradients written), summary 2. A copy of as many bytes as the forward needs, half read and half written, is
-    timed in turn with each of them. The goal is a forward at 60 % of the copy or more.
+    Bytes read and written, in units of one (1, T, N) complex64 tensor: forward 3 (reads a and x, writes h), forward + backward 8 (also
+    reads a, h and the gradient of h, and writes two gradients), summary 2. The copy reads and writes as many bytes in total as the forward,
+    and is timed in turn with the others. The goal is a forward with at least 60 % of the copy's speed.
 
     Args:
         samples: T, steps of the scan.
         units: N, complex units.
-        repeats: Timed rounds, after one that warms up.
+        repeats: Timed rounds after one warm-up round.
     """
     torch.manual_seed(0)
     check_recurrence(samples, units)
@@ -162,12 +163,12 @@ def scan(samples: PositiveInt = 16_000, units: PositiveInt = 64, repeats: Positi
 
 
 def waiting(beside: NonNegativeInt = 0, steps: PositiveInt = 40, repeats: PositiveInt = 7) -> None:
-    """Steps of the model of configs/demo.yaml on two threads, by how OpenMP's threads wait, each time in a process of its own.
+    """Times training steps of the model of configs/demo.yaml on two threads with different OpenMP wait policies, in new processes.
 
     Args:
-        beside: Other processes that keep a core busy each meanwhile.
-        steps: Of each process, after three that warm up.
-        repeats: Processes of each, by turns.
+        beside: Number of other processes that each keep a core busy.
+        steps: Timed steps of a process after three warm-up steps.
+        repeats: Processes for each policy, in turn.
     """
     kept = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     losses = set()
@@ -195,7 +196,7 @@ def waiting(beside: NonNegativeInt = 0, steps: PositiveInt = 40, repeats: Positi
 
 
 def several_steps(steps: int) -> tuple[float, float]:
-    """Seconds of a step, and the last one's loss."""
+    """Returns the mean seconds of a step, and the loss of the last one."""
     settings = OmegaConf.load(DEMO)
     step = training_step(tuple(LevelSpec(**level) for level in settings.model.levels), settings)
     for _ in range(3):

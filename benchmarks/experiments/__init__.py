@@ -1,0 +1,1 @@
+"""Experiments: named sets of trainings and evaluations, with tables and plots of their results."""

@@ -1,12 +1,12 @@
-"""Experiments that anyone can repeat: named sets of runs of `fit` and `test`, and the tables and plots made of their results.
+"""Reproducible experiments: named sets of runs of `fit` and `test`, with tables and plots of their results.
 
     python -m benchmarks.experiments --list
     python -m benchmarks.experiments --run memory
     python -m benchmarks.experiments --report memory --docs docs/results/memory
 
-Finished runs are not run again, and one that was interrupted goes on, as long as neither what it is told nor the code has changed. An
-experiment is declared by an `Experiment` (declare.py) and listed here; runner.py runs it, results.py keeps one CSV of it, a row a run,
-report.py makes tables and plots of that.
+Finished runs are skipped and interrupted ones resumed, unless their settings or the code have changed. An experiment is declared as an
+`Experiment` (declare.py) and listed here; runner.py runs it, results.py stores one CSV row per run, and report.py makes the tables and
+plots.
 """
 
 import os
@@ -32,28 +32,29 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "baselines": baselines,
     "context": context,
 }
-"""By name; each builds its declaration when it is asked for."""
+"""Functions that build the experiments, by name."""
 
 
 def make_parser() -> ArgumentParser:
+    """Returns the parser of the command line."""
     parser = ArgumentParser(prog="python -m benchmarks.experiments", allow_abbrev=False, description=__doc__.split("\n\n", maxsplit=1)[0])
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="Name the experiments and their runs.")
-    what.add_argument("--run", metavar="NAME", help="Run an experiment, as far as it has not been run, and report on it.")
-    what.add_argument("--report", metavar="NAME", help="Make tables and plots of the results that there are.")
-    parser.add_argument("--seeds", type=PositiveInt | None, help="Seeds of each run, from 0 on; null for the experiment's own number.")
-    parser.add_argument("--only", type=list[str] | None, help="Names of the runs to make, such as [a,b]; null for all.")
-    parser.add_argument("--device", type=Literal["cpu", "cuda"] | None, help="Null for a GPU where there is one.")
-    parser.add_argument("--quick", action="store_true", help="A trial of minutes, which shows that the experiment runs and nothing else.")
-    parser.add_argument("--any_code", action="store_true", help="Keep results that were made by other code.")
+    what.add_argument("--list", action="store_true", help="List the experiments and their runs.")
+    what.add_argument("--run", metavar="NAME", help="Run the unfinished runs of an experiment and write its report.")
+    what.add_argument("--report", metavar="NAME", help="Write tables and plots of the results so far.")
+    parser.add_argument("--seeds", type=PositiveInt | None, help="Number of seeds of each run, from 0; null for the experiment's default.")
+    parser.add_argument("--only", type=list[str] | None, help="Names of the runs, such as [a,b]; null for all.")
+    parser.add_argument("--device", type=Literal["cpu", "cuda"] | None, help="Null for a GPU if available.")
+    parser.add_argument("--quick", action="store_true", help="A trial of a few minutes, only to check that the experiment runs.")
+    parser.add_argument("--any_code", action="store_true", help="Accept results made by a different version of the code.")
     parser.add_argument("--data", type=Path | None, help="Folder of recordings for rates or baselines; null for data/music.")
     parser.add_argument("--out", type=Path | None, help="Folder of runs and results; null for logs/experiments/NAME[_FOLDER].")
-    parser.add_argument("--docs", type=Path | None, help="Folder of tables and plots, with a copy of the results; null for the same one.")
+    parser.add_argument("--docs", type=Path | None, help="Folder for tables, plots and a copy of the results; null for --out.")
     return parser
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Does what it is told and returns the exit status."""
+    """Runs the command line and returns its exit status."""
     given = make_parser().parse_args(args)
     try:
         if given.list:
@@ -82,7 +83,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # its reader, `head` say, has what it wanted
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -1,8 +1,9 @@
-"""Do the paper's choices pay, and how well do other models do? Small models on the same clips.
+"""Ablations, peak learning rates, baselines and context lengths: small models compared on the same clips.
 
-The ablations change one choice each, on made-up music (`configs/demo.yaml`). The baselines are other models of the next sample, of as many
-parameters within 5 %, trained on 2 and some on 20 million samples of recordings (`configs/small_music.yaml`). And what is context worth:
-one model trained on clips of three lengths, as many samples a step, and its likelihood with the state carried through whole recordings.
+Each ablation changes one choice of the paper, on synthetic music (`configs/demo.yaml`). The baselines are other next-sample models with
+the same number of parameters within 5 %, trained on 2 million samples of recordings, and some on 20 million (`configs/small_music.yaml`).
+The context experiment trains one model on clips of three lengths, with equally many samples per step, and measures its likelihood with the
+state carried through whole recordings.
 """
 
 from math import pi
@@ -13,13 +14,13 @@ MADE_UP, CONFIG = "configs/demo.yaml", "configs/small_music.yaml"
 QUICK_MADE_UP: Settings = {"data.clips": 64, "trainer.max_steps": 4, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 2}
 QUICK: Settings = {"data.eval_clips": 2, "trainer.max_steps": 4, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 2}
 LONG: Settings = {"trainer.max_steps": 2441, "trainer.val_check_interval": 610}
-"""20 million samples."""
+"""Settings for 20 million training samples."""
 EQUAL_TIME = 135
-"""Steps of the model without pooling in the time of the base's 200: it takes 1.48 as long (`benchmarks.training_speed`, AMD EPYC)."""
+"""Steps of the unpooled model in the time of the base's 200; each takes 1.48 times as long (`benchmarks.training_speed`, AMD EPYC)."""
 
 
 def levels(*specs: tuple[int, int, int]) -> Settings:
-    """Width, depth and pooling factor of each level."""
+    """Returns the settings of levels from (width, depth, pooling factor) tuples."""
     return {"model.levels": [{"width": width, "depth": depth, "factor": factor} for width, depth, factor in specs]}
 
 
@@ -31,7 +32,7 @@ BAND: Settings = {
     "model.phase": [0.0, pi],
     "model.modulus": [0.9, 0.9998],
 }
-"""Phases over the whole band that the gate leaves alone, and at a gate of one half a memory of up to 20,000 samples in the centre."""
+"""Ungated phases over the whole band; with the gate at 0.5 the centre has a memory of up to 20,000 samples."""
 MODELS: dict[str, Settings] = {
     "harmonic": {},
     "paper": PAPER,
@@ -47,21 +48,23 @@ MODELS: dict[str, Settings] = {
 TRAINED_LONG = ("harmonic", "none", "wavenet", "harmonic_prediction", "lti")
 BEST_RATE = 1e-2
 RATED = ("harmonic", "paper", "none", "wavenet")
-"""Models whose rate is looked for; the others take that of the one that they are most like."""
+"""Models whose peak rate is searched; the others use the rate of the most similar one."""
 RATES = (3e-3, 1e-2, 3e-2)
 SAMPLED = 256
 
 
 def variant(name: str, question: str, what: str, settings: Settings) -> Run:
+    """Returns a run of the ablations."""
     return Run(name, MADE_UP, settings, {"question": question, "variant": what})
 
 
 def compared(name: str, question: str, runs: list[Run]) -> Experiment:
+    """Returns an experiment on recordings."""
     return Experiment(name, question, tuple(runs), quick=QUICK, any_data=True)
 
 
 def ablations() -> Experiment:
-    """Each choice against the others at equal steps; pooling at equal time too."""
+    """Each choice against its alternatives at equal steps; pooling also at equal time."""
     shorter = {"trainer.max_steps": EQUAL_TIME, "trainer.val_check_interval": EQUAL_TIME // 2}
     runs = [
         variant("base", "-", "base: sinusoidal, 4 groups, pooled, complex, 32 wide", {}),
@@ -82,7 +85,7 @@ def ablations() -> Experiment:
 
 
 def rates() -> Experiment:
-    """Each model at each of some peak rates, measured on the validation split."""
+    """Each model at several peak learning rates, measured on the validation split."""
     runs = []
     for name in RATED:
         for rate in RATES:
@@ -92,7 +95,7 @@ def rates() -> Experiment:
 
 
 def baselines() -> Experiment:
-    """All models on 2 million samples, and some of them on 20."""
+    """All models on 2 million samples, and some on 20 million."""
     runs = []
     for size, names, steps in (("2M", tuple(MODELS), {}), ("20M", TRAINED_LONG, LONG)):
         for name in names:
@@ -102,10 +105,12 @@ def baselines() -> Experiment:
 
 
 def context() -> Experiment:
-    """Clips of 0.25, 1 and 4 s of the piano at 8 kHz; the longest memory of the centre, one step of which is 8 ms, is 20 s at a gate of one
-    half."""
+    """Clips of 0.25, 1 and 4 s of piano at 8 kHz.
+
+    A step of the centre is 8 ms; with the gate at 0.5 its longest memory is 20 s.
+    """
     rate, runs = 8000, []
-    samples = 4 * rate  # in a step
+    samples = 4 * rate  # per step
     model = {**levels((32, 1, 4), (32, 1, 4), (48, 1, 4), (64, 1, 1)), "model.modulus": [0.9, 0.9999]}
     steps: Settings = {"trainer.max_steps": 1000, "trainer.val_check_interval": 500}
     whole: Settings = {"data.eval_context": "file", "data.eval_clips": None, "data.clip_samples": samples, "data.batch_size": 1}

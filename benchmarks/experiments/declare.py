@@ -1,4 +1,4 @@
-"""What an experiment is."""
+"""Declarations of experiments and their runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,21 +9,21 @@ from harmonicrnn.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 Settings = Mapping[str, Any]
-"""Dotted keys of the command line and their values, such as {"model.recurrence": "real", "trainer.max_steps": 100}."""
+"""Values by their dotted keys on the command line, such as {"model.recurrence": "real", "trainer.max_steps": 100}."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training and what is measured of it, apart from its seed.
+    """A training and its evaluations, without the seed.
 
     Args:
-        name: Its folder's name, unique in the experiment.
-        config: File that `fit` is given, relative to the repository.
-        settings: What is set over the config.
-        labels: What tells it from the others, in the table's first columns.
-        after: The run whose best weights it begins with (of the same seed); None for new ones.
-        tests: Evaluations of its best checkpoint, and what is set for each over what it was trained with.
-        sampled: Samples drawn to measure the speed of generation; 0 measures none.
+        name: Name of the run's folder, unique in the experiment.
+        config: Config file of `fit`, relative to the repository.
+        settings: Overrides of the config.
+        labels: Values of the table's first columns, which distinguish the run.
+        after: Run whose best checkpoint (same seed) gives the initial weights; None for random weights.
+        tests: Evaluations of the best checkpoint, each with its overrides of the training's settings.
+        sampled: Samples to draw for measuring the speed of generation; 0 skips the measurement.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Experiment:
     """A question, and the runs that answer it.
 
     Args:
-        name: What `--run` calls it.
-        question: One sentence.
-        runs: In an order in which each comes after the one that it begins with.
-        seeds: How many of each run there are unless `--seeds` says otherwise: 0, 1, ...
-        quick: What is set over all runs for a trial of minutes (`--quick`), which shows that the experiment runs and nothing else.
-        trial: Names of the runs that the trial makes, where not all of them.
-        any_data: Whether it can be run on a folder of recordings instead of its configs' data.
-        positions: Whether the NLL of each test is reported against the samples before too.
-        curve: Label along the horizontal axis of a plot of the NLL, where there is to be one; the other labels tell its lines apart.
+        name: Name for `--run`.
+        question: One sentence, printed above the results.
+        runs: The runs, each listed later than its `after`.
+        seeds: Default number of seeds per run (0, 1, ...).
+        quick: Overrides of all runs for a trial of a few minutes (`--quick`).
+        trial: Names of the runs in the trial; empty for all.
+        any_data: Whether a folder of recordings can replace the configs' data.
+        positions: Whether to report the NLL of each test by the number of preceding samples too.
+        curve: Label on the horizontal axis of a plot of the NLL, with a line for each combination of the other labels; None for no plot.
     """
 
     name: str
@@ -62,10 +62,10 @@ class Experiment:
     curve: str | None = None
 
     def chosen(self, quick: bool = False, only: Sequence[str] | None = None) -> list[Run]:
-        """The runs of the trial, or all; of them those that are named, where some are.
+        """Returns the runs of the trial if `quick`, else all; with `only`, just those named.
 
         Raises:
-            UserError: there is no run of a name.
+            UserError: If a name in `only` has no run.
         """
         runs = [run for run in self.runs if run.name in self.trial or not (quick and self.trial)]
         if unknown := set(only or ()) - {run.name for run in runs}:
@@ -73,10 +73,10 @@ class Experiment:
         return runs if only is None else [run for run in runs if run.name in only]
 
     def over_all(self, quick: bool = False, data: Path | None = None) -> Settings:
-        """What is set over all runs: of the trial, and of a folder of recordings that they are to be run on.
+        """Returns the overrides of all runs: those of the trial if `quick`, and of a folder of recordings.
 
         Raises:
-            UserError: there is no such folder, or the runs are on data of their own.
+            UserError: If the folder does not exist, or the experiment needs its own data.
         """
         settings = dict(self.quick) if quick else {}
         if data is None:

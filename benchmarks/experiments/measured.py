@@ -1,4 +1,4 @@
-"""One run in a process of its own: what it took."""
+"""Training, evaluation and sampling of one run in a separate process, with time and peak memory."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from harmonicrnn.signals import STOPPING, restore
 
 
 def in_child(function: Callable[[], int], log: Path) -> int:
-    """The exit status of `function` in a forked process, which has imported everything already and its memory to itself.
+    """Runs `function` in a forked process and returns its exit status.
 
-    `log` takes what it prints. Signals that ask this process to stop are passed on to it.
+    The output is appended to `log`. Signals that stop this process are forwarded to the child.
     """
 
     def logged() -> None:
@@ -42,7 +42,7 @@ def in_child(function: Callable[[], int], log: Path) -> int:
             os.kill(pid, signum)
 
     before = {each: signal.signal(each, pass_on) for each in STOPPING}
-    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to both
+    signal.signal(signal.SIGINT, lambda *_: None)  # terminals send it to both processes
     try:
         child.join()
         return child.exitcode or 0
@@ -51,10 +51,10 @@ def in_child(function: Callable[[], int], log: Path) -> int:
 
 
 def train(args: Sequence[str], ranks: int, attempts: Path) -> int:
-    """`fit` with these arguments; its exit status. `attempts` gets a line of JSON of this one: its status, its seconds, its peak memory
-    (bytes; null if not known), and whether it went on from a checkpoint.
+    """Runs `fit` with these arguments and returns its exit status.
 
-    Several ranks are processes that Lightning starts by the program's own name, so that program is started.
+    Appends a line of JSON to `attempts`: exit status, seconds, peak memory in bytes (null if unknown), and whether the training was resumed
+    from a checkpoint. With several ranks `train.py` is started as a program, since Lightning starts the other ranks by its name.
     """
     started, went_on = time.perf_counter(), any(attempts.parent.rglob("last.ckpt"))
     peak: int | None = None
@@ -70,12 +70,12 @@ def train(args: Sequence[str], ranks: int, attempts: Path) -> int:
             peak = torch.cuda.max_memory_allocated()
     taken = {"status": status, "seconds": time.perf_counter() - started, "peak_memory": peak, "went_on": went_on}
     with attempts.open("a") as file:
-        file.write(f"\n{json.dumps(taken)}\n")  # the line before may have been cut short
+        file.write(f"\n{json.dumps(taken)}\n")  # a kill may have cut off the previous line
     return status
 
 
 def evaluate(checkpoint: Path, args: Sequence[str]) -> int:
-    """`test` of a checkpoint, by one process; its exit status."""
+    """Runs `test` on a checkpoint in one process and returns its exit status."""
     from cli import main
 
     alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
@@ -83,9 +83,9 @@ def evaluate(checkpoint: Path, args: Sequence[str]) -> int:
 
 
 def sample(checkpoint: Path, samples: int, measured: Path, device: str) -> int:
-    """Draws from a model on a device, and writes how many samples a second it makes.
+    """Writes the speed of generation on a device in samples/s to the JSON file `measured`, and returns 0.
 
-    The first ones, for which code is compiled, do not count.
+    A first, shorter generation that compiles the code is not timed.
     """
     from harmonicrnn.generation import generate
     from lightning_modules import load_module
@@ -99,7 +99,7 @@ def sample(checkpoint: Path, samples: int, measured: Path, device: str) -> int:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard was told in training: of each tag the (steps made, value) pairs in order, the last of each."""
+    """Returns the TensorBoard scalars of a training as sorted (steps, value) pairs by tag; the last value of a step counts."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()

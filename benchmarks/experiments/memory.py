@@ -1,8 +1,8 @@
-"""Does a model remember? A motif that comes back after k samples of noise: see `datamodules/memory_task.py`.
+"""Memory experiment: predicting a motif that is repeated after k samples of noise (`datamodules/memory_task.py`).
 
-Every chain of runs begins with distances of 16 to 64 samples and goes on, from the weights that it has, to longer and longer ones: a
-curriculum. Motifs and repeats start at multiples of 16 samples, which is the pooling factor: each lies in one window. Without recurrence
-the pooled model reaches back about 64 samples, by its convolutions; the unpooled one 6.
+Each chain of runs is a curriculum: it starts with distances of 16 to 64 samples and continues from the trained weights with longer ones.
+Motifs and repeats start at multiples of 16 samples, the pooling factor, so that each lies in one window. Without recurrence the pooled
+model's convolutions reach back about 64 samples, and the unpooled model's 6.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ GRID = 16
 
 @dataclass(frozen=True)
 class Stage:
-    """Distances of `least` to k, and how long they are trained on; chunk and lanes are of training with carried state."""
+    """Training on distances from `least` to k samples; chunk and lanes are for training with carried state."""
 
     least: int
     k: int
@@ -28,13 +28,14 @@ class Stage:
 
     @property
     def settings(self) -> Settings:
+        """Settings for training on whole recordings."""
         distances = {"data.min_distance": self.least, "data.distance": self.k}
         shape = {"data.pairs": self.pairs, "data.recordings": self.recordings, "data.batch_size": self.batch}
         return distances | shape | self._ends(self.steps)
 
     @property
     def carried(self) -> Settings:
-        """Chunks of about k, from each to the next of which the state is carried and gradients are not; as many samples in all."""
+        """Settings for training on as many samples in chunks of about k, with the state but no gradients carried from chunk to chunk."""
         steps = self.steps * self.batch * self.pairs * (self.k + GRID) // (self.lanes * self.chunk)
         order = {"data.order": "sequential", "data.eval_context": "file", "data.clip_samples": self.chunk, "data.batch_size": self.lanes}
         return order | self._ends(steps)
@@ -62,8 +63,11 @@ SPLIT = {"trainer.devices": 2, "trainer.strategy": "context_parallel"}
 def chain(
     name: str, stages: Sequence[Stage], network: Settings, recurrence: str, pooling: str, trained: str = "whole", after: str | None = None
 ) -> list[Run]:
-    """A model through stages, from the weights of the run `after` on: trained on whole recordings, or with the state carried. The repeats
-    of each are measured at the one distance k: with all that came before, and with the state cut before the repeat."""
+    """Returns the runs of a model through the stages, starting from the weights of the run `after`.
+
+    `trained` is a label; "carried" trains in chunks with carried state, all others on whole recordings. Each run measures the repeats at
+    distance k, with the whole past and with the state reset before the repeat.
+    """
     runs: list[Run] = []
     kind = {} if recurrence == "complex" else {"model.recurrence": recurrence}
     for stage in stages:
@@ -77,7 +81,7 @@ def chain(
 
 
 def memory() -> Experiment:
-    """The NLL of repeats over k."""
+    """The NLL of repeats against the distance k."""
     pooled, unpooled, tight = {"model.levels": POOLED}, {"model.levels": UNPOOLED}, f"{GRID}, tight"
     main = chain("complex", STAGES, pooled, "complex", tight)
     first = main[0].name

@@ -12,19 +12,25 @@ from benchmarks.experiments.declare import Experiment, Run, Settings
 from benchmarks.experiments.results import Points, Row, number, points, read, stale
 from harmonicrnn.errors import UserError
 
-STALE = "\\*: told something else than its run is told now, so run it again before it is compared.\n\n"
+STALE = "\\*: this run was told something else than the current settings; run it again before comparing it.\n\n"
 WENT_ON = (
     "†: went on from a checkpoint; seconds are the sum over the attempts that ended by themselves, memory is the largest of theirs.\n\n"
 )
 OCTAVES = (0, *(4**k for k in range(16)))
-"""Samples before that a table of positions has rows of: every second octave."""
+"""Numbers of preceding samples in a table of positions: every second octave."""
 
 
 def report(experiment: Experiment, results: Path, folder: Path, extra: Settings) -> Path:
-    """Writes `README.md` with the table, and the plots, into the folder; returns the file. `extra` is what was set over all runs.
+    """Writes `README.md` and the plots into the folder and returns the path of `README.md`.
+
+    Args:
+        experiment: The experiment.
+        results: CSV file of results; copied into the folder.
+        folder: Folder of the report.
+        extra: Overrides of all runs.
 
     Raises:
-        UserError: there are no results.
+        UserError: If there are no results.
     """
     rows = read(results, experiment)
     if not rows:
@@ -43,18 +49,18 @@ def report(experiment: Experiment, results: Path, folder: Path, extra: Settings)
 
 
 def by_run(experiment: Experiment, rows: Sequence[Row]) -> list[tuple[Run, list[Row]]]:
-    """The results of each run that has some, of all its seeds."""
+    """Returns each run that has results, with its rows of all seeds."""
     return [(run, found) for run in experiment.runs if (found := [row for row in rows if row["run"] == run.name])]
 
 
 def tests_of(rows: Iterable[Row]) -> list[str]:
-    """Names of the evaluations."""
+    """Returns the names of the evaluations."""
     columns = dict.fromkeys(column for row in rows for column, value in row.items() if value)
     return [column.removesuffix(" bits") for column in columns if column.endswith(" bits")]
 
 
 def spread(values: Sequence[float | None], digits: int) -> str:
-    """Mean ± standard deviation of several values, one value alone, "-" where one is missing."""
+    """Formats values as mean ± standard deviation, or the value if there is only one; "-" if one is missing."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return "-"
@@ -63,13 +69,16 @@ def spread(values: Sequence[float | None], digits: int) -> str:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Formats a table in Markdown."""
     lines = ["| " + " | ".join(row) + " |\n" for row in (head, *rows)]
     return "".join([lines[0], "|" + "---|" * len(head) + "\n", *lines[1:], "\n"])
 
 
 def table(experiment: Experiment, rows: Sequence[Row], extra: Settings) -> str:
-    """A row a run: labels, bits/sample of each test and of the best validation, and what it took, over its seeds; beneath, what the marks
-    mean that stand there."""
+    """Formats the table of results, one row per run over its seeds, with footnotes.
+
+    Columns: labels, bits/sample of each test and of the best validation, size, speeds, memory and training time.
+    """
     groups, tests, cells, marks = by_run(experiment, rows), tests_of(rows), [], {}
     labels = list(dict.fromkeys(label for run, _ in groups for label in run.labels))
     for run, group in groups:
@@ -91,7 +100,7 @@ def table(experiment: Experiment, rows: Sequence[Row], extra: Settings) -> str:
 
 
 def position_table(experiment: Experiment, rows: Sequence[Row]) -> str:
-    """Bits per sample against the samples before, of each test and run, means of the seeds."""
+    """Formats the table of bits per sample by the number of preceding samples, for each run and test, averaged over seeds."""
     curves = {
         f"{run.name}, {test}": dict(mean_curve(group, f"{test} positions"))
         for run, group in by_run(experiment, rows)
@@ -102,7 +111,7 @@ def position_table(experiment: Experiment, rows: Sequence[Row]) -> str:
 
 
 def mean_curve(rows: Iterable[Row], column: str) -> Points:
-    """The mean of several curves at each of their places, sorted."""
+    """Returns the mean of several curves at each of their places, sorted by place."""
     values: dict[int, list[float]] = defaultdict(list)
     for row in rows:
         for place, value in points(row, column):
@@ -111,7 +120,7 @@ def mean_curve(rows: Iterable[Row], column: str) -> Points:
 
 
 def made_by(experiment: Experiment, rows: Sequence[Row], extra: Settings) -> str:
-    """The command, and on which machines, when and by which commits."""
+    """Formats how the results were made: command, training time, machines, dates and commits."""
     machines = sorted({f"{row['processor']}, {row['threads']} threads, {row['device']}" for row in rows})
     commits, dates = sorted({row["commit"] for row in rows}), sorted(row["date"][:10] for row in rows)
     seeds = max(len(group) for _, group in by_run(experiment, rows))
@@ -124,8 +133,11 @@ def made_by(experiment: Experiment, rows: Sequence[Row], extra: Settings) -> str
 
 
 def figures(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Figure]:
-    """The validation likelihood over samples seen; of each test, where the experiment asks for it, the likelihood over a label, a line for
-    each combination of the others, and over the samples before. Otherwise a line a run, the mean of its seeds."""
+    """Returns the plots by name: validation bits/sample against samples seen, a line for each run (mean of its seeds).
+
+    If the experiment asks for them, also bits/sample of each test against the label `curve`, a line for each combination of the other
+    labels, and against the number of preceding samples.
+    """
     groups, lines = by_run(experiment, rows), {}
     for run, group in groups:
         batch = int(group[0]["samples_seen"]) / int(group[0]["steps"])
@@ -147,7 +159,7 @@ def figures(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Figure]:
 
 
 def line_figure(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, scale: str = "linear") -> Figure:
-    """A line for each name that has points; the names stand beside the plot, which becomes as high as they take."""
+    """Returns a plot with a line for each name that has points; its height grows with the legend beside it."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot(xlabel=x, ylabel=y, xscale=scale)
     for name, places in lines.items():

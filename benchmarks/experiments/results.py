@@ -1,9 +1,9 @@
-"""What is kept of a run: a row of one CSV an experiment, and what it follows from.
+"""Results of runs: one CSV file per experiment, with one row per run and seed.
 
-Columns: `config` and `code` are hashes of what the run was told and of the code that it was made by. `seconds` are of the training, of all
-attempts that ended by themselves, `peak_memory` is in bytes, the largest of theirs; `went_on` tells whether one began at a checkpoint.
-`validation` is the bits per sample over the steps made, as step:bits. Of each evaluation, such as `test`, there are `test bits`, `test
-samples` and, where the experiment asks for it, `test positions`, bits over the samples before. What is not known is empty.
+Columns: `config` and `code` are hashes of the run's settings and of the code. `seconds` is the training time, summed over the attempts that
+were not killed, and `peak_memory` the largest of their peaks in bytes; `went_on` is true if an attempt resumed from a checkpoint.
+`validation` is a curve of bits per sample, as step:bits. Each evaluation, such as `test`, has `test bits`, `test samples` and, if the
+experiment asks for it, `test positions`: bits by the number of preceding samples. Unknown values are empty.
 """
 
 import ast
@@ -27,19 +27,22 @@ from benchmarks.timing import processor
 from harmonicrnn.files import replacing
 
 CODE = ("callbacks", "cli", "datamodules", "harmonicrnn", "lightning_modules")
-"""Folders whose code may change a result."""
+"""Folders whose code may change the results."""
 
 NO_RESULT = ("fad", "checkpoint", "trainer.logger")
-"""Sections of a config that change no result that is kept."""
+"""Sections of a config that do not change the results."""
 
 Row = dict[str, str]
 Points = list[tuple[int, float]]
-"""A curve: (steps made or samples before, value)."""
+"""A curve: (training steps or preceding samples, value) pairs."""
 
 
 def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, device: str) -> str:
-    """Of all that a run is told: its settings and the values of its config and of the base that they do not replace, its tests, seed and
-    device, and the same of those that it goes on from."""
+    """Returns the hash of all settings of a run and of the runs whose weights it starts from.
+
+    Hashed are the settings, the values of the config and of configs/base.yaml that they do not override, the tests, `sampled`, the seed,
+    `extra` and, on a GPU, the device.
+    """
     runs, chain = {each.name: each for each in experiment.runs}, []
     current: Run | None = run
     while current is not None:
@@ -49,7 +52,7 @@ def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, de
 
 
 def _told(run: Run) -> dict[str, Any]:
-    """Values by their dotted keys on the command line."""
+    """Returns the settings of a run by their dotted keys on the command line."""
     values: dict[str, Any] = {}
 
     def walk(node: Any, key: str) -> None:
@@ -59,7 +62,7 @@ def _told(run: Run) -> dict[str, Any]:
             values[key] = node
             return
         for name, value in node.items():
-            # Arguments of a class are named without this step between.
+            # On the command line the arguments of a class are named without `init_args`.
             walk(value, key if name == "init_args" else f"{key}.{name}".lstrip("."))
 
     files = [OmegaConf.load(ROOT / path) for path in ("configs/base.yaml", run.config)]
@@ -68,7 +71,7 @@ def _told(run: Run) -> dict[str, Any]:
 
 
 def code_hash() -> str:
-    """Of the code that results follow from, without comments, docstrings and layout, which change none."""
+    """Returns the hash of the code that may change the results, ignoring comments, docstrings and layout."""
     parts = []
     for folder in CODE:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -85,7 +88,7 @@ def _digest(text: str) -> str:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Where a run was made, and when."""
+    """Returns date, hardware and versions, by column."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": processor(),
@@ -99,7 +102,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """All results of an experiment, in the place of those that the file has."""
+    """Writes all results of an experiment, replacing the file."""
     rows, text = list(rows), io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(column for row in rows for column in row), lineterminator="\n")
     writer.writeheader()
@@ -109,14 +112,14 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def cell(value: Any) -> str:
-    """A value, or the points of a curve, as the CSV has it."""
+    """Formats a value, or the points of a curve, for the CSV."""
     if isinstance(value, list):
         return " ".join(f"{place}:{number!r}" for place, number in value)
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
 def read(path: Path, experiment: Experiment) -> list[Row]:
-    """The results in a file of the runs that are declared, by run and seed as they are; none where there is no file."""
+    """Returns the results of the declared runs, sorted by run (as declared) and seed; empty if there is no file."""
     if not path.is_file():
         return []
     names = [run.name for run in experiment.runs]
@@ -126,16 +129,16 @@ def read(path: Path, experiment: Experiment) -> list[Row]:
 
 
 def stale(row: Row, experiment: Experiment, extra: Settings) -> bool:
-    """Whether the run was told something else than it is told now."""
+    """Returns whether the settings of the run have changed since this result."""
     (run,) = (run for run in experiment.runs if run.name == row["run"])
     return row["config"] != config_hash(experiment, run, int(row["seed"]), extra, "cpu" if row["device"] == "cpu" else "cuda")
 
 
 def number(row: Row, column: str) -> float | None:
-    """What a column holds; None where it is empty or not there."""
+    """Returns the number in a column; None if it is empty or missing."""
     return float(row[column]) if row.get(column) else None
 
 
 def points(row: Row, column: str) -> Points:
-    """The curve that a column holds."""
+    """Returns the curve in a column; empty if the column is missing."""
     return [(int(place), float(value)) for place, value in (point.split(":") for point in row.get(column, "").split())]

@@ -1,7 +1,7 @@
-"""Runs an experiment, as far as it has not been run already.
+"""Runs the unfinished runs of an experiment.
 
-Below the output folder, of each run and seed: `runs/NAME/version_0`, as `fit` and `test` leave it, `runs/NAME/log.txt` with what they
-printed; and one `results.csv` of all.
+The output folder holds, for each run and seed, `runs/NAME/version_0` with the files of `fit` and `test` and `runs/NAME/log.txt` with their
+output, and one `results.csv` for all.
 """
 
 import json
@@ -29,20 +29,21 @@ ACCELERATORS = {"cpu": "cpu", "cuda": "gpu"}
 
 
 def arguments(settings: Settings) -> list[str]:
-    """Settings as the command line takes them."""
+    """Returns settings as arguments of the command line."""
     return [part for key, value in settings.items() for part in (f"--{key}", value if isinstance(value, str) else json.dumps(value))]
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs what is not finished.
+    """Runs the unfinished runs of an experiment.
 
     Args:
-        experiment: what to run.
-        out: the output folder.
+        experiment: The experiment.
+        out: Output folder.
         device: "cpu" or "cuda".
-        extra: what is set over all runs.
-        any_code: take results of other code for finished.
+        extra: Overrides of all runs.
+        any_code: Accept results made by a different version of the code.
+        code: Hash of the current code.
     """
 
     experiment: Experiment
@@ -53,10 +54,10 @@ class Runner:
     code: str = field(default_factory=lambda: code_hash())
 
     def run(self, runs: Iterable[Run], seeds: int) -> list[Row]:
-        """Results of runs under seeds 0 .. seeds - 1.
+        """Runs seeds 0 to seeds - 1 of the runs and returns their results.
 
         Raises:
-            UserError: a run failed, or was asked to stop; those before it are kept.
+            UserError: If a run fails or is stopped by a signal; earlier results are kept.
         """
         warm_up()
         done = []
@@ -84,7 +85,7 @@ class Runner:
         return next((row for row in self._rows() if self._same(row, run, seed)), None)
 
     def _checkpoint(self, run: Run, seed: int) -> Path:
-        """The best one, or the last where training did not validate."""
+        """Returns the path of the best checkpoint, or of the last one if there was no validation."""
         folder = self._folder(run, seed) / "version_0/checkpoints"
         return next(path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file())
 
@@ -92,7 +93,7 @@ class Runner:
         folder = self._folder(run, seed)
         begun, attempts, log = folder / "begun.json", folder / "attempts.jsonl", folder / "log.txt"
         if not begun.is_file() or not self._same(json.loads(begun.read_text()), run, seed):
-            shutil.rmtree(folder, ignore_errors=True)  # of other settings or other code
+            shutil.rmtree(folder, ignore_errors=True)  # made with other settings or code
             with replacing(begun) as file:
                 file.write(json.dumps(self._stamp(run, seed)).encode())
         if not any(each["status"] == 0 for each in taken(attempts)):
@@ -108,11 +109,11 @@ class Runner:
 
     def _fit_arguments(self, run: Run, seed: int) -> Sequence[str]:
         folder = self._folder(run, seed)
-        where = folder / "where.yaml"  # as a config, for where `last` is looked for
+        where = folder / "where.yaml"  # a config file, which also tells `ckpt_path: last` where to look
         where.write_text(json.dumps({"trainer": {"logger": {"init_args": {"save_dir": str(folder.parent), "name": folder.name}}}}))
         before = next((each for each in self.experiment.runs if each.name == run.after), None)
         if before is not None and self._finished(before, seed) is None:
-            raise UserError(f"{run.name} begins with the weights of {before.name}, which is not finished: name it with --only too")
+            raise UserError(f"{run.name} starts from the weights of {before.name}, which is not finished: add it to --only")
         begins = {} if before is None else {"model.init_from": str(self._checkpoint(before, seed))}
         common = {"seed_everything": seed, "trainer.accelerator": ACCELERATORS[self.device], "trainer.devices": 1}
         quiet = {"trainer.enable_progress_bar": False, "ckpt_path": "last"}
@@ -125,10 +126,10 @@ class Runner:
         if status == TRY_AGAIN:
             raise UserError(f"{what}: asked to stop; the same command goes on from there")
         last = "\n".join(log.read_text().splitlines()[-5:])
-        raise UserError(f"{what}: ended with status {status}; {log} says why:\n{last}")
+        raise UserError(f"{what}: failed with status {status}; see {log}:\n{last}")
 
     def _trained(self, run: Run, seed: int, attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What the training was and took; its speed is the median of what it logged."""
+        """Returns the columns of the training; its speed is the median of the logged ones."""
         version = self._folder(run, seed) / "version_0"
         found, checkpoint = curves(version), read_checkpoint(version / "checkpoints/last.ckpt")
         (loader,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
@@ -148,7 +149,7 @@ class Runner:
         }
 
     def _measured(self, run: Run, seed: int, log: Path) -> dict[str, Any]:
-        """The run's tests, and its speed of generation (null if not asked for)."""
+        """Runs the evaluations and returns their columns, and the speed of generation (None if not measured)."""
         folder, checkpoint = self._folder(run, seed), self._checkpoint(run, seed)
         values: dict[str, Any] = {"sampled_per_second": None}
         for name, settings in run.tests.items():
@@ -166,13 +167,13 @@ class Runner:
 
 
 def taken(attempts: Path) -> list[dict[str, Any]]:
-    """What each attempt at a training took that ended by itself."""
+    """Returns the measurements of each attempt at a training that was not killed."""
     lines = attempts.read_text().splitlines() if attempts.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]  # a kill may have cut one short
+    return [json.loads(line) for line in lines if line.endswith("}")]  # a kill may have cut off a line
 
 
 def warm_up() -> None:
-    """Imports the command line and compiles the recurrence, once for all runs, which are forks of this process."""
+    """Imports the command line and compiles the recurrence once, for all runs forked from this process."""
     import cli.training_cli  # noqa: F401
 
     for dtype in (torch.float32, torch.complex64):

@@ -1,4 +1,4 @@
-"""The gated recurrence with a phase that its gate leaves alone, to compare with: |a_t| as in CG-LRU, arg a_t = phase.
+"""A variant of the gated recurrence with an ungated phase, for comparison: |a_t| as in CG-LRU, arg a_t = phase.
 
 With h_t = exp(i phase t) g_t, g follows the recurrence without a phase on the input exp(-i phase t) x_t.
 """
@@ -16,14 +16,14 @@ from lightning_modules import HarmonicModule
 
 
 def turned(x: Tensor, angle: Tensor) -> Tensor:
-    """x (B, T, 2N), whose halves are real and imaginary parts, times exp(i angle); angle (T, N)."""
+    """Returns x (B, T, 2N), real parts before imaginary parts, multiplied by exp(i angle); angle (T, N)."""
     cos, sin = angle.cos(), angle.sin()
     re, im = x.chunk(2, dim=-1)
     return torch.cat([re * cos - im * sin, re * sin + im * cos], dim=-1)
 
 
 class UngatedPhase(GatedRecurrence):
-    """The complex recurrence on whole sequences or chunks, on one rank."""
+    """The complex gated recurrence with an ungated phase, on one rank; raises ValueError if the sequence is split over ranks."""
 
     def forward(self, x: Tensor, state: RecurrenceState | None = None) -> tuple[Tensor, RecurrenceState]:
         if self.slices is not None:
@@ -44,7 +44,7 @@ class UngatedPhase(GatedRecurrence):
 
 
 class UngatedPhaseModule(HarmonicModule):
-    """HarmonicModule with `UngatedPhase` in the place of each gated recurrence."""
+    """HarmonicModule with `UngatedPhase` instead of each gated recurrence."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

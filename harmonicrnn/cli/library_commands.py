@@ -139,7 +139,7 @@ def serve(options: Namespace) -> None:
     """Serves the live page until Ctrl-C.
 
     Raises:
-        UserError: tornado is missing, the port cannot be had, or a voice cannot be used.
+        UserError: tornado is missing, the port is not available, or a voice cannot be used.
     """
     try:
         from harmonicrnn.live.application import ADDRESS, bind, serve_until_signal

@@ -1,3 +1,5 @@
+"""Tests of checkpoint writing: full disks, kills in the middle of a write, and the interval of the last checkpoint."""
+
 import errno
 import os
 import random

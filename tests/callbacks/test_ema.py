@@ -1,3 +1,5 @@
+"""Tests of the exponential moving average of the weights."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Tests of the FAD callback: values, logged records, wrong settings, two ranks and cached reference statistics."""
+
 import json
 from types import SimpleNamespace
 

@@ -1,3 +1,5 @@
+"""Tests of the run summary: the probe of memory and time, and durations in words."""
+
 import pytest
 import torch
 

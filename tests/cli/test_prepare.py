@@ -1,3 +1,5 @@
+"""Tests of `train.py prepare`: shards, reuse by training, skipped files, verification, removal and signals."""
+
 import os
 import shutil
 import signal

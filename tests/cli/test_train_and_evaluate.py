@@ -1,3 +1,5 @@
+"""Tests of `train.py fit`, `validate` and `test`: whole runs, resuming, initial weights, EMA, two ranks and config references."""
+
 import json
 import re
 import shutil

@@ -1,3 +1,5 @@
+"""Tests of the base data module: batches per rank, settings out of range, worker processes and skipped recordings."""
+
 from types import SimpleNamespace
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of the audio folder data module: splits, formats, links, duplicates, bad files and scaling."""
+
 import os
 import shutil
 

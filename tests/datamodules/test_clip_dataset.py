@@ -1,3 +1,5 @@
+"""Tests of the clip dataset: slices of a clip for the ranks of a context-parallel group."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Tests of the data module of synthetic music."""
+
 import pytest
 import torch
 

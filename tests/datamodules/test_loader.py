@@ -1,3 +1,5 @@
+"""Tests of the data loaders: resuming from a state, and pickling for worker processes."""
+
 import pickle
 from types import SimpleNamespace
 

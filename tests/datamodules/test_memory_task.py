@@ -1,3 +1,5 @@
+"""Tests of the memory task's data: motifs and repeats, entropy, distances, counted samples and settings that do not fit."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of the orders of training and evaluation pieces: clips, random crops and sequential lanes."""
+
 import itertools
 import time
 

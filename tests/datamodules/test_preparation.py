@@ -1,3 +1,5 @@
+"""Tests of the preparation of shards: contents, manifest, reuse, damage, kills, several processes and bad recordings."""
+
 import errno
 import json
 import os

@@ -1,3 +1,5 @@
+"""Fixtures for tests on several ranks."""
+
 from collections.abc import Iterator
 
 import pytest

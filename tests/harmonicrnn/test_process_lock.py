@@ -1,3 +1,5 @@
+"""Tests of the file lock that keeps other processes out."""
+
 import errno
 import os
 

@@ -1,3 +1,5 @@
+"""Tests of signal handling in the main process and in worker processes."""
+
 import os
 import signal
 import sys

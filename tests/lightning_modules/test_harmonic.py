@@ -1,3 +1,5 @@
+"""Tests of HarmonicModule: loss over valid samples, checkpoints, settings out of range and bits per sample."""
+
 import math
 
 import lightning as L

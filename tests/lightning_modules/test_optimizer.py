@@ -1,3 +1,5 @@
+"""Tests of the optimizer: weight decay, the learning rate schedule and the paper's recipe."""
+
 import itertools
 from pathlib import Path
 

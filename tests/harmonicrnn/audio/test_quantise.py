@@ -1,3 +1,5 @@
+"""Tests of the quantiser: linear and mu-law formulas, class centres, extremes and class limits."""
+
 import numpy as np
 import pytest
 import soundfile

@@ -1,3 +1,5 @@
+"""Tests of audio file reading: resampling, mixing to mono, refused files and streamed WAV files."""
+
 import struct
 
 import numpy as np

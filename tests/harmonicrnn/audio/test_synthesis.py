@@ -1,3 +1,5 @@
+"""Tests of synthetic music: pitches, scores, predictability, level and decay."""
+
 import numpy as np
 import pytest
 import torch

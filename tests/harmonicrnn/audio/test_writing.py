@@ -1,3 +1,5 @@
+"""Tests of audio and array files that are written in pieces."""
+
 import shutil
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Tests of the evaluation by the digit classifier: scores with intervals, accuracy, cached statistics and published protocols."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Tests of bootstrap confidence intervals of ratios, means and Fréchet distances."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Tests of the HTML page of an evaluation: cells, audio examples, caveats and colours."""
+
 import re
 from dataclasses import replace
 

@@ -1,3 +1,5 @@
+"""Tests of published results: which rows exist for the data, and when they are comparable."""
+
 import pytest
 
 from datamodules import SC09, Synthetic

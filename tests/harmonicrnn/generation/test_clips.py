@@ -1,3 +1,5 @@
+"""Tests of the clip writer: likelihoods, batches, redrawn clips, full disks, wrong settings, memory use and interrupted runs."""
+
 import math
 import resource
 import subprocess

@@ -1,3 +1,5 @@
+"""Tests of the compiled CPU engine against the forward pass and the plain engine."""
+
 import errno
 import mmap
 import os

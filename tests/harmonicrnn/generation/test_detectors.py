@@ -1,3 +1,5 @@
+"""Tests of the detectors of noise, silence and whistles in generated clips."""
+
 import json
 from functools import cache
 

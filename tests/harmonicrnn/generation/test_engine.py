@@ -1,3 +1,5 @@
+"""Tests of the plain engine and of sampling with temperature and top-p."""
+
 from types import SimpleNamespace
 
 import numpy as np

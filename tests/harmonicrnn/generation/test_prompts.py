@@ -1,3 +1,5 @@
+"""Tests of prompts: reading, scaling, conversion, and audio that cannot be used."""
+
 import numpy as np
 import pytest
 import soundfile

@@ -1,3 +1,5 @@
+"""Tests of the sampler: greedy decoding, reproducible clips, random numbers and invalid arguments."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Tests of the digit scores (IS, modified IS, AM, FID) and of the selection of clips by likelihood."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Tests of the Fréchet distance: closed forms, fits over batches and ranks, extrapolation and the cache folder."""
+
 import sys
 
 import numpy as np

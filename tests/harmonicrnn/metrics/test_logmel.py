@@ -1,3 +1,5 @@
+"""Tests of the log-mel embedding: bands, windows, independence of the batch, and clips that are refused."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of the negative log-likelihood metric: padding, batches, ranks, bins of the context position and memory."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of the digit classifier: log-mel spectrogram, features, gradients and the ResNeXt stages."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Tests of HarmonicRNN: size, carried state, causality, bit depths, autocast and recomputation."""
+
 from dataclasses import replace
 
 import pytest

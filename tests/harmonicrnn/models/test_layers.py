@@ -1,3 +1,5 @@
+"""Tests of the model's layers: convolution, pooling, gates, recurrence, embedding, norms and initialisation."""
+
 import math
 from dataclasses import replace
 

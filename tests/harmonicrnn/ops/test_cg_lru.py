@@ -1,3 +1,5 @@
+"""Tests of the CG-LRU operator: equations, gradients, fresh states and extreme gates."""
+
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,3 +1,5 @@
+"""Tests of counter-based dropout masks: share kept, reproducibility, compiled code, gradients and independence."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Tests of the choice of an implementation of the scan by device and installed packages."""
+
 import pytest
 import torch
 

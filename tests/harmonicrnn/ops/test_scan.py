@@ -1,3 +1,5 @@
+"""Tests of the linear scan on the CPU: reference, gradients, summaries, registered operators and tracing."""
+
 from functools import partial
 
 import pytest

@@ -1,3 +1,5 @@
+"""Fixtures for tests of context parallelism."""
+
 import numpy as np
 import pytest
 import soundfile

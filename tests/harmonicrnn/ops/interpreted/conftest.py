@@ -1,3 +1,5 @@
+"""Fixtures for Triton kernels in Triton's interpreter."""
+
 import inspect
 from functools import cache
 
