@@ -1,6 +1,6 @@
 """Lightning callbacks: checkpoints, logging, audio samples and measurements of a run."""
 
-from callbacks.agreement import Agreement
+from callbacks.agreement_check import Agreement
 from callbacks.audio_samples import AudioSamples
 from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, Stopped, WholeCheckpointIO
 from callbacks.ema import EMA

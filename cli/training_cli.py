@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from callbacks.agreement import Agreement
+from callbacks.agreement_check import Agreement
 from callbacks.audio_samples import AudioSamples
 from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, Stopped, WholeCheckpointIO
 from callbacks.ema import EMA

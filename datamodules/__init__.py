@@ -2,9 +2,9 @@
 
 from datamodules.audio_datamodule import AudioDataModule
 from datamodules.audio_folder import AudioFolder
+from datamodules.datasets import SC09, Beethoven, Maestro, SC09Digits, YouTubeMix
 from datamodules.generated_audio import Synthetic
 from datamodules.memory_task import Memory
-from datamodules.published import SC09, Beethoven, Maestro, SC09Digits, YouTubeMix
 from harmonicrnn.audio.dataset import Batch
 
 __all__ = [

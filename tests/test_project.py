@@ -117,6 +117,12 @@ def imported(path):
     return {name.split(".")[0] for name in names}
 
 
+def test_a_file_name_means_one_thing():
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    names = [Path(path).name for path in listed]
+    assert {name for name in names if names.count(name) > 1} <= {"__init__.py", "__main__.py", "conftest.py"}
+
+
 def test_there_is_one_version():
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == harmonicrnn.__version__
     assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == harmonicrnn.__version__

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from harmonicrnn import load
 from tests.harmonicrnn.live.chromium import opened
 from tests.harmonicrnn.live.listeners import Hum, ask, on_air
 
@@ -74,6 +75,25 @@ def put(name, value):
 
 def click(name):
     return f"document.getElementById({json.dumps(name)}).click()"
+
+
+@pytest.mark.slow
+def test_the_voice_in_the_box_is_heard_faster_than_real_time(tmp_path):
+    bach = load("bach")
+    bach.generate(0.1)  # the first time compiles
+
+    async def visited():
+        async with opened(f"http://127.0.0.1:{port}/", tmp_path) as page:
+            await page.until(READY)
+            await page.value(put("seconds", "5"))
+            await page.value(click("play"))
+            told = await page.until(f"/^Finished/.test({STATUS}) && {STATUS}")
+            made, pace, heard = re.match(r"Finished. ([\d.]+) s made, ([\d.]+) x real time; ([\d.]+) s heard", told).groups()
+            assert (made, heard) == ("5.0", "5.0")
+            assert float(pace) > 1
+
+    with on_air({"bach": bach}) as port:
+        asyncio.run(visited())
 
 
 def test_it_is_heard_seen_and_saved(browse, voice, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from tests.harmonicrnn.ops.machine_code import FUSED, GIVEN, compiled, counted, scan_case
+from tests.harmonicrnn.ops.gpu_code import FUSED, GIVEN, compiled, counted, scan_case
 
 KERNELS = [(kernel, fused) for fused, kernels in ((True, FUSED), (False, GIVEN)) for kernel in kernels]
 OTHERS = [

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
-import callbacks.agreement
-from callbacks.agreement import Agreement
+from callbacks import agreement_check
+from callbacks.agreement_check import Agreement
 from callbacks.nll_report import NLLReport
 from harmonicrnn.errors import UserError
 from harmonicrnn.parallel import ContextParallelStrategy
@@ -31,7 +31,11 @@ def told(folder, other, case, odd, strategy, stage):
     """What a rank is told before it trains or tests; those of `odd` have something else than the first."""
     rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     case = case if rank in odd else ""
-    config, agreement, before = CONFIG | {"data.init_args.root": f"/{rank}"}, callbacks.agreement, dict(vars(callbacks.agreement))
+    config, agreement, before = (
+        CONFIG | {"data.init_args.root": f"/{rank}"},
+        agreement_check,
+        dict(vars(agreement_check)),
+    )
     options, module, place = {}, Recorded(False, False), folder
     if case == "config":
         config |= {"trainer.max_steps": 4}
@@ -64,8 +68,8 @@ def other(folder, tmp_path_factory):
     shutil.copytree(folder / "music", other / "music", ignore=shutil.ignore_patterns("shards_*"))
     for changed in (other / "music/train/2.wav", other / "music/test/0.wav"):
         changed.write_bytes(changed.read_bytes()[:-2] + b"\0\1")
-    root = Path(callbacks.agreement.ROOT)
-    for place in (*callbacks.agreement.EXPERIMENT, "harmonicrnn"):
+    root = Path(agreement_check.ROOT)
+    for place in (*agreement_check.EXPERIMENT, "harmonicrnn"):
         copy = shutil.copytree if (root / place).is_dir() else shutil.copy
         (other / "code").mkdir(exist_ok=True)
         copy(root / place, other / "code" / place)
@@ -88,8 +92,8 @@ def test_ranks_that_differ(ranks, folder, other, case):
 
 
 def test_code_of_ones_own_is_compared_too():
-    own = callbacks.agreement.sources(Recorded(False, False), NLLReport(), RichProgressBar())
-    assert set(own) - set(callbacks.agreement.sources()) == {"tests.harmonicrnn.parallel.fits"}
+    own = agreement_check.sources(Recorded(False, False), NLLReport(), RichProgressBar())
+    assert set(own) - set(agreement_check.sources()) == {"tests.harmonicrnn.parallel.fits"}
     assert {"cli/training_cli.py", "harmonicrnn/parallel/agreement.py"} <= set(own)
 
 

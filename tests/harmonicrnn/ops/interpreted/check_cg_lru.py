@@ -12,7 +12,7 @@ from harmonicrnn.ops import fused as operators
 from harmonicrnn.ops.cg_lru import MAX_ROOT_SLOPE, C, _parameters, _steps
 from harmonicrnn.ops.scan import scan_summary
 from harmonicrnn.ops.triton import chunks
-from tests.harmonicrnn.ops.interpreted.ranks import Ranks, Slice
+from tests.harmonicrnn.ops.interpreted.thread_ranks import Ranks, Slice
 from tests.harmonicrnn.ops.test_cg_lru import make_inputs, restated, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 

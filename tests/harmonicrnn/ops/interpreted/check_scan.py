@@ -9,7 +9,7 @@ from harmonicrnn.ops import linear_scan
 from harmonicrnn.ops.reference import linear_scan_reference
 from harmonicrnn.ops.scan import scan_adjoint_summary, scan_summary
 from harmonicrnn.ops.triton import chunks
-from tests.harmonicrnn.ops.interpreted.ranks import Ranks
+from tests.harmonicrnn.ops.interpreted.thread_ranks import Ranks
 from tests.harmonicrnn.ops.test_scan import check_operators, equal_in_16_bits, make_inputs, run
 from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
