@@ -8,7 +8,7 @@ from datamodules import Batch
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.models import LevelSpec, sample_nats
 from lightning_modules import HarmonicModule
-from lightning_modules.history_noise import CLEAN, LOWEST, with_noise
+from lightning_modules.history_noise import CLEAN, LOWEST, TONAL, with_noise
 
 LEVELS = [LevelSpec(8, 1, 2), LevelSpec(8, 1)]
 QUANTISER = Quantiser(12, "linear")
@@ -30,6 +30,21 @@ def test_levels_and_clean_clips():
     assert -23 < levels.max() < -15
     assert (levels.max(dim=1).values - levels.min(dim=1).values).median() > 15
     assert levels.median() == pytest.approx((LOWEST - 20) / 2, abs=10)
+
+
+def test_some_clips_have_tones_one_after_the_other():
+    silence = torch.full((400, 4096), 2048, dtype=torch.int16)
+    noise = QUANTISER.decode_centre(heard(silence, 0.0)) - QUANTISER.decode_centre(silence)
+    loud = noise.view(400, 8, 512)
+    loud = loud / loud.std(dim=2, keepdim=True).clamp(min=1e-9)
+    power = torch.fft.rfft(loud * torch.hann_window(512)).abs().square()
+    share = (power.topk(3, dim=2).values.sum(dim=2) / power.sum(dim=2)).median(dim=1).values
+    noisy = noise.abs().amax(dim=1) > 0.05
+    assert (share[noisy] > 0.8).float().mean().item() == pytest.approx(TONAL, abs=0.1)
+    assert ((share > 0.8) | (share < 0.2))[noisy].all()
+    tones = power[noisy & (share > 0.8)].argmax(dim=2)
+    assert tones.float().mean() == pytest.approx(128, abs=15)  # all frequencies
+    assert (tones[:, 1:] != tones[:, :-1]).float().mean() > 0.95
 
 
 def test_the_same_again_and_another_with_another_seed():
