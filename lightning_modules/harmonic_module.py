@@ -20,8 +20,8 @@ class HarmonicModule(AutoregressiveModule):
         law: Spacing of the classes; set from the data.
         compile: Whether to use torch.compile for the forward pass of training and validation: true, false, or auto (on a GPU only). It is
             off if ranks share a waveform, and with a warning if its first use fails or gives different results.
-        history_noise: Highest level in dB of full scale of noise or tones on the model's input in training, where the clean clip is the target; null
-            for none. Free runs then recover from their errors.
+        history_noise: Highest level in dB of full scale of noise or tones on the model's input in training, where the clean clip is the
+            target; null for none. Free runs then recover from their errors.
         network: Architecture, see `harmonicrnn.models.HarmonicRNN`; bits are set from the data.
     """
 
