@@ -165,13 +165,18 @@ def start(work: Work, output: Path) -> list[int]:
     return [in_child(partial(as_rank, rank), output) for rank in range(work.ranks)]
 
 
+def runs(pid: int) -> bool:
+    """Whether a child has not ended; it can still be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def ends(processes: list[int]) -> list[int]:
     """Their statuses. Ranks that one which failed has left are ended, as torchrun does; after a while what is left at all is killed, and
     its status told."""
     began, left, found, failed = time.monotonic(), list(processes), [], None
     while left:
         for pid in list(left):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if not runs(pid):
                 found.append(status_of(pid))
                 failed = failed or (time.monotonic() if found[-1] else None)
                 left.remove(pid)
@@ -213,7 +218,11 @@ def kill_again_and_again(work: Work, wanted: int, rng: random.Random) -> Count:
         processes, signum = start(work, output), next(signals)
         let_end = begun and (count.kills.total() >= wanted or rng.random() < 0.1)
         if not let_end:
-            time.sleep(rng.uniform(0, seconds))
+            began, wait = time.monotonic(), rng.uniform(0, seconds)
+            while any(map(runs, processes)) and time.monotonic() < began + wait:
+                time.sleep(0.005)
+            if not any(map(runs, processes)):
+                seconds = min(seconds, time.monotonic() - began)  # the first time may have been slower, beside other work
             # All at once, as terminals and clusters do, or one alone; its group with it, or not.
             struck = processes if work.ranks == 1 or signum == signal.SIGKILL or rng.random() < 0.5 else [rng.choice(processes)]
             for pid in struck:
