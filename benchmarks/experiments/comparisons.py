@@ -45,7 +45,7 @@ MODELS: dict[str, Settings] = {
     "paper_prediction": {**PAPER, **PREDICTION},
     "none_prediction": {**PREDICTION, "model.recurrence": "none"},
 }
-TRAINED_LONG = ("harmonic", "none", "wavenet", "harmonic_prediction", "lti")
+TRAINED_LONG = ("harmonic", "none", "wavenet", "harmonic_prediction", "lti", "paper", "paper_prediction", "none_prediction")
 BEST_RATE = 1e-2
 RATED = ("harmonic", "paper", "none", "wavenet")
 """Models whose peak rate is searched; the others use the rate of the most similar one."""
