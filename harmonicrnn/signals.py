@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
-from threading import Thread, Timer
+from threading import Event, Thread
 from types import FrameType
 from typing import Any
 
-AGAIN = 0.02
+AGAIN = 0.05
 """Seconds until a signal is sent again whose exception Python ignored."""
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
@@ -25,7 +25,7 @@ def ended_by_signals() -> Iterator[list[int]]:
     Python ignores exceptions raised in finalisers and weak references' callbacks: a signal that arrives there is sent again.
     """
     received: list[int] = []
-    resend: list[Timer] = []
+    over = Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
@@ -38,16 +38,21 @@ def ended_by_signals() -> Iterator[list[int]]:
             return
         signum = received.pop()
         signal.signal(signum, end)
-        resend.append(Timer(AGAIN, os.kill, (os.getpid(), signum)))
-        resend[-1].start()
+        returned = Event()
+        Thread(target=send_again, args=(signum, returned), daemon=True).start()
+        returned.set()
+
+    def send_again(signum: int, returned: Event) -> None:
+        returned.wait()  # a start can take longer than AGAIN, and what arrives meanwhile would be ignored too
+        if not over.wait(AGAIN):
+            os.kill(os.getpid(), signum)
 
     before, show = {signum: signal.signal(signum, end) for signum in STOPPING}, sys.unraisablehook
     sys.unraisablehook = ignored
     try:
         yield received
     finally:
-        for timer in resend:
-            timer.cancel()
+        over.set()
         sys.unraisablehook = show
         restore(before)
 

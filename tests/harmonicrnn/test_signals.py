@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 import weakref
 from multiprocessing import get_context
@@ -72,8 +73,14 @@ def test_without_the_sender_of_signals_a_worker_ends_by_any_sigterm(name, monkey
     assert status_of(pid) == {"SIGTERM": -signal.SIGTERM, "SIGUSR1": 3}[name]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_arrives_where_exceptions_are_ignored_is_not_lost(signum, capfd):
+@pytest.mark.parametrize(("signum", "start"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGINT, 0.2)])
+def test_a_signal_that_arrives_where_exceptions_are_ignored_is_not_lost(signum, start, capfd, monkeypatch):
+    def slowly(thread, started=threading.Thread.start):
+        started(thread)
+        time.sleep(start)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+
     class Object:
         pass
 
