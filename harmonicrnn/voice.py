@@ -1,13 +1,12 @@
 """Voice, a trained model with its data settings, and `load`, which reads one from a run, checkpoint or folder."""
 
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import import_module
-from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import RLock
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -16,27 +15,36 @@ import torch
 from torch import Tensor
 
 from harmonicrnn.audio import Quantiser, Scaling
+from harmonicrnn.audio.writing import write_wav
 from harmonicrnn.checkpoints import KEY, NET, check_fits, net_weights
 from harmonicrnn.errors import UserError, check_choice
+from harmonicrnn.files import side_product
 from harmonicrnn.generation import Engine, generate, make_engine
 from harmonicrnn.generation.engine import check_device
 from harmonicrnn.generation.prompts import Audio, classes_of
 from harmonicrnn.generation.sampler import check_arguments, starting_states
 from harmonicrnn.generation.stream import Stream
+from harmonicrnn.model_building import build_model, class_of
 from harmonicrnn.model_card import UNKNOWN, check_about, check_license
-from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, LevelSpec, Prediction, undivided
-from harmonicrnn.old_names import current
-from harmonicrnn.ops.prediction import Predictor
+from harmonicrnn.models import AutoregressiveNet, HarmonicRNN, undivided
 from harmonicrnn.provenance import provenance
 from harmonicrnn.run_facts import read_config, run_facts
 from harmonicrnn.runs import WEIGHTS, run_of
-from harmonicrnn.voice_folder import FORMAT, card_in, check_free, check_numbers, check_tensors, clips_in, read_weights, write_folder
+from harmonicrnn.voice_folder import (
+    FORMAT,
+    MOST_CLIPS,
+    card_in,
+    check_clips,
+    check_free,
+    check_numbers,
+    check_tensors,
+    clips_in,
+    read_weights,
+    write_folder,
+)
 
-ROOM = 100  # a model with this many times the stored weights cannot be theirs, despite the rough count
 CHUNK = 1 << 14  # samples of a recording in one pass
 _ONE_AT_A_TIME = RLock()  # a CUDA graph is captured while an engine is made, which work of other threads on the GPU can break
-HARMONIC = "lightning_modules.HarmonicModule"
-TRAINING = ("optimizer", "init_from", "sample_rate", "law")  # hyperparameters of the module that its model does not take
 
 
 @dataclass(frozen=True)
@@ -200,6 +208,7 @@ class Voice:
         sources: str | None = None,
         clips: Sequence[Path | str] = (),
         temperature: float | None = None,
+        seconds: float = 0.0,
     ) -> None:
         """Writes a voice folder, atomically: `model.safetensors`, `config.json`, the card `README.md`, and clips.
 
@@ -211,6 +220,7 @@ class Voice:
             sources: of the training recordings, and their licences; Markdown.
             clips: WAV or FLAC files drawn by it, at most four.
             temperature: default sampling temperature; None keeps the voice's.
+            seconds: of each of four clips, drawn where there are none; 0 for none.
 
         Raises:
             UserError: the folder is in use or cannot be written, an argument cannot be used, or the scaling is not known.
@@ -231,7 +241,7 @@ class Voice:
         weights, arguments = self.net.state_dict(), self.net.arguments if isinstance(self.net, HarmonicRNN) else None
         if arguments is not None:
             with torch.random.fork_rng(devices=[]):
-                check_tensors(Path(folder) / WEIGHTS, weights, _built(arguments, self.checkpoint, weights).state_dict())
+                check_tensors(Path(folder) / WEIGHTS, weights, build_model(arguments, self.checkpoint, weights).state_dict())
         config = {
             "format": FORMAT,
             "model": {"class": type(self.net).__name__, "arguments": arguments},
@@ -243,8 +253,19 @@ class Voice:
             "about": about | given,
             "saved_with": provenance(),
         }
-        kept = clips_in(before) if self.checkpoint.name == WEIGHTS and not clips else []
-        write_folder(Path(folder), weights, config, kept or [Path(clip) for clip in clips], text)
+        shown = [Path(clip) for clip in clips] or (clips_in(before) if self.checkpoint.name == WEIGHTS else [])
+        check_clips(shown)
+        with TemporaryDirectory() as drawn:
+            if seconds and not shown:
+                with side_product("the voice's clips"):
+                    shown = replace(self, about=about | given)._draw_clips(seconds, Path(drawn))
+            write_folder(Path(folder), weights, config, shown, text)
+
+    def _draw_clips(self, seconds: float, folder: Path) -> list[Path]:
+        paths = [folder / f"{number}.wav" for number in range(MOST_CLIPS)]
+        for path, samples in zip(paths, self.generate(seconds, clips=MOST_CLIPS), strict=True):
+            write_wav(path, samples.cpu().numpy(), self.sample_rate)
+        return paths
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> "Voice":
@@ -290,7 +311,7 @@ class Voice:
 
     def _through_hub(self, method: str, where: Path | str, options: dict[str, Any]) -> str | None:
         """Calls a method of the Hub's mixin with `options`, without those of `save`, which writes the folder."""
-        hub, own = _hub(), {key: options.pop(key) for key in ("license", "sources", "clips", "temperature") if key in options}
+        hub, own = _hub(), {key: options.pop(key) for key in ("license", "sources", "clips", "temperature", "seconds") if key in options}
         with hub.told(where):
             url: str | None = getattr(hub.HubVoice(partial(self.save, **own)), method)(where, **options)
             return url
@@ -339,8 +360,8 @@ def load(
     path, checkpoint = read_weights(Path(path))
     settings = checkpoint.get("hyper_parameters", {})
     if not {"sample_rate", "law"} <= settings.keys():
-        raise UserError(f"{path}: is of {_class_of(settings)}, which is no autoregressive model")
-    net = _built(settings, path, checkpoint["state_dict"]) if net is None else net
+        raise UserError(f"{path}: is of {class_of(settings)}, which is no autoregressive model")
+    net = build_model(settings, path, checkpoint["state_dict"]) if net is None else net
     quantiser, rate = Quantiser(net.bits, settings["law"]), settings["sample_rate"]
     config = checkpoint.get("voice")
     if config is not None:
@@ -358,40 +379,6 @@ def load(
     about = {"trained_with": {key: value for key, value in checkpoint[KEY].items() if key != "format"}}
     about |= {"steps": checkpoint["global_step"]} if "global_step" in checkpoint else {}
     return Voice(net.eval(), quantiser, rate, scaling or _scaling(path), path, about)
-
-
-def _built(settings: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> HarmonicRNN:
-    """Builds the untrained model that a checkpoint's hyperparameters describe, if its size fits the weights."""
-    accepted = signature(HarmonicRNN).parameters
-    strange = [key for key in settings if key not in {*accepted, *TRAINING} and not key.startswith("_")]
-    if (kind := _class_of(settings)) != HARMONIC or strange:
-        what = kind if kind != HARMONIC else f"a model with {', '.join(strange)}"
-        raise UserError(f"{path}: is of {what}, which is not known here: build its model, and pass it to load(path, net=...)")
-    own = {key: value for key, value in settings.items() if key in accepted}
-    try:
-        if own.get("levels"):
-            own["levels"] = [LevelSpec(**level) if isinstance(level, dict) else level for level in own["levels"]]
-        if isinstance(own.get("prediction"), dict):
-            own["prediction"] = _prediction(**own["prediction"])
-        factors = [own.get(key) or 1 for key in ("expansion", "recurrence_expansion", "conv_width")]
-        most = ROOM * sum(weight.numel() for weight in weights.values())
-        for level in own.get("levels") or ():  # before building it, which could exceed the memory
-            if level.width**2 * max(level.depth, 1) * max(*factors, level.factor) > most:
-                raise ValueError(f"{level} would have many more weights than there are")
-        return HarmonicRNN(**own)
-    except Exception as error:  # damaged settings can raise any error
-        raise UserError(f"{path}: its hyperparameters describe no HarmonicRNN: {error}") from error
-
-
-def _prediction(predictors: Sequence[Predictor | dict[str, Any]] | None = None, **settings: Any) -> Prediction:
-    """Builds a Prediction from hyperparameters, as written by the command line."""
-    records = tuple(Predictor(**each) if isinstance(each, dict) else each for each in predictors or ())
-    return Prediction(None if predictors is None else records, **settings)
-
-
-def _class_of(settings: dict[str, Any]) -> str:
-    """Returns the class path of a checkpoint's module, as users write it; by default that of HarmonicRNN's module."""
-    return re.sub(r"^lightning_modules\..*\.", "lightning_modules.", current(str(settings.get("_class_path", HARMONIC))))
 
 
 def _scaling(checkpoint: Path) -> Scaling | None:

@@ -146,14 +146,13 @@ def write_folder(
     Args:
         folder: must not exist, or be empty.
         weights, config: of the voice.
-        clips: WAV or FLAC files to copy.
+        clips: files to copy, which `check_clips` has accepted.
         text: of the card; None writes one.
 
     Raises:
-        UserError: the folder is in use or cannot be written, or a clip cannot be used.
+        UserError: the folder is in use or cannot be written.
     """
     check_free(folder)
-    _check_clips(clips)
     names = [f"clip_{number}{clip.suffix.lower()}" for number, clip in enumerate(clips, start=1)]
     with writing(folder), making_folder(folder) as part:
         # The Hub's readers need the format entry.
@@ -165,7 +164,8 @@ def write_folder(
             shutil.copyfile(clip, part / name)
 
 
-def _check_clips(clips: Sequence[Path]) -> None:
+def check_clips(clips: Sequence[Path]) -> None:
+    """Raises UserError if there are too many clips, or one is no WAV or FLAC file."""
     if len(clips) > MOST_CLIPS:
         raise UserError(f"clips: a voice has at most {MOST_CLIPS}, got {len(clips)}")
     for clip in clips:

@@ -258,6 +258,7 @@ LIBRARY = [
     "audio",
     "models",
     "metrics",
+    "model_building",
     "checkpoints",
     "runs",
     "model_card",

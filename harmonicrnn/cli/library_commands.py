@@ -1,6 +1,8 @@
 """The commands of `harmonicrnn`: for each a function that runs it, and one that adds its options to a parser."""
 
+import math
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,11 +14,12 @@ from harmonicrnn.cli.generating import add_device, add_options, begin, device_of
 from harmonicrnn.errors import UserError, check_bits, check_whole
 from harmonicrnn.files import pasteable
 from harmonicrnn.generation.detectors import Reference
+from harmonicrnn.generation.engine import PlainEngine
 from harmonicrnn.generation.prompts import classes_of
 from harmonicrnn.models.predictors_alone import FILTERS, PredictorsAlone
-from harmonicrnn.runs import run_at
+from harmonicrnn.runs import WEIGHTS, run_at
 from harmonicrnn.voice import Voice, bits_per_sample, load
-from harmonicrnn.voice_folder import check_free
+from harmonicrnn.voice_folder import MOST_CLIPS, check_free
 
 PORT = 8420
 
@@ -110,6 +113,8 @@ def export_voice(options: Namespace, load_model: Callable[[], Voice]) -> None:
     """
     if options.out is None:
         raise UserError("--out is missing: name a folder to make for the voice")
+    if not 0 <= options.seconds < math.inf:
+        raise UserError(f"--seconds must be 0 or more, got {options.seconds}")
     check_free(options.out)
     voice, sources = load_model(), None
     if options.sources is not None:
@@ -117,8 +122,28 @@ def export_voice(options: Namespace, load_model: Callable[[], Voice]) -> None:
             sources = options.sources.read_text().strip()
         except (OSError, ValueError) as error:
             raise UserError(f"--sources {options.sources}: cannot be read as text: {error}") from error
-    voice.save(options.out, license=options.license, sources=sources, clips=options.clips, temperature=options.temperature)
+    draws = options.seconds > 0 and not options.clips and voice.checkpoint.name != WEIGHTS and _is_fast(voice)
+    if draws:
+        print(f"Drawing {MOST_CLIPS} clips of {options.seconds:g} s (--seconds 0 draws none)", file=sys.stderr, flush=True)
+    voice.save(
+        options.out,
+        license=options.license,
+        sources=sources,
+        clips=options.clips,
+        temperature=options.temperature,
+        seconds=options.seconds if draws else 0,
+    )
     print(f"Written to {pasteable(options.out)}")
+
+
+def _is_fast(voice: Voice) -> bool:
+    """Returns whether a model has compiled code; without, drawing its clips could take hours, and it says that they are left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the plain engine
+        fast = not isinstance(voice.engine(), PlainEngine)
+    if not fast:
+        print("No clips are drawn: the model has no compiled code, and is slow; --clips takes some.", file=sys.stderr)
+    return fast
 
 
 def add_export_options(parser: ArgumentParser, run: bool = True) -> None:
@@ -132,7 +157,8 @@ def add_export_options(parser: ArgumentParser, run: bool = True) -> None:
     add("--license", type=str | None, help="The Hub's identifier of the weights' licence, such as cc-by-sa-3.0; null for unknown.")
     add("--sources", type=Path | None, help="A text file on the training recordings and their licences, for the card.")
     add("--temperature", type=float | None, help="Default sampling temperature; null for 1.")
-    add("--clips", type=Path, nargs="*", default=[], help="Up to four clips drawn from it, WAV or FLAC.")
+    add("--clips", type=Path, nargs="*", default=[], help="Up to four clips drawn from it, WAV or FLAC; without, four are drawn.")
+    add("--seconds", type=float, default=10.0, help="Length of the clips that are drawn; 0 for none.")
 
 
 def serve(options: Namespace) -> None:

@@ -13,7 +13,7 @@ from tests.harmonicrnn.test_checkpoints import save
 
 def test_the_newest_run_becomes_a_voice(run, folder, ready, capsys):
     assert run("test") == 0
-    assert run("export --out tiny --license cc0-1.0") == 0
+    assert run("export --out tiny --license cc0-1.0 --seconds 0.01") == 0
     assert capsys.readouterr().out.endswith("Written to tiny\n")
     voice = load("tiny")
     assert voice.scaling == "clip"
@@ -27,6 +27,7 @@ def test_the_newest_run_becomes_a_voice(run, folder, ready, capsys):
         "Data settings: class SC09, folder data, law mu-law, bits 8, scaling clip",
         "4 steps.",
         "| test split, ",
+        "- [clip_4.wav](clip_4.wav)",
     ):
         assert part in text, text
     assert str(folder) not in text + (folder / "tiny/config.json").read_text()
@@ -40,12 +41,12 @@ def test_a_checkpoint_that_lies_alone_is_told_its_scaling(run, folder, ready, ca
     expect_error(
         run, capsys, "export --out tiny --ckpt_path alone.ckpt", "alone.ckpt: nothing beside it says how audio was scaled", "--scaling"
     )
-    assert run("export --out tiny --ckpt_path alone.ckpt --scaling peak") == 0
+    assert run("export --out tiny --ckpt_path alone.ckpt --scaling peak --seconds 0") == 0
     assert load("tiny").scaling == "peak"
     expect_error(run, capsys, "export --out other --ckpt_path alone.ckpt --scaling loud", '"scaling"', "loud")
 
 
-def test_models_of_other_modules(run, folder):
+def test_models_of_other_modules(run, folder, capsys):
     """Their voices need the model handed over, as their checkpoints do."""
     (folder / "logs/net/checkpoints").mkdir(parents=True)
     module = WaveNetModule(width=8, skip=8, cycle=3, bits=5, sample_rate=8000)
@@ -57,6 +58,8 @@ def test_models_of_other_modules(run, folder):
     save(folder / "logs/net/checkpoints/best.ckpt", module, **made_by)
     (folder / "logs/net/config.yaml").write_text("data: {init_args: {scaling: none}}")
     assert run("export --out net") == 0
+    assert "No clips are drawn" in capsys.readouterr().err
+    assert not list((folder / "net").glob("clip_*"))
     with pytest.raises(UserError, match="is of WaveNet, which is not known here"):
         load("net")
     weights = load("net", net=WaveNetModule(width=8, skip=8, cycle=3, bits=5).net).net.state_dict()

@@ -15,6 +15,7 @@ import torch
 from harmonicrnn import __version__, load
 from harmonicrnn.audio import Quantiser
 from harmonicrnn.cli import main
+from harmonicrnn.errors import UserError
 from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.generation.prompts import classes_of
 from harmonicrnn.models import PredictorsAlone, sample_nats
@@ -120,6 +121,32 @@ def test_a_voice_is_exported_and_drawn_from(run, capsys, monkeypatch):
     assert float(capsys.readouterr().out.split("\t")[0]) == pytest.approx(8.160971672976899, abs=1e-6)
 
 
+def test_export_draws_clips_by_the_voice_s_own_temperature(run, capsys):
+    assert main(["export", "trained", "--out", "tiny", "--seconds", "0.003", "--temperature", "0.5"]) == 0
+    assert "Drawing 4 clips of 0.003 s" in capsys.readouterr().err
+    drawn = [soundfile.read(f"tiny/clip_{number}.wav") for number in (1, 2, 3, 4)]
+    assert np.allclose([samples for samples, _ in drawn], load("tiny").generate(0.003, clips=4), atol=2**-15)
+    assert load("tiny").temperature == 0.5
+    assert {rate for _, rate in drawn} == {load("tiny").sample_rate}
+    assert "- [clip_4.wav](clip_4.wav)" in Path("tiny/README.md").read_text()
+    assert main(["export", "tiny", "--out", "copy"]) == 0
+    assert Path("copy/clip_2.wav").read_bytes() == Path("tiny/clip_2.wav").read_bytes()
+    assert "Drawing" not in capsys.readouterr().err
+    assert main(["export", "trained", "--out", "quiet", "--seconds", "0"]) == 0
+    assert not list(Path("quiet").glob("clip_*"))
+
+
+def test_a_voice_whose_clips_cannot_be_drawn_is_exported_without(run, monkeypatch):
+    def fails(*args, **kwargs):
+        raise UserError("sample 3 of clip 0: the model's logits are not finite")
+
+    monkeypatch.setattr("harmonicrnn.voice.generate", fails)
+    with pytest.warns(UserWarning, match=r"the voice's clips: left out: sample 3"):
+        assert main(["export", "trained", "--out", "tiny", "--seconds", "0.003"]) == 0
+    assert load("tiny").nll(np.zeros(9, dtype=np.float32)) > 0
+    assert not list(Path("tiny").glob("clip_*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -139,6 +166,7 @@ def test_a_voice_is_exported_and_drawn_from(run, capsys, monkeypatch):
         ("export trained --out voice --license Mine!", ["license 'Mine!'", "cc0-1.0"]),
         ("export trained --out voice --sources gone.md", ["--sources gone.md", "cannot be read"]),
         ("export trained --out voice --clips a.mp3", ["a.mp3"]),
+        ("export trained --out voice --seconds -1", ["--seconds must be 0 or more, got -1"]),
         ("nll trained", ["files"]),
         ("nll trained gone.wav", ["gone.wav"]),
         ("predictors", ["files"]),
