@@ -47,7 +47,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--device", type=Literal["cpu", "cuda"] | None, help="Null for a GPU if available.")
     parser.add_argument("--quick", action="store_true", help="A trial of a few minutes, only to check that the experiment runs.")
     parser.add_argument("--any_code", action="store_true", help="Accept results made by a different version of the code.")
-    parser.add_argument("--data", type=Path | None, help="Folder of recordings for rates or baselines; null for data/music.")
+    parser.add_argument("--data", type=Path | None, help="Folder of recordings for ablations, rates or baselines; null for data/music.")
     parser.add_argument("--out", type=Path | None, help="Folder of runs and results; null for logs/experiments/NAME[_FOLDER].")
     parser.add_argument("--docs", type=Path | None, help="Folder for tables, plots and a copy of the results; null for --out.")
     return parser

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.experiments import __main__ as program
 from benchmarks.experiments.__main__ import EXPERIMENTS
-from benchmarks.experiments.comparisons import CONFIG, TRAINED_LONG, ablations, baselines, context, rates
+from benchmarks.experiments.comparisons import BEST_RATE, CONFIG, EQUAL_TIME, TRAINED_LONG, ablations, baselines, context, rates
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.report import made_by, report, spread, table
@@ -306,10 +306,21 @@ def test_the_trial_of_every_experiment(name, recordings):
     ("build", "longer"), [(ablations, ["unpooled_time"]), (rates, []), (baselines, [f"{name}_20M" for name in TRAINED_LONG])]
 )
 def test_every_run_sees_the_same_clips_and_as_many(build, longer):
-    """Those of one config; but for those that say so."""
+    """Recordings, of the user's choice too; but for those that say so."""
     experiment = build()
-    assert len({run.config for run in experiment.runs}) == 1
+    assert {run.config for run in experiment.runs} == {CONFIG}
+    assert experiment.any_data
     assert [run.name for run in experiment.runs if any(key.startswith(("data.", "trainer.")) for key in run.settings)] == longer
+
+
+@pytest.mark.parametrize("build", [ablations, baselines])
+def test_every_run_has_the_same_peak_rate(build):
+    assert {run.settings["model.optimizer.lr"] for run in build().runs} == {BEST_RATE}
+
+
+def test_the_steps_of_equal_time_follow_from_the_base():
+    """An unpooled step takes 1.48 times as long."""
+    assert round(OmegaConf.load(ROOT / CONFIG).trainer.max_steps / 1.48) == EQUAL_TIME
 
 
 def test_each_step_of_the_context_experiment_has_as_many_samples():
