@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.experiments import __main__ as program
 from benchmarks.experiments.__main__ import EXPERIMENTS
-from benchmarks.experiments.comparisons import BEST_RATE, CONFIG, EQUAL_TIME, TRAINED_LONG, ablations, baselines, context, rates
+from benchmarks.experiments.comparisons import BEST_RATE, CONFIG, EQUAL_TIME, MODELS, ablations, baselines, context, rates
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.report import made_by, report, spread, table
@@ -303,7 +303,7 @@ def test_the_trial_of_every_experiment(name, recordings):
 
 
 @pytest.mark.parametrize(
-    ("build", "longer"), [(ablations, ["unpooled_time"]), (rates, []), (baselines, [f"{name}_20M" for name in TRAINED_LONG])]
+    ("build", "longer"), [(ablations, ["unpooled_time"]), (rates, []), (baselines, [f"{name}_20M" for name in MODELS])]
 )
 def test_every_run_sees_the_same_clips_and_as_many(build, longer):
     """Recordings, of the user's choice too; but for those that say so."""
