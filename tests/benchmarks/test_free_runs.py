@@ -1,6 +1,5 @@
 """Long free runs are judged by what was measured of them."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -13,14 +12,9 @@ from benchmarks import free_runs
 from benchmarks.timing import benchmark
 from harmonicrnn import load
 from harmonicrnn.audio.folders import find_recordings
-from harmonicrnn.models import LevelSpec, Prediction
-from harmonicrnn.ops.prediction import Predictor
-from lightning_modules import HarmonicModule
-from tests.audio_files import make_folder
+from tests.benchmarks.conftest import RATE
 from tests.cli.conftest import REPOSITORY
-from tests.harmonicrnn.test_checkpoints import save
 
-RATE = 8000
 TIME = np.arange(3 * RATE) / RATE
 NOISE = np.random.default_rng(0).normal(0, 0.1, len(TIME))
 MUSIC = sum(0.1 * np.sin(2 * np.pi * hz * TIME) for hz in (90, 200, 440, 700, 1300, 2500)) + 0.1 * NOISE
@@ -32,19 +26,6 @@ def measured(samples, bits=3.0):
 
 def missed(row, usual):
     return set(free_runs.failures(row, usual, free_runs.BITS)[1])
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run of an untrained model with prediction, and a folder of recordings of 2 seconds."""
-    prediction = Prediction((Predictor(5, 0.9, 4),), widths=(0.5, 2.0))
-    module = HarmonicModule(levels=[LevelSpec(8, 1)], preset="griffin", heads=2, bits=6, prediction=prediction, sample_rate=RATE)
-    folder = tmp_path / "run"
-    (folder / "checkpoints").mkdir(parents=True)
-    save(folder / "checkpoints/best.ckpt", module)
-    (folder / "config.yaml").write_text(json.dumps({"data": {"init_args": {"scaling": "none"}}}))
-    make_folder(tmp_path / "data/test", files=3, samples=4000, rate=RATE)
-    return folder
 
 
 def test_clips_and_excerpts_have_their_rows(run, tmp_path, capsys):
