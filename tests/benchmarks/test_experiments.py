@@ -15,7 +15,7 @@ from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.report import made_by, report, spread, table
 from benchmarks.experiments.results import CODE, cell, code_hash, config_hash, number, points, read, stale, write
-from benchmarks.experiments.runner import taken
+from benchmarks.experiments.runner import arguments, taken
 from harmonicrnn.generation.engine import PlainEngine
 from tests.audio_files import make_folder
 from tests.cli.conftest import without_pictures
@@ -321,6 +321,31 @@ def test_every_run_has_the_same_peak_rate(build):
 def test_the_steps_of_equal_time_follow_from_the_base():
     """An unpooled step takes 1.48 times as long."""
     assert round(OmegaConf.load(ROOT / CONFIG).trainer.max_steps / 1.48) == EQUAL_TIME
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """Returns the untrained network of a run, built by the command line."""
+    from cli import main, training_cli
+
+    monkeypatch.chdir(tmp_path)
+    nets = []
+    monkeypatch.setattr(training_cli.HarmonicCLI, "_run_subcommand", lambda self, name: nets.append(self.model.net))
+
+    def build(run):
+        assert main(["fit", "--config", str(ROOT / run.config), *arguments(run.settings)]) == 0
+        return nets.pop()
+
+    return build
+
+
+def test_the_baselines_have_as_many_trained_parameters_within_5_percent(built):
+    counts = {
+        run.labels["model"]: sum(p.numel() for p in built(run).parameters() if p.requires_grad) for run in baselines().runs[: len(MODELS)]
+    }
+    assert set(counts) == set(MODELS)
+    assert counts["harmonic"] == 63_840
+    assert {name: count for name, count in counts.items() if abs(count - 63_840) > 0.05 * 63_840} == {}
 
 
 def test_each_step_of_the_context_experiment_has_as_many_samples():
