@@ -75,7 +75,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def table(experiment: Experiment, rows: Sequence[Row], extra: Settings) -> str:
-    """Formats the table of results, one row per run over its seeds, with footnotes.
+    """Formats the table of results, one row per run over its seeds and one of the linear predictors alone if known, with footnotes.
 
     Columns: labels, bits/sample of each test and of the best validation, size, speeds, memory and training time.
     """
@@ -96,7 +96,16 @@ def table(experiment: Experiment, rows: Sequence[Row], extra: Settings) -> str:
         cells.append([*named, *(spread(v, 3) for v in (*bits, best)), *counts, *(spread(v, 0) for v in took), str(len(group))])
     head = [*labels, *(f"{test}, bits/sample" for test in tests), "best validation", "parameters", "samples seen"]
     head += ["samples/s trained", "samples/s drawn", "memory, MB", "seconds", "seeds"]
+    if any(alone := [predictors_alone(rows, test) for test in tests]):
+        row = ["linear predictors alone", *("" for _ in labels[1:]), *("-" if bits is None else f"{bits:.3f}" for bits in alone)]
+        cells.append(row + ["-"] * (len(head) - len(row)))
     return markdown(head, cells) + "".join(marks[mark] for mark in sorted(marks))
+
+
+def predictors_alone(rows: Iterable[Row], test: str) -> float | None:
+    """Returns the bits per sample of a test under linear predictors alone; None if unknown, or if the data differ between runs."""
+    found = {round(value, 4) for row in rows if (value := number(row, f"{test} predictors")) is not None}
+    return found.pop() if len(found) == 1 else None
 
 
 def position_table(experiment: Experiment, rows: Sequence[Row]) -> str:
@@ -120,14 +129,15 @@ def mean_curve(rows: Iterable[Row], column: str) -> Points:
 
 
 def made_by(experiment: Experiment, rows: Sequence[Row], extra: Settings) -> str:
-    """Formats how the results were made: command, training time, machines, dates and commits."""
+    """Formats how the results were made: command, seeds, training time, machines, dates and commits."""
     machines = sorted({f"{row['processor']}, {row['threads']} threads, {row['device']}" for row in rows})
     commits, dates = sorted({row["commit"] for row in rows}), sorted(row["date"][:10] for row in rows)
-    seeds = max(len(group) for _, group in by_run(experiment, rows))
+    counts = sorted({len(group) for _, group in by_run(experiment, rows)})
+    seeds = f"{' or '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''} per run"
     data = f" --data {extra['data.root']}" if "data.root" in extra else ""
     took = sum(float(row["seconds"]) for row in rows) / 60
     return (
-        f"Made by `python -m benchmarks.experiments --run {experiment.name} --seeds {seeds}{data}` in {took:.0f} minutes of training on "
+        f"Made by `python -m benchmarks.experiments --run {experiment.name}{data}`, {seeds}, in {took:.0f} minutes of training on "
         f"{'; '.join(machines)}, {dates[0]} to {dates[-1]}, commits {', '.join(commits)}."
     )
 

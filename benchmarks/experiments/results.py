@@ -2,8 +2,9 @@
 
 Columns: `config` and `code` are hashes of the run's settings and of the code. `seconds` is the training time, summed over the attempts that
 were not killed, and `peak_memory` the largest of their peaks in bytes; `went_on` is true if an attempt resumed from a checkpoint.
-`validation` is a curve of bits per sample, as step:bits. Each evaluation, such as `test`, has `test bits`, `test samples` and, if the
-experiment asks for it, `test positions`: bits by the number of preceding samples. Unknown values are empty.
+`validation` is a curve of bits per sample, as step:bits. Each evaluation, such as `test`, has `test bits`, `test samples`, `test
+predictors` (bits under linear predictors alone) and, if the experiment asks for it, `test positions`: bits by the number of preceding
+samples. Unknown values are empty.
 """
 
 import ast

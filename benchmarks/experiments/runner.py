@@ -21,6 +21,7 @@ from benchmarks.experiments.results import Row, cell, code_hash, config_hash, ma
 from callbacks.checkpointing import TRY_AGAIN
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import replacing
+from harmonicrnn.models.predictors_alone import PREDICTORS
 from harmonicrnn.ops import linear_scan
 from harmonicrnn.provenance import code_version
 from lightning_modules import read_checkpoint
@@ -156,7 +157,8 @@ class Runner:
             status = in_child(lambda settings=settings: evaluate(checkpoint, arguments(settings)), log)
             self._step(f"{folder.name}: test {name}", status, log)
             told = json.loads((folder / "version_0/nll_test.json").read_text())
-            values |= {f"{name} bits": told["bits_per_sample"], f"{name} samples": told["samples"]}
+            alone = {each["name"]: each["bits_per_sample"] for each in told["untrained"]}.get(PREDICTORS)
+            values |= {f"{name} bits": told["bits_per_sample"], f"{name} samples": told["samples"], f"{name} predictors": alone}
             if self.experiment.positions:
                 values[f"{name} positions"] = [(each["from"], each["bits_per_sample"]) for each in told["by_position"]]
         if run.sampled:

@@ -1,5 +1,6 @@
 """Experiments on tiny models, each run a fork of this process."""
 
+import json
 import os
 from functools import cache
 from pathlib import Path
@@ -126,6 +127,8 @@ def test_recordings_in_place_of_the_experiments_own_data(cheap, tmp_path, monkey
     (result,) = read(folder / "results.csv", experiment)
     assert not stale(result, experiment, experiment.over_all(quick=True, data=Path("takes")))
     assert number(result, "test samples") == 2 * 4096
+    told = json.loads((folder / "runs/a_seed0/version_0/nll_test.json").read_text())
+    assert number(result, "test predictors") == told["untrained"][0]["bits_per_sample"] > 0
     assert f"--data {tmp_path / 'takes'}" in (folder / "README.md").read_text()
     assert result["config"] != config_hash(experiment, counts, 0, experiment.quick, "cpu")
     capsys.readouterr()
@@ -154,6 +157,25 @@ def test_results_are_read_as_they_were_written(tmp_path):
     first, second = read(tmp_path / "results.csv", experiment)
     assert (first, second) == (rows[0] | {"cut bits": ""}, rows[1] | {"peak_memory": ""})
     assert (points(first, "validation"), number(first, "seconds"), number(first, "peak_memory")) == (curve, 1 / 3, None)
+
+
+def test_the_row_of_the_linear_predictors_is_of_one_set_of_data():
+    """Results that do not know it count for nothing."""
+    a, b = make_run("a"), make_run("b")
+    experiment = Experiment("tiny", "?", (a, b))
+    bits = [{"repeat bits": "2.0", "repeat predictors": value} for value in ("1.5", "", "1.25")]
+    known, unknown, other = (make_row(experiment, run, **each) for run, each in zip((a, b, b), bits, strict=True))
+    assert "| linear predictors alone |  | 1.500 | - | - |" in table(experiment, [known, unknown], {})
+    assert "linear predictors" not in table(experiment, [unknown], {})
+    assert "linear predictors" not in table(experiment, [known, other], {})
+
+
+def test_the_footer_tells_the_numbers_of_seeds():
+    a, b = make_run("a"), make_run("b")
+    experiment = Experiment("tiny", "?", (a, b))
+    rows = [make_row(experiment, a), make_row(experiment, a, seed="1"), make_row(experiment, b)]
+    assert "--run tiny`, 1 or 2 seeds per run, in" in made_by(experiment, rows, {})
+    assert "--run tiny`, 1 seed per run, in" in made_by(experiment, rows[:1], {})
 
 
 def test_results_of_removed_runs_are_left_out_and_those_of_other_settings_marked(tmp_path):
@@ -299,7 +321,8 @@ def test_the_trial_of_every_experiment(name, recordings):
     assert program.main(["--run", name, "--quick", "--seeds", "1", "--device", "cpu"]) == 0
     experiment = EXPERIMENTS[name]()
     table = Path(f"logs/experiments/{name}_quick/README.md").read_text().split("\n\n")[2]
-    assert table.count("\n| ") == len(experiment.trial or experiment.runs)
+    rows = table.count("\n| ") - table.count("\n| linear predictors alone |")
+    assert rows == len(experiment.trial or experiment.runs)
 
 
 @pytest.mark.parametrize(
