@@ -58,7 +58,7 @@ def hear(voices: Path, logs: Path, seconds: float) -> int:
         return 0
     out = logs / names[0]
     options = ["--voice", str(names[0] if voices == VOICES else voices / names[0]), "--seconds", str(seconds)]
-    if not (status := said("harmonicrnn", library, ["generate", *options, "--out", str(out), "--overwrite"])):
+    if not (status := said("python -m harmonicrnn", library, ["generate", *options, "--out", str(out), "--overwrite"])):
         print(f"Listen to the voice {names[0]}: {pasteable(out / 'clip_0000.wav')}", flush=True)
     return status
 

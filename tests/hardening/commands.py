@@ -1,0 +1,141 @@
+"""Runs the commands of README.md and docs in a fresh clone, word for word.
+
+    python -m tests.hardening.commands [--only TEXT]
+
+They run one after the other, after `make demo`, whose run and recordings they use. The program that plays sound has a stand-in. Commands
+that need other machines, data or hours are named with the reason.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LEFT_OUT = {
+    r"devices 8|benchmarks\.gpu|test_triton_cuda": "needs GPUs",
+    r"configs/(sc09|sc09_classifier|youtubemix|youtubemix_1m)\.yaml": "needs a dataset that is to be downloaded",
+    r"benchmarks\.(experiments --run|recordings)|data/(music|piano|melody)\b": "takes hours, or renders recordings first",
+    r"melody_cpu\.yaml(?!.*--data\.root DIR)|^python train\.py test --ckpt_path best$|--clips CLIPS": "is a part of the training of bach",
+    r"^sudo |^pip |^ssh |^srun |scontrol": "changes or needs another machine",
+    r"--play\b": "needs a sound card",
+    r"^curl ": "needs the page's server; tests/harmonicrnn/live holds its answers",
+    r"WandbLogger": "needs the package wandb",
+}
+"""What is not run, by a pattern of the command, and why."""
+BEGUN = r"configs/(audio_folder|audio_folder_cpu|melody_cpu)\.yaml"
+"""Trainings of hours: their first two steps are run."""
+TWO_STEPS = "--trainer.max_steps 2 --trainer.val_check_interval 1 --trainer.limit_val_batches 1 --samples.sample_seconds 0"
+SERVERS = r"^python -m harmonicrnn serve|^tensorboard"
+SERVED = 30  # seconds until a server is ended by Ctrl-C
+STAND_INS = {"aplay": "exec cat > /dev/null"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a page, with its continued lines in one."""
+
+    page: str
+    text: str
+
+    @property
+    def left_out(self) -> str | None:
+        """Why it is not run; None if it is."""
+        return next((why for pattern, why in LEFT_OUT.items() if re.search(pattern, self.text)), None)
+
+    @property
+    def runs_as(self) -> str:
+        """Itself, with a folder for DIR; of a long training the first two steps."""
+        text = re.sub(r"\bDIR\b", "demo", self.text)
+        return f"{text} {TWO_STEPS}" if re.search(BEGUN, text) and " fit " in text else text
+
+
+def commands(pages: list[Path]) -> list[Command]:
+    """The commands in the pages' blocks of bash, in order; without lines of scripts."""
+    found = []
+    for page in pages:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+            if not block.startswith("#!"):
+                lines = re.sub(r"\\\n\s*", "", block).splitlines()
+                found += [Command(page.name, line.strip()) for line in lines if line.strip()]
+    return found
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """Makes the files that commands name, and stand-ins for programs; returns the variables of the environment."""
+    programs = folder / ".stand_ins"
+    programs.mkdir()
+    for name, does in STAND_INS.items():
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    (folder / "about.md").write_text("Melodies on the piano.\n")
+    samples, rate = soundfile.read(next((ROOT / "demo/test").glob("*.flac")), frames=16000)
+    for name in ("prompt.wav", "recording.wav"):
+        soundfile.write(folder / name, samples, rate)
+    return os.environ | {"PATH": f"{programs}:{folder / '.venv/bin'}:{os.environ['PATH']}"}
+
+
+def run(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Runs a command in a shell; returns its status and the end of its output. A server is ended, and its status is then 0."""
+    with (folder / ".output").open("w+") as output:
+        process = subprocess.Popen(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        served = re.search(SERVERS, command) is not None
+        try:
+            status = process.wait(SERVED if served else None)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+            status = process.wait(SERVED)
+            status = 0 if status in (0, 130, -signal.SIGINT) else status
+        else:
+            status = status or int(served)  # a server that ends by itself
+        output.seek(0)
+        return status, output.read()[-1500:]
+
+
+def run_all(listed: list[Command], folder: Path, environment: dict[str, str]) -> Iterator[tuple[Command, int, str, float]]:
+    """Runs the commands that are not left out, each text once; yields their status, output and seconds."""
+    seen = set[str]()
+    for command in listed:
+        if command.left_out is None and command.text not in seen:
+            seen.add(command.text)
+            started = time.perf_counter()
+            status, output = run(command.runs_as, folder, environment)
+            yield command, status, output, time.perf_counter() - started
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--only", default="", help="run commands with this text alone, after make demo")
+    options = parser.parse_args()
+    listed, failed = [Command("Makefile", "make demo"), *commands(PAGES)], 0
+    for command in listed:
+        if command.left_out:
+            print(f"{command.page}: {command.text}\n    not run: {command.left_out}")
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        subprocess.run(["make", "--silent", "environment"], cwd=folder, check=True)
+        wanted = [command for command in listed if command.page == "Makefile" or options.only in command.text]
+        for command, status, output, seconds in run_all(wanted, folder, prepare(folder)):
+            print(f"{command.page}: {command.runs_as}\n    {'failed: ' + output if status else 'ran'}, {seconds:.0f} s", flush=True)
+            failed += status != 0
+        shutil.rmtree(folder / ".venv", ignore_errors=True)
+    print(f"{failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""Tests of the script that runs the commands of the pages."""
+
+import os
+import re
+
+import pytest
+
+from tests.hardening.commands import LEFT_OUT, PAGES, Command, commands, run, run_all
+
+
+def test_reasons_and_commands_are_those_of_the_pages():
+    texts = [command.text for command in commands(PAGES)]
+    assert len(texts) > 50
+    for pattern in LEFT_OUT:
+        assert any(re.search(pattern, text) for text in texts), pattern
+    kept = [command.text for command in commands(PAGES) if command.left_out is None]
+    assert "python -m harmonicrnn generate --voice bach --seconds 10" in kept
+    assert "python train.py evaluate --clips 32" in kept
+    assert not [text for text in kept if not re.match(r"(python|tensorboard) ", text)]
+
+
+def test_lines_that_go_on_are_one_command_and_scripts_are_none(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```bash\npython a.py \\\n    --b 1\n\npython c.py\n```\n```bash\n#!/bin/bash\nsrun x\n```\n```python\nd()\n```\n")
+    assert commands([page]) == [Command("page.md", "python a.py --b 1"), Command("page.md", "python c.py")]
+
+
+def test_a_long_training_is_begun_on_the_demo_s_recordings():
+    command = Command("page.md", "python train.py fit --config configs/audio_folder_cpu.yaml --data.root DIR")
+    assert command.runs_as.startswith("python train.py fit --config configs/audio_folder_cpu.yaml --data.root demo --trainer.max_steps 2 ")
+
+
+@pytest.mark.parametrize(("text", "status"), [("true", 0), ("false | cat", 1), ("echo why; exit 3", 3)])
+def test_what_fails_is_told_with_its_output(text, status, tmp_path):
+    ((command, found, output, _),) = run_all([Command("page.md", text)] * 2, tmp_path, dict(os.environ))
+    assert (command.text, found) == (text, status)
+    assert output == ("why\n" if status == 3 else "")
+
+
+def test_a_server_that_ends_by_itself_has_failed(tmp_path):
+    (tmp_path / "tensorboard").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "tensorboard").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert run("tensorboard --logdir logs", tmp_path, environment)[0] == 1
