@@ -37,8 +37,9 @@ def test_clips_and_excerpts_have_their_rows(run, tmp_path, capsys):
     assert [row.split("  ")[0] for row in rows] == ["test 0", "test 1", "clip 0", "clip 1"]
     passed = [row.endswith(": pass") for row in rows]
     assert all(good != (": fails by " in row) for row, good in zip(rows, passed, strict=True))
-    overall = "pass" if all(passed[2:]) else "fail"
-    assert lines[-1] == f"overall  {overall}: {sum(passed[2:])} of 2 clips, {sum(passed[:2])} of 2 excerpts"
+    overall = "fail" if any(line.startswith("FAIL") for line in lines) else "pass"
+    counts = f"{sum(passed[2:])} of 2 clips, {sum(passed[:2])} of 2 excerpts"
+    assert lines[-1] == f"overall  {overall} together; all marks of a clip: {counts}"
     assert [soundfile.info(out / f"clip_{i}.wav").frames for i in range(2)] == [4000, 4000]
     assert all((out / name).stat().st_size > 1000 for name in ("spectrograms.png", "clip_0.png", "clip_1.png"))
 
@@ -157,10 +158,12 @@ def test_all_clips_together(capsys):
     usual = free_runs.usual_of([measured(note(440, 0.1) + note(523.25, 0.8) + note(440, 2.1) + 1e-3 * NOISE)])
 
     def missing(clips):
-        free_runs.together(clips, usual, 0.5)
-        return [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+        passes = free_runs.together(clips, [usual], 0.5)
+        missed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+        assert passes == (not missed)
+        return missed
 
-    assert not missing(usual)
+    assert not missing([usual])
     for name, changed in (
         ("onsets", {"onsets": 2.1 * usual.onsets}),
         ("onsets", {"onsets": 0.0}),
@@ -171,7 +174,14 @@ def test_all_clips_together(capsys):
         ("bits", {"bits": math.nan}),
         ("whistle", {"whistle": 1.1}),
     ):
-        assert missing(replace(usual, **changed)) == [name]
+        assert missing([replace(usual, **changed)]) == [name]
+
+
+def test_fades_and_swells_that_cancel_are_shown(capsys):
+    usual = measured(note(440, 0.1) + 1e-3 * NOISE)
+    free_runs.together([replace(usual, steadiness=change) for change in (-12, 14, -2)], [usual], 0.5)
+    assert "+0.0 dB, excerpts" in (told := capsys.readouterr().out)
+    assert "clips 12.0 dB either way, 1 of 3 within; excerpts" in told
 
 
 def test_steadiness_is_what_a_clip_gains_from_its_first_second_to_its_last():
