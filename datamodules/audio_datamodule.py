@@ -1,4 +1,4 @@
-"""What all datasets share: quantising, scaling, batches, and the splits among ranks."""
+"""Base class of all datasets: quantising, scaling, batches, and the split among ranks."""
 
 import hashlib
 import math
@@ -134,7 +134,7 @@ class AudioDataModule(L.LightningDataModule):
 
     @property
     def protocol(self) -> str:
-        """What the numbers measured on this data depend on, in a line."""
+        """Returns a line with the settings on which results measured on this data depend."""
         rests = "padded, not counted" if self.keep_tails else "dropped"
         context = f"clips of {self.clip_samples} samples, shorter rests {rests}, no context across clips"
         if self.eval_context == "file":
@@ -144,7 +144,7 @@ class AudioDataModule(L.LightningDataModule):
         return f"{type(self).__name__}: {self.quantiser.law} {self.bits} bit, scaling {self.scaling}, {self.sample_rate} Hz, {context}"
 
     def title(self, split: Split) -> str:
-        """What a split is called in a report."""
+        """Returns the name of a split in reports."""
         return f"{type(self).__name__}, {split} split"
 
     def carries_state(self, split: Split) -> bool:
@@ -170,7 +170,7 @@ class AudioDataModule(L.LightningDataModule):
         return entries
 
     def parts(self, entries: Collection[Entry]) -> dict[Split, list[Part]]:
-        """What each split has of the recordings, those left out that could not be read: each of them whole, in its split.
+        """Returns the recordings of each split, whole, without those that could not be read.
 
         Raises:
             UserError: there is too little for the splits.
@@ -179,7 +179,7 @@ class AudioDataModule(L.LightningDataModule):
         return {split: [Part(entry, 0, entry.length) for entry in good if entry.split == split] for split in SPLITS}
 
     def tell_once(self, tell: Callable[[str], object], line: str) -> None:
-        """Each line once, for recordings are looked through again for each split."""
+        """Calls `tell(line)` once per line, as recordings are checked again for each split."""
         if line not in self._told:
             self._told.add(line)
             tell(line)

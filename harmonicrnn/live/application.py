@@ -84,7 +84,7 @@ class Guarded(RequestHandler):
         if not OWN_HOST.fullmatch(host or ""):
             raise RefusedError(403, "This is only for the browser on this machine, as 127.0.0.1 or localhost.")
         if origin not in (None, f"http://{host}"):
-            raise RefusedError(403, "This is only for its own page, and another one asked.")
+            raise RefusedError(403, "This is only for this server's own page; the request came from another one.")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]
