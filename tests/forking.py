@@ -1,4 +1,4 @@
-"""Forked children whose exit status tells how they ended."""
+"""Forks children whose exit status tells how they ended."""
 
 import os
 import sys
@@ -7,9 +7,14 @@ from pathlib import Path
 
 
 def in_child(function: Callable[[], int | None], output: Path | None = None) -> int:
-    """Process number of a forked child, in a group of its own, that runs `function` and exits with what it returns.
+    """Forks a child, in a process group of its own, that runs `function` and exits with its result.
 
-    `output` takes what it prints.
+    Args:
+        function: returns an exit status; None counts as 0.
+        output: file that stdout and stderr are appended to.
+
+    Returns:
+        the child's process id.
     """
     pid = os.fork()
     if pid:
@@ -21,7 +26,7 @@ def in_child(function: Callable[[], int | None], output: Path | None = None) -> 
             handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(handle, 1)
             os.dup2(handle, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # pytest's are elsewhere
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # pytest has replaced the originals
         status = function() or 0
         sys.stdout.flush()
         sys.stderr.flush()
@@ -36,5 +41,5 @@ def in_child(function: Callable[[], int | None], output: Path | None = None) -> 
 
 
 def status_of(pid: int) -> int:
-    """Waits for a child; negative is the signal that killed it."""
+    """Waits for a child and returns its exit status; negative if a signal killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Helpers that tests of several folders share."""
 
 from torch import Tensor
 

@@ -1,8 +1,8 @@
-"""What imports cost and bring, each found in a fork of a process that has imported torch alone, and that reaches no network.
+"""Measures what imports cost and load, each in a fork of a process that has imported only torch and cannot reach the network.
 
     python -m tests.importing
 
-prints a JSON object of answers.
+prints a JSON object with the results.
 """
 
 import importlib
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ["harmonicrnn", "datamodules", "lightning_modules", "callbacks", "cli", "benchmarks"]
 OPTIONAL = ["encodec", "frechet_audio_distance", "laion_clap"]
 MISSING = [*OPTIONAL, "fcntl", "resource", "triton"]
-"""Not on every system, or not in the extra `train`."""
+"""Modules that some systems lack, or that are not in the extra `train`."""
 
 
 def refuse(*args: Any, **kwargs: Any) -> Any:
@@ -31,7 +31,7 @@ def refuse(*args: Any, **kwargs: Any) -> Any:
 
 
 def of_a_child(function: Callable[[], Any]) -> Any:
-    """What the function returns in a forked process; a text where it raised."""
+    """Returns the function's result in a forked process, or the traceback if it raised."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
@@ -50,7 +50,7 @@ def of_a_child(function: Callable[[], Any]) -> Any:
 
 
 def library() -> tuple[float, list[str]]:
-    """Seconds of CPU that importing the library takes, and all that is imported then."""
+    """Returns the CPU seconds that importing the library takes, and the names of all modules imported by then."""
     before = time.process_time()
     from harmonicrnn import load  # noqa: F401
 
@@ -64,7 +64,7 @@ def data() -> list[str]:
 
 
 def modules() -> Iterator[str]:
-    """All but the Triton kernels, which nothing imports where there is no Triton."""
+    """Yields the names of all modules but the Triton kernels, which are never imported without Triton."""
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         if not name.startswith("harmonicrnn.ops.triton"):
@@ -72,7 +72,7 @@ def modules() -> Iterator[str]:
 
 
 class Missing(MetaPathFinder):
-    """Finds none of the packages that are missing elsewhere; keeps which were looked for."""
+    """An import hook that hides the packages in `MISSING` and records which of them were looked up."""
 
     def __init__(self) -> None:
         self.looked_for: set[str] = set()
@@ -84,7 +84,7 @@ class Missing(MetaPathFinder):
 
 
 def everything() -> dict[str, list[str]]:
-    """Every module, without what other systems lack: those that are imported then, and what is missing and was looked for."""
+    """Imports every module without what other systems lack; returns the imported modules and the missing ones that were looked up."""
     del os.sched_getaffinity, signal.SIGUSR1, signal.sigwaitinfo
     os.sysconf_names.pop("SC_PHYS_PAGES")
     for name in MISSING:
@@ -101,7 +101,7 @@ def main() -> None:
     import torch  # noqa: F401
 
     answers = {function.__name__: of_a_child(function) for function in (library, data, everything)}
-    for _ in range(2):  # one disturbed by other processes is measured again
+    for _ in range(2):  # measured again if other processes disturbed it
         if not isinstance(answers["library"], str) and answers["library"][0] >= CHEAP_S:
             answers["library"] = of_a_child(library)
     print(json.dumps(answers))

@@ -1,4 +1,4 @@
-"""Arguments that the command line refuses are refused in Python too."""
+"""Checks that Python refuses the same arguments as the command line."""
 
 import inspect
 from types import UnionType
@@ -26,19 +26,19 @@ MADE += [HarmonicRNN, WaveNet, Quantiser, Settings, FrechetAudioDistance]
 
 
 def choices(hint):
-    """The values of the Literal in a type, if there is one."""
+    """Returns the values of the Literal in a type, or () if there is none."""
     if get_origin(hint) in (Union, UnionType):
         return [choice for part in get_args(hint) for choice in choices(part)]
     return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 def hints(made):
-    """The types of a class's arguments, with those that it passes on to its base classes."""
+    """Returns the types of a class's arguments, including those it passes on to its base classes."""
     found = {}
     for each in made.__mro__:
         if "__init__" in vars(each):
             found = get_type_hints(each.__init__) | found
-            if "kwargs" not in inspect.signature(each.__init__).parameters:  # others, such as those of the network, go elsewhere
+            if "kwargs" not in inspect.signature(each.__init__).parameters:  # others, such as the network's, are passed elsewhere
                 return found
     return found
 
@@ -54,7 +54,7 @@ CHOICES = [(made, name) for made in MADE for name, hint in hints(made).items() i
 @pytest.mark.parametrize(("made", "name"), CHOICES, ids=lambda each: each if isinstance(each, str) else each.__name__)
 def test_each_choice_is_one_of_those_that_there_are(made, name, tmp_path):
     known = choices(hints(made)[name])
-    make(made, tmp_path)  # what else it is given is right
+    make(made, tmp_path)  # its other arguments are valid
     with pytest.raises(UserError, match=rf"{name} must be one of .*{known[-1]}, got '{known[0]}s'"):
         make(made, tmp_path, **{name: f"{known[0]}s"})
 

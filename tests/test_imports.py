@@ -1,4 +1,4 @@
-"""What importing costs and brings, and that it needs nothing that other systems lack."""
+"""Checks what imports cost and load, and that they need no module that some systems lack."""
 
 import json
 import subprocess
@@ -16,13 +16,13 @@ HEAVY += ["omegaconf", "pandas", "rich", "scipy", "tensorboard", "torchaudio", "
 
 @pytest.fixture(scope="module")
 def imports():
-    """The answers of `tests.importing`."""
+    """Returns the results of `tests.importing`."""
     command = [sys.executable, "-m", "tests.importing"]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
 def test_every_module_is_imported_without_the_network_and_what_other_systems_lack(imports):
-    """Packages that only some measures need are not even looked for."""
+    """Packages that only some metrics need must not even be looked up."""
     assert isinstance(imports["everything"], dict), imports["everything"]
     assert "cli.training_cli" in imports["everything"]["imported"]
     assert not set(OPTIONAL) & set(imports["everything"]["looked_for"])
@@ -34,7 +34,7 @@ def test_importing_data_imports_no_models(imports):
 
 
 def test_what_importing_the_library_costs(imports):
-    """Less than a second of CPU beyond torch, and nothing that only some of its functions need."""
+    """Must take less than a second of CPU beyond torch, and load nothing that only some functions need."""
     cost, found = imports["library"]
     assert not set(HEAVY) & set(found)
     assert cost < CHEAP_S

@@ -1,4 +1,4 @@
-"""Files that must agree with one another, and what importing must not do."""
+"""Checks that files of the project agree with one another, and that imports have no forbidden side effects."""
 
 import ast
 import itertools
@@ -37,7 +37,7 @@ def test_every_requirement_is_pinned_and_locked():
 
 
 def test_what_is_locked_is_installed_and_has_hashes():
-    """Of this system and Python; `make` holds what it downloads to the hashes."""
+    """Checks the versions for this system and Python; `make` checks the hashes of what it downloads."""
     for block in re.split(r"\n(?=\S)", LOCK.strip()):
         requirement = Requirement(block.split(" \\\n")[0])
         (pinned,) = requirement.specifier
@@ -69,7 +69,7 @@ SYSTEMS = {"x86_64-manylinux_2_28": "Linux", "aarch64-apple-darwin": "macOS"}
 
 
 def test_all_but_the_embeddings_comes_as_wheels_for_every_python_and_system():
-    """As a resolver found them, which was given nothing else: `make lock`."""
+    """Checks docs/results/wheels.txt, where `make lock` records what a resolver found using wheels only."""
     pythons = [f"3.{minor}" for minor in range(30) if SpecifierSet(PROJECT["project"]["requires-python"]).contains(f"3.{minor}")]
     wheels = dict(re.findall(r"^# (.+)\n((?:\w.+\n)+)", (ROOT / "docs/results/wheels.txt").read_text(), re.MULTILINE))
     assert wheels.keys() == {f"{system}-{python}" for system in SYSTEMS for python in pythons}
@@ -84,7 +84,7 @@ def test_all_but_the_embeddings_comes_as_wheels_for_every_python_and_system():
         assert not {each.name for each in ASKED["fad"]} & found.keys()
 
 
-# Where more than the core is needed, and what comes with something else.
+# Extra that a module needs beyond the core, or that comes with another extra.
 NEED = {
     "metrics": "evaluate",
     "evaluation": "evaluate",
@@ -106,11 +106,11 @@ def test_what_the_library_imports_is_asked_for():
         for name in imported(path):
             if name not in {*sys.stdlib_module_names, "harmonicrnn"}:
                 found = {canonicalize_name(each) for each in packages[BROUGHT.get(name, name)]}
-                assert found & asked, f"{place} imports {name}, which {extra} does not ask for"
+                assert found & asked, f"{place} imports {name}, which {extra} does not require"
 
 
 def imported(path):
-    """The names of the packages that a file imports, wherever in it."""
+    """Returns the names of all packages that a file imports, at any level."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
@@ -133,7 +133,7 @@ def test_the_page_of_what_moved_names_what_there_is():
     assert set(old_names.MOVED) <= {before for before, _ in rows}
     for before, now in rows:
         place = ROOT / now.replace(".", "/")
-        if not (place.is_dir() or place.with_suffix(".py").is_file()):  # what a module holds
+        if not (place.is_dir() or place.with_suffix(".py").is_file()):  # attributes of a module
             module = place.parent / "__init__.py" if place.parent.is_dir() else place.parent.with_suffix(".py")
             assert re.search(rf"\b{place.name}\b", module.read_text()), now
         if before in old_names.MOVED:
@@ -155,7 +155,7 @@ def test_the_readme_names_the_main_pins():
             assert line.split(";")[0].replace("==", " ") in readme
 
 
-# `fit` reads all that the others do; these see it with each kind of model and data.
+# `fit` covers what the others read; these are tried with each kind of model and data.
 OF_EACH_KIND = ["audio_folder", "memory", "sc09_classifier"]
 READ = [
     pytest.param(
@@ -168,7 +168,7 @@ READ = [
 
 @pytest.mark.parametrize(("command", "path"), READ)
 def test_every_config_is_accepted_by_the_command_line(path, command, monkeypatch, tmp_path):
-    """Parsed and built by the real CLI, up to the point where the trainer would start."""
+    """Parses and builds each config with the real CLI, up to where the trainer would start."""
     from cli import main, training_cli
     from harmonicrnn.runs import Run
     from lightning_modules import AutoregressiveModule
@@ -203,11 +203,11 @@ def test_every_config_is_accepted_by_prepare(path, monkeypatch):
         "small_music": "peak",
         "memory": "none",
     }
-    assert data.scaling == own.get(path.stem, "clip")  # as published, but for audio of one's own
+    assert data.scaling == own.get(path.stem, "clip")  # as published, but for the user's own audio
 
 
 def leaves(node, key=""):
-    """The values of a config by their dotted keys."""
+    """Returns the values of a config by dotted key."""
     if not isinstance(node, dict):
         return {key: node}
     return {name: value for part, below in node.items() for name, value in leaves(below, f"{key}.{part}".lstrip(".")).items()}
@@ -319,7 +319,7 @@ def test_no_environment_is_committed():
 
 
 def test_the_python_example_on_checkpoints_runs(tmp_path, monkeypatch):
-    """Word for word, on the checkpoint of a tiny run."""
+    """Runs the example verbatim, on the checkpoint of a tiny run."""
     import torch
 
     from cli import main

@@ -1,4 +1,4 @@
-"""The wheel holds the library alone, and a run is used with nothing else of this project at hand."""
+"""Checks that the wheel holds only the library, and that a run can be used with nothing else of this project installed."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ assert not {{*{UPSTAIRS}, "lightning", "torchmetrics"}} & set(sys.modules)
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built by the pinned backend."""
+    """Returns the path of a wheel built by the pinned backend."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT]
     subprocess.run(command, check=True)
@@ -44,14 +44,14 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A folder that holds the wheel's content and nothing else, not even what it depends on."""
+    """Returns a folder with the wheel's content only, without its dependencies."""
     folder = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", folder, wheel], check=True)
     return folder
 
 
 def run_away(installed, folder, *command):
-    """What a process prints that finds the library in that folder, and the checkout nowhere."""
+    """Returns the standard output of a process that can import the library from that folder but not from the checkout."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONPATH": str(installed)}
     process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
@@ -82,13 +82,13 @@ COMMANDS = [["bin/harmonicrnn"], [sys.executable, "-P", "-m", "harmonicrnn"]]
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_is_installed(installed, tmp_path, command):
-    command = [installed / command[0], *command[1:]]  # an absolute one stays as it is
+    command = [installed / command[0], *command[1:]]  # an absolute path stays as it is
     assert run_away(installed, tmp_path, *command, "--version").strip() == f"harmonicrnn {harmonicrnn.__version__}"
 
 
 @pytest.mark.slow
 def test_the_installed_command_measures(installed, tmp_path):
-    """Compiles what the checkout has compiled before."""
+    """Runs from a fresh installation, so it compiles again what the checkout has already compiled."""
     audio = tone(4000, 1, 8000)
     soundfile.write(tmp_path / "a.wav", audio, 8000, subtype="FLOAT")
     bits, name = run_away(installed, tmp_path, *COMMANDS[1], "nll", RUN, "a.wav").split()

@@ -1,4 +1,4 @@
-"""What `make demo` does, on tiny audio and a tiny model."""
+"""Tests of `make demo`, on tiny audio and a tiny model."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ trainer: {max_steps: 2, val_check_interval: 2, enable_progress_bar: false, defau
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The working directory, with recordings in `music/` and `demo.yaml`."""
+    """Enters and returns a working directory with `demo.yaml` and recordings in `music/`."""
     monkeypatch.chdir(tmp_path)
     without_pictures(monkeypatch)
     for split in ("train", "validation", "test"):
@@ -59,7 +59,7 @@ def test_all_of_it(place, capsys):
 
 @pytest.fixture
 def tested(place):
-    """The folder of a run that was tested."""
+    """Returns the folder of a run that was tested."""
     run = place / "logs/demo/version_0"
     run.mkdir(parents=True)
     untrained = [{"name": demo.PREDICTORS, "bits_per_sample": 2.5}, {"name": "last sample", "bits_per_sample": 5.0}]
@@ -98,10 +98,10 @@ def test_a_voice_is_heard_where_there_is_one(place, capsys, monkeypatch):
 
 
 def test_clips_are_held_against_the_marks(place, monkeypatch):
-    """Of excerpts themselves, of silence, and of a loud whistle."""
+    """Compares three clips with the marks: an excerpt, silence and a loud whistle."""
 
     class Heard:
-        """A voice that finds all audio alike."""
+        """A voice that gives all audio the same likelihood."""
 
         sample_rate, quantiser = RATE, Quantiser(8, "mu-law")
 
@@ -130,7 +130,7 @@ def test_clips_are_held_against_the_marks(place, monkeypatch):
 
 
 def test_the_recordings_that_come_along_are_those_of_their_list():
-    """Few, of the rate that the config asks for, in three splits, and none that the list does not know."""
+    """Checks the recordings in the repository: few, at the config's rate, in three splits, and all of them in the list."""
     root = demo.ROOT / demo.RECORDINGS
     sums = dict(reversed(line.split("  ", 1)) for line in (root / "checksums.sha256").read_text().splitlines())
     files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.flac")}

@@ -1,4 +1,4 @@
-"""The speeds of generation are reported only of what is right."""
+"""Checks that generation speeds are reported only for correct results."""
 
 import re
 

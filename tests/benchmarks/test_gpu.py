@@ -1,4 +1,4 @@
-"""The GPU's benchmarks on tiny sizes on the CPU: that they run, and print nothing of what is not equal. Their numbers mean nothing here."""
+"""Tests of the GPU benchmarks on tiny sizes on the CPU: they run, and print no speed if results differ. The speeds are meaningless here."""
 
 from functools import partial
 from importlib import import_module
@@ -52,7 +52,7 @@ def test_tuning(capsys):
 
 
 def test_a_constant_is_changed_while_its_time_is_taken(monkeypatch):
-    """Of what the scan is told in all calls: as it is, and as it is tried."""
+    """Records the constant in every call of the scan: it must take its own value and the tried one."""
     chunks, seen, true = import_module("harmonicrnn.ops.triton.chunks"), set(), gpu_recurrence.cg_lru
     monkeypatch.setattr(gpu_recurrence, "cg_lru", lambda *given: seen.add(chunks.MIN_CHUNK) or true(*given))
     gpu_recurrence.tuning("MIN_CHUNK", 16, 50, CPU, 1, width=8)
@@ -69,7 +69,7 @@ def test_training(capsys):
 
 
 def test_no_speed_of_a_step_that_is_wrong_in_16_bits_alone(capsys, monkeypatch):
-    """In its forward pass, or in its gradients."""
+    """The error is in the forward pass or in the gradients."""
     true = F.gelu
 
     def without_output(x, **given):

@@ -1,4 +1,4 @@
-"""The memory task measures memory: who cannot remember cannot solve it, and who can does."""
+"""Checks that the memory task measures memory: only models that can remember solve it."""
 
 import pytest
 import torch
@@ -10,11 +10,11 @@ from benchmarks.experiments.runner import Runner
 from datamodules import Memory
 from harmonicrnn.models import HarmonicRNN, LevelSpec
 
-K = 128  # samples; without recurrence the pooled model reaches back 64 and a few, the other 6
+K = 128  # samples; without recurrence the pooled model reaches back just over 64, the other one 6
 
 
 def at_repeat(net, data, motif_from, state_cut=False):
-    """Logits of a recording's repeat, its motif that of another recording."""
+    """Returns the logits of recording 0 at its repeat, with the motif replaced by that of recording `motif_from`."""
     classes, other = (torch.from_numpy(data.classes("train", i))[None] for i in (0, motif_from))
     repeat = data.is_repeat(torch.arange(classes.shape[1]))
     motif = repeat.roll(-K)
@@ -27,7 +27,7 @@ def at_repeat(net, data, motif_from, state_cut=False):
 @pytest.mark.parametrize("levels", [POOLED, UNPOOLED], ids=["pooled", "unpooled"])
 @pytest.mark.parametrize("recurrence", ["complex", "real", "none"])
 def test_only_a_recurrence_whose_state_is_not_cut_tells_motifs_apart(levels, recurrence):
-    """Logits of a repeat that do not depend on its motif are of 3 bits a sample at the least, by the motif's entropy."""
+    """Logits that do not depend on the motif cost at least 3 bits/sample on its repeat, by the motif's entropy."""
     torch.manual_seed(0)
     net = HarmonicRNN([LevelSpec(**level) for level in levels], preset="griffin", bits=4, recurrence=recurrence, heads=4).double()
     data = Memory(distance=K, grid=16, pairs=1)
@@ -40,7 +40,7 @@ def test_only_a_recurrence_whose_state_is_not_cut_tells_motifs_apart(levels, rec
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_memory_is_learned_and_its_lack_is_not(tmp_path):
-    """Two trainings of a minute."""
+    """Runs two trainings of a minute."""
     runs = {run.name: run for run in memory().runs}
     learns, cannot = runs["complex_k64"], runs["none_unpooled_k64"]
     remembered, forgotten = Runner(Experiment("memory", "?", (learns, cannot)), tmp_path, "cpu").run((learns, cannot), 1)

@@ -1,4 +1,4 @@
-"""Piano that is rendered from scores: which scores are used, their notes, and how they are played; without music21 and fluidsynth."""
+"""Tests of rendering piano from scores: selection of scores, their notes and the playing, without music21 and fluidsynth."""
 
 import shutil
 import zipfile
@@ -77,7 +77,7 @@ def test_without_music21_that_is_said(monkeypatch):
 
 
 def element(offset, length, *pitches, tie=None, kind="Note"):
-    """As music21 has a note or a chord."""
+    """Returns a stand-in for a music21 note or chord."""
     members = [SimpleNamespace(pitch=SimpleNamespace(midi=pitch), tie=tie and SimpleNamespace(type=tie)) for pitch in pitches]
     chord = SimpleNamespace(offset=offset, quarterLength=length, tie=members[0].tie, classes=(kind,))
     if len(members) > 1:
@@ -94,7 +94,7 @@ def test_tied_notes_are_one_and_chords_are_several():
             element(4, 4, 60, 64, tie="continue"),
             element(8, 1, 60, tie="stop"),
             element(9, 1, 60),
-            element(10, 1, 62, tie="stop"),  # of a note that is not there
+            element(10, 1, 62, tie="stop"),  # ends a tie of a note that never began
             element(11, 0, 65),
             element(11, 4, 48, 52, kind="ChordSymbol"),
         ]
@@ -160,7 +160,7 @@ def test_a_midi_file_counts_its_bytes_and_begins_with_the_grand_piano():
 
 @pytest.fixture
 def synthesizer(tmp_path, monkeypatch):
-    """A fluidsynth that gives a sound file, a decaying tone in stereo with a peak of 2; and notes without music21."""
+    """Replaces fluidsynth by a program that writes a decaying stereo tone with a peak of 2, and music21 by fixed notes."""
     time = np.arange(3 * 44_100) / 44_100
     tone = np.exp(-8 * time) * np.sin(2 * np.pi * 440 * time)
     soundfile.write(tmp_path / "tone.wav", np.stack([4 * tone, 0 * tone], axis=1), 44_100, "FLOAT")

@@ -1,4 +1,4 @@
-"""The speeds of linear prediction are reported only of what is right."""
+"""Checks that the speeds of linear prediction are reported only for correct results."""
 
 import re
 

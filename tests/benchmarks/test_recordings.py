@@ -1,4 +1,4 @@
-"""Folders of recordings that are made from packages: splits, checksums, going on, README, and what is said where a package is missing."""
+"""Tests of making folders of recordings from packages: splits, checksums, resuming, README and messages about missing packages."""
 
 import hashlib
 import shutil
@@ -15,11 +15,11 @@ from datamodules import AudioFolder
 from harmonicrnn.errors import UserError
 
 SHELL = shutil.which("sh")
-SECONDS = 0.1  # of the pieces here, in seconds
+SECONDS = 0.1  # length of a piece, in seconds
 
 
 class Pieces:
-    """Pieces of noise that count how often they are made."""
+    """Pieces of noise that record how often each is made."""
 
     def __init__(self, count: int, broken: str = "", seconds: float = SECONDS, peak: float = 0.5) -> None:
         self.made: list[str] = []
@@ -121,7 +121,7 @@ def test_minutes_are_shared_among_the_splits_and_more_of_them_add(tmp_path):
     make(corpus(pieces), tmp_path, minutes=1.95 / 60)
     few = files(tmp_path)
     counts = [sum(name.startswith(split) for name in few) for split in ("train/", "validation/", "test/")]
-    assert counts == [15, 3, 3]  # of 1.95 s 1.46, 0.24 and 0.24, in pieces of 0.1 s
+    assert counts == [15, 3, 3]  # 1.95 s are split into 1.46, 0.24 and 0.24 s, in pieces of 0.1 s
     make(corpus(pieces), tmp_path, minutes=3.9 / 60)
     assert few.items() < files(tmp_path).items()
     assert len(files(tmp_path)) == 30 + 5 + 5
@@ -154,7 +154,7 @@ def test_what_would_not_be_made_today_is_not_added_to(tmp_path):
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """Puts a program of a name and a shell text on the PATH, which has no other; a dpkg-query that knows no package is there."""
+    """Empties the PATH but for a dpkg-query that knows no package; returns a function that adds a shell script under a name."""
     folder = tmp_path / "programs"
     folder.mkdir()
 
@@ -169,7 +169,7 @@ def programs(tmp_path, monkeypatch):
 
 
 def package(name, number, listed):
-    """The text of a dpkg-query that knows one package."""
+    """Returns the text of a dpkg-query that knows one package."""
     listing = "\n".join(str(path) for path in listed)
     answer = f'case "$1" in -W) printf "installed {number}";; -L) printf "{listing}";; esac'
     return f'for last; do :; done; [ "$last" = {name} ] || exit 1\n{answer}'

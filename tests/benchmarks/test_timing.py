@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""Tests of the functions that the benchmarks share."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The recurrence whose phase has no gate, against its equation in a loop."""
+"""Compares the recurrence without a phase gate with its equation, computed in a loop."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_equals_its_equation():
         root = 1 if t == 0 and layer.unit_first_step else (1 - modulus[:, t] ** 2).sqrt()
         h = a[:, t] * h + root * gate[:, t] * z[:, t]
         found.append(torch.cat([h.real, h.imag], dim=-1))
-    assert relative_error(layer(x)[0], torch.stack(found, dim=1)) < 1e-6  # decays are taken in float32
+    assert relative_error(layer(x)[0], torch.stack(found, dim=1)) < 1e-6  # decays are computed in float32
     first, state = layer(x[:, :13])
     rest, end = layer(x[:, 13:], state)
     assert relative_error(torch.cat([first, rest], dim=1), layer(x)[0]) < 1e-6

@@ -1,4 +1,4 @@
-"""A logger with the methods for audio and pictures that Lightning's WandbLogger has, whose package is no requirement."""
+"""A logger with the audio and picture methods of Lightning's WandbLogger, whose package is not required."""
 
 from typing import ClassVar
 
@@ -7,7 +7,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class StandIn(Logger):
-    """Keeps what it is given, as (kind, key, step, what else)."""
+    """Records each call in `given`, as (kind, key, step, value, ...)."""
 
     made: ClassVar = []
 
@@ -36,14 +36,14 @@ class StandIn(Logger):
         self._keep("image", key, images, step, kwargs)
 
     def _keep(self, kind, key, items, step, options):
-        """With the checks of Lightning's."""
+        """Makes the same checks as Lightning's WandbLogger."""
         assert isinstance(items, list)
         assert all(len(option) == len(items) for option in options.values())
         self.given.append((kind, key, step, items, options))
 
 
 class Failing(StandIn):
-    """Takes curves alone."""
+    """Accepts only curves: audio and pictures raise ConnectionError."""
 
     def log_audio(self, *args, **kwargs):
         raise ConnectionError("no route to host")

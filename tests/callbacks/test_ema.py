@@ -7,7 +7,7 @@ from callbacks.ema import EMA
 
 
 def test_decay_grows_to_its_value():
-    """The first update copies the weights (torch); from then on the past weighs (1 + n)/(10 + n), at most the decay."""
+    """The first update copies the weights (torch); from then on the decay is (1 + n)/(10 + n), at most the configured value."""
     weight = torch.nn.Linear(1, 1, bias=False)
     callback = EMA(0.5)
     averaged = torch.optim.swa_utils.AveragedModel(weight, **callback._kwargs)

@@ -29,7 +29,7 @@ FIT += " --samples.sample_seconds 0"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of two validations, gone on with for two more, and tested: its folder."""
+    """Returns the folder of a run with two validations, resumed for two more, and tested."""
     folder = tmp_path_factory.mktemp("run")
     make_sc09(folder / "data")
     (folder / "tiny.yaml").write_text(CONFIG.format(root=folder / "data"))
@@ -53,7 +53,7 @@ def test_is_the_distance_of_the_generated_clips_from_the_split_at_every_third_va
     (path,) = (version / "fad").iterdir()
     assert path.name == "step_0000006.json"
     record = json.loads(path.read_text())
-    # A checkpoint's weights are the averaged ones.
+    # The weights in a checkpoint are the averaged ones.
     module = HarmonicModule.load_from_checkpoint(version / "checkpoints/last.ckpt").eval()
     drawn = [generate(module.net, 320, clips, seed=batch << 32) for batch, clips in enumerate((2, 2, 1))]
     data = SC09(run / "data", clip_samples=320, num_workers=0)
@@ -90,7 +90,7 @@ def test_wrong_settings_are_refused(run, monkeypatch, capsys):
             FrechetAudioDistance(**{key: value})
     assert main([*FIT.split(), "--fad.clips", "1"]) == 2
     assert "fad.clips must be 0 for none, or at least 2, got 1" in capsys.readouterr().err
-    # Before the logger makes a folder.
+    # Fails before the logger makes a folder.
     assert main([*FIT.split(), "--fad.embedding", "pann", "--fad.weights", "weights"]) == 2
     assert "weights/Cnn14_16k_mAP%3D0.438.pth: is missing" in capsys.readouterr().err
     assert [path.name for path in (run / "logs/tiny").iterdir()] == ["version_0"]
@@ -109,7 +109,7 @@ def test_nothing_is_computed_by_default(run, monkeypatch):
 
 
 def trainer_of(data, rank=0, ranks=1):
-    """What the callback asks of a trainer."""
+    """Returns a stand-in trainer with the attributes that the callback reads."""
     places = {"global_rank": rank, "world_size": ranks, "is_global_zero": rank == 0}
     return SimpleNamespace(datamodule=data, global_step=7, **places)
 
@@ -135,7 +135,7 @@ def on_a_rank(folder):
 
 
 def test_two_ranks_measure_what_one_does(tmp_path):
-    """Three batches, an uneven share of the split's 17 clips, and one file in the cache. Takes the time of starting two processes."""
+    """Two ranks share 17 clips in three batches, unevenly, and one cache file. Takes the time to start two processes."""
     ranks = Ranks()
     try:
         first, second = ranks.run(2, on_a_rank, tmp_path / "two")
@@ -152,7 +152,7 @@ def test_two_ranks_measure_what_one_does(tmp_path):
 
 
 def test_extrapolation_is_beside_the_distance(tmp_path):
-    """With an embedding of two dimensions, for which a few clips are enough."""
+    """Uses an embedding of two dimensions, for which a few clips are enough."""
 
     class Small(LogMel):
         def __init__(self):

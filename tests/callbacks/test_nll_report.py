@@ -1,4 +1,4 @@
-"""What is computed beside a training, and how much of it."""
+"""Tests of the likelihoods without training that are computed beside a training: which ones, and on how many clips."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def make_data():
-    """Of 5 clips to validate and 5 to test with, in batches of 2."""
+    """Returns data with 5 clips for validation and 5 for testing, in batches of 2."""
     data = Synthetic(clips=40, clip_samples=50, batch_size=2, num_workers=0)
     for split in ("validation", "test"):
         data.read(split)
@@ -42,7 +42,7 @@ def test_test_has_them_all():
     callback, data = NLLReport(), make_data()
     callback.measure(trainer(validation=0), data, "test")
     assert [each.name for each in callback.found] == [*FILTERS, UNIGRAM]
-    assert "train" not in data.datasets  # as on ranks that measure nothing
+    assert "train" not in data.datasets  # as on ranks that do not measure
     callback.measure(trainer(test=2), data, "test")
     assert {each.clips for each in callback.found} == {4}
 

@@ -1,4 +1,4 @@
-"""Tests of the run summary: the probe of memory and time, and durations in words."""
+"""Tests of the run summary: the probe of memory and time, and durations as text."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from harmonicrnn.models import HarmonicRNN, LevelSpec
 
 
 def test_probe_scales_with_the_model_and_leaves_no_trace(monkeypatch):
-    """By a clock on which each first pass, in which code is compiled, takes 100 s, and each second 4 s."""
+    """The clock is faked: each first pass, which compiles, takes 100 s, and each second pass 4 s."""
     clock = iter([0.0, 100.0, 200.0, 204.0] * 2)
     monkeypatch.setattr("callbacks.run_summary.time.perf_counter", lambda: next(clock))
     small, large = (HarmonicRNN((LevelSpec(width, 1),), heads=2) for width in (16, 64))
@@ -18,7 +18,7 @@ def test_probe_scales_with_the_model_and_leaves_no_trace(monkeypatch):
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(p.grad is None for p in large.parameters())
     assert seconds == 4 / 400
-    # At least the block's twenty-odd activations of the width, and less than a hundred of them; logits come on top.
+    # At least 20 and less than 100 activations of the block's width, plus the logits.
     assert 20 * 64 * 4 < large_bytes - 256 * 4 < 100 * 64 * 4
     assert small_bytes < large_bytes
 

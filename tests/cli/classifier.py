@@ -1,4 +1,4 @@
-"""A LightningModule that is no autoregressive model: batches of (clip, label), accuracy instead of likelihood."""
+"""A LightningModule that is not an autoregressive model: batches of (clip, label), accuracy instead of likelihood."""
 
 import lightning as L
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 
 class Parity(L.LightningModule):
-    """Tells clips of even from those of odd numbers by their mean level; takes the bits of the data, and not its rate."""
+    """Classifies clips as even or odd by their mean level; takes the data's bits but not its sample rate."""
 
     best_by = ("val/accuracy", "max")
 

@@ -1,4 +1,4 @@
-"""The command line run in this process, on tiny audio, in a folder of its own."""
+"""Fixtures that run the command line in this process, on tiny audio, in a temporary folder."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ trainer:
 
 
 def without_pictures(patch):
-    """Pictures take most of the time of a tiny training; those of tests/callbacks are drawn."""
+    """Skips pictures, which take most of the time of a tiny training; the tests of callbacks draw them."""
     patch.setattr("torch.utils.tensorboard.writer.figure_to_image", lambda *_: np.zeros((3, 1, 1), np.uint8))
     for function in ("audio_samples.mel_figure", "audio_samples.waveform_figure", "nll_report.position_figure"):
         patch.setattr(f"callbacks.{function}", lambda *_, **__: None)
@@ -49,7 +49,7 @@ def without_pictures(patch):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working directory: `data/` in the layout of SC09, and `tiny.yaml`."""
+    """Enters and returns a working directory with `data/`, in the layout of SC09, and `tiny.yaml`."""
     monkeypatch.chdir(tmp_path)
     without_pictures(monkeypatch)
     make_sc09(tmp_path / "data")
@@ -59,7 +59,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def made_in(folder, extra=""):
-    """A folder like `folder`, with the run of a training in it."""
+    """Prepares a folder like the fixture `folder`, trains a run in it, and returns it."""
     make_sc09(folder / "data")
     (folder / "tiny.yaml").write_text(textwrap.dedent(CONFIG.format(root=folder / "data")))
     with pytest.MonkeyPatch.context() as patch:
@@ -71,19 +71,19 @@ def made_in(folder, extra=""):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """With the run of a plain training."""
+    """Returns a folder with a finished run."""
     return made_in(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="session")
 def halted(tmp_path_factory):
-    """With a run that stopped at step 2 of 4, without samples."""
+    """Returns a folder with a run that stopped at step 2 of 4, without samples."""
     extra = "--samples.sample_seconds 0 --trainer.callbacks+=tests.cli.run_callbacks.StopAt"
     return made_in(tmp_path_factory.mktemp("halted"), extra)
 
 
 def copied(made, folder, version=0):
-    """The run of `made` as one of the working directory."""
+    """Copies the run in `made` into the working directory and returns its folder."""
     to = folder / f"logs/tiny/version_{version}"
     run = Path(shutil.copytree(made / "logs/tiny/version_0", to, copy_function=shutil.copy))  # the newest run is the last one copied
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(str(made), str(folder)))
@@ -92,44 +92,44 @@ def copied(made, folder, version=0):
 
 @pytest.fixture
 def ready(folder, trained):
-    """`logs/tiny/version_0` of the working directory, as `fit --config tiny.yaml` leaves it there."""
+    """Returns `logs/tiny/version_0` in the working directory, as left by `fit --config tiny.yaml`."""
     return copied(trained, folder)
 
 
 @pytest.fixture
 def begun(folder, halted):
-    """`logs/tiny/version_0` of the working directory, at step 2 of 4."""
+    """Returns `logs/tiny/version_0` in the working directory, stopped at step 2 of 4."""
     return copied(halted, folder)
 
 
 @pytest.fixture
 def old_run(tmp_path):
-    """The folder of a copy of a run that version 0.1 made, below `logs/`."""
+    """Returns the folder of a copy, below `logs/`, of a run made by version 0.1."""
     return Path(shutil.copytree(REPOSITORY / "tests/fixtures/run_of_version_0.1", tmp_path / "logs/demo/version_0"))
 
 
 @pytest.fixture
 def run(folder):
-    """Runs the command line; a space separates arguments."""
+    """Returns a function that runs the command line; spaces separate the arguments."""
     return lambda command: main(command.split())
 
 
 def as_program(folder, command, timeout=200):
-    """The finished process of a command line; a process group of its own, as Lightning kills its group when a rank fails."""
+    """Runs the command line as a program in its own process group, which Lightning kills on failure; returns the CompletedProcess."""
     arguments = [sys.executable, REPOSITORY / "train.py", *command.split()]
-    # Callbacks of the tests are found from the repository.
+    # The callbacks of the tests are imported from the repository.
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, start_new_session=True)
 
 
 def as_two_ranks(folder, command):
-    """Exit statuses of two forked processes that run a command line as torchrun would have them, and what they printed."""
+    """Runs a command line in two forked processes with the environment of torchrun; returns their exit statuses and joint output."""
     port = free_port()
 
     def work(rank):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0")
         os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test")
-        rank_zero_only.rank = rank  # which Lightning looks up when it is imported
+        rank_zero_only.rank = rank  # Lightning reads it at import
         return main(f"{command} --trainer.devices 2 --trainer.accelerator cpu --trainer.strategy ddp".split())
 
     outputs = [folder / f"rank_{rank}.txt" for rank in range(2)]

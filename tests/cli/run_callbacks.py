@@ -1,4 +1,4 @@
-"""Callbacks that write down what a run was given and gave, and that make it stop, fail or go wrong at a known step."""
+"""Callbacks that record a run's batches and losses, or make it stop or fail at a known step."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Record(Callback):
-    """Appends number, clips and loss of each step, and two random numbers drawn after it, to `record_RANK.jsonl`."""
+    """Appends the step, clips and loss, and two random numbers drawn after the step, to `record_RANK.jsonl`."""
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         with Path(f"record_{trainer.global_rank}.jsonl").open("a") as file:
@@ -26,7 +26,7 @@ class Record(Callback):
 
 
 class Kill(Callback):
-    """Ends the program in the middle of a step, after `step` whole ones."""
+    """Raises RuntimeError in the middle of a step, after `step` complete ones."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -44,7 +44,7 @@ class StopAt(Callback):
 
 
 class SignalAt(Callback):
-    """Sends this process a signal, at each of the named `hooks` that is called when `step` steps are made, on one rank."""
+    """Sends this process a signal from the given `hook` once `step` steps are done, on one rank."""
 
     def __init__(self, step: int, name: str = "SIGTERM", hook: str = "on_before_backward", rank: int = 0) -> None:
         self.step, self.signum, self.rank = step, signal.Signals[name], rank
@@ -56,7 +56,7 @@ class SignalAt(Callback):
 
 
 class FaultAt(Callback):
-    """Before step 2, the last rank is killed, stopped or hangs."""
+    """Kills, stops or hangs the last rank before step 2."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
@@ -69,7 +69,7 @@ class FaultAt(Callback):
 
 
 class PoisonAt(Callback):
-    """From step 3 on the output of the first block's MLP is not a number."""
+    """Makes the output of the first block's MLP NaN from step 3 on."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == 3:
@@ -78,7 +78,7 @@ class PoisonAt(Callback):
 
 
 class PoisonGradientAt(Callback):
-    """At step 3 the gradient of the head's weights is not a number."""
+    """Makes the gradient of the head's weights NaN at step 3."""
 
     def on_after_backward(self, trainer, pl_module):
         if trainer.global_step == 3:

@@ -1,4 +1,4 @@
-"""What a user gets who gives something wrong: a line or two naming it, exit status 2, and nothing half-written."""
+"""Tests of wrong input: one or two lines name the cause, the exit status is 2, and no partial output remains."""
 
 import pickle
 
@@ -27,7 +27,7 @@ def expect_error(run, capsys, command, *parts):
 
 
 def told_on(line):
-    """Whether a line continues an error (jsonargparse indents its second line)."""
+    """Returns True if a line continues an error (jsonargparse indents its second line)."""
     return line.startswith("  Expected")
 
 
@@ -53,13 +53,13 @@ def with_nan(path):
     ids=["text", "truncated", "nan"],
 )
 def test_files(run, folder, capsys, make, message):
-    """What else is wrong with a file is in tests/harmonicrnn/audio/test_reading.py."""
+    """Other faults of files are tested in tests/harmonicrnn/audio/test_reading.py."""
     path = replace_clip(folder, make)
     expect_error(run, capsys, FIT, str(path), message)
     assert not (folder / "logs/tiny").exists()
 
 
-# Each has a sibling in the list below.
+# Each has a similar case in the list below.
 OF_THE_SAME_KIND = [
     ("--data AudioFolder --data.root nowhere", ["nowhere: there is no such folder"]),
     ("--trainer.default_root_dir tiny.yaml/logs", ["tiny.yaml/logs", "cannot be written"]),
@@ -119,7 +119,7 @@ def test_settings(run, folder, capsys, arguments, parts):
     assert not list(folder.glob("logs/**/*.tfevents*"))
 
 
-TRAINER = {  # of a configuration that is followed
+TRAINER = {  # values of a valid configuration
     "accelerator": "auto",
     "overfit_batches": 0.0,
     "fast_dev_run": False,
@@ -158,7 +158,7 @@ TRAINER = {  # of a configuration that is followed
     ],
 )
 def test_settings_of_the_trainer(key, value, message):
-    """One of them is given on the command line above."""
+    """One of these settings is also tried on the command line above."""
     check_trainer(Namespace(TRAINER))
     with pytest.raises(UserError, match=rf"trainer\.{key} {message}.*, got {value}"):
         check_trainer(Namespace(TRAINER | {key: value}))

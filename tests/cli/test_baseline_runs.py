@@ -1,4 +1,4 @@
-"""What HarmonicRNN is compared with goes through the same training, likelihood and generation."""
+"""Checks that the baselines work with the same training, likelihood and generation as HarmonicRNN."""
 
 import json
 
@@ -22,7 +22,7 @@ SETTINGS = {
 }
 
 
-# HarmonicModule is also in tests/cli/test_generate.py; to draw from `lti` the engine is compiled anew.
+# tests/cli/test_generate.py covers HarmonicModule too; generation with `lti` compiles the engine again.
 @pytest.mark.parametrize("name", ["WaveNetModule", "CountsModule", pytest.param("HarmonicModule", marks=pytest.mark.slow)])
 def test_from_fit_to_generate(run, folder, name):
     assert run(f"fit --config tiny.yaml --model lightning_modules.{name} {SETTINGS[name]} --data.bits 5") == 0
@@ -31,7 +31,7 @@ def test_from_fit_to_generate(run, folder, name):
     assert type(module).__name__ == name
     assert torch.load(version / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
     assert (version / "samples").is_dir()
-    if name == "CountsModule":  # four steps of four clips of 320, some of them shorter
+    if name == "CountsModule":  # four steps of four clips of 320 samples, some of them shorter
         assert 15 * 320 <= module.net.counts[0].sum() <= 16 * 320
     assert run("test") == 0
     report = json.loads((version / "nll_test.json").read_text())
@@ -47,7 +47,7 @@ def test_counts_are_neither_averaged_nor_trained_on_several_devices(run, capsys)
 
 
 def test_equal_parameters_within_five_percent():
-    """Of each run of the experiment as it is set, and the one it is compared with."""
+    """Compares each run of the experiment, with its own settings, with its baseline."""
 
     def parameters(run):
         settings = {key.removeprefix("model."): value for key, value in run.settings.items() if key.startswith("model.")}

@@ -1,4 +1,4 @@
-"""What the command line as a whole promises: its help, its cost, that nothing is abbreviated, and one place that reads it."""
+"""Tests of the command line as a whole: help, start-up cost, no abbreviated options, and one place that reads the arguments."""
 
 import os
 import re
@@ -21,7 +21,7 @@ HEAVY = {"lightning", "pytorch_lightning", "tensorboard", "torchmetrics", "matpl
 
 
 def seconds_of(command):
-    """CPU seconds of a finished program, its own and the system's, and what it printed."""
+    """Returns the CPU seconds (user and system) of a finished program, and its standard output."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -29,7 +29,7 @@ def seconds_of(command):
 
 
 def imported_by(code):
-    """Which of the heavy packages a program has imported when it ends."""
+    """Returns which of the heavy packages a program has imported by its end."""
     code = f"import sys\n{code}\nprint(*({HEAVY | {'torch'}} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return set(done.stderr.splitlines()[-1].split())
@@ -44,7 +44,7 @@ def test_help_names_all_commands_with_a_line_each_and_costs_little():
 
 
 def test_generate_imports_none_of_what_training_needs(old_run, tmp_path):
-    """Once the run's folder holds what clips are compared with: before, that is measured on the data."""
+    """Holds once the run's folder has the reference that clips are compared with; before, it is measured on the data."""
     from harmonicrnn.generation.detectors import Reference
 
     Reference("measured").keep(old_run)
@@ -151,7 +151,7 @@ def test_a_callback_is_named_by_its_package(capsys):
 @pytest.mark.parametrize("program", ["runpy.run_path('train.py')", "from harmonicrnn.cli import main; main(['nll', 'nowhere', 'a.wav'])"])
 @pytest.mark.parametrize(("given", "then"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_that_wait_leave_the_processor_to_others_unless_the_user_says_otherwise(program, given, then):
-    """It counts only when torch is loaded after it is set."""
+    """The setting counts only if it is made before torch is loaded."""
     code = f"""if True:
         import os, runpy, sys
         class Watch:

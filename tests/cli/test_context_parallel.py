@@ -1,4 +1,4 @@
-"""One waveform over two processes, as a user starts it."""
+"""Tests of one waveform split over two processes, started as a user would."""
 
 import json
 import os
@@ -19,16 +19,16 @@ FIT = f"fit --config tiny.yaml --trainer.max_steps 2 --samples.sample_seconds 0.
 
 
 def by_torchrun(folder, command):
-    """How the program ended and what it complained of."""
+    """Returns the exit status and standard error of the program, as a list of one pair."""
     arguments = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", REPOSITORY / "train.py"]
     done = subprocess.run([*arguments, *command.split(), "--trainer.devices", "2"], cwd=folder, capture_output=True, text=True, timeout=250)
     return [(done.returncode, done.stderr)]
 
 
 def by_slurm(folder, command, second=None, code=REPOSITORY):
-    """As SLURM starts one task on each of two nodes; how each ended and what it complained of.
+    """Starts one task on each of two nodes, as SLURM does; returns each task's exit status and standard error.
 
-    `second` and `code` are the command and the program of the second.
+    `second` and `code` are the command and the repository of the second task.
     """
     common = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train"}
     common |= {"SLURM_NODELIST": "localhost,elsewhere", "SLURM_LOCALID": "0", "MASTER_PORT": str(free_port())}
@@ -48,10 +48,10 @@ def by_slurm(folder, command, second=None, code=REPOSITORY):
 
 @pytest.mark.slow
 def test_fit_and_test_over_two_processes(folder, run, monkeypatch):
-    """Eight programs that import everything take their time. Splits of other shapes are tested in tests/parallel."""
+    """Starts eight programs that import everything. Other splits are tested in tests/harmonicrnn/parallel."""
     fitted = as_program(folder, f"{FIT} --trainer.devices 2")
     assert fitted.returncode == 0, fitted.stderr
-    tested = as_program(folder, "test")  # by the run's own config, on two processes again
+    tested = as_program(folder, "test")  # with the run's own config, again on two processes
     assert tested.returncode == 0, tested.stderr
     report = Path("logs/tiny/version_0/nll_test.json")
     measured = json.loads(report.read_text())
@@ -59,7 +59,7 @@ def test_fit_and_test_over_two_processes(folder, run, monkeypatch):
     assert run("test --trainer.strategy auto --trainer.devices 1") == 0
     alone = json.loads(report.read_text())
     assert measured["bits_per_sample"] == pytest.approx(alone["bits_per_sample"], abs=1e-5)  # float32
-    # Those without training come from the first process alone, of whole clips.
+    # The first process alone computes the likelihoods without training, of whole clips.
     assert len(measured["untrained"]) == 4
     assert measured["untrained"] == alone["untrained"]
     assert {row["samples"] for row in measured["untrained"]} == {measured["samples"]}
@@ -77,7 +77,7 @@ def test_fit_and_test_over_two_processes(folder, run, monkeypatch):
 
 @pytest.mark.slow
 def test_goes_on_from_the_last_checkpoint_over_another_number_of_processes(folder, run):
-    """A program of two processes, beside two runs in this one."""
+    """Starts one program of two processes, and two runs in this process."""
     alone = "--trainer.strategy auto --trainer.devices 1"
     assert run(f"{FIT} {alone}") == 0
     shutil.copytree("logs", "begun")
@@ -94,7 +94,7 @@ def test_goes_on_from_the_last_checkpoint_over_another_number_of_processes(folde
 
 @pytest.mark.slow
 def test_bad_data_ends_all_tasks_of_a_job(folder):
-    """The first task alone looks at the data; the second would wait for it."""
+    """The first task alone reads the data; the second one must not wait for it."""
     next(Path("data").glob("zero/*.wav")).write_bytes(b"no audio")
     ends = by_slurm(folder, FIT)
     assert [status for status, _ in ends] == [2, 2], ends
@@ -112,7 +112,7 @@ def test_bad_data_ends_all_tasks_of_a_job(folder):
     ],
 )
 def test_tasks_that_differ_end_with_one_line(folder, second, what):
-    """Each on its own standard error."""
+    """Each task prints the line to its own standard error."""
     code = REPOSITORY
     if "root" in str(second):
         shutil.copytree("data", "other")
@@ -137,10 +137,9 @@ def test_tasks_that_differ_end_with_one_line(folder, second, what):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("fault", ["killed", "hangs", "stopped"])
 def test_a_rank_at_fault_is_named_under_lightnings_own_launcher(folder, fault):
-    """Which kills the others, within 5 s, once one has failed. Programs that import everything take their time, and so does the timeout,
-    which their start has to keep too."""
+    """The launcher kills the others within 5 s of a failure. Importing everything takes long, and the timeout also covers the start."""
     at = f"--trainer.callbacks+=tests.cli.run_callbacks.FaultAt --trainer.callbacks.fault={fault}"
-    # Without what the first rank alone does at validations, which the other would wait for.
+    # Without the first rank's own work at validations, for which the other one would wait.
     plain = "--samples.sample_seconds 0 --trainer.val_check_interval 4 --trainer.num_sanity_val_steps 0 --trainer.max_steps 4"
     ended = as_program(folder, f"{FIT} {plain} --trainer.strategy.timeout 0:01:00 {at} --trainer.devices 2", timeout=300)
     assert ended.returncode != 0

@@ -1,4 +1,4 @@
-"""`train.py evaluate`, on the run of a tiny training."""
+"""Tests of `train.py evaluate`, on the run of a tiny training."""
 
 import html
 import itertools
@@ -42,7 +42,7 @@ FEW = "--clips 3 --batch 2 --examples 1 --cache kept"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with a finished run, and what was reported of it in `report`, beside the folder `takes` at another rate."""
+    """Returns a folder with a finished run, recordings at another rate in `takes`, and the evaluation of both in `report`."""
     folder = tmp_path_factory.mktemp("trained")
     make_sc09(folder / "data")
     make_folder(folder / "takes", 3, samples=1000, rate=8000)
@@ -72,7 +72,7 @@ def run(folder):
 
 @pytest.fixture
 def no_page(folder, monkeypatch):
-    """The page, whose pictures take half of the time, is looked at in the report of `trained`."""
+    """Skips the page, whose pictures take half of the time; it is checked in the report of `trained`."""
     monkeypatch.setattr("cli.evaluate_command.write_page", lambda path, *_: path.touch())
 
 
@@ -98,7 +98,7 @@ def test_likelihood_is_that_of_test_and_of_each_clip(run, folder, report):
             assert bits == pytest.approx(sample_nats(net(classes)[0], classes).double().mean().item() / math.log(2), rel=1e-5)
     low, high = nll["interval"]
     ends = min(nll["per_clip"]), low, nll["bits_per_sample"], high, max(nll["per_clip"])
-    assert all(b - a > -1e-12 for a, b in itertools.pairwise(ends))  # a mean of one value may round to its neighbour
+    assert all(b - a > -1e-12 for a, b in itertools.pairwise(ends))  # a mean of equal values may be off by one rounding
 
 
 def test_what_needs_no_training_stands_beside_the_likelihood(folder, report):
@@ -109,7 +109,7 @@ def test_what_needs_no_training_stands_beside_the_likelihood(folder, report):
     for row, each in zip(report["untrained"], known, strict=True):
         assert row["values"] == {"NLL": {"value": pytest.approx(each.bits_per_sample), "interval": [*each.interval], "mark": ""}}
         assert row["clips"] == 2
-    # The model has made two steps.
+    # The model was trained for only two steps.
     assert sum("worse than linear predictors without any training" in note for note in report["notes"]) == 2
     page = (folder / "report/report.html").read_text()
     assert page.count("without any training, 2 clips") == len(known)
@@ -130,10 +130,10 @@ def test_distance_is_that_of_the_drawn_clips_from_the_split(folder, report):
     assert expected > 1
     assert (fad["clips"], fad["embeddings"]) == (3, 3)
     assert fad["interval"][0] <= fad["distance"] <= fad["interval"][1]
-    # Too few clips, which is said, and no extrapolation of it, which is said too.
+    # There are too few clips, and no extrapolation: both are noted.
     assert [note.split(" ")[0] for note in fad["notes"]] == ["its", "reference:", "FAD-infinity"]
     mark = report["subjects"][0]["values"]["FAD logmel"]["mark"]
-    assert "65 clips of this length would do" in mark  # one more than dimensions, at an embedding each
+    assert "65 clips of this length would do" in mark  # one more than there are dimensions, with one embedding each
     assert "its clips" in mark
     assert "FAD-infinity" not in mark
     assert "tiny/version_0, FAD logmel: its clips: 3 embeddings of 64 dimensions" in " ".join(report["notes"])
@@ -153,7 +153,7 @@ def test_several_subjects_and_where_they_come_from(folder, report):
         "3 of 3 files resampled from 8000 to 16000 Hz",
         "scaled and quantised as the data: mu-law 8 bit, scaling clip",
     ]
-    # 1,000 samples at 8 kHz are six clips of 320 at 16 kHz and a rest.
+    # 1,000 samples at 8 kHz are six clips of 320 at 16 kHz and a remainder.
     assert takes["clips"] == takes["fad"]["logmel"]["clips"] == 18
     assert report["reference"]["clips"] == 2
     assert len(report["reference"]["checksum"]) == 64
@@ -195,11 +195,11 @@ def browser():
 
 def test_the_page_opens_in_a_browser_and_its_audio_can_be_decoded(folder, report, browser, tmp_path):
     page = (folder / "report/report.html").read_text()
-    # The page forbids itself scripts and all that is not in it; the copy is allowed one.
+    # The page's policy forbids scripts and external content; the copy may run one script.
     assert page.count("default-src 'none'") == 1
     copy = page.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'").replace("</body>", SCRIPT)
     (tmp_path / "copy.html").write_text(copy)
-    # The window's least width is 500: a frame has that of a telephone.
+    # A window is at least 500 pixels wide; a frame can be as narrow as a telephone.
     (tmp_path / "page.html").write_text(page)
     (tmp_path / "frame.html").write_text(FRAME)
     command = [*browser, "--force-dark-mode", "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}"]
@@ -208,8 +208,8 @@ def test_the_page_opens_in_a_browser_and_its_audio_can_be_decoded(folder, report
     command.append(f"file://{tmp_path / 'copy.html'}")
     told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     found = json.loads(html.unescape(re.search(r"<body>(.*)</body>", told, re.DOTALL)[1]))
-    # The real clip, the folder's, and of each of two models a generated and a continued one; beside their pictures two plots.
-    # Rows of the two models and the folder, of what four models without training reach, and of the published ones.
+    # One real clip, one of the folder, and one generated and one continued clip of each of two models; a picture for each, and two plots.
+    # Rows of the two models and the folder, of four models without training, and of the published results.
     assert (found["audio"], found["seen"], found["rows"]) == (6, 8, 3 + 4 + len(report["published"]))
     drawn, _ = soundfile.read(folder / "report/clips/0_tiny_version_0/generated/clip_0000.wav")
     assert found["length"] == len(drawn) == 320
@@ -235,7 +235,7 @@ def test_published_rows_stand_grey_beside_another_protocol(folder, report):
 
 @pytest.fixture
 def cut_short(monkeypatch):
-    """Ends the program when the second batch of clips was drawn, before it is taken down."""
+    """Interrupts the program when the second batch of clips was drawn but not yet recorded."""
     added, add = [], Generated.add
 
     def stop(self, clips, sample_rate):
@@ -266,7 +266,7 @@ def test_a_call_that_was_cut_short_is_continued(run, folder, request, monkeypatc
     assert run(command) == 0
     assert {path.name: path.stat().st_mtime_ns for path in clips.glob("clip_000[01].*")} == kept
     assert json.loads((clips / "manifest.json").read_text())["complete"]
-    # As if it had not been cut short; the same command once more is another evaluation.
+    # The result is that of an uninterrupted call; the same command again makes another evaluation.
     assert run(command) == 0
     again = folder / "logs/tiny/version_0/evaluation_1/clips/0_tiny_version_0/generated"
     for number in range(5):
@@ -280,7 +280,7 @@ def test_a_call_that_was_cut_short_is_continued(run, folder, request, monkeypatc
 
 @pytest.mark.usefixtures("no_page")
 def test_folders_against_a_folder(run, folder, tmp_path, capsys, monkeypatch):
-    """Of names that rich would take for markup."""
+    """The folder's name contains rich markup."""
     monkeypatch.setattr("lightning_modules.HarmonicModule.__init__", lambda *_, **__: pytest.fail("a model was built"))
     real, other = (
         make_folder(tmp_path / "real", 4, samples=20_000),
@@ -307,7 +307,7 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
     report = json.loads((tmp_path / "out/report.json").read_text())
     names = ["FID", "IS", "IS (tables)", "mIS", "AM"]
     assert [column["name"] for column in report["measures"]] == ["NLL", "FAD logmel", *names]
-    # Of a random half of the eight clips, those from rank 0.40 to 0.95 by likelihood.
+    # The clips from rank 0.40 to 0.95 by likelihood, of a random half of the eight.
     folder_of_clips = tmp_path / "out/clips/0_tiny_version_0/generated"
     rows = sorted(json.loads((folder_of_clips / "manifest.json").read_text())["clips"], key=lambda row: row["clip"])
     chosen = select_by_likelihood(torch.tensor([-row["bits_per_sample"] for row in rows]), 0).tolist()
@@ -327,7 +327,7 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
     assert any("quantised clips" in note for note in report["notes"])
     assert report["classifier"]["weights"] == Loudness.weights
     assert report["training"] | {"checksum": data.checksum("train"), "protocol": data.protocol} == report["training"]
-    # Two clips of four features are too few, twenty are not.
+    # Two clips with four features are too few, twenty are enough.
     assert found["FID"]["mark"].startswith("its clips: 2 embeddings of 4 dimensions")
     assert "reference" not in found["FID"]["mark"]
     assert [row["values"]["FID"]["mark"] != "" for row in report["real"]] == [False, True]
@@ -337,7 +337,7 @@ def test_scores_of_sc09_by_a_classifier_of_digits(run, folder, tmp_path, capsys,
 
 @pytest.mark.usefixtures("no_page")
 def test_the_test_split_has_its_row_and_tells_the_classifiers_accuracy(run, folder, tmp_path, monkeypatch):
-    """Also where clips are compared with the validation split."""
+    """Holds also if clips are compared with the validation split."""
     monkeypatch.setattr("cli.evaluate_command.load_digit_classifier", lambda path, device: Loudness())
     command = f"evaluate takes --config tiny.yaml --against validation --classifier x.ckpt --examples 0 --cache {tmp_path}"
     assert run(f"{command} --out {tmp_path / 'out'}") == 0
@@ -374,7 +374,7 @@ def test_each_part_of_the_work_has_a_bar_that_fills_up(run, tmp_path, monkeypatc
 def test_a_model_against_a_folder(run, folder, tmp_path):
     assert run(f"evaluate logs/tiny --against takes --out {tmp_path / 'out'} {FEW}") == 0
     report = json.loads((tmp_path / "out/report.json").read_text())
-    # Six clips and a rest of each of the three.
+    # Six clips and a remainder from each of the three files.
     assert (report["reference"]["name"], report["reference"]["clips"]) == ("takes", 21)
     assert report["subjects"][0]["nll"]["samples"] == 6000
     assert not (folder / "takes/shards_16000").exists()

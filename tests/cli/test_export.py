@@ -1,4 +1,4 @@
-"""`train.py export`, on the run of a tiny training."""
+"""Tests of `train.py export`, on the run of a tiny training."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_a_checkpoint_that_lies_alone_is_told_its_scaling(run, folder, ready, ca
 
 
 def test_models_of_other_modules(run, folder, capsys):
-    """Their voices need the model handed over, as their checkpoints do."""
+    """Such voices, like their checkpoints, need the model to be passed in."""
     (folder / "logs/net/checkpoints").mkdir(parents=True)
     module = WaveNetModule(width=8, skip=8, cycle=3, bits=5, sample_rate=8000)
     made_by = {

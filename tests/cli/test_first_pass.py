@@ -1,4 +1,4 @@
-"""What stands below the settings that a user gives."""
+"""Tests of the settings that the user's override: the base and a run's config."""
 
 import pytest
 from jsonargparse import ArgumentParser
@@ -13,7 +13,7 @@ def test_the_base_comes_first_and_names_are_no_patterns(tmp_path):
 
 
 def test_a_runs_own_config_is_over_the_base(run, folder, ready, monkeypatch):
-    """It is complete, so that the base may change after it."""
+    """The run's config is complete, so that the base may change after it."""
     base = folder / "base.yaml"
     base.write_text(
         BASE.read_text().replace("prompt_seconds: 0.5", "prompt_seconds: 7").replace("precision: 32-true", "precision: 64-true")
@@ -44,7 +44,7 @@ def test_a_runs_own_config_is_over_the_base(run, folder, ready, monkeypatch):
     ],
 )
 def test_where_runs_lie(tmp_path, monkeypatch, options, folder):
-    """The folder of a TensorBoardLogger or CSVLogger, as older configs name it, is over the trainer's; those of others are none."""
+    """The folder of a TensorBoardLogger or CSVLogger, as older configs set it, overrides the trainer's; other loggers' folders do not."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text("trainer: {default_root_dir: logs/demo}")
     (tmp_path / "before.yaml").write_text("trainer: {logger: {init_args: {save_dir: other, name: x}}}")

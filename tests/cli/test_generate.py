@@ -1,4 +1,4 @@
-"""`train.py generate`, on the run of a tiny training."""
+"""Tests of `train.py generate`, on the run of a tiny training."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ from tests.forking import in_child, status_of
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with a finished run of fixed range, `logs/tiny/version_0`."""
+    """Returns a folder with a finished run with a fixed range, `logs/tiny/version_0`."""
     folder = tmp_path_factory.mktemp("trained")
     make_sc09(folder / "data")
     (folder / "tiny.yaml").write_text(CONFIG.format(root=folder / "data"))
@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def folder(trained, monkeypatch, tmp_path):
-    """The working directory with the run; what is made goes to `out`, elsewhere and empty."""
+    """Enters and returns the folder of the run; clips are written to `out`, which is elsewhere and empty."""
     monkeypatch.chdir(trained)
     torch.set_num_threads(1)
     return trained
@@ -115,7 +115,7 @@ def test_one_prompt_has_many_continuations(run, folder, out, tmp_path, capsys, m
     made = voice.generate(0.003, tmp_path / "prompt.wav", clips=2, seed=1)
     assert not torch.equal(made[0], made[1])
     for row in manifest(out)["clips"]:
-        # The file holds the continuation alone, and its likelihood is given the prompt.
+        # The file holds only the continuation; its likelihood is conditional on the prompt.
         classes = np.load(out / row["classes"])
         whole = torch.from_numpy(np.concatenate([prompt, classes]).astype(np.int64))
         with torch.no_grad():
@@ -124,7 +124,7 @@ def test_one_prompt_has_many_continuations(run, folder, out, tmp_path, capsys, m
 
 
 def test_a_split_prompts_each_clip_with_one_of_its_own(run, folder, out):
-    """Of the test split's two clips one is too short for 0.018 s."""
+    """One of the test split's two clips is shorter than 0.018 s."""
     assert run(f"generate --prompt test --seconds 0.001 --clips 3 --batch 2 --out {out}") == 0
     prompts = [np.load(out / f"prompt_{i:04d}.npy") for i in range(3)]
     assert [len(prompt) for prompt in prompts] == [160] * 3
@@ -164,7 +164,7 @@ def test_a_player_that_stops_ends_it(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_player_that_stops_ends_the_program(folder):
-    """Which says nothing when it closes its standard output at its end either."""
+    """The program must also stay silent when it closes its standard output at the end."""
     command = [sys.executable, REPOSITORY / "train.py", "generate", "--seconds", "1000", "--stdout"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert len(process.stdout.read(512)) == 512

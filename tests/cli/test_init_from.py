@@ -1,4 +1,4 @@
-"""Trainings that begin with the weights of a voice."""
+"""Tests of trainings that start from the weights of a voice."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_training_begins_with_a_voice_and_goes_on_without_it(run, folder, tiny, 
 
 
 def test_predictors_above_a_floor_are_put_on_and_taken_off_again(run, folder, tiny):
-    """The weights are the same; likelihoods differ."""
+    """The weights are the same; the likelihoods differ."""
     floor = "--model.prediction.input false --model.prediction.floor 0.1"
     assert run(f"{QUICK} --model.init_from {tiny} {floor}") == 0
     with_it = folder / "logs/tiny/version_1"

@@ -1,4 +1,4 @@
-"""Which LightningModule is trained: HarmonicModule where none is named, another by class_path and init_args."""
+"""Tests of the choice of the LightningModule: HarmonicModule by default, another one by class_path and init_args."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def weights(path):
 
 
 def test_the_same_module_named_and_not(run, folder, capsys):
-    """One run with its settings within init_args, one without: equal weights, and all that takes up a run works on both."""
+    """Trains one run with settings in init_args and one without: the weights are equal, and all commands accept both."""
     flat, named = (folder / "tiny.yaml").read_text(), folder / "named.yaml"
     head, rest = flat.split("model:\n")
     settings, data = rest.split("data:\n")
@@ -40,7 +40,7 @@ def test_the_same_module_named_and_not(run, folder, capsys):
 
 
 def test_references_within_the_models_settings(run, folder):
-    """Counted from the top of the file, whether the class is named or not."""
+    """References are resolved from the top of the file, whether or not the class is named."""
     settings = yaml.safe_load((folder / "tiny.yaml").read_text().replace("heads: 2", "heads: ${data.init_args.batch_size}"))
     for name in ("flat", "named"):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
@@ -52,8 +52,8 @@ def test_references_within_the_models_settings(run, folder):
 
 @pytest.mark.parametrize("name", [pytest.param("tests.cli.classifier.Parity", marks=pytest.mark.slow), "Parity"])
 def test_a_module_that_is_no_autoregressive_model(run, folder, capsys, name):
-    """Settings of HarmonicRNN in the same file are left out; what makes sense for likelihoods alone is too."""
-    import tests.cli.classifier  # noqa: F401 - a class is known by its name alone once it is imported
+    """Settings of HarmonicRNN in the same file are ignored, and so is all that applies only to likelihoods."""
+    import tests.cli.classifier  # noqa: F401 - a class can be given by its name alone once it is imported
 
     assert run(f"{FIT} --model {name} --model.lr 0.2 --data.bits 5 --ema.decay 0.5 --fad.clips 2") == 0
     version = folder / "logs/tiny/version_0"

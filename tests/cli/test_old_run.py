@@ -1,4 +1,4 @@
-"""A run of version 0.1, made before the library was a package, is taken up by all commands."""
+"""Tests of a run of version 0.1, made before the library was a package, with all commands."""
 
 import json
 
@@ -34,12 +34,12 @@ CLASSES = [
     218,
     16,
     130,
-]  # version 0.1 drew them
+]  # drawn by version 0.1
 
 
 @pytest.fixture
 def run(old_run, monkeypatch):
-    """Runs the command line beside `logs/demo/version_0`."""
+    """Runs the command line in the folder that holds `logs/demo/version_0`."""
     monkeypatch.chdir(old_run.parents[2])
     torch.set_num_threads(1)
     return lambda command: main(command.split())
@@ -53,13 +53,13 @@ def test_it_draws_the_same_samples(run, old_run):
 
 
 def test_it_is_tested(run, old_run):
-    # A clip is the same in a dataset of any size, of which an eighth is to test with.
+    # Clips do not depend on the size of the dataset; an eighth of it is the test split.
     assert run("test --data.clips 24 --trainer.limit_test_batches 2 --trainer.enable_progress_bar false") == 0
     assert json.loads((old_run / "nll_test_partial.json").read_text())["bits_per_sample"] == pytest.approx(8.007461661230021, abs=1e-6)
 
 
 def test_its_training_goes_on(run, old_run):
-    """Its config names the model's settings without a class, and the dataset by its short path."""
+    """The config sets the model without a class, and the dataset by its short path."""
     more = "--trainer.max_steps 22 --trainer.limit_val_batches 0 --samples.sample_seconds 0"
     assert run(f"fit --config {old_run}/config.yaml --ckpt_path best {more}") == 0
     last = torch.load(old_run / "checkpoints/last.ckpt", weights_only=True)

@@ -1,4 +1,4 @@
-"""Folders of `generate` and `evaluate`: one process writes into each, and nothing finished is replaced without being asked."""
+"""Tests of the folders of `generate` and `evaluate`: one process writes into each, and finished output is replaced only on request."""
 
 import json
 import os
@@ -20,7 +20,7 @@ EVALUATE = "evaluate one --against two --seconds 0.5 --cache kept --examples 0"
 
 @pytest.fixture
 def sounds(tmp_path, monkeypatch):
-    """The working directory, with two folders of audio."""
+    """Enters a working directory with two folders of audio; returns a function that runs the command line."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("one", "two")):
         make_folder(tmp_path / name, 2 + seed, samples=20_000)
@@ -33,7 +33,7 @@ def no_page(monkeypatch):
 
 
 def waiting_in(target, command, output):
-    """Process number of a command that has begun to work, and waits for a file `go`; `target` names a method it calls in its work."""
+    """Starts a command in a child that waits for a file `go` in the method `target`; returns the child's process id."""
 
     def wait(*_, **__):
         Path("begun").touch()
@@ -66,7 +66,7 @@ def test_two_that_generate_at_once_do_not_share_a_folder(run, ready, folder, tmp
         assert run(GENERATE) == 0
         assert [path.parent.name for path in ready.glob("generated_*/manifest.json")] == ["generated_1"]
     end(pid)
-    # The one that was ended before its first file left nothing.
+    # The process that was ended before its first file left nothing.
     assert not Path("clips").exists()
     assert not (ready / "generated_0").exists()
     assert run(f"{GENERATE} {place}") == 0
@@ -82,7 +82,7 @@ def test_two_evaluations_at_once_do_not_share_a_folder(run, ready, folder, tmp_p
     first = ready / "evaluation_0"
     assert (first / "settings.json").is_file()
     expect_error(run, capsys, f"{command} --out {first}", "evaluation_0: another `evaluate` writes there", "--out")
-    assert run(command) == 0  # that of the other process was not cut short
+    assert run(command) == 0  # the other process's evaluation was not interrupted yet
     assert [path.parent.name for path in ready.glob("evaluation_*/report.json")] == ["evaluation_1"]
     end(pid)
     assert run(f"{command} --out {first}") == 0  # now it was
@@ -107,7 +107,7 @@ def test_a_finished_report_of_other_settings_is_not_replaced(sounds, capsys, mon
 
 
 def test_a_page_does_not_stand_beside_the_report_of_another_measurement(sounds, monkeypatch):
-    """The same command measures again; it is ended while it writes the page, or cannot write it."""
+    """The same command measures again, but is interrupted while it writes the page, or cannot write it."""
     monkeypatch.setattr("cli.evaluate_command.write_page", lambda path, *_: path.write_text("first"))
     assert sounds(f"{EVALUATE} --out ev") == 0
 

@@ -1,4 +1,4 @@
-"""Folders of any name, links to folders, and commands that are given from inside a run."""
+"""Tests of folders with any name, links to folders, and commands that are run inside a run's folder."""
 
 import inspect
 import shlex
@@ -43,7 +43,7 @@ def test_recordings_lie_in_a_folder_of_any_name(folder, capsys, name):
     make_folder(folder / name, 10)
     assert main(["prepare", "--data", "AudioFolder", "--data.root", name, "--data.shards", f"{name}.shards"]) == 0
     printed = capsys.readouterr().out.splitlines()[-1].removeprefix("Prepared in ")
-    assert shlex.split(printed) == [f"{name}.shards/shards_16000"]  # as it can be pasted into a shell
+    assert shlex.split(printed) == [f"{name}.shards/shards_16000"]  # quoted for a shell
     assert len(list((folder / f"{name}.shards/shards_16000").glob("*.pcm"))) == 10
 
 
@@ -119,7 +119,7 @@ def test_a_run_behind_a_link_goes_on_there(run, folder, begun):
     assert run(f"fit --config tiny.yaml {QUICK} --ckpt_path last") == 0
     assert step(disk / "run") == 4
     assert [path.name for path in version.parent.iterdir()] == ["version_0"]
-    shutil.move(disk / "run/checkpoints", disk / "large")  # the checkpoints alone
+    shutil.move(disk / "run/checkpoints", disk / "large")  # only the checkpoints
     (disk / "run/checkpoints").symlink_to(disk / "large", target_is_directory=True)
     assert run("test") == 0
     assert (version / "nll_test.json").is_file()

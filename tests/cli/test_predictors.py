@@ -1,4 +1,4 @@
-"""`train.py predictors`: likelihoods without any run."""
+"""Tests of `train.py predictors`, which measures likelihoods without a run."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from lightning_modules import HarmonicModule
 
 
 def rows_of(told):
-    """The table's cells, row by row."""
+    """Returns the cells of the table, row by row."""
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in told.splitlines() if line.startswith("│")]
 
 
@@ -28,7 +28,7 @@ def test_a_table_of_a_split_without_run_or_training(run, folder, capsys, monkeyp
         assert part in told
     assert not (folder / "logs").exists()
     assert len(list((folder / "kept").glob("untrained_*.pt"))) == 4
-    # The second time it is read from there.
+    # The second time it is read from the cache.
     monkeypatch.setattr("harmonicrnn.evaluation.untrained.ClipSums.add", lambda *args: pytest.fail("computed again"))
     assert run("predictors --config tiny.yaml --cache kept") == 0
     assert rows_of(capsys.readouterr().out) == rows_of(told)

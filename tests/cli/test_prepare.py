@@ -97,7 +97,7 @@ def test_new_recordings_are_noticed(run, folder):
 
 
 def test_what_was_prepared_is_removed_when_asked(run, folder, capsys):
-    """Of a folder of one's own it lies in the cache, which is named."""
+    """The shards of an AudioFolder are in the cache, and the command prints where."""
     for name in ("mine", "gone"):
         make_folder(folder / name, 20)
         assert run(f"prepare --data AudioFolder --data.root {name}") == 0
@@ -146,7 +146,7 @@ def test_stopped_by_a_signal_its_processes_end_too_and_it_goes_on(folder, run, m
 
 
 def wait_until_gone(group):
-    """Fails where processes of a group are still there after 5 s."""
+    """Fails if processes of a group still exist after 5 s."""
     for _ in range(500):
         try:
             os.killpg(group, 0)

@@ -1,4 +1,4 @@
-"""Settings that change when a run goes on are followed, or refused by name; and how a run ends."""
+"""Tests of settings that change when a run is resumed, which are followed or refused by name, and of the end of a run."""
 
 import shutil
 
@@ -26,7 +26,7 @@ def curve(folder, tag):
 
 
 def validated_after(folder):
-    """Numbers of steps, each of which the curves name by the one before."""
+    """Returns the steps after which the run was validated; curves use the index of the last step, which is one less."""
     return [step + 1 for step in curve(folder, "val/bits")]
 
 
@@ -58,7 +58,7 @@ def test_other_recordings_of_the_same_names_and_lengths_are_refused(run, folder,
     expect_error(run, capsys, f"{FIT} --ckpt_path last", "data.root was recordings with samples of the checksum", "start a new training")
     assert {path: path.read_bytes() for path in before} == before
     shutil.rmtree(folder / "data")
-    make_sc09(folder / "data")  # the same ones, made anew
+    make_sc09(folder / "data")  # the same files, written again
     assert run(f"{FIT} --ckpt_path last") == 0
 
 
@@ -74,8 +74,8 @@ def test_a_finished_run_goes_on_with_the_rate_of_its_whole_length_and_ends_with_
 @pytest.mark.parametrize(
     ("settings", "validated"),
     [
-        pytest.param("--trainer.max_steps 3", [2, 3], marks=pytest.mark.slow),  # as the third, without accumulation
-        ("--trainer.max_steps -1 --trainer.max_epochs 1", [2, 4, 5]),  # 20 clips, 4 at a time
+        pytest.param("--trainer.max_steps 3", [2, 3], marks=pytest.mark.slow),  # as the third case, without accumulation
+        ("--trainer.max_steps -1 --trainer.max_epochs 1", [2, 4, 5]),  # 20 clips, 4 per batch
         ("--trainer.max_steps 3 --trainer.accumulate_grad_batches 2 --trainer.val_check_interval 4", [2, 3]),
     ],
 )
@@ -91,7 +91,7 @@ def test_without_validation_there_is_none_at_the_end(run, folder):
 
 
 def test_the_schedule_comes_to_its_end_with_the_time(run, folder, caplog):
-    """Of a million steps a few are made, of which the last is at a rate of nearly zero, and validated; nothing goes on from before."""
+    """A few of a million steps are made; the last one has a rate of nearly zero and is validated. Nothing is resumed."""
     with caplog.at_level("INFO"):
         assert run(f"{FIT} --trainer.max_steps 1000000 --trainer.max_time 00:00:00:03 --trainer.val_check_interval 1000000") == 0
     assert "goes on" not in caplog.text

@@ -1,4 +1,4 @@
-"""Which folder a run is written to, and by whom."""
+"""Tests of the folder that a run is written to, and of its single writer."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ FIT = "fit --config tiny.yaml --samples.sample_seconds 0 --trainer.limit_val_bat
 
 
 def held_by_a_child(folder):
-    """Number of a process that keeps a run's folder to itself, and has a child of its own that outlives it."""
+    """Starts a process that holds a run's folder and has a child that outlives it; returns its process id."""
 
     def hold():
         with sole_writer(folder):
@@ -24,7 +24,7 @@ def held_by_a_child(folder):
             time.sleep(20)
 
     def live_on():
-        (folder / "held").touch()  # by the child's child: from here on it has let go of what it inherited
+        (folder / "held").touch()  # by the grandchild, which has released by now what it inherited
         time.sleep(3)
 
     pid = in_child(hold)
@@ -47,7 +47,7 @@ def test_new_runs_that_start_together_have_folders_of_their_own(tmp_path, monkey
     (tmp_path / "version_x").mkdir()
     (tmp_path / "version_4").mkdir()
     assert new_folder(tmp_path, None) == tmp_path / "version_5"
-    monkeypatch.setattr("cli.run_folder.Path.glob", lambda *_: iter([tmp_path / "version_3"]))  # as before the others made theirs
+    monkeypatch.setattr("cli.run_folder.Path.glob", lambda *_: iter([tmp_path / "version_3"]))  # as before the other processes made theirs
     assert [new_folder(tmp_path, None).name for _ in range(2)] == ["version_6", "version_7"]
 
 
@@ -60,7 +60,7 @@ def test_a_run_is_not_written_over(tmp_path):
 
 
 def test_links_to_checkpoints(tmp_path):
-    """One is the checkpoint that it leads to, wherever it lies; one that leads nowhere is none."""
+    """A link to a checkpoint stands for its target, wherever that is; a broken link is ignored."""
     checkpoints = tmp_path / "logs/run/version_0/checkpoints"
     checkpoints.mkdir(parents=True)
     (checkpoints / "none.ckpt").symlink_to(tmp_path / "gone.ckpt")

@@ -1,4 +1,4 @@
-"""What is written beside the work costs a warning where it cannot be, and never the work; what passes for whole is whole."""
+"""Checks that a side product which cannot be written costs a warning, never the run, and that files under their final name are complete."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def told(warned):
 def test_training_goes_on_without_what_cannot_be_written(run, folder, monkeypatch):
     version = folder / "logs/tiny/v"
     version.mkdir(parents=True)
-    # A file in place of a folder, or the other way round, is in the way of root too.
+    # A file in place of a folder, or the reverse, stops root too.
     for name in ("samples", "fad"):
         (version / name).touch()
     for name in ("run.json", "hparams.yaml"):
@@ -55,7 +55,7 @@ def test_curves_end_where_they_cannot_be_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
-    with pytest.warns(UserWarning, match="curves: left out: No space left on device"):  # by the thread that writes
+    with pytest.warns(UserWarning, match="curves: left out: No space left on device"):  # in the writer's thread
         [curves.log_metrics({"a": 1.0}, step) for step in range(1000)]
     curves.save()
     curves.finalize("success")
@@ -77,7 +77,7 @@ def test_results_of_other_checkpoints_and_of_a_part_do_not_take_the_place_of_one
     assert run("test --ckpt_path last --data.batch_size 1 --trainer.limit_test_batches 1") == 0
     assert {name: report["clips"] for name, report in found().items()} == {"nll_test.json": 2, "nll_test_partial.json": 1}
     content = torch.load(ready / "checkpoints/best.ckpt", weights_only=True)
-    content["global_step"] = 3  # another one
+    content["global_step"] = 3  # another step
     torch.save(content, ready / "checkpoints/best.ckpt")
     assert run("test") == 0
     steps = {name: report["step"] for name, report in found().items()}

@@ -1,4 +1,4 @@
-"""Asked to stop in the middle of training, and going on from there."""
+"""Tests of stopping in the middle of training by a signal, and of resuming from there."""
 
 import json
 import shutil
@@ -32,13 +32,13 @@ def records(folder, rank=0):
 
 @pytest.fixture(scope="module")
 def made():
-    """Folders in which the runs of plans that nothing stopped were made, by plan."""
+    """Returns a dict of the folders of uninterrupted runs, by plan."""
     return {}
 
 
 @pytest.fixture
 def whole(folder, made):
-    """Makes the run of a plan that nothing stops, `version_0`, once for all tests; returns its records."""
+    """Returns a function that trains an uninterrupted run of a plan as `version_0`, once per module, and returns its records."""
 
     def make(plan):
         if plan not in made:
@@ -58,7 +58,7 @@ def last(folder, version=0):
 
 
 PLANS = {
-    # 5 batches an epoch
+    # 5 batches per epoch
     "steps": "--trainer.max_steps 8 --trainer.val_check_interval 3",
     "epochs": "--trainer.max_steps -1 --trainer.max_epochs 2 --trainer.check_val_every_n_epoch 1 --trainer.val_check_interval 1.0",
     "accumulated": "--trainer.max_steps 5 --trainer.val_check_interval 100 --trainer.accumulate_grad_batches 2",
@@ -83,7 +83,7 @@ def test_a_signal_ends_a_run_after_the_step_and_it_goes_on_exactly(folder, whole
     a, b = last(folder, 0), last(folder, 1)
     for key in ("state_dict", "current_model_state"):
         assert all(torch.equal(a[key][name], b[key][name]) for name in a[key])
-    if plan != "accumulated":  # which has no validation
+    if plan != "accumulated":  # this plan has no validation
         bests = [torch.load(folder / f"logs/tiny/version_{i}/checkpoints/best.ckpt", weights_only=True) for i in (0, 1)]
         assert bests[0]["global_step"] == bests[1]["global_step"]
 
@@ -122,7 +122,7 @@ def test_before_the_first_step_a_signal_ends_the_program(folder, capsys, hook, n
 
 
 def test_a_signal_between_going_on_and_the_first_step_ends_the_program(folder, capsys):
-    """Where Lightning makes no validation before training."""
+    """Lightning makes no validation before training in these cases."""
     plan = f"--trainer.num_sanity_val_steps 0 {at(0, hook='on_train_start')}"
     assert fit(plan) == 128 + signal.SIGTERM
     assert capsys.readouterr().err.splitlines()[-1] == "ended by SIGTERM"
@@ -141,7 +141,7 @@ def test_a_second_interrupt_ends_the_program_at_once(folder):
 
 
 def test_under_slurm_it_is_the_same_and_the_first_start_needs_no_run(folder, monkeypatch):
-    """One command, started again and again."""
+    """Starts the same command again and again."""
     for key, value in {"JOB_ID": 7, "JOB_NAME": "train", "NTASKS": 1, "PROCID": 0, "LOCALID": 0, "NODEID": 0}.items():
         monkeypatch.setenv(f"SLURM_{key}", str(value))
     monkeypatch.setattr("lightning.pytorch.trainer.connectors.signal_connector.call", lambda *_: pytest.fail("requeued by Lightning"))
@@ -155,7 +155,7 @@ def test_under_slurm_it_is_the_same_and_the_first_start_needs_no_run(folder, mon
 
 
 def test_a_checkpoint_every_few_minutes(folder, monkeypatch):
-    """By a clock that goes on by a minute a step, killed between validations."""
+    """The clock is faked to advance a minute per step; the run is killed between validations."""
     plan = "--trainer.max_steps 8 --trainer.val_check_interval 100 --checkpoint.minutes 3"
     assert fit(plan) == 0
     whole = records(folder)

@@ -1,4 +1,4 @@
-"""Lanes that carry their state: training, evaluation of whole files, and continuing exactly."""
+"""Tests of lanes that carry their state: training, evaluation of whole files, and exact resuming."""
 
 import json
 import math
@@ -23,7 +23,7 @@ LENGTHS = {"train": [500, 330, 160, 900, 75], "validation": [410, 230, 700], "te
 
 @pytest.fixture
 def recordings(folder):
-    """`music/` with recordings of several lengths in each split, and a config for it."""
+    """Enters a working directory with a config, and recordings of several lengths per split in `music/`."""
     for split, lengths in LENGTHS.items():
         (folder / "music" / split).mkdir(parents=True)
         for i, length in enumerate(lengths):
@@ -43,7 +43,7 @@ def fit(extra=""):
 
 
 def whole_file_bits(folder, checkpoint, split):
-    """Each recording in one pass with the state that it ends with, by hand."""
+    """Returns the bits/sample and number of samples of a split, each recording in one pass."""
     module = HarmonicModule.load_from_checkpoint(checkpoint)
     data = AudioFolder(folder / "music", clip_samples=10_000, batch_size=1, scaling="file", num_workers=0)
     data.setup("fit")
@@ -75,7 +75,7 @@ def test_whole_files_by_chunks_equal_whole_files_in_one_pass(recordings):
 
 
 def test_training_carries_the_state_from_chunk_to_chunk(recordings):
-    """Losses of lanes with a learning rate of nothing equal those of one pass over each whole recording."""
+    """With a learning rate of zero, the losses of lanes equal those of one pass over each whole recording."""
     assert fit("--model.optimizer.lr 1e-30 --trainer.max_steps 20 --trainer.val_check_interval 20 --samples.sample_seconds 0") == 0
     module = HarmonicModule.load_from_checkpoint(recordings / "logs/tiny/version_0/checkpoints/last.ckpt")
     data = AudioFolder(recordings / "music", clip_samples=CHUNK, batch_size=2, scaling="file", order="sequential", num_workers=0)
@@ -103,13 +103,13 @@ TWELVE_STEPS += " --samples.sample_seconds 0 --trainer.limit_val_batches 1"
 
 @pytest.fixture(scope="module")
 def made():
-    """Losses of runs that nothing killed, by order; folders of runs that were killed, by order and step; and of two steps alone."""
+    """Returns a dict: losses of uninterrupted runs by order, and folders of killed runs by order and step, and of two-step runs."""
     return {}
 
 
 @pytest.fixture
 def killed(recordings, made):
-    """Makes the run of an order that nothing kills and one that is killed after a step, each once; returns the losses of the whole one."""
+    """Returns a function that trains an uninterrupted run and one killed after a step, each once, and returns the losses of the first."""
 
     def make(order, stop):
         common, record = f"--data.order {order} {TWELVE_STEPS}", recordings / "record_0.jsonl"
@@ -133,7 +133,7 @@ def killed(recordings, made):
 
 @pytest.mark.parametrize(("order", "stop"), [*STOPS, *(pytest.param(*stop, marks=pytest.mark.slow) for stop in SLOW_STOPS)])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, killed, order, stop):
-    """The same clips, and the same losses to 1e-6 in float64, from a checkpoint in or after an epoch, with other workers."""
+    """The clips are the same, and the losses too to 1e-6 in float64: from a checkpoint in or after an epoch, with other workers."""
     whole = killed(order, stop)
     workers = 1 if stop == 3 else 0
     assert fit(f"--data.order {order} {TWELVE_STEPS} --ckpt_path last --data.num_workers {workers}") == 0
@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(recordings, killed, order, s
 
 
 def test_a_killed_run_goes_on_with_more_ranks(recordings, killed):
-    """The same clips and losses, now on two ranks; of the lanes' states each gets its own."""
+    """Clips and losses are the same on two ranks, each of which takes its own lanes' states."""
     whole = killed("sequential", 3)
     record = "--trainer.callbacks+=tests.cli.run_callbacks.Record"
     ends, told = as_two_ranks(recordings, f"fit --config stream.yaml {record} --data.order sequential {TWELVE_STEPS} --ckpt_path last")
@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_with_more_ranks(recordings, killed):
 
 @pytest.fixture
 def two_steps(recordings, made):
-    """Makes the run of two steps of an order, once; returns its folder."""
+    """Returns a function that trains a run of two steps of an order, once, and returns its folder."""
 
     def make(order):
         if ("two steps", order) not in made:

@@ -47,7 +47,7 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     assert checkpoint["harmonicrnn"] == record
     assert record["format"] == 1
 
-    # Test with no other argument finds the run; its number is that of a count made here from the checkpoint alone.
+    # `test` without arguments finds the run; its likelihood equals one computed here from the checkpoint.
     with caplog.at_level("INFO", logger="lightning.pytorch"):
         assert run("test") == 0
     assert any("logs/tiny/version_0/checkpoints/best.ckpt" in line for line in caplog.messages)
@@ -64,7 +64,7 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     told = capsys.readouterr().out
     assert f"{report['bits_per_sample']:.4f}" in told
 
-    # Beneath it stands what needs no training, of the same samples.
+    # Below it are the likelihoods without training, of the same samples.
     data = datamodule(folder, "test")
     data.read("train")
     untrained = measure_untrained(data, "test", folder / "none", training=data)
@@ -76,7 +76,7 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     assert "The model is worse than linear predictors without any training" in told
     shutil.rmtree(folder / "none")
 
-    # Nothing was made beside the run, and its config is as it was.
+    # Nothing was written beside the run, and its config is unchanged.
     assert sorted(p.name for p in (folder / "logs/tiny").iterdir()) == ["version_0"]
     assert run("validate") == 0
     assert json.loads((version / "nll_validation.json").read_text())["samples"] == 3 * 320
@@ -93,7 +93,7 @@ def datamodule(folder, stage):
 
 def test_test_takes_the_newest_run_with_a_checkpoint_its_config_and_what_overrides_it(run, folder, ready, capsys):
     assert run(f"{FIT} {QUICK} --model.recurrence real --data.bits 5 --trainer.logger.init_args.name other") == 0
-    (folder / "logs/other/version_1/checkpoints").mkdir(parents=True)  # made, but never got to a checkpoint
+    (folder / "logs/other/version_1/checkpoints").mkdir(parents=True)  # has no checkpoint
     assert run("test") == 0
     assert (folder / "logs/other/version_0/nll_test.json").is_file()
     assert run("test --config tiny.yaml") == 0
@@ -123,7 +123,7 @@ def test_a_continued_run_stays_in_its_folder_and_ends_as_if_it_had_not_stopped(r
 
 @pytest.mark.parametrize("spelling", ["last", "{folder}/logs/tiny/version_0/checkpoints/last.ckpt"])
 def test_the_best_of_a_continued_run_is_the_best_of_all_of_it(run, folder, begun, monkeypatch, spelling):
-    """The second half gets a rate that ruins the weights: best.ckpt stays that of the first."""
+    """The second half has a rate that ruins the weights, so best.ckpt stays that of the first half."""
     best = begun / "checkpoints/best.ckpt"
     monkeypatch.setattr("lightning_modules.optimizer.rate_factor", lambda *_: 1e3)
     assert run(f"{FIT} --samples.sample_seconds 0 --ckpt_path {spelling.format(folder=folder)}") == 0
@@ -147,7 +147,7 @@ def test_init_from_takes_the_weights_alone(run, folder, ready):
     second = folder / "logs/tiny/version_1/checkpoints/last.ckpt"
     assert all(torch.allclose(weights(second)[name], value, atol=1e-6) for name, value in weights(first).items())
     assert torch.load(second, weights_only=True)["global_step"] == 4
-    # The run stands on its own afterwards.
+    # The run no longer needs the one that it began from.
     first.unlink()
     first.with_name("best.ckpt").unlink()
     assert run("test") == 0
@@ -164,7 +164,7 @@ def test_the_average_is_what_is_evaluated_and_kept(run, folder):
     assert report["bits_per_sample"] == pytest.approx(events.Scalars("val/bits")[-1].value, abs=1e-5)
 
 
-WAYS = {  # and the steps that they take
+WAYS = {  # options and the number of steps that they take
     "--trainer.precision bf16-mixed": 4,
     "--trainer.accumulate_grad_batches 2": 4,
     "--trainer.max_steps -1 --trainer.max_epochs 1": 5,
@@ -173,7 +173,7 @@ WAYS = {  # and the steps that they take
 
 
 def test_other_ways_to_train(run, folder, ready):
-    """Each leads elsewhere than the plain way, and none astray."""
+    """Each option must give finite weights that differ from the default's."""
     plain = weights(ready / "checkpoints/last.ckpt")
     for version, (extra, steps) in enumerate(WAYS.items(), start=1):
         assert run(f"{FIT} --samples.sample_seconds 0 {extra}") == 0, extra
@@ -186,7 +186,7 @@ def test_other_ways_to_train(run, folder, ready):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [FIT, "validate", "test"])
 def test_as_a_program(folder, request, command):
-    """Each subcommand as a user starts it, which takes the time of importing everything in a process of its own."""
+    """Starts each subcommand as a program, which has to import everything."""
     if not command.startswith("fit"):
         request.getfixturevalue("ready")
     process = as_program(folder, command)
@@ -196,7 +196,7 @@ def test_as_a_program(folder, request, command):
 
 
 def as_one_program(folder, command):
-    """Exit status of a program whose second process Lightning starts, which imports everything too, and what it complained of."""
+    """Starts one program, whose second process Lightning starts; returns the exit status for both ranks, and the standard error."""
     process = as_program(folder, f"{command} {RANKS}")
     return [process.returncode] * 2, process.stderr
 
@@ -208,9 +208,9 @@ def test_two_ranks_train_and_measure_what_one_does(run, folder, start):
     two = folder / "logs/tiny/version_0/checkpoints/last.ckpt"
     assert run(f"{FIT} --data.batch_size 2 --samples.sample_seconds 0 --trainer.logger.init_args.name alone") == 0
     one = folder / "logs/alone/version_0/checkpoints/last.ckpt"
-    # Equally long clips: the mean of the ranks' means is the mean over all.
+    # All clips are equally long, so the mean of the ranks' means is the mean over all.
     assert all(torch.allclose(weights(two)[name], value, rtol=1e-4, atol=1e-6) for name, value in weights(one).items())
-    # In this process, where another rank cannot be started: the run's own config asks for two.
+    # On one device in this process, although the run's own config asks for two.
     assert run(f"test --ckpt_path {two} --trainer.devices 1 --trainer.strategy auto") == 0
     path = folder / "logs/tiny/version_0/nll_test.json"
     alone = json.loads(path.read_text())
@@ -246,7 +246,7 @@ def test_gradients_are_clipped_by_default(run, folder, monkeypatch):
 
 @pytest.mark.parametrize(("extra", "steps"), [("", [1, 3]), ("--data.batch_size 1", [0, 1, 2, 3])])
 def test_keys_can_refer_to_one_another(run, folder, extra, steps):
-    """A reference is resolved after everything was given, the command line included."""
+    """References are resolved last, after the command line."""
     text = (folder / "tiny.yaml").read_text().replace("batch_size: 4", "batch_size: 2")
     text = text.replace("val_check_interval: 2", "val_check_interval: ${data.init_args.batch_size}")
     (folder / "refers.yaml").write_text(text)
@@ -257,7 +257,7 @@ def test_keys_can_refer_to_one_another(run, folder, extra, steps):
 
 
 def test_an_apple_machine_trains_on_its_cpu(run, folder, monkeypatch):
-    """Its GPU, which Lightning would take, has no float64; the run's configuration names no device for it."""
+    """Lightning would take the GPU, which has no float64; the run's configuration names no device."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert run(f"{FIT} --trainer.max_steps 1 --trainer.limit_val_batches 0") == 0
     assert yaml.safe_load((folder / "logs/tiny/version_0/config.yaml").read_text())["trainer"]["accelerator"] == "auto"

@@ -1,4 +1,4 @@
-"""The config of a published table with its own model, 7.4 million parameters, on clips of 131,072 samples."""
+"""Tests of the config of a published table with its own model: 7.4 million parameters, clips of 131,072 samples."""
 
 import json
 import resource
@@ -14,14 +14,14 @@ from tests.audio_files import tone
 
 CONFIG = Path(__file__).parents[2] / "configs/youtubemix.yaml"
 CLIP = 131_072
-WHOLE_CLIP_MEMORY = 14e9  # bytes for a step on it with its activations computed again; without, it keeps 211 KB a sample
+WHOLE_CLIP_MEMORY = 14e9  # bytes of a step with recomputed activations; without recomputation it keeps 211 KB per sample
 
 
-# Whole clips take long: the model's forward pass makes 20,000 samples/s on two cores.
+# Whole clips are slow: the forward pass makes 20,000 samples/s on two cores.
 @pytest.mark.slow
 @pytest.mark.parametrize("clip", [2048, pytest.param(CLIP, marks=pytest.mark.timeout(1500))])
 def test_youtubemix_makes_a_step_and_evaluates_a_clip(tmp_path, monkeypatch, caplog, clip):
-    """Nine recordings of a clip and a rest: seven to train on, one to validate, one to test."""
+    """Uses nine recordings of a clip and a remainder: seven for training, one for validation, one for testing."""
     config = yaml.safe_load(CONFIG.read_text())
     assert config["data"]["init_args"]["clip_samples"] == CLIP
     monkeypatch.chdir(tmp_path)
@@ -49,5 +49,5 @@ def test_youtubemix_makes_a_step_and_evaluates_a_clip(tmp_path, monkeypatch, cap
     report = json.loads((run / "nll_test.json").read_text())
     assert (report["samples"], report["clips"]) == (clip, 1)
     assert f"clips of {clip} samples, shorter rests dropped" in report["protocol"]
-    # One step of the warm-up learns nothing: still about the 8 bits of a guess.
+    # A single warm-up step learns nothing: still about the 8 bits of a uniform guess.
     assert 7 < report["bits_per_sample"] < 9

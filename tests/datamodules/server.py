@@ -1,4 +1,4 @@
-"""A web server in a thread, with the ways a download can go wrong."""
+"""A web server in a thread that can imitate failures of a download."""
 
 import hashlib
 import re
@@ -10,12 +10,12 @@ class Server:
     """Serves `files` (content by path) on this machine.
 
     Attributes:
-        requests: What was asked for: (method, path, first byte asked for or None).
-        logins: What each request brought as its authorization.
-        cuts: After how many bytes each of the next answers breaks off.
-        ranges: Whether a part of a file can be asked for.
-        status: What to answer instead, if anything.
-        headers: What to add to every answer.
+        requests: Requests so far: (method, path, first byte or None).
+        logins: Authorization header of each request.
+        cuts: Number of bytes after which each of the next answers breaks off.
+        ranges: Whether range requests are supported.
+        status: Status to answer with instead, if any.
+        headers: Headers to add to every answer.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""Archives that are whole, broken, or out to do harm."""
+"""Tests of archives that are whole, damaged or malicious."""
 
 import errno
 import gzip
@@ -124,7 +124,7 @@ def test_an_encrypted_zip(tmp_path):
 
 @MAKERS
 def test_more_than_the_limit(tmp_path, make, name):
-    """A bomb: a thousandth of its content's size on disk."""
+    """A bomb: the archive takes a thousandth of its content's size on disk."""
     path = make(tmp_path / name, {f"{i}.wav": bytes(LIMIT // 4) for i in range(5)})
     assert path.stat().st_size < LIMIT / 100
     refused(tmp_path, path, r"exceeds the limit of 0\.00105 GB")
@@ -179,7 +179,7 @@ def test_cut_short(tmp_path, make, name, share):
 
 @pytest.mark.parametrize("cut", [512, 700, 1024, 4608, 5000])
 def test_a_tar_that_was_cut_before_it_was_compressed(tmp_path, cut):
-    """Its gzip stream is whole; some cuts fall between two members, others into a header."""
+    """The gzip stream is complete; some cuts are between two members, others in a header."""
     plain = gzip.decompress(make_tar(tmp_path / "a.tar.gz").read_bytes())
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(plain[:cut]))
     refused(tmp_path, tmp_path / "a.tar.gz", "is cut short or damaged")
@@ -196,7 +196,7 @@ def test_a_flipped_byte(tmp_path, make, name):
 
 def test_a_flipped_byte_in_a_header_of_a_tar(tmp_path):
     plain = bytearray(gzip.decompress(make_tar(tmp_path / "a.tar.gz").read_bytes()))
-    plain[3584 + 5] ^= 1  # the header of the second member, after 512 of the first and 3,000 bytes in blocks of 512
+    plain[3584 + 5] ^= 1  # header of the second member: 512 bytes of the first header, and 3,000 bytes in blocks of 512
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(plain))
     refused(tmp_path, tmp_path / "a.tar.gz", "is cut short or damaged: the end-of-archive mark")
 

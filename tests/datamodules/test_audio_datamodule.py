@@ -71,7 +71,7 @@ def test_whole_files_are_evaluated_in_no_more_lanes_than_there_are(tmp_path):
 
 
 def test_some_clips_are_evaluated_in_place_of_all(tmp_path):
-    """At even distances, numbered anew; training has all of its clips."""
+    """The clips are evenly spaced and renumbered; training keeps all of its clips."""
     make_folder(tmp_path, 60, samples=1000)
     settings = {"clip_samples": 100, "batch_size": 2, "num_workers": 0}
     every = ready(AudioFolder(tmp_path, **settings), "test")
@@ -92,10 +92,10 @@ def test_some_clips_are_evaluated_in_place_of_all(tmp_path):
 
 
 def test_what_is_wrong_with_shards_in_use_is_told_by_workers_in_a_line(tmp_path):
-    """Takes the time of starting a worker."""
+    """Checks a worker's error message. Takes the time to start a worker."""
     data = ready(AudioFolder(make_folder(tmp_path, 30), batch_size=2, clip_samples=500, num_workers=1), "fit")
     source = data.datasets["train"].source
-    source.__init__(source.shards, source.entries)  # nothing is open
+    source.__init__(source.shards, source.entries)  # closes all files
     path = data.shards / "take3.wav.pcm"
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(UserError, match=rf"^{path}: was changed while it was in use[^\n]*$"):
@@ -107,7 +107,7 @@ def test_what_is_wrong_with_shards_in_use_is_told_by_workers_in_a_line(tmp_path)
 
 
 def test_worker_processes_give_the_same_batches():
-    """Takes the time of starting two workers."""
+    """Takes the time to start two workers."""
     settings = {"clips": 8, "clip_samples": 200, "batch_size": 2}
     alone, helped = (ready(Synthetic(num_workers=n, **settings), "fit") for n in (0, 2))
     for a, b in zip(alone.train_dataloader(), helped.train_dataloader(), strict=True):

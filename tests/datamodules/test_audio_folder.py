@@ -47,7 +47,7 @@ def test_too_few_files(tmp_path, files):
 
 @pytest.mark.parametrize("seconds", [[6.0], [100.0], [2, 3, 4, 0.5], [30, 0.01, 1, 0.9, 10, 2, 2.2, 7]])
 def test_few_recordings_are_cut_by_their_time(tmp_path, seconds):
-    """Each sample is in one split."""
+    """Each sample is in exactly one split."""
     rng = np.random.default_rng(0)
     wholes = [rng.integers(-9000, 9000, round(length * 8000)).astype(np.int16) for length in seconds]
     for i, whole in enumerate(wholes):
@@ -71,7 +71,7 @@ def recordings_of(data, split):
 
 
 def test_a_long_last_recording_stays_whole(tmp_path):
-    """It is the test split; validation takes short ones from training."""
+    """It becomes the test split; validation takes short ones from training."""
     make_folder(tmp_path, 10, samples=4000, rate=8000)
     soundfile.write(tmp_path / "z.wav", np.zeros(48_000, dtype=np.int16), 8000)
     data = ready(AudioFolder(tmp_path, sample_rate=8000, clip_samples=800))
@@ -80,12 +80,12 @@ def test_a_long_last_recording_stays_whole(tmp_path):
 
 
 def test_of_many_short_recordings_more_are_held_out(tmp_path):
-    """Where the usual shares would leave less than 2 s for testing, and there are 6 s in all."""
+    """The usual shares would leave less than 2 s for testing, but there are 6 s in all."""
     data = ready(AudioFolder(make_folder(tmp_path / "flat", 10, samples=8000, rate=8000), sample_rate=8000, clip_samples=800))
     assert [sum(data.datasets[split].source.lengths) for split in ("train", "validation", "test")] == [48_000, 16_000, 16_000]
     for split, files in (("train", 8), ("validation", 1), ("test", 1)):
         make_folder(tmp_path / "split" / split, files, samples=8000, rate=8000)
-    data = AudioFolder(tmp_path / "split", sample_rate=8000, clip_samples=800)  # somebody's own splits stay as they are
+    data = AudioFolder(tmp_path / "split", sample_rate=8000, clip_samples=800)  # the user's own splits are kept
     with pytest.warns(UserWarning, match="the validation split is 1 s, too little"):
         ready(data, "fit")
     assert sum(data.datasets["validation"].source.lengths) == 8000
@@ -211,7 +211,7 @@ def test_links_that_lead_nowhere_are_missing_recordings(tmp_path):
 
 def test_the_same_recording_in_two_splits_is_told_of(tmp_path):
     make_folder(tmp_path, 19)
-    for i in (3, 4):  # silence, which is no repetition
+    for i in (3, 4):  # silence does not count as a repetition
         soundfile.write(tmp_path / f"take{i}.wav", np.zeros(1000), 16_000)
     soundfile.write(tmp_path / "z_silent.wav", np.zeros(1000), 16_000)
     AudioFolder(tmp_path).prepare()
@@ -224,13 +224,13 @@ def test_the_same_recording_in_two_splits_is_told_of(tmp_path):
     ("seconds", "copies", "places"),
     [
         ([5.0] * 4, {0: 3}, r"take0\.wav \(train\), take3\.wav \(train\), take3\.wav \(validation\), take3\.wav \(test\); keep"),
-        ([1.0] * 10, {0: 7}, r"take0\.wav \(train\), take7\.wav \(validation\); keep"),  # more are held out
+        ([1.0] * 10, {0: 7}, r"take0\.wav \(train\), take7\.wav \(validation\); keep"),  # here more files are held out
     ],
 )
 def test_the_same_recording_in_two_splits_is_told_of_where_splits_are_not_by_files(tmp_path, seconds, copies, places):
     for i, length in enumerate(seconds):
         soundfile.write(tmp_path / f"take{i}.wav", tone(round(8000 * length), i, 8000), 8000)
-    AudioFolder(tmp_path, sample_rate=8000).prepare()  # recordings that are cut are not repeated
+    AudioFolder(tmp_path, sample_rate=8000).prepare()  # a recording that is cut into splits is not a repetition
     for first, copy in copies.items():
         shutil.copy(tmp_path / f"take{first}.wav", tmp_path / f"take{copy}.wav")
     with pytest.warns(UserWarning, match=rf"1 recordings are in several splits.*{places}"):

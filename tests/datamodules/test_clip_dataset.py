@@ -9,7 +9,7 @@ from harmonicrnn.audio import Quantiser, extremes
 
 
 class Recording:
-    """A recording that notes which of its samples are read."""
+    """A recording that records which of its samples are read."""
 
     def __init__(self, length):
         self.values, self.reads = torch.rand(length, generator=torch.Generator().manual_seed(0)) * 2 - 1, []
@@ -25,7 +25,7 @@ class Recording:
 
 @pytest.mark.parametrize("scaling", ["clip", "file", "none"])
 def test_a_slice_reads_itself_and_the_sample_before_it(scaling):
-    """Of a clip of 22 samples from 5 on, padded to 24, on four ranks; all together they are the clip."""
+    """Reads a clip of 22 samples from sample 5 on, padded to 24, as four slices, which together equal the clip."""
     source = Recording(40)
     whole, piece = ClipDataset(source, 24, Quantiser(), scaling), Piece(0, 5, 27, 3)
     expected = whole[piece]

@@ -1,4 +1,4 @@
-"""Fetching datasets from a server on this machine: cut off, resumed, wrong, gated, without space."""
+"""Tests of downloads from a server on this machine: interrupted, resumed, wrong, gated, or on a full disk."""
 
 import errno
 import hashlib
@@ -50,7 +50,7 @@ class Wavs(AudioFolder, FetchedDataModule):
 
 @pytest.fixture
 def archive(server, tmp_path):
-    """Ten recordings in a folder, as a zip of some 80 kB on the server."""
+    """Puts a zip of ten recordings in a folder, about 80 kB, on the server; returns the Archive."""
     content = make_zip(tmp_path / "made.zip", {f"set/{name}": data for name, data in CONTENT.items()}).read_bytes()
     (tmp_path / "made.zip").unlink()
     server.files["/some/set.zip"] = content
@@ -199,7 +199,7 @@ def test_a_disk_that_fills_while_unpacking(tmp_path, server, archive, monkeypatc
 
 
 def test_a_disk_that_fills_while_downloading(tmp_path, server, archive, monkeypatch):
-    """The file may grow to 30,000 bytes."""
+    """Files are limited to 30,000 bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
@@ -237,7 +237,7 @@ def test_an_archive_that_would_escape(tmp_path, server):
 
 
 def test_killed_at_any_time_it_goes_on(tmp_path, server, archive, monkeypatch):
-    """By turns in the download and while unpacking, a little later each time; a piece of 5,000 bytes takes 5 ms and a file 10 ms."""
+    """Kills in turn the download and the unpacking, a little later each time; a piece of 5,000 bytes takes 5 ms, a file 10 ms."""
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 5000)
     copy, size = archives.shutil.copyfileobj, len(server.files["/some/set.zip"])
     seen = set()
@@ -290,7 +290,7 @@ def test_two_processes_at_once_take_turns(tmp_path, server, archive):
 
 
 def test_published_facts():
-    """The checksum that the installed torchaudio verifies too."""
+    """Checks the checksum that the installed torchaudio verifies too."""
     from torchaudio.datasets.speechcommands import _CHECKSUMS
 
     assert _CHECKSUMS[SC09.archive.url] == SC09.archive.sha256
@@ -305,7 +305,7 @@ def on_server(server, monkeypatch, dataset, path, content):
 
 
 def test_sc09(tmp_path, server, monkeypatch):
-    """The archive's members lie at its top."""
+    """The members are at the top of the archive."""
     members = {f"./{name}": content for name, content in tree(make_sc09(tmp_path / "made")).items()}
     on_server(server, monkeypatch, SC09, "/sc.tar.gz", make_tar(tmp_path / "made.tar.gz", members).read_bytes())
     data = SC09(tmp_path / "data/sc09", download=True, clip_samples=320, batch_size=4)
@@ -314,7 +314,7 @@ def test_sc09(tmp_path, server, monkeypatch):
 
 
 def test_maestro(tmp_path, server, monkeypatch):
-    """The archive's members lie in a folder, beside those that some programs add."""
+    """The members are in a folder, next to those that some programs add."""
     table = "split,audio_filename\n" + "".join(f"{split},2004/{split}.wav\n" for split in ("train", "validation", "test"))
     members = {"maestro-v3.0.0/maestro-v3.0.0.csv": table.encode(), "__MACOSX/maestro-v3.0.0/._x": b"x"}
     members |= {f"maestro-v3.0.0/2004/{split}.wav": wav(1) for split in ("train", "validation", "test")}
@@ -338,7 +338,7 @@ def test_nothing_is_fetched_unasked_or_twice(tmp_path, monkeypatch, dataset):
 
 @pytest.fixture
 def hub(server, monkeypatch, tmp_path):
-    """The hub's library, asking the server; nobody is logged in."""
+    """Makes the Hub's library ask the server, without a login."""
     from huggingface_hub import constants
 
     for name, value in (("ENDPOINT", server.url), ("HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")):

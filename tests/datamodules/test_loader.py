@@ -34,7 +34,7 @@ def test_a_loader_goes_on_from_its_state_with_any_workers_and_ranks(order, worke
 
 @pytest.mark.parametrize("kind", [Memory, SC09, Synthetic])
 def test_what_workers_are_given_can_be_sent_to_them(kind, tmp_path):
-    """Where they are not forked: on macOS, and from Python 3.14 on."""
+    """Workers are not forked on macOS, nor from Python 3.14 on."""
     make_sc09(tmp_path)
     own = {Memory: {"distance": 32, "motif": 3, "grid": 8, "pairs": 3, "recordings": 8}, SC09: {"root": tmp_path}, Synthetic: {"clips": 8}}
     data = kind(**own[kind], batch_size=2, num_workers=0)

@@ -18,7 +18,7 @@ def ready(**changes):
 
 
 def counted(data, split="validation"):
-    """Class and position of each counted sample, of each recording."""
+    """Returns the classes and positions of the counted samples of each recording."""
     found = {}
     loader = data.val_dataloader() if split == "validation" else data.train_dataloader()
     per_recording = -(-data.shape[1] // data.clip_samples)
@@ -49,12 +49,12 @@ def test_nothing_but_the_motif_tells_of_the_repeat():
     first = int(data.is_repeat(torch.arange(classes.shape[1])).nonzero()[0, 0])
     centred, deviations = classes - classes.double().mean(0), classes.double().std(0)
     correlation = (centred * centred[:, first, None]).mean(0) / (deviations * deviations[first])
-    # Of samples that vary, all but one of 400 lie within 5 standard errors of no correlation.
+    # All but one of 400 varying samples lie within 5 standard errors of zero correlation.
     assert (correlation.nan_to_num().abs() > 5 / 400**0.5).nonzero()[:, 0].tolist() == [first - 32, first]
 
 
 def test_the_bits_of_noise_and_motifs():
-    """Noise is of 1 bit; a motif of b - 1 bits a sample, which is what a repeat costs where its motif is forgotten."""
+    """Noise has 1 bit/sample; a motif b - 1 bits/sample, which is also the cost of a repeat if its motif is forgotten."""
     data = ready(recordings=400)
     classes = torch.stack([torch.from_numpy(data.classes("train", i)) for i in range(400)])
     repeat = data.is_repeat(torch.arange(classes.shape[1]))
@@ -142,7 +142,7 @@ def test_what_does_not_fit(settings, message):
 
 @pytest.mark.parametrize(("key", "other"), [("counted", "all"), ("min_distance", 8), ("motif", 2)])
 def test_training_does_not_go_on_with_other_motifs(key, other):
-    """Though names and lengths of the recordings are the same."""
+    """Names and lengths of the recordings are the same."""
     state = ready().train_dataloader().state_dict()
     ready().train_dataloader().load_state_dict(state)
     with pytest.raises(UserError, match=rf"data\.{key} was {SMALL.get(key, '')}.*is {other} now"):

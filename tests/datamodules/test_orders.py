@@ -45,7 +45,7 @@ def test_crops_are_even_over_all_positions():
 
 
 def walks(batches):
-    """For each lane, its pieces."""
+    """Returns the pieces of each lane."""
     return list(zip(*batches, strict=True))
 
 
@@ -68,7 +68,7 @@ def test_each_turn_of_the_sequential_order_takes_every_recording_once():
 
 
 def walked(order, recordings):
-    """The batches of a sequential order, chunk by chunk."""
+    """Returns the batches of a sequential order, chunk by chunk."""
     lanes = [None] * order.batch_size
     while True:
         lanes = [lane or ((following, 0) if (following := next(recordings, None)) is not None else None) for lane in lanes]
@@ -93,7 +93,7 @@ def test_a_sequential_epoch_begins_where_a_walk_through_all_before_it_ends(lanes
 
 
 def test_a_late_epoch_of_many_hours_begins_at_once():
-    """200 h in 1,276 recordings; 60 epochs of chunks in turn take minutes."""
+    """Checks 200 h in 1,276 recordings; iterating over the chunks of 60 epochs would take minutes."""
     order = Sequential([9_028_213] * 1276, 1 << 17, 4, 0, repeat=True)
     before = time.process_time()
     next(order.batches(60))

@@ -27,7 +27,7 @@ RATE = 16_000
 
 @pytest.fixture
 def root(tmp_path):
-    """Five recordings: three at the rate, one to be resampled, one stereo."""
+    """Makes five recordings: three at the rate, one to be resampled, one stereo."""
     folder = make_folder(tmp_path / "recordings", 3, samples=3 * BLOCK // 2)
     soundfile.write(folder / "fast.flac", tone(44_100, 7, 44_100), 44_100)
     soundfile.write(folder / "wide.wav", np.stack([tone(5000, 8), tone(5000, 9)], axis=1), RATE)
@@ -45,7 +45,7 @@ def prepare(root, shards=None, rate=RATE, **options):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """The sources that are prepared, as they are."""
+    """Returns a list of the sources that were prepared, in order."""
     done = []
     original = preparation.prepare_file
 
@@ -58,7 +58,7 @@ def counted(monkeypatch):
 
 
 def check_whole(root, entries):
-    """Every shard is what reading its source gives, and nothing else lies about."""
+    """Checks that every shard equals its source as read, and that there are no other files."""
     for source, entry in entries.items():
         expected = np.clip(np.rint(read_mono(root / source, RATE) * 32768), -32768, 32767).astype(np.int16)
         assert np.array_equal(np.fromfile(shard_path(root / "shards", source), "<i2"), expected)
@@ -131,7 +131,7 @@ def test_a_recording_that_moves_to_another_split_is_not_read_again(root, counted
 
 
 def test_shards_are_of_one_folder_of_recordings(tmp_path):
-    """Two datasets with files of the same names, sizes and times."""
+    """The two datasets have files with the same names, sizes and times."""
     first, second = (make_folder(tmp_path / name, 3) for name in ("one", "two"))
     for path in first.iterdir():
         soundfile.write(second / path.name, tone(1000, 50), RATE)
@@ -238,7 +238,7 @@ def test_without_its_settings_a_manifest_counts_for_nothing(root, counted, first
 
 
 def slowly(monkeypatch):
-    """Each piece of a recording takes 20 ms; gives the way back."""
+    """Delays each piece of a recording by 20 ms; returns a function that undoes this."""
     original = preparation.stream_mono
 
     def slow(*given):
@@ -251,7 +251,7 @@ def slowly(monkeypatch):
 
 
 def test_killed_at_any_time_it_goes_on(root, monkeypatch):
-    """Eight kills while a shard is being written, each a little later."""
+    """Kills eight times while a shard is being written, each time a little later."""
     back = slowly(monkeypatch)
     for attempt in range(8):
         pid = in_child(lambda: prepare(root) and None)
@@ -260,7 +260,7 @@ def test_killed_at_any_time_it_goes_on(root, monkeypatch):
         time.sleep(0.005 * attempt)
         os.kill(pid, signal.SIGKILL)
         killed = status_of(pid) == -signal.SIGKILL
-        assert killed or attempt > 0  # the first falls into the work
+        assert killed or attempt > 0  # the first kill interrupts the work
     back()
     check_whole(root, prepare(root))
 
@@ -305,7 +305,7 @@ def test_an_interruption_ends_no_process_but_its_own(root, monkeypatch):
 
 
 def test_a_killed_process_is_told_and_the_others_end_with_it(root, monkeypatch):
-    """As by the system where memory is short, while others wait for work: what is done stays done."""
+    """The system kills a process like this if memory runs out, while others wait for work; finished work is kept."""
     others = set(active_children())
     monkeypatch.setattr(preparation, "INLINE_BYTES", 0)
     back = slowly(monkeypatch)
@@ -328,7 +328,7 @@ def test_a_full_disk_leaves_no_half_shard(root, monkeypatch):
     original = os.fsync
 
     def full(handle):
-        if os.fstat(handle).st_size > 20_000:  # the second recording and larger ones; not the manifest
+        if os.fstat(handle).st_size > 20_000:  # the second recording and larger ones, but not the manifest
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(handle)
 

@@ -1,9 +1,9 @@
-"""Fills the disk while work goes on: files may not grow beyond a size, which is tried from nothing to all that the work writes.
+"""Fills the disk during work, by limiting the size of files to values from zero to the largest that the work writes.
 
     python -m tests.hardening.full_disk --sizes 12 --work fit prepare test generate evaluate
 
-Each start must end well, perhaps with warnings, or with status 2 and a line that names what could not be written; without a traceback, and
-with nothing half-written under its own name. After it, with room, the same command goes on and comes to what it would have come to.
+Each start must end well, possibly with warnings, or with status 2 and a line that names the file that could not be written; without a
+traceback, and with no partial file under its final name. Then the same command, without the limit, must reach the usual result.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from cli import main
 from tests.forking import in_child, status_of
 from tests.hardening.kills import RUN, WORKS, Found, Work, prepare_folder, remove
 
-LARGEST = 1 << 22  # bytes, above any file here
+LARGEST = 1 << 22  # bytes, larger than any file here
 
 
 def reports() -> Found:
-    """That which is measured, without the time and the command of its making."""
+    """Returns the measured values, without the time and command of the report."""
     with suppress(FileNotFoundError):
         report = json.loads(Path("report/report.json").read_text())
         return {"values": str([subject["values"] for subject in report["subjects"]])}
@@ -42,16 +42,16 @@ ALL["fit"] = Work(
 
 
 def limited(command: str, size: int) -> int:
-    """The status of a command whose files may have so many bytes."""
-    logging.raiseExceptions = False  # handlers that pytest made write into files, for which the limit holds too
+    """Runs a command whose files are limited to `size` bytes, and returns its status."""
+    logging.raiseExceptions = False  # pytest's handlers write to files, which are limited too
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails as on a full disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     return main(command.split())
 
 
 def start(command: str, size: int = LARGEST) -> tuple[int, str]:
-    """The status of a start, and what it told."""
-    told = Path("output.pipe")  # for which the limit does not hold
+    """Runs a command in a child with files of at most `size` bytes; returns its exit status and output."""
+    told = Path("output.pipe")  # pipes are not limited
     if not told.exists():
         os.mkfifo(told)
     child = in_child(partial(limited, command, size), told)
@@ -60,14 +60,14 @@ def start(command: str, size: int = LARGEST) -> tuple[int, str]:
 
 
 def undisturbed(work: Work) -> tuple[Found, Found]:
-    """Result and whole files of a work with room."""
+    """Returns the result and the complete files of a work without a limit."""
     remove(work)
     assert start(work.command)[0] == 0
     return work.result(), work.whole()
 
 
 def fill(work: Work, size: int, result: Found, whole: Found) -> list[str]:
-    """What is wrong with a work whose files may have so many bytes, and that is to come to this result and these files."""
+    """Runs a work with files of at most `size` bytes, then without a limit, and returns what differs from `result` and `whole`."""
     remove(work)
     status, told = start(work.command, size)
     wrong = []
@@ -79,7 +79,7 @@ def fill(work: Work, size: int, result: Found, whole: Found) -> list[str]:
         wrong += [f"{name} is not what it would have been" for name, content in work.whole().items() if whole.get(name) != content]
     except Exception as error:  # whatever a torn file makes its reader raise
         wrong.append(f"torn: {error!r}")
-    # A training that ended well has nothing left to do; a likelihood that was told and not written is measured again.
+    # A training that ended well has nothing left to do; a likelihood that was printed but not written is measured again.
     if (status != 0 or not work.result()) and (again := start(work.command))[0] != 0:
         wrong.append(f"with room it ends with {again[0]}: {again[1][-500:]}")
     if work.result() != result:
@@ -89,7 +89,7 @@ def fill(work: Work, size: int, result: Found, whole: Found) -> list[str]:
 
 
 def fill_all(names: list[str], sizes: int) -> Iterator[tuple[str, int, list[str]]]:
-    """Each work with files of at most no bytes, and on to nearly as many as the largest has."""
+    """Yields each work's name, size limit and faults, for limits from zero to nearly the size of its largest file."""
     for name in names:
         shutil.rmtree("logs", ignore_errors=True)
         if name not in ("fit", "prepare"):

@@ -1,10 +1,10 @@
-"""Kills work at random moments, again and again, and compares what it comes to with the work that was left alone.
+"""Kills work at random moments, repeatedly, and compares the results with those of uninterrupted work.
 
     python -m tests.hardening.kills --kills 100 --work fit prepare test generate ranks
 
-After each kill (SIGKILL and SIGTERM in turn) the same command goes on. Counted are samples of a training that were lost, or differ from
-those of the undisturbed run; files that pass for whole and are not; and results that differ: weights, shards, likelihoods and clips. All
-must be 0.
+After each kill (SIGKILL and SIGTERM in turn) the same command is started again. Counted are the samples of a training that were lost, or
+differ from the uninterrupted run; incomplete files under their final names; and results that differ: weights, shards, likelihoods and
+clips. All counts must be 0.
 """
 
 import argparse
@@ -40,28 +40,28 @@ from tests.cli.conftest import CONFIG
 from tests.forking import in_child, status_of
 
 STEPS = 15
-# A checkpoint after every step, so that many kills fall into the writing of one.
+# A checkpoint after every step, so that many kills hit the writing of one.
 FIT = f"fit --config tiny.yaml --trainer.max_steps {STEPS} --trainer.val_check_interval 6 --checkpoint.minutes 1e-9 --ema.decay 0.9"
 FIT += " --samples.sample_seconds 0 --trainer.callbacks+=tests.cli.run_callbacks.Record --ckpt_path last"
 RANKS = f" --trainer.max_steps {STEPS // 2} --trainer.strategy ddp --trainer.accelerator cpu --trainer.devices 2"
 RUN = Path("logs/tiny/version_0")
-LIMIT = 120  # seconds that a start may take to end
-PATIENCE = 5  # and its other ranks where one has failed
+LIMIT = 120  # seconds until a start must have ended
+PATIENCE = 5  # seconds that the other ranks may take to end after one has failed
 
 Found = dict[str, str]
-"""What there is, by names, as digests."""
+"""Digests of files or values, by name."""
 
 
 @dataclass
 class Work:
     """A command that is killed.
 
-    command: the same at each start.
-    made: what it leaves and a new start is made without.
-    result: of the finished work.
-    whole: what there is at any time that passes for whole, each with its content.
-    ranks: processes that do it together.
-    stops: statuses beside 143 of a start that was asked to stop.
+    command: the command line, the same at each start.
+    made: the files it leaves, which are removed before it starts anew.
+    result: returns the digests of the finished work.
+    whole: returns the digests of all files that must be complete at any time.
+    ranks: number of processes.
+    stops: allowed exit statuses, beside 143, of a start that was asked to stop.
     """
 
     command: str
@@ -74,7 +74,7 @@ class Work:
 
 @dataclass
 class Count:
-    """What became of the kills of one kind of work."""
+    """Counts the outcomes of the kills of one kind of work."""
 
     kills: Counter[str] = field(default_factory=Counter)
     finished: int = 0
@@ -86,7 +86,7 @@ class Count:
 
     @property
     def faults(self) -> int:
-        """Of all kinds."""
+        """Number of faults of all kinds."""
         return self.lost + self.torn + self.differ + len(self.ended)
 
     def __str__(self) -> str:
@@ -102,12 +102,12 @@ def digest(content: bytes) -> str:
 
 
 def files(*patterns: str) -> Found:
-    """Those of the working folder."""
+    """Returns the digests of the files in the working folder that match the patterns."""
     return {str(path): digest(path.read_bytes()) for pattern in patterns for path in sorted(Path().glob(pattern)) if path.is_file()}
 
 
 def rows() -> list[str]:
-    """What was recorded of the steps, by all ranks, in their order."""
+    """Returns the recorded steps of all ranks, in order."""
     return [f"{path.name} {line}" for path in sorted(Path().glob("record_*.jsonl")) for line in path.read_text().splitlines() if line]
 
 
@@ -121,13 +121,13 @@ def weights() -> Found:
 
 
 def of_a_run() -> Found:
-    """Checkpoints that can be read, by their contents' names, and configs; a torn one raises."""
+    """Returns the names in each checkpoint and config of a run; raises if one is torn."""
     found = {path.name: str(sorted(read_checkpoint(path))) for path in sorted(Path("logs").rglob("*.ckpt"))}
     return found | {path.name: str(sorted(yaml.safe_load(path.read_text()))) for path in sorted(Path("logs").rglob("config.yaml"))}
 
 
 def clips() -> Found:
-    """The clips that the manifest lists, and all files where it says that it is complete."""
+    """Returns the digests of the clips that the manifest lists; a manifest that says it is complete must list all."""
     with suppress(FileNotFoundError):
         manifest = json.loads(Path("clips/manifest.json").read_text())
         listed = [row[key] for row in manifest["clips"] for key in ("file", "classes")]
@@ -143,13 +143,13 @@ WORKS = {
     ),
     "test": Work("test", [f"{RUN}/nll_test.json"], *[partial(files, f"{RUN}/nll_test.json")] * 2),
     "generate": Work("generate --seconds 0.1 --clips 6 --batch 2 --seed 3 --out clips --overwrite", ["clips"], clips, clips),
-    # 2 is the status of a rank that says that the other has ended.
+    # 2 is the status of a rank that reports the end of the other.
     "ranks": Work(FIT + RANKS, ["logs", "record_0.jsonl", "record_1.jsonl"], weights, of_a_run, ranks=2, stops={75, 2}),
 }
 
 
 def start(work: Work, output: Path) -> list[int]:
-    """The processes of a start; two ranks as torchrun starts them."""
+    """Starts a work and returns its process ids; two ranks are started as by torchrun."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -159,20 +159,20 @@ def start(work: Work, output: Path) -> list[int]:
             place = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": work.ranks, "LOCAL_WORLD_SIZE": work.ranks}
             place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "kills"}
             os.environ.update({key: str(value) for key, value in place.items()})
-            rank_zero_only.rank = rank  # which Lightning asks the environment for when it is imported
+            rank_zero_only.rank = rank  # Lightning reads it from the environment at import
         return main(work.command.split())
 
     return [in_child(partial(as_rank, rank), output) for rank in range(work.ranks)]
 
 
 def runs(pid: int) -> bool:
-    """Whether a child has not ended; it can still be waited for."""
+    """Returns True while a child has not ended, without reaping it."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def ends(processes: list[int]) -> list[int]:
-    """Their statuses. Ranks that one which failed has left are ended, as torchrun does; after a while what is left at all is killed, and
-    its status told."""
+    """Waits for processes and returns their exit statuses. After a failure the remaining ranks are killed, as by torchrun, and not counted;
+    after `LIMIT` seconds whatever remains is killed and counted."""
     began, left, found, failed = time.monotonic(), list(processes), [], None
     while left:
         for pid in list(left):
@@ -192,7 +192,7 @@ def ends(processes: list[int]) -> list[int]:
 
 
 def undisturbed(work: Work) -> tuple[Found, Found, list[str], float]:
-    """Result, whole files, rows and seconds of the work that is left alone."""
+    """Runs a work without kills; returns its result, complete files, recorded steps and seconds."""
     remove(work)
     started = time.monotonic()
     assert ends(start(work, Path("output.txt"))) == [0] * work.ranks, Path("output.txt").read_text()
@@ -207,7 +207,7 @@ def remove(work: Work) -> None:
 
 
 def kill_again_and_again(work: Work, wanted: int, rng: random.Random) -> Count:
-    """Kills the work so many times, lets it come to its end in between, and counts what is wrong."""
+    """Kills the work `wanted` times, lets it finish in between, and counts the faults."""
     result, whole, made, seconds = undisturbed(work)
     count, signals = Count(), itertools.cycle([signal.SIGKILL, signal.SIGTERM])
     remove(work)
@@ -222,8 +222,8 @@ def kill_again_and_again(work: Work, wanted: int, rng: random.Random) -> Count:
             while any(map(runs, processes)) and time.monotonic() < began + wait:
                 time.sleep(0.005)
             if not any(map(runs, processes)):
-                seconds = min(seconds, time.monotonic() - began)  # the first time may have been slower, beside other work
-            # All at once, as terminals and clusters do, or one alone; its group with it, or not.
+                seconds = min(seconds, time.monotonic() - began)  # the first run may have been slower, next to other work
+            # All processes at once, as terminals and clusters do, or one alone; with its group or without.
             struck = processes if work.ranks == 1 or signum == signal.SIGKILL or rng.random() < 0.5 else [rng.choice(processes)]
             for pid in struck:
                 with suppress(ProcessLookupError):
@@ -232,7 +232,7 @@ def kill_again_and_again(work: Work, wanted: int, rng: random.Random) -> Count:
         allowed = {0} | ({-signum} if signum == signal.SIGKILL else {128 + signum, -signum} | work.stops)
         told = output.read_text() if output.exists() else ""
         if not set(statuses) <= ({0} if let_end else allowed) or (
-            # A rank whose neighbour is gone tells of the connection.
+            # A rank whose neighbour is gone reports a lost connection.
             work.ranks == 1 and signum != signal.SIGKILL and "Traceback" in told
         ):
             count.ended.append(f"{signum.name} {statuses}: {told[-2000:]}")
@@ -256,13 +256,13 @@ def kill_again_and_again(work: Work, wanted: int, rng: random.Random) -> Count:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Goes into a folder, and makes what the works need there."""
+    """Enters a folder and prepares the data and runs that the works need."""
     os.chdir(folder)
     make_sc09(folder / "data")
     make_folder(folder / "many", 60, 40_000, 48_000)
     (folder / "tiny.yaml").write_text(textwrap.dedent(CONFIG.format(root=folder / "data")))
     torch.set_num_threads(1)
-    # In this process, so that its children find everything imported and compiled.
+    # In this process, so that its children inherit all imports and compiled code.
     for command in ("evaluate", "generate", "prepare"):
         importlib.import_module(f"cli.{command}_command")
     assert main(["fit", "--config", "tiny.yaml"]) == 0
@@ -270,7 +270,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def all_works(names: list[str], kills: int, seed: int) -> Iterator[tuple[str, Count]]:
-    """Kills each of these works, in the current folder as `prepare_folder` made it."""
+    """Kills each of these works in the current folder, which `prepare_folder` has made."""
     for name in names:
         shutil.rmtree("logs", ignore_errors=True)
         if name in ("test", "generate"):

@@ -1,8 +1,8 @@
-"""Inputs that are broken in some way, many of them: python -m tests.hardening.mutations [--cases 500] [--programs 20] [--seed 0].
+"""Tries many damaged inputs: python -m tests.hardening.mutations [--cases 500] [--programs 20] [--seed 0].
 
-Recordings, checkpoints, configs, manifests and shards with flipped bits, other lengths, cut, doubled or made to run code. Each must be
+Recordings, checkpoints, configs, manifests and shards have flipped bits or other lengths, are cut or doubled, or contain code. Each must be
 used, or refused in a line: no other error, no more than 60 s or 2 GB, nothing executed. Most are tried in one process, which a second one
-watches; some by the command line. A case is a function of the seed and its number; what went wrong is printed, and the exit status is 1.
+watches; some by the command line. A case is a function of the seed and its number; faults are printed, and make the exit status 1.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import torch
 
 REPOSITORY = Path(__file__).parents[2]
 RATE, SECONDS, MOST_BYTES = 8000, 60, 2 << 30
-STARTING = 120  # seconds until a process has imported everything
+STARTING = 120  # seconds that a process may take to import everything
 MARK = "EXECUTED"
 FORMATS: dict[str, dict[str, str]] = {
     "pcm.wav": {"subtype": "PCM_16"},
@@ -75,14 +75,14 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{', '.jo
 
 
 class Command:
-    """Runs something where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return os.system, (f"touch {MARK}",)
 
 
 def make_samples(folder: Path) -> None:
-    """What is to be broken: whole inputs, in `folder`, which becomes the working directory."""
+    """Writes valid inputs, which are damaged later, to `folder`, which becomes the working directory."""
     os.chdir(folder)
     rng = np.random.default_rng(0)
     noise = rng.uniform(-0.5, 0.5, 20_000)
@@ -103,7 +103,7 @@ def make_samples(folder: Path) -> None:
 
 
 def mutate(rng: np.random.Generator, content: bytes) -> bytes:
-    """One to three changes, more often near the beginning, where headers are."""
+    """Returns the content with one to three changes, more often near the beginning, where headers are."""
     data = bytearray(content)
     for _ in range(rng.integers(1, 4)):
         n = max(len(data), 1)
@@ -140,7 +140,7 @@ def mutate(rng: np.random.Generator, content: bytes) -> bytes:
 
 
 def mutate_text(rng: np.random.Generator, content: bytes) -> bytes:
-    """As bytes, or with another value somewhere."""
+    """Mutates text as bytes, or replaces some of its words."""
     if rng.random() < 0.3:
         return mutate(rng, content)
     if rng.random() < 0.05:
@@ -239,7 +239,7 @@ SHARES = [0.5, 0.2, 0.15, 0.15]
 
 
 def command_line(*arguments: str) -> None:
-    """Raises UserError where the program tells of one."""
+    """Runs the command line; raises UserError with its error line if the status is not 0."""
     from cli import main
     from harmonicrnn.errors import UserError
 
@@ -261,14 +261,14 @@ def quiet() -> Iterator[None]:
 
 
 def attempt(seed: int, number: int) -> tuple[str, str, str]:
-    """A case in this process and folder: its kind, the file, and "used", "refused" or what was wrong."""
+    """Runs a case in this process and folder; returns its kind, the file, and "used", "refused" or the fault."""
     from harmonicrnn.errors import UserError
 
     rng = np.random.default_rng([seed, number])
     kind = str(rng.choice(list(KINDS), p=SHARES))
     path, read = KINDS[kind](rng)
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak of memory
     began, outcome = time.monotonic(), "used"
     try:
         with quiet():
@@ -288,14 +288,14 @@ def attempt(seed: int, number: int) -> tuple[str, str, str]:
 
 
 def peak_memory() -> int:
-    """Bytes."""
+    """Returns the peak memory of this process in bytes."""
     found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) * 1024
 
 
 def attempt_as_program(seed: int, number: int) -> tuple[str, str, str]:
-    """A case by the command line, in a process of its own."""
+    """Runs a case by the command line, in a process of its own."""
     rng = np.random.default_rng([seed, 1, number])
     kind = list(KINDS)[number % len(KINDS)]
     path, _ = KINDS[kind](rng)
@@ -324,7 +324,7 @@ def attempt_as_program(seed: int, number: int) -> tuple[str, str, str]:
 
 
 def watched(seed: int, cases: int) -> Iterator[tuple[int, str, str, str]]:
-    """Number, kind, file and outcome of each case, of a process that is begun again where it hangs or dies."""
+    """Yields the number, kind, file and outcome of each case, from a process that is started again if it hangs or dies."""
     number = 0
     while number < cases:
         command = [sys.executable, "-m", "tests.hardening.mutations", "--seed", str(seed), "--cases", str(cases), "--from", str(number)]
@@ -350,7 +350,7 @@ def watched(seed: int, cases: int) -> Iterator[tuple[int, str, str, str]]:
 
 
 def run(seed: int, cases: int, programs: int) -> int:
-    """Tries all, prints counts and what was wrong, and returns how many were wrong."""
+    """Runs all cases, prints counts and faults, and returns the number of faults."""
     counts: Counter[tuple[str, str]] = Counter()
     wrong = 0
     tried = [watched(seed, cases), ((i, *attempt_as_program(seed, i)) for i in range(programs))]

@@ -1,4 +1,4 @@
-"""A disk that fills up, at each place that writes."""
+"""Tests of a full disk, at each place that writes."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def prepared(tmp_path_factory):
         yield folder
 
 
-MANY = {"marks": [pytest.mark.slow, pytest.mark.timeout(3000)]}  # a minute each, of training a few
+MANY = {"marks": [pytest.mark.slow, pytest.mark.timeout(3000)]}  # a minute each for most, a few for training
 
 
 @pytest.mark.parametrize(

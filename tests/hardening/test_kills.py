@@ -1,4 +1,4 @@
-"""A few of the kills of `tests.hardening.kills`, and proof that it counts what is wrong."""
+"""Runs a few of the kills of `tests.hardening.kills`, and checks that it counts faults."""
 
 import random
 from pathlib import Path
@@ -19,7 +19,7 @@ def prepared(tmp_path_factory):
         yield folder
 
 
-# Of 20 kills a training takes two minutes, the others half a minute. With few kills tests of trainings and of `prepare` do the same.
+# 20 kills of a training take two minutes, of the others half a minute. Tests of trainings and of `prepare` already make a few kills.
 MANY = {"marks": [pytest.mark.slow, pytest.mark.timeout(3000)]}
 
 
@@ -33,7 +33,7 @@ def test_what_is_killed_goes_on_to_what_it_would_have_come_to(prepared, name, wa
 
 
 def test_it_counts_what_is_wrong(prepared, monkeypatch):
-    """Files that are written in place pass for whole when they are not; work that is not done again differs."""
+    """Faults are files written in place, which may be incomplete, and work that is not repeated."""
     work = kills.Work("", ["result"], lambda: kills.files("result"), lambda: kills.files("result"))
 
     def write_in_place(_):

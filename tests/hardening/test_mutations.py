@@ -1,4 +1,4 @@
-"""A few of the broken inputs here; `python -m tests.hardening.mutations` tries hundreds."""
+"""Runs a few of the damaged inputs; `python -m tests.hardening.mutations` tries hundreds."""
 
 import os
 import time

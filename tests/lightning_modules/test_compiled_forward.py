@@ -1,4 +1,4 @@
-"""torch.compile around the model: equal to the plain model, compiled once, and left alone where it is not right."""
+"""Tests of torch.compile around the model: equal to the plain model, compiled once, and not used where it is wrong."""
 
 import shutil
 import warnings
@@ -21,7 +21,7 @@ COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
 @pytest.fixture(autouse=True)
 def backend(monkeypatch):
-    """The traced graph as it is, without code generation, which takes minutes; nothing compiled is left over."""
+    """Runs the traced graph as it is, without code generation, which takes minutes; clears earlier compilations."""
     torch._dynamo.reset()
     monkeypatch.setattr(compiled_forward, "BACKEND", "eager")
 
@@ -62,7 +62,7 @@ CASES = [("paper", True, True, ONE_BLOCK), *(pytest.param(*case, marks=pytest.ma
 
 @pytest.mark.parametrize(("preset", "recompute", "carried", "levels"), CASES)
 def test_logits_and_gradients_are_those_of_the_plain_model(preset, recompute, carried, levels, monkeypatch, no_warnings):
-    """As one graph each way, with dropout."""
+    """Each direction is one graph, with dropout."""
     monkeypatch.setattr(compiled_forward, "BACKEND", "aot_eager")
     net, classes = make_net(preset, recompute, levels), torch.randint(32, (2, 24))
     state = net.eval()(classes)[1].detach() if carried else None
@@ -81,7 +81,7 @@ def test_by_the_compiler_of_the_cpu(monkeypatch, no_warnings):
 
 @pytest.mark.slow
 def test_steps_with_other_masks_are_one_graph(monkeypatch, no_warnings):
-    """The small case and the step are each compiled once; another shape is computed as written; evaluation is compiled anew."""
+    """The small case and the step are each compiled once; another shape runs uncompiled; evaluation is compiled anew."""
     graphs = []
 
     def backend(graph, inputs):
@@ -120,7 +120,7 @@ def test_a_compiler_that_raises(monkeypatch):
 
 
 def told_and_plain(message):
-    """One warning, and then what the plain model computes."""
+    """Checks for one warning, after which the results are those of the plain model."""
     net, classes = make_net(), torch.randint(32, (2, 24))
     begin(net)
     compiled = CompiledForward(net)
@@ -138,14 +138,14 @@ def test_what_is_wrong_with_the_input_is_raised(no_warnings):
     net = make_net()
     begin(net, lanes=1)
     compiled = CompiledForward(net)
-    compiled(torch.randint(32, (1, 16)))  # as many as are tried: one graph
+    compiled(torch.randint(32, (1, 16)))  # as many samples as the check uses: one graph
     with pytest.raises(IndexError):
         compiled(torch.full((1, 12), 99))
 
 
 @pytest.mark.parametrize(("compiles", "on"), [("auto", False), (False, False), (True, True)])
 def test_the_setting_of_the_module(compiles, on, tmp_path, no_warnings):
-    """On a CPU; what is trained has the weights' names of before, and the same loss."""
+    """Runs on a CPU; the weights keep their names, and the loss is the same."""
     module = make_module(compile=compiles)
     module.trainer = L.Trainer(logger=False, enable_checkpointing=False, max_steps=1, accelerator="cpu", default_root_dir=tmp_path)
     names, batch = list(module.state_dict()), Batch(torch.randint(32, (1, 16)), torch.ones(1, 16, dtype=torch.bool), torch.arange(1))

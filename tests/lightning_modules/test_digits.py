@@ -1,4 +1,4 @@
-"""The classifier of digits: its labels, what it is trained on, and its accuracy in its checkpoints."""
+"""Tests of the digit classifier: labels, training data, and the accuracy stored in checkpoints."""
 
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ trainer:
 
 
 def make_digits(root, train=2, others=1):
-    """Chords that tell the digits apart, some training, validation and test clips of each."""
+    """Writes chords that differ by digit: some training, validation and test clips of each."""
     rng, t = np.random.default_rng(0), np.arange(RATE // 2) / RATE
     listed = {"validation_list.txt": [], "testing_list.txt": []}
     for digit, name in enumerate(DIGITS):
@@ -56,7 +56,7 @@ def make_digits(root, train=2, others=1):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with data and the run of a small classifier on it."""
+    """Returns a folder with data and a run of a small classifier trained on it."""
     folder = tmp_path_factory.mktemp("digits")
     (folder / "digits.yaml").write_text(CONFIG.format(root=make_digits(folder / "data")))
     with pytest.MonkeyPatch.context() as patch:
@@ -71,12 +71,12 @@ def checkpoint_of(folder):
 
 
 def test_labels_are_the_folders_of_the_recordings(tmp_path):
-    """Of each clip: a recording of two clips gives both."""
+    """Each clip has a label: a recording of two clips gives two."""
     data = SC09Digits(make_sc09(tmp_path), clip_samples=200, num_workers=0)
     data.prepare_data()
     data.setup("fit")
     assert data.labels("train").bincount().tolist() == [4] * 10
-    assert data.labels("validation").tolist() == [1, 1, 2, 2, 0, 0]  # by the names of the folders: one, two, zero
+    assert data.labels("validation").tolist() == [1, 1, 2, 2, 0, 0]  # in order of the folders' names: one, two, zero
     assert data.labels("test").tolist() == [4, 4, 3, 3]
     batch = next(iter(data.train_dataloader()))
     names = [data.datasets["train"].source.entries[i // 2].source.split("/")[0] for i in batch.clip.tolist()]
@@ -84,7 +84,7 @@ def test_labels_are_the_folders_of_the_recordings(tmp_path):
 
 
 def test_a_checkpoint_keeps_the_accuracy_of_its_weights(trained, monkeypatch, capsys):
-    """What it says is what `test` and the loaded classifier find."""
+    """It equals the accuracy of `test` and that of the loaded classifier."""
     path = checkpoint_of(trained)
     checkpoint = torch.load(path, weights_only=True)
     kept = checkpoint[ACCURACY]
@@ -145,7 +145,7 @@ def test_data_without_labels_or_at_another_rate_is_refused(trained, monkeypatch,
 
 
 def test_lanes_that_rest_count_for_nothing(trained):
-    """A last batch that does not fill all ranks: the same accuracy and loss as without them."""
+    """The last batch does not fill all ranks: accuracy and loss are the same as without the idle lanes."""
     module = DigitModule.load_from_checkpoint(checkpoint_of(trained)).eval()
     data = SC09Digits(trained / "data", num_workers=0, batch_size=10)
     data.setup("test")
@@ -166,7 +166,7 @@ def test_lanes_that_rest_count_for_nothing(trained):
 
 
 def test_augmentation_shifts_and_changes_the_speed(monkeypatch):
-    """As linear interpolation does, with silence before the beginning and after the end."""
+    """Compares with linear interpolation, with silence before the beginning and after the end."""
     audio = torch.randn(3, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
     draws = torch.tensor([[[0.5], [1.0], [0.0]], [[0.5], [0.51], [0.49]]])
     monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: draws)
@@ -181,7 +181,7 @@ def test_augmentation_shifts_and_changes_the_speed(monkeypatch):
 
 
 def test_noise_is_at_the_ratios_that_are_said():
-    """In about three of ten clips, between 15 and 0 dB below their power; the others are left alone."""
+    """About three of ten clips get noise at 0 to 15 dB below their power; the others are unchanged."""
     torch.manual_seed(0)
     audio = torch.linspace(0.01, 1, 200)[:, None] * torch.randn(200, 4000)
     noise = in_noise(audio) - audio
@@ -195,7 +195,7 @@ def test_noise_is_at_the_ratios_that_are_said():
 
 
 def test_it_learns():
-    """Ten pitches, told apart after a few steps on them; chance is 0.1."""
+    """Distinguishes ten pitches after a few steps; chance is 0.1."""
     torch.manual_seed(0)
     module, t = DigitModule(stem=8, widths=(8, 16), blocks=1, cardinality=2), torch.arange(8000) / RATE
     audio = torch.sin(2 * torch.pi * 100 * 1.55 ** torch.arange(10)[:, None] * t) * torch.exp(-4 * t) / 4

@@ -32,7 +32,7 @@ def test_the_loss_is_the_mean_over_valid_samples_whatever_the_padding_holds(monk
     for padding in (16, 3):
         padded = torch.where(valid, classes, padding)
         loss = module.training_step(Batch(padded, valid, torch.arange(3)))
-        assert relative_error(loss, expected) < 1e-6  # nats are taken in float32
+        assert relative_error(loss, expected) < 1e-6  # nats are computed in float32
     gradient = torch.autograd.grad(loss, module.net.head.weight)[0]
     assert relative_error(gradient, torch.autograd.grad(expected, module.net.head.weight)[0]) < 1e-6
 

@@ -1,4 +1,4 @@
-"""Noise on what a model hears in training."""
+"""Tests of noise on the model's input in training."""
 
 import lightning as L
 import pytest
@@ -19,7 +19,7 @@ def heard(classes, highest=-20.0, seed=0):
 
 
 def test_levels_and_clean_clips():
-    """Of silence: clips that are left alone, and noise of levels up to the highest, which change along the clip."""
+    """The input is silence: some clips stay clean, the others get noise up to the highest level, which varies along the clip."""
     silence = torch.full((400, 512), 2048, dtype=torch.int16)
     noisy = heard(silence)
     assert noisy.dtype == silence.dtype
@@ -55,7 +55,7 @@ def test_the_same_again_and_another_with_another_seed():
 
 
 def test_training_hears_noise_and_predicts_the_clip_as_it_is(monkeypatch):
-    """The loss is that of the clip after the noisy past; evaluation and other steps hear other samples."""
+    """The loss is that of the clean clip after the noisy past; evaluation and other steps get other input."""
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
     torch.manual_seed(0)
     module = HarmonicModule(history_noise=-10.0, preset="griffin", levels=LEVELS, heads=2, groups=2, bits=5)
@@ -66,7 +66,7 @@ def test_training_hears_noise_and_predicts_the_clip_as_it_is(monkeypatch):
     noisy = module._heard(batch, "train")
     assert (noisy != classes).float().mean() > 0.1
     assert torch.equal(noisy, module._heard(batch, "train"))
-    others = module._heard(batch._replace(clip=batch.clip + 8), "train")  # of the same step, as gradients are accumulated
+    others = module._heard(batch._replace(clip=batch.clip + 8), "train")  # same step, as gradients are accumulated
     assert not torch.equal(noisy, others)
     assert module._heard(batch, "evaluation") is None
     expected = sample_nats(module(noisy)[0], classes).mean()

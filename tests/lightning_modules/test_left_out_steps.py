@@ -1,4 +1,4 @@
-"""Steps whose gradient is too long, or whose loss is not finite, are left out, counted and, where there are too many, end the run."""
+"""Steps with too long a gradient or a loss that is not finite are left out and counted, and end the run if there are too many."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +17,7 @@ SKIPPING = OptimizerConfig(skip_above=1e3, most_skips=3, schedule="constant", wa
 
 
 class Faulty(HarmonicModule):
-    """Multiplies the loss of some steps, and notes the weights after each step."""
+    """Multiplies the loss of some steps, and records the weights after each step."""
 
     def __init__(self, factors, optimizer=SKIPPING):
         torch.manual_seed(0)
@@ -48,13 +48,13 @@ def test_a_step_is_left_out_counted_and_logged(factor):
     assert trainer.callback_metrics["train/skipped_steps"] == 1
     assert (module.skipped, module.skipped_in_a_row) == (1, 0)
     assert all(parameter.isfinite().all() for parameter in module.parameters())
-    # Neither moments nor decay moved: what follows is as if the step had not been.
+    # Moments and decay are unchanged: the following steps are as if this one had not been made.
     moments = trainer.optimizers[0].state[module.net.head.weight]
     assert moments["step"] == 4
 
 
 def test_a_loss_that_is_not_finite_is_left_out_whatever_its_gradient():
-    """As where a class that came had no probability left."""
+    """Such a loss arises, for example, if the model gave the next class no probability."""
 
     class Infinite(Faulty):
         def _nats(self, batch, stream):
@@ -81,7 +81,7 @@ def test_the_average_does_not_move_with_a_step_that_is_left_out():
 
 
 def test_lanes_begin_anew_after_a_loss_that_is_not_finite():
-    """What they carry would make every step after it not finite."""
+    """The carried states would make every later step not finite."""
 
     class Poisoned(Faulty):
         def _nats(self, batch, stream):

@@ -46,7 +46,7 @@ def test_the_schedule_reaches_the_optimiser():
 
 
 def test_the_papers_recipe():
-    """Decay on everything, 1,000 steps of warm-up, then constant."""
+    """Weight decay on everything, 1,000 steps of warm-up, then a constant rate."""
     net = HarmonicRNN((LevelSpec(32, 1, 2), LevelSpec(32, 1)))
     config = OptimizerConfig(betas=(0.9, 0.999), weight_decay=1e-4, decayed="all", warmup_steps=1000, schedule="constant")
     optimizer, schedule = make_optimizer(net, config, 5000)
@@ -69,7 +69,7 @@ def test_the_papers_configs_are_the_papers(name):
     assert (found.lr, found.betas, found.weight_decay, found.decayed) == (2e-3, (0.9, 0.999), 1e-4, "all")
     assert (found.warmup_steps, found.schedule, found.skip_above, found.most_skips) == (1000, "constant", 1000, 50)
     assert (config["ema"]["decay"], config["trainer"]["gradient_clip_val"]) == (0.999, 200)
-    assert "scaling" not in config["data"]["init_args"]  # clip, unless it is told
+    assert "scaling" not in config["data"]["init_args"]  # clip unless set otherwise
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.001])

@@ -1,4 +1,4 @@
-"""Training in mixed precision goes as in float32."""
+"""Compares training in mixed precision with float32."""
 
 import lightning as L
 import pytest
@@ -12,7 +12,7 @@ STEPS, AVERAGED = 200, 20
 
 
 class Curve(L.Callback):
-    """The loss of every step, in bits/sample."""
+    """Records the loss of every step, in bits/sample."""
 
     def __init__(self):
         self.bits = []
@@ -35,7 +35,7 @@ def curve(folder, precision):
 
 @pytest.mark.slow
 def test_losses_in_bfloat16_are_within_a_hundredth_of_float32(tmp_path):
-    """Two trainings of 200 steps on made-up music, in means of 20 steps; test_triton_cuda.py does the same on a GPU."""
+    """Runs two trainings of 200 steps on synthetic music and compares means of 20 steps; test_triton_cuda.py does the same on a GPU."""
     exact, mixed = (curve(tmp_path, precision).view(-1, AVERAGED).mean(dim=1) for precision in ("32-true", "bf16-mixed"))
     assert exact[-1] < 0.8 * exact[0]  # it learns
     assert not torch.equal(exact, mixed)
