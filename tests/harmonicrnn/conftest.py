@@ -9,7 +9,7 @@ from tests.harmonicrnn.parallel.ranks import Ranks
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Ranks]:
-    """Processes that stand for ranks."""
+    """Returns processes that act as ranks."""
     started = Ranks()
     yield started
     started.stop()

@@ -1,4 +1,4 @@
-"""Checkpoints are read without Lightning, and nothing that they name is imported or run."""
+"""Checkpoints are read without Lightning, and nothing that they name is imported or executed."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ RUN = ROOT / "tests/fixtures/run_of_version_0.1"
 
 
 def save(path, module, **hyper_parameters):
-    """As Lightning and `callbacks.RunRecord` write it, as far as it is read."""
+    """Writes a checkpoint as Lightning and `callbacks.RunRecord` do, with the entries that are read."""
     content = {"state_dict": module.state_dict(), "hyper_parameters": {**module.hparams, **hyper_parameters}}
     content |= {KEY: {"format": FORMAT}, UNSEEN: module.unseen_in_weights, "pytorch-lightning_version": lightning.__version__}
     torch.save(content, path)
@@ -32,7 +32,7 @@ LEVELS = [LevelSpec(16, 1, 4), LevelSpec(16, 1)]
 
 @pytest.fixture
 def built_by_hand(tmp_path, monkeypatch):
-    """Checkpoints with records among their few hyperparameters: of now, and of before version 0.2."""
+    """Makes checkpoints with dataclass records among the hyperparameters, of the current version and from before 0.2."""
     now, before, records = tmp_path / "now.ckpt", tmp_path / "before.ckpt", {"optimizer": OptimizerConfig(lr=1e-3), "levels": LEVELS}
     save(now, HarmonicModule(**records, heads=2, groups=2, sample_rate=8000))
     monkeypatch.setitem(sys.modules, "models", harmonicrnn.models)

@@ -1,4 +1,4 @@
-"""Voices and the Hugging Face Hub: the mixin over a folder, and over a stand-in for the Hub that keeps repositories in folders."""
+"""Tests of voices on the Hugging Face Hub: the mixin with a folder, and with a stand-in for the Hub that keeps repositories in folders."""
 
 import shutil
 import socket
@@ -28,7 +28,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A folder that repositories lie in; what is asked of the Hub is answered from there."""
+    """Makes a folder of repositories that answers requests to the Hub."""
     place, asked = tmp_path / "hub", []
 
     class StandIn:

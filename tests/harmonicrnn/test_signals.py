@@ -17,7 +17,7 @@ from tests.forking import in_child, status_of
 
 
 def test_a_worker_ends_when_the_main_process_asks_and_for_nobody_else():
-    """The main process waits for its workers at its own end, for ever if they do not take its SIGTERM."""
+    """The main process waits for its workers at its end, forever if they ignore its SIGTERM."""
 
     def work():
         leave_signals(0)
@@ -42,7 +42,7 @@ def wait_for_the_end(ready):
 
 
 def test_a_worker_of_a_fork_server_ends_when_the_main_process_asks():
-    """Python 3.14 starts processes by one."""
+    """Python 3.14 starts processes from a fork server."""
     context = get_context("forkserver")
     ready = context.Event()
     worker = context.Process(target=wait_for_the_end, args=(ready,))
@@ -55,7 +55,7 @@ def test_a_worker_of_a_fork_server_ends_when_the_main_process_asks():
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_without_the_sender_of_signals_a_worker_ends_by_any_sigterm(name, monkeypatch):
-    """As on macOS."""
+    """macOS has no sigwaitinfo, which gives the sender of a signal."""
     monkeypatch.delattr(signal, "sigwaitinfo")
 
     here, there = os.pipe()

@@ -1,4 +1,4 @@
-"""What scripts do with a trained model: on the run of a tiny training, on one made before version 0.2, and on those of other modules."""
+"""Tests of a trained model in scripts: from a tiny training, from a run made before version 0.2, and from other modules."""
 
 import json
 import math
@@ -27,7 +27,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
-    """The folder of a finished run whose weights were averaged."""
+    """Returns the folder of a finished run with averaged weights."""
     folder = tmp_path_factory.mktemp("voice")
     make_sc09(folder / "data", samples=8000)
     (folder / "tiny.yaml").write_text(CONFIG.format(root=folder / "data"))
@@ -138,7 +138,7 @@ def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
 
 
 def test_a_run_made_before_version_0_2():
-    """Its likelihood and its samples are those that the code which made it gave."""
+    """Its likelihood and samples equal those of the code that made it."""
     voice, t = load(RUN), np.arange(4000) / 8000
     assert (voice.scaling, voice.sample_rate, voice.quantiser) == ("clip", 8000, Quantiser(8, "mu-law"))
     audio = 0.5 * np.sin(2 * np.pi * 220 * t) + 0.3 * np.sin(2 * np.pi * 331 * t)
@@ -152,7 +152,7 @@ PREDICTION = Prediction((Predictor(5, 0.9, 4), Predictor(9, 0.95, 8, white=1e-3)
 
 @pytest.mark.parametrize("form", ["records", "dicts"])
 def test_prediction_is_built_again(form, tmp_path):
-    """As modules built by hand keep it, and as the command line writes it."""
+    """Reads prediction settings in the form of modules built by hand, and in that of the command line."""
     module = HarmonicModule(levels=[LevelSpec(8, 1)], preset="griffin", heads=2, bits=5, prediction=PREDICTION, sample_rate=8000)
     torch.nn.init.normal_(module.net.head.weight)
     path = save(tmp_path / "a.ckpt", module, **({} if form == "records" else {"prediction": asdict(PREDICTION)}))
@@ -181,7 +181,7 @@ def test_prediction_that_is_damaged(tmp_path):
 
 
 def test_prediction_of_a_run_of_the_command_line(version):
-    """From yaml to the checkpoint and back, in the settings and in what the model says."""
+    """Checks the settings and the likelihoods, from yaml to the checkpoint and back."""
     predictors = "[{order: 5, decay: 0.9, every: 4}, {order: 9, decay: 0.95, every: 8}]"
     command = "fit --config tiny.yaml --samples.sample_seconds 0 --trainer.max_steps 2 --trainer.logger.init_args.name predicted"
     with pytest.MonkeyPatch.context() as patch:
@@ -237,7 +237,7 @@ def test_models_of_other_modules_are_handed_over(name, tmp_path):
 
 
 def test_the_example_of_the_readme_runs(capsys):
-    """Word for word, but for the length."""
+    """Runs it verbatim, but shorter."""
     example = next(block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "import load" in block)
     assert len(example.strip().splitlines()) <= 5
     names: dict[str, object] = {}
@@ -247,7 +247,7 @@ def test_the_example_of_the_readme_runs(capsys):
 
 
 def test_the_tour_runs():
-    """All cells of docs/tour.ipynb, word for word but for the length."""
+    """Runs all cells of docs/tour.ipynb verbatim, but shorter."""
     cells = json.loads((README.parent / "docs/tour.ipynb").read_text())["cells"]
     names: dict[str, object] = {}
     for source in ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"):

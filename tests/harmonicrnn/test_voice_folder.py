@@ -1,4 +1,4 @@
-"""Voices as folders: what was saved is what is loaded, what does not fit is named, and nothing in them is run."""
+"""Tests of voices as folders: they load as saved, mismatches are named, and nothing in them is executed."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ MODELS = {
 
 
 def make_voice(kind="griffin", **changes):
-    """With weights that are not those of a fresh model, and of no file."""
+    """Returns a voice with random weights that does not come from a file."""
     torch.manual_seed(3)
     net, quantiser = HarmonicRNN(**MODELS[kind], bits=5).eval(), Quantiser(5, "linear")
     net.set_cells(*quantiser.cells())
@@ -97,7 +97,7 @@ def test_a_voice_is_drawn_from_at_its_own_temperature(tmp_path):
 
 
 def test_the_voice_in_the_box(tmp_path):
-    """It needs no network and no run, and its card says what it is."""
+    """It needs no network and no run, and its card describes it."""
     voice = load("bach")
     folder = voice.checkpoint.parent
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 6e6
@@ -212,7 +212,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("key", "value"), MALFORMED)
 def test_facts_of_the_wrong_form_are_named(key, value, folder, tmp_path):
-    """The card is made of them."""
+    """The card is made from them."""
     with_config(folder, about={key: value})
     with pytest.raises(UserError, match=rf"config\.json: about\.{key}: wanted .*, found .*: download or save"):
         load(folder)
@@ -322,7 +322,7 @@ def test_voices_that_come_with_the_library(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="there is no such"):
         load("../tiny/../tiny")
     monkeypatch.chdir(tmp_path.parent)
-    Path("tiny").mkdir(exist_ok=True)  # what is here comes first
+    Path("tiny").mkdir(exist_ok=True)  # local files have priority
     with pytest.raises(UserError, match=r"tiny: has no checkpoints/best or last\.ckpt"):
         load("tiny")
 
@@ -358,7 +358,7 @@ def test_the_card_tells_what_the_run_knows(tmp_path):
 
 
 def test_the_card_has_the_last_measurement_of_a_split(tmp_path):
-    """Measurements of one checkpoint by other protocols are kept beside the last one, see `callbacks.nll_report.keep_apart`."""
+    """A checkpoint's measurements by other protocols are kept beside the last one, see `callbacks.nll_report.keep_apart`."""
     run = Path(shutil.copytree(RUN, tmp_path / "run"))
     measured = MEASURED | {"sha256": sha256((run / "checkpoints/best.ckpt").read_bytes()).hexdigest()}
     for name, bits in (("best_20", 2.1), ("best_20_2", 2.2), ("best_20_10", 2.3)):

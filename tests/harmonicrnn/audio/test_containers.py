@@ -1,4 +1,4 @@
-"""Headers that do not say where the samples end; what libsndfile makes of them alone is another length, or never comes."""
+"""Tests of headers that do not say where the samples end, for which libsndfile alone returns a wrong length or never returns."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ def wav(data, size=None, riff=None, order="<", after=b""):
 
 
 def read(path, content=None):
-    """The samples, and what was told of them."""
+    """Returns the samples of a file (first written with `content`, if given) and the list of messages."""
     if content is not None:
         path.write_bytes(content)
     told = []
@@ -100,7 +100,7 @@ def test_what_follows_the_samples_and_is_no_chunk_is_told_of(tmp_path):
 
 
 def test_a_size_that_wrapped_at_4_gib(tmp_path):
-    """A sparse file: what it holds is found, not read."""
+    """A sparse file: its content is located, not read."""
     path = tmp_path / "a.wav"
     path.write_bytes(wav(b"", size=3000))
     size = (1 << 32) + 3000
@@ -149,7 +149,7 @@ def test_a_second_file_behind_the_first_is_told_of_with_a_line_that_cuts_it_out(
     assert len(told) == 1
     assert told[0].startswith(f"{path}: {len(whole)} bytes follow the samples")
     assert told[0].endswith(f"tail -c {len(whole)} {path} > REST.{suffix}")
-    for content in (whole, whole + bytes(40)):  # whole, padded
+    for content in (whole, whole + bytes(40)):  # as it is, and with padding
         samples, told = read(path, content)
         assert np.array_equal(samples * 32768, noise())
         assert not told
@@ -182,7 +182,7 @@ def test_chunks_after_the_samples_of_a_caf(tmp_path):
 
 
 def unknown_length(path):
-    """A FLAC as `GrowingFlac` leaves it where it is killed."""
+    """Returns the bytes of a FLAC file as `GrowingFlac` leaves it if it is killed."""
     soundfile.write(path, noise(), RATE)
     content = bytearray(path.read_bytes())
     content[21] &= 0xF0
@@ -204,7 +204,7 @@ def test_a_flac_of_unknown_length(tmp_path):
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_ogg_files_in_a_row(tmp_path, subtype):
-    """The second at another rate: each is resampled by itself."""
+    """Files after the first have another rate; each is resampled on its own."""
     links = []
     for rate, seed in ((RATE, 0), (2 * RATE, 1), (2 * RATE, 2)):
         soundfile.write(tmp_path / "link.ogg", noise(2 * rate, seed) / 32768, rate, format="OGG", subtype=subtype)
@@ -224,7 +224,7 @@ def test_ogg_files_in_a_row(tmp_path, subtype):
 @pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100, 48_000])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_an_mp3_without_a_count_of_frames(tmp_path, rate, channels):
-    """Of variable bit rate; as cut out of a stream, and two in a row."""
+    """Reads files with a variable bit rate: as cut out of a stream, and several in a row."""
     parts = np.stack([noise(3 * rate) / 32768] * channels, axis=1)
     parts[rate : 2 * rate] = 0
     with soundfile.SoundFile(tmp_path / "a.mp3", "w", rate, channels, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5) as file:

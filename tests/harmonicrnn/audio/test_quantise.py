@@ -11,7 +11,7 @@ ALL_BITS = (4, 5, 8, 10, 12)
 
 
 def restated(x, bits, law, span):
-    """The protocol's formulas, in numpy's float32, one sample at a time."""
+    """Quantises with the protocol's formulas, in numpy's float32, sample by sample."""
     one, q = np.float32, 2**bits
     classes = []
     for sample in x:
@@ -37,7 +37,7 @@ def test_equals_the_formulas(law, bits, span):
     x[:2] = low, high
     ours = Quantiser(bits, law).encode(scale(torch.from_numpy(x), span)).numpy()
     theirs = restated(x, bits, law, span)
-    # Two libraries' log1p may differ in the last place, which moves a sample that lies on the edge of a cell.
+    # The log1p of two libraries may differ in the last place, which moves samples at the edge of a cell.
     assert (np.abs(ours - theirs) <= 1).all()
     assert (ours != theirs).mean() <= 1e-3
     assert ours.min() >= 0
@@ -100,8 +100,8 @@ def test_extremes_of_nothing():
 @pytest.mark.parametrize("law", ["mu-law", "linear"])
 @pytest.mark.parametrize("bits", ALL_BITS)
 def test_cells_are_those_of_the_quantiser(law, bits):
-    """Samples just inside each limit are of the class on that side: in float64 next to it, but for the 1e-8 of the protocol's mu-law; in
-    float32 some roundings away, which mu-law widens towards the ends."""
+    """Samples just inside each limit belong to the class on that side: next to the limit in float64, but for the 1e-8 of the protocol's
+    mu-law; some roundings away in float32, more of them towards the ends with mu-law."""
     quantiser = Quantiser(bits, law)
     centres, limits = quantiser.cells()
     q = torch.arange(2**bits)

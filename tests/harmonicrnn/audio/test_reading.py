@@ -48,7 +48,7 @@ def test_16_bit_samples_are_exact(tmp_path):
 
 
 def broken(folder, kind):
-    """A file that must be refused, and a part of the message."""
+    """Returns a file that must be refused, and a part of the message."""
     path = folder / "a.wav"
     soundfile.write(path, sine(16_000), 16_000)
     whole = bytearray(path.read_bytes())

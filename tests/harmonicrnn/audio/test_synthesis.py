@@ -14,7 +14,7 @@ def clip(index, samples=RATE, rate=RATE):
 
 
 def entropies(clips, q=256):
-    """Order-0 entropy and order-1 conditional entropy in bits, of classes under the tables' protocol."""
+    """Returns the order-0 entropy and the order-1 conditional entropy, in bits, of classes under the tables' protocol."""
     counts = np.zeros((q, q))
     for samples in clips:
         x = torch.from_numpy(samples)
@@ -47,7 +47,7 @@ def test_a_note_has_its_pitch(frequency, plucked):
 
 
 def test_the_score_is_what_sounds():
-    """In every clip, each struck chord's notes show as peaks within 20 cents of the score."""
+    """Checks that the notes of each struck chord of every clip appear as peaks within 20 cents of the score."""
     for i in range(5):
         notes = compose(2.0, np.random.default_rng([7, i]))
         samples = render(notes, 2 * RATE, RATE)
@@ -56,7 +56,7 @@ def test_the_score_is_what_sounds():
 
 
 def cents(samples, frequency, search=0.3):
-    """Distance between a note's frequency and the nearest strong peak of the spectrum within a share `search` of it."""
+    """Returns the distance in cents between a frequency in Hz and the highest peak of the spectrum within a share `search` of it."""
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 1 << 19))
     axis = np.fft.rfftfreq(1 << 19, 1 / RATE)
     near = (axis > frequency * (1 - search)) & (axis < frequency * (1 + search))

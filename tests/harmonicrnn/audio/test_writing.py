@@ -47,7 +47,7 @@ def test_a_flac_can_be_played_while_it_grows(tmp_path):
     file.close()
     whole, _ = soundfile.read(path, dtype="int16")
     assert np.array_equal(whole, pcm16(SAMPLES))
-    # Its length is not known, so a reader has to ask for a number of samples.
+    # The length is unknown, so a reader has to ask for a number of samples.
     there, _ = soundfile.read(tmp_path / "killed.flac", 4096, dtype="int16")
     assert np.array_equal(there, whole[:4096])
 

@@ -1,4 +1,4 @@
-"""`harmonicrnn generate`, `harmonicrnn nll` and `harmonicrnn predictors`."""
+"""Tests of `harmonicrnn generate`, `harmonicrnn nll` and `harmonicrnn predictors`."""
 
 import json
 import os
@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run's folder, in the working directory."""
+    """Copies a run into the working directory and returns its folder."""
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     return Path(shutil.copytree(REPOSITORY / "tests/fixtures/run_of_version_0.1", tmp_path / "trained"))
@@ -112,7 +112,7 @@ def test_a_voice_is_exported_and_drawn_from(run, capsys, monkeypatch):
     assert told.err.count("Voice voices/tiny\n") == 3
     made = load(run).generate(0.003, seed=5)
     for number in range(3):
-        # In the working directory: nothing is written into a voice.
+        # In the working directory, as nothing is written into a voice.
         assert np.allclose(soundfile.read(f"generated_{number}/clip_0000.wav")[0], made[0], atol=2**-15)
     content = json.loads(Path("generated_0/manifest.json").read_text())
     assert content["checkpoint"]["path"] == "voices/tiny/model.safetensors"

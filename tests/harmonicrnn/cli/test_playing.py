@@ -1,4 +1,4 @@
-"""`generate --play`, on a stand-in for sounddevice."""
+"""Tests of `generate --play`, with a stand-in for sounddevice."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from tests.harmonicrnn.test_checkpoints import RUN
 
 
 class PortAudioError(Exception):
-    """As that of sounddevice."""
+    """Stands for sounddevice's error of the same name."""
 
 
 @pytest.fixture
@@ -29,7 +29,10 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def device(monkeypatch):
-    """What was asked of a device, and played; `late` says of which blocks it had run out before, `stop` before which Ctrl-C comes."""
+    """A stand-in device that records its settings and blocks.
+
+    `late` holds the numbers of the blocks before which it ran out of samples, `stop` the number of the block at which Ctrl-C comes.
+    """
     heard = SimpleNamespace(blocks=[], late=set(), stop=None, closed=0, asked=None)
 
     class OutputStream:
@@ -57,7 +60,7 @@ def device(monkeypatch):
 
 
 def test_a_clip_is_played_as_it_is_drawn_and_written(run, device, capsys):
-    device.late = {0, 2}  # before the first block there is nothing to play
+    device.late = {0, 2}  # there is nothing to play before the first block
     assert main(["generate", "trained", "--seconds", "0.1", "--seed", "5", "--play", "--out", "clips"]) == 0
     assert (device.asked["channels"], device.asked["dtype"], device.closed) == (1, "float32", 1)
     assert [block.shape for block in device.blocks] == [(256, 1), (256, 1), (256, 1), (32, 1)]
@@ -79,7 +82,7 @@ def test_ctrl_c_keeps_what_was_heard(run, device, capsys):
     heard = np.concatenate(device.blocks)[:, 0]
     assert len(heard) == 512
     assert np.allclose(kept[:512], heard, atol=2**-15)
-    assert len(kept) == 768  # and the block that was about to be
+    assert len(kept) == 768  # with the block that was next
     assert device.closed == 1
 
 

@@ -1,4 +1,4 @@
-"""`harmonicrnn serve`, with a voice that is made of numbers."""
+"""Tests of `harmonicrnn serve`, with a stand-in voice whose blocks are numbers."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def hum(monkeypatch):
 
 @pytest.fixture
 def address(monkeypatch):
-    """Of the server, once it listens."""
+    """Returns a list that holds the server's address once it listens."""
     found, bind = [], application.bind
 
     def told(port):
@@ -42,7 +42,7 @@ def test_ctrl_c_ends_it_cleanly_while_one_listens(hum, address, capsys, signum):
 
     def listen_and_end():
         try:
-            wait_until(lambda: address and hum.asked and not hum.open)  # a voice is tried before listeners come
+            wait_until(lambda: address and hum.asked and not hum.open)  # a voice is tried before the first listener comes
             port = address[0][1]
             wait_until(lambda: ask(port, "GET", "/").status == 200)
             answers.append(ask(port, voice="hum", seconds=600))

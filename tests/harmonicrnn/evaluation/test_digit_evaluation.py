@@ -14,7 +14,7 @@ from tests.harmonicrnn.evaluation.test_intervals import resampled
 
 
 class Loudness:
-    """Stands for a trained classifier: what it says follows from how loud four parts of a clip are."""
+    """Stands for a trained classifier: its output depends on the loudness of four parts of a clip."""
 
     name, rate, weights, accuracy = "loudness", 16_000, {"loudness.ckpt": "0"}, 0.5
     calls = 0
@@ -65,7 +65,7 @@ def test_the_training_split_is_classified_once(clips, tmp_path):
 
 
 def test_a_score_that_is_not_finite_is_named(clips):
-    """Clips of two kinds, each sure of a digit that the other has no share of: mIS is e to some thousands."""
+    """Clips are of two kinds, each certain of a digit to which the other gives no probability: mIS is e to some thousands."""
     seen = Classified(torch.randn(40, 2), torch.tensor([[0.0, -5000], [-5000, 0]]).repeat(20, 1).double())
     with pytest.raises(UserError, match="mIS is inf"):
         score(seen, digit_reference(seen))

@@ -1,4 +1,4 @@
-"""What a distance means: rows of real clips against others, and of noise."""
+"""Tests of the distances given for scale: one half of the real clips against the other, and noise."""
 
 import pytest
 import torch

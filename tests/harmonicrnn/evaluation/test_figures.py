@@ -1,4 +1,4 @@
-"""Pictures say what their axes are."""
+"""Tests of the axes of figures."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from harmonicrnn.evaluation.figures import mel_decibels, mel_figure, mel_positio
 
 
 def test_mel_spectrogram_of_a_clip_shorter_than_its_window():
-    """It is padded to one window, the frames of which are as far apart as those of any clip."""
+    """It is padded to one window, whose frames have the spacing of any clip's."""
     (picture,) = mel_figure(torch.ones(10), 8000).axes[0].images
     assert picture.get_array().shape == (64, 5)
     assert picture.get_array().min() < picture.get_array().max() == 0
@@ -15,7 +15,7 @@ def test_mel_spectrogram_of_a_clip_shorter_than_its_window():
 
 
 def test_the_axis_of_a_mel_spectrogram_is_in_hertz():
-    """A tone is brightest in the band at its frequency, to a band."""
+    """A tone is brightest in the band at its frequency, within one band."""
     for tone in (500, 1000, 4000):
         samples = torch.sin(2 * torch.pi * tone * torch.arange(8000) / 16_000)
         band = mel_decibels(samples, 16_000).mean(dim=1).argmax().item()

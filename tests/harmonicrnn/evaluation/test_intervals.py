@@ -9,7 +9,7 @@ from harmonicrnn.metrics import GaussianFit, frechet_distance
 
 
 def resampled(clips, seed, resamples):
-    """The numbers of the clips of each resampled set, one after the other."""
+    """Returns the indices of the clips of each resampled set, set by set."""
     rng = np.random.default_rng(seed)
     return [rng.integers(clips, size=clips) for _ in range(resamples)]
 

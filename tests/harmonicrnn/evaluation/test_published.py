@@ -7,7 +7,7 @@ from harmonicrnn.evaluation.published import published_rows
 
 
 class Measured(SC09):
-    """SC09 with its published number of test clips, without its files."""
+    """Data of SC09 with its published number of test clips, without files."""
 
     def clip_count(self, split):
         return 4107

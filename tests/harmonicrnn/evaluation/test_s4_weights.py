@@ -1,4 +1,4 @@
-"""The file resnext.pth of the S4/SaShiMi repository, rebuilt from its names and shapes."""
+"""Tests of the file resnext.pth of the S4/SaShiMi repository, rebuilt from its names and shapes."""
 
 import math
 import pickle
@@ -17,7 +17,7 @@ from tests.helpers import F64, relative_error
 
 
 def as_theirs(kind):
-    """A class that pickles under the name that their repository gives it."""
+    """Makes a class pickle under its module name in their repository."""
     kind.__module__ = "models.resnext"
     return kind
 
@@ -64,7 +64,7 @@ class CifarResNeXt(nn.Module):
 
 @pytest.fixture
 def theirs(monkeypatch):
-    """Makes the two classes known where a pickle looks for them."""
+    """Registers the two classes where a pickle looks for them; returns the network's class."""
     package, place = types.ModuleType("models"), types.ModuleType("models.resnext")
     monkeypatch.setitem(sys.modules, "models", package)
     monkeypatch.setitem(sys.modules, "models.resnext", place)
@@ -74,7 +74,7 @@ def theirs(monkeypatch):
 
 
 def thin(module):
-    """The same names and shapes in a small file: each tensor is one number."""
+    """Makes each parameter one expanded number, so that the file is small but has the same names and shapes."""
     for name, parameter in list(module.named_parameters()):
         place, _, last = name.rpartition(".")
         setattr(module.get_submodule(place), last, nn.Parameter(torch.tensor(0.01).expand(parameter.shape)))
@@ -109,7 +109,7 @@ def test_a_model_under_their_names_gives_the_same():
 
 @pytest.mark.parametrize("kept_as", ["module", "weights", "checkpoint"])
 def test_their_file_is_read_without_running_it(theirs, tmp_path, monkeypatch, kept_as):
-    """A pickled DataParallel of the real shapes, or its weights alone: 1,024 features, and a provenance that says whose it is."""
+    """Reads a pickled DataParallel of the real shapes, or its weights alone: 1,024 features, and a provenance that names the repository."""
     with torch.device("meta"):
         model = theirs()
     model = nn.DataParallel(thin(model))

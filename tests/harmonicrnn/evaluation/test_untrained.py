@@ -1,4 +1,4 @@
-"""Likelihoods without training: exact, of the samples that a model is measured on, computed once for data and protocol."""
+"""Tests of likelihoods without training: exact, on the samples that a model is measured on, computed once per data and protocol."""
 
 import math
 
@@ -17,7 +17,7 @@ from tests.audio_files import make_folder, make_sc09, tone
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The names of what was computed since the test began, and not read from the cache."""
+    """Returns a list of what was computed, rather than read from the cache, since the test began."""
     found = []
     predictors, shares = untrained._by_predictors, untrained._by_shares
     monkeypatch.setattr(untrained, "_by_predictors", lambda net: found.append("predictors") or predictors(net))
@@ -34,7 +34,7 @@ def make_data(root, **settings):
 
 
 def as_a_model(data, split, weights):
-    """Measured as trained models are, by logits."""
+    """Measures the predictors as trained models are measured, by logits."""
     net = PredictorsAlone(data.bits, weights)
     net.set_cells(*data.quantiser.cells())
     return measure_likelihood(net, data, split)
@@ -50,7 +50,7 @@ def takes(root, **settings):
 
 @pytest.mark.parametrize("kind", ["clips", "files", "memory", "made up"])
 def test_what_is_measured_is_what_a_model_of_these_logits_would_have(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(untrained, "PIECE", 150)  # so that clips are taken in pieces
+    monkeypatch.setattr(untrained, "PIECE", 150)  # so that clips are processed in pieces
     if kind == "clips":
         data = make_data(make_sc09(tmp_path / "data"))
     elif kind == "files":
@@ -74,7 +74,7 @@ def test_what_is_measured_is_what_a_model_of_these_logits_would_have(tmp_path, k
 
 
 def test_unigram_is_that_of_the_training_split_and_its_padding_is_not_counted(tmp_path):
-    data = make_data(make_sc09(tmp_path / "data"), batch_size=3)  # which does not divide the 20 clips
+    data = make_data(make_sc09(tmp_path / "data"), batch_size=3)  # does not divide the 20 clips
     counts = torch.zeros(256, dtype=torch.float64)
     for i in range(data.clip_count("train")):
         clip = data.clip("train", i)
@@ -102,7 +102,7 @@ def test_computed_once_for_data_and_protocol(tmp_path, computed):
     assert computed == ["predictors", "unigram"]
     assert measured(data, training=data) == first
     assert not computed
-    # Batches, and where the folder lies, change nothing.
+    # Batch size and the location of the folder change nothing.
     assert measured(make_data(make_sc09(tmp_path / "moved"), batch_size=1), training=data) == first
     assert not computed
     # The protocol does.
@@ -110,7 +110,7 @@ def test_computed_once_for_data_and_protocol(tmp_path, computed):
         other = make_data(tmp_path / "data", **settings)
         assert measured(other, training=other)[0].bits_per_sample != first[0].bits_per_sample
         assert computed == ["predictors", "unigram"]
-    # So do the recordings: of the training split those alone that depend on it.
+    # So do the recordings, those of the training split only for what depends on it.
     soundfile.write(tmp_path / "moved/zero/00000000_nohash_0.wav", tone(320, 77), 16_000)
     trained_on = make_data(tmp_path / "moved")
     again = measured(trained_on, training=trained_on)

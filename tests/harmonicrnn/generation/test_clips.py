@@ -35,7 +35,7 @@ def writer_for(net, prompt=None, reference=REFERENCE, plain=False):
 
 @pytest.mark.parametrize(("bits", "settings", "plain"), [(8, {}, True), (8, {"temperature": 0.7, "top_p": 0.9}, False), (10, {}, False)])
 def test_the_likelihood_is_that_of_the_files(tmp_path, bits, settings, plain):
-    """At temperature 1 and top_p 1, whatever the clip was drawn with; and after a prompt."""
+    """Its temperature and top_p are 1, whatever the clip was drawn with; also after a prompt."""
     net = make_model(**SMALL | {"bits": bits}) if plain else make_model(bits=bits, dtype=torch.float32)
     prompt = torch.randint(net.classes, (37,))
     (clip,) = writer_for(net, prompt, plain=plain).write(tmp_path, Settings(seconds=0.3, **settings))
@@ -68,14 +68,14 @@ def test_clips_do_not_depend_on_the_batch(tmp_path):
 
 
 class Judge(Reference):
-    """Finds noise in the clips that begin with the bytes it was told."""
+    """Finds noise in the clips whose first frame has a level in `bad`."""
 
     def findings(self, frames):
         return [Finding("noise", 0.0, 1.0)] if frames[0, 0] in self.bad else []
 
 
 def levels(folder, net, settings):
-    """The level of each clip's first frame, as a clip's fingerprint."""
+    """Returns the level of each clip's first frame, which identifies the clip."""
     found = {}
 
     class Recorder(Reference):
@@ -105,13 +105,13 @@ def test_bad_clips_are_drawn_again_so_often_and_counted(tmp_path):
 
     clips = list(writer_for(net, reference=Never()).write(tmp_path, settings))
     assert [(clip.redraws, len(clip.findings)) for clip in clips] == [(2, 1)] * 3
-    # Each draw has random numbers of its own.
+    # Each draw has its own random numbers.
     draws = {tuple(generator(1, clip, redraw).random(3).tolist()) for clip in range(4) for redraw in range(4)}
     assert len(draws) == 16
 
 
 def test_a_disk_that_fills_up_is_an_error_that_names_the_file(tmp_path):
-    """The process's own limit on the size of files stands for the disk; what was written until then can be played."""
+    """A limit on the process's file sizes stands for the full disk; what was written before can be played."""
     writer = writer_for(make_model(**SMALL))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (44 + 2 * 300, before[1]))
@@ -193,8 +193,8 @@ print((peaks[1] - peaks[0]) // 1024)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length():
-    """A process of its own, so that nothing else takes or frees memory; what is resident, as compiling set the peak. 150,000 samples more,
-    of which each class that were kept would take 8 bytes."""
+    """Runs in a process of its own, so that nothing else allocates memory, and measures resident memory, as compilation sets the peak.
+    150,000 more samples would take 8 bytes per class if they were kept."""
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", MEMORY], cwd=root, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1024  # KiB

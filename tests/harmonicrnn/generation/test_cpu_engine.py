@@ -19,7 +19,7 @@ from harmonicrnn.ops.prediction import Predictor
 from tests.harmonicrnn.models.test_harmonic_rnn import PAPER, make_classes, make_model
 from tests.helpers import F64, relative_error
 
-# The pooling of the default model, 160 samples, at a width of 32.
+# The default model's pooling of 160 samples, with a width of 32.
 DEEP = tuple(LevelSpec(32, 1, p) for p in (2, 4, 4, 5, 1))
 PREDICTORS = (Predictor(3, 0.9, 4), Predictor(40, 0.99, 16))
 PRODUCT = Prediction(PREDICTORS, input=False, floor=1e-4)
@@ -46,7 +46,7 @@ LAYOUTS = [
 ]
 
 
-# With weights that are shared by one thread, two, and more than there may be cores; by two in every layout.
+# Weights are shared by one thread, two, and more than there may be cores; every layout is tried with two.
 THREADS = {1: LAYOUTS[:1], 2: LAYOUTS, 3: [LAYOUTS[8], LAYOUTS[12]]}
 
 
@@ -55,7 +55,7 @@ def name(changes):
 
 
 def follow(engine, net, classes, prompt):
-    """Errors of the logits and of the state left behind, of the classes after a prompt of so many; relative to the forward pass's."""
+    """Returns the relative errors, against the forward pass, of logits, nats and final state for the classes after the first `prompt`."""
     with torch.inference_mode():
         _, state = net(classes[:, :prompt])
         expected, end = net(classes[:, prompt:], state)
@@ -67,7 +67,7 @@ def follow(engine, net, classes, prompt):
 
 
 def state_error(state, expected):
-    """The largest relative error of a tensor of a state; all flags and phases have to be equal."""
+    """Returns the largest relative error of a state's tensors; all flags and phases must be equal."""
     ours, theirs = [], []
     state.map(lambda t: ours.append(t) or t)
     expected.map(lambda t: theirs.append(t) or t)
@@ -117,7 +117,7 @@ def test_equals_the_forward_pass_in_every_layout(changes):
 def test_equals_the_forward_pass_in_float64(changes, threads):
     levels = (LevelSpec(24, 2, 2), LevelSpec(48, 1, 3), LevelSpec(16, 1))
     net = make_model(levels=levels, **changes)
-    for parameter in net.parameters():  # norms, biases and decays do not stay what they start as
+    for parameter in net.parameters():  # moves norms, biases and decays away from their initial values
         nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
     engine = CPUEngine(net, threads=threads)
     for prompt in (0, 1, 5, 6, 7):
@@ -125,7 +125,7 @@ def test_equals_the_forward_pass_in_float64(changes, threads):
 
 
 def test_a_gate_after_silence_and_bursts():
-    """Where the numbers that it hears reach their bounds."""
+    """The numbers that the gate hears reach their bounds."""
     net = make_model(prediction=GATE)
     classes = torch.full((2, 400), 16)
     classes[1, 200::3] = 31
@@ -200,14 +200,14 @@ def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limi
     net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32, **changes)
     rounded_net, classes = as_stored(net, stored), make_classes(5, 260)
     for threads in (1, 2):
-        # With int8 the inputs of products are rounded too, to 16 bits.
+        # int8 also rounds the inputs of products, to 16 bits.
         assert max(follow(CPUEngine(net, stored, threads), rounded_net, classes, 161)) < limit
     assert relative_error(rounded_net(classes)[0], net(classes)[0]) > 2 * limit
 
 
 @pytest.mark.parametrize("stored", ["full", "bfloat16", "int8"])
 def test_the_model_is_itself_while_an_engine_of_it_is_made(stored, monkeypatch):
-    """Another thread may use it: norms are folded, and weights rounded, in a copy."""
+    """Another thread may use the model meanwhile: norms are folded, and weights rounded, in a copy."""
     net = make_model(levels=(LevelSpec(64, 1, 5), LevelSpec(64, 1)), dtype=torch.float32)
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None

@@ -43,7 +43,7 @@ def test_functions_of_numbers_out_of_range_are_finite():
 def test_choice_is_that_of_the_plain_engine(top_p):
     random = np.random.default_rng(0)
     for size in (2, 31, 256):
-        # Few different values: among equals, the one with the lower number comes first.
+        # There are few different values: of equal ones, the lower index comes first.
         logits = random.integers(-3, 4, (300, size)).astype(np.float32)
         uniforms = random.random(300)
         expected = plain_choose(torch.from_numpy(logits), torch.from_numpy(uniforms), 0.8, top_p)

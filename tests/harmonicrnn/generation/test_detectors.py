@@ -27,7 +27,7 @@ def music(seed, seconds=SECONDS):
 
 @cache
 def words(seed, seconds=SECONDS):
-    """A word a second, of voice and hiss, at any place in it: pauses of up to a second, with hardly a background."""
+    """Returns a word per second, of voice and hiss, at a random place in it: pauses of up to a second, with hardly any background."""
     rng, t = np.random.default_rng(seed), np.arange(RATE) / RATE
     spoken = []
     for _ in range(seconds):
@@ -45,7 +45,7 @@ def clean(seed, make=music):
 
 def turning_to_noise(seed, make=music):
     samples, rng = make(seed) / np.abs(make(seed)).max(), np.random.default_rng(seed)
-    # From noise of half the level before it to noise that fills the range.
+    # The noise has at least half the level of the music, and at most fills the range.
     level = rng.uniform(0.5, 3) * samples.std()
     samples[BREAK * RATE :] = rng.normal(0, level, len(samples) - BREAK * RATE).clip(-0.8, 0.8)
     return encode(samples)
@@ -54,7 +54,7 @@ def turning_to_noise(seed, make=music):
 def turning_silent(seed, make=music):
     classes, rng = clean(seed, make).clone(), np.random.default_rng(seed)
     rest = len(classes) - BREAK * RATE
-    # Nothing at all, or what is left of a model's doubt around the zero level.
+    # Nothing at all, or the dither of an unsure model around the zero level.
     classes[BREAK * RATE :] = 128 if seed % 2 else torch.from_numpy(rng.integers(127, 130, rest))
     return classes
 
@@ -71,18 +71,18 @@ def findings(classes, reference):
 
 @cache
 def made(spoil, seed, make):
-    """The measures of a clip, whatever they are compared with."""
+    """Returns the measures of a clip, which do not depend on the reference."""
     return measured(spoil(seed, make))
 
 
 def last_sound(samples):
-    """Seconds at which what comes before the break was last to be heard."""
+    """Returns the time in seconds of the last audible sample before the break."""
     return np.flatnonzero(np.abs(samples[: BREAK * RATE]) > 0.05 * np.abs(samples).max())[-1] / RATE
 
 
 @pytest.fixture(scope="module", params=["training data", "defaults"])
 def references(request):
-    """What is usual in music and in strings of words."""
+    """Returns a reference for music and one for strings of words, measured or default."""
     if request.param == "defaults":
         return dict.fromkeys((music, words), Reference.defaults(QUANTISER))
     return {make: Reference.of([encode(make(1000 + i)) for i in range(20)], QUANTISER, RATE, "made") for make in (music, words)}
@@ -97,7 +97,7 @@ def test_made_clips_are_told_apart(spoil, kind, make, references):
         if kind is None:
             right += not found
             continue
-        # A collapse to silence begins with the pause that it lengthens.
+        # A collapse to silence includes the pause before it.
         earliest = last_sound(make(seed)) if kind == "silence" else BREAK
         in_place = found and earliest - FRAME_SECONDS <= found[0].start <= BREAK + FRAME_SECONDS
         right += [f.kind for f in found] == [kind] and in_place and found[0].start + found[0].seconds == SECONDS
@@ -106,7 +106,7 @@ def test_made_clips_are_told_apart(spoil, kind, make, references):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_rumble_of_the_level_of_the_music_is_noise(seed, references):
-    """Noise below 400 Hz: far less flat than white noise, flatter than music; only training data tells it from a low instrument."""
+    """Noise below 400 Hz is far less flat than white noise, but flatter than music; only training data tells it from a low instrument."""
     if references[music].source == "defaults":
         pytest.skip("the defaults know no music")
     b, a = signal.butter(2, 400, fs=RATE)
@@ -142,7 +142,7 @@ def test_a_pause_is_no_collapse():
 
 
 def test_the_silence_that_training_data_has_is_usual():
-    """Each of its clips ends with 2 s of silence: as much is music, 4 s are not."""
+    """Each training clip ends with 2 s of silence, so that 2 s are music and 4 s are not."""
     pausing = [torch.cat([clean(seed), torch.full((2 * RATE,), 128, dtype=torch.int16)]) for seed in range(5)]
     reference = Reference.of(pausing, QUANTISER, RATE, "music with pauses")
     assert reference.silence_seconds == pytest.approx(2, abs=FRAME_SECONDS)
@@ -165,9 +165,9 @@ def test_measures_of_known_signals():
     np.testing.assert_allclose(level[4:], 10 * np.log10(1 / 3), atol=0.3)
     assert (flatness[:4] < -30).all()
     assert (flatness[4:] > -1).all()
-    assert not whistle.any()  # too low, and noise
+    assert not whistle.any()  # too quiet, and noise
     np.testing.assert_allclose(entropy[:4], 3, atol=1e-6)  # a period of 8 samples
-    # Of 2,000 samples, which makes it (256 - 1) / (2 ln 2) / 2,000 bits less than 8 on average.
+    # The entropy of 2,000 samples is (256 - 1) / (2 ln 2) / 2,000 bits less than 8 on average.
     np.testing.assert_allclose(entropy[4:], 8 - 0.092, atol=0.03)
 
 

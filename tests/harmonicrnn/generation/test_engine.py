@@ -15,7 +15,7 @@ from tests.harmonicrnn.models.test_harmonic_rnn import make_model
 
 
 def engine_with(logits):
-    """An engine whose model gives these logits whatever came before."""
+    """Returns an engine whose model always gives these logits."""
     net = make_model(dtype=torch.float32)
     torch.nn.init.zeros_(net.head.weight)
     net.head.bias.data = logits.float()
@@ -35,7 +35,7 @@ def test_draws_follow_the_distribution(temperature, top_p):
     counts = np.bincount(classes.flatten().numpy(), minlength=32)
     assert counts.sum() == counts[kept].sum() == 4000
     assert stats.chisquare(counts[kept], expected[kept] / expected[kept].sum() * 4000).pvalue > 1e-3
-    # The likelihood is the model's own, whatever it was drawn with.
+    # The likelihood is the model's own, at temperature 1 and top_p 1.
     torch.testing.assert_close(nats, -torch.log_softmax(logits.double(), dim=0)[classes], rtol=1e-6, atol=0)
 
 

@@ -1,4 +1,4 @@
-"""Step by step on the CPU, in float64; on a GPU the same steps are one graph (`benchmarks.gpu` checks them there)."""
+"""Tests of the graph engine step by step on the CPU, in float64; on a GPU the steps are one graph, which `benchmarks.gpu` checks."""
 
 import sys
 
@@ -28,16 +28,16 @@ def state_after(net, classes):
         return net(classes)[1]
 
 
-# The steps are the model's own: in the suite one layout of each kind of recurrence, shift, norm and preset.
+# The steps are the model's own: the suite tries one layout of each kind of recurrence, shift, norm and preset.
 STEPPED = [each for each in LAYOUTS if "prediction" not in each]
 FEW = LAYOUTS[8:12]
 
 
 @pytest.mark.parametrize("changes", [pytest.param(each, marks=() if each in FEW else pytest.mark.slow) for each in STEPPED], ids=name)
 def test_draws_what_the_plain_engine_draws(changes):
-    """From any phase of the windows, over whole periods of 6 and what is left of them."""
+    """Starts at any phase of the windows, over whole periods of 6 samples and parts of one."""
     net = make_model(**({"levels": LEVELS} | changes))
-    for parameter in net.parameters():  # norms, biases and decays do not stay what they start as
+    for parameter in net.parameters():  # moves norms, biases and decays away from their initial values
         torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
     engine, plain = GraphEngine(net), PlainEngine(net)
     for prompt in (0, 1, 8):
@@ -52,7 +52,7 @@ def test_draws_what_the_plain_engine_draws(changes):
 
 @pytest.mark.parametrize("factors", [(2, 5, 1), pytest.param((2, 4, 4, 5, 1), marks=pytest.mark.slow)], ids=str)
 def test_follows_the_forward_pass_in_float32(factors):
-    """The likelihood of what was drawn is the parallel pass's; the longer period, of 160, is the default model's."""
+    """Compares with the likelihood of the parallel pass; the longer period, of 160, is the default model's."""
     net = make_model(levels=tuple(LevelSpec(32, 1, p) for p in factors), dtype=torch.float32)
     read = net.pooling_product + 1
     prompt, engine = make_classes(7, read), GraphEngine(net)
@@ -75,7 +75,7 @@ def test_starting_again_gives_the_same_bytes_and_other_lanes_their_own():
 
 
 def test_a_period_is_kept_for_all_that_it_fits():
-    """Making one is what costs time on a GPU: other clips of a run, and other temperatures, must not mix."""
+    """Making a graph takes time on a GPU; other clips of a run reuse it, other temperatures must not."""
     net = make_model(levels=LEVELS)
     engine, state = GraphEngine(net), state_after(net, make_classes(2, 8))
     engine.start(state)
@@ -96,7 +96,7 @@ def test_draws_only_after_a_start():
 
 
 class Operations(TorchDispatchMode):
-    """Counts those that compute something."""
+    """Counts the operations that compute something."""
 
     count = 0
 
@@ -109,11 +109,11 @@ class Operations(TorchDispatchMode):
 
 
 def test_operations_of_a_sample_on_a_gpu(monkeypatch):
-    """What docs/speed.md says of one stream: the recurrence is one operation there, and its gates are three more than here."""
+    """Checks the number in docs/speed.md for one stream: there the recurrence is one operation, and its gates are three more than here."""
     monkeypatch.setattr(sys.modules["harmonicrnn.ops.cg_lru"], "choose", lambda *_: Choice("triton", ""))
     monkeypatch.setattr("harmonicrnn.ops.fused.cg_lru", lambda x, gates, rates, phases, h0, *_: (x.clone(), h0))
     net = HarmonicRNN().eval()
-    # A period is 20 windows of 8 samples; these stand for all of their place in the windows of 32 and of 160.
+    # A period is 20 windows of 8 samples; these stand for all with the same place in the windows of 32 and of 160.
     like, count = {0: 5, 1: 5, 2: 5, 3: 1, 7: 3, 19: 1}, 0
     with torch.inference_mode():
         for window, windows in like.items():
@@ -121,7 +121,7 @@ def test_operations_of_a_sample_on_a_gpu(monkeypatch):
             with Operations() as operations:
                 steps(net, state, uniforms(1, 8), 1.0, 1.0)
             count += windows * operations.count
-    # Of levels of 8 blocks, each stepped every 1, 2, 8 and 32 samples, and 4 every 160.
+    # For levels of 8 blocks, stepped every 1, 2, 8 and 32 samples, and 4 blocks every 160.
     blocks = 8 * (1 + 1 / 2 + 1 / 8 + 1 / 32) + 4 / 160
     assert count / net.pooling_product + 3 * blocks == pytest.approx(423, abs=5)
 

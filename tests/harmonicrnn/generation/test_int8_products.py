@@ -1,4 +1,4 @@
-"""Products in whole numbers, by each of the instructions that processors may have."""
+"""Tests of integer products, with each instruction set that processors may have."""
 
 import numpy as np
 import pytest
@@ -20,9 +20,9 @@ def test_sums_are_exact_by_any_instructions(chosen, inputs, monkeypatch):
     monkeypatch.setattr(int8_products, "get_host_cpu_features", lambda: {chosen.feature: True})
     rng = np.random.default_rng(0)
     weights = rng.integers(-127, 128, (COUNT, inputs, PANEL), dtype=np.int8)
-    # A few of the largest and smallest numbers that there are, and, behind the inputs, what was left there by others.
+    # A few of the largest and smallest numbers, followed by leftovers behind the inputs.
     x = rng.choice(np.array([-32767, -300, -1, 0, 1, 32767], dtype=np.int16), inputs + 3)
-    # The scale of x, biases and scales are powers of two.
+    # The scale of x, the biases and the scales are powers of two.
     scale, out = np.array([0.25], dtype=np.float32), np.empty((COUNT, 2, PANEL), dtype=np.float32)
     out[:, 0], out[:, 1] = 8, 2
     y, laid_out = aligned(COUNT * PANEL, np.dtype(np.float32)), lay_out(weights)

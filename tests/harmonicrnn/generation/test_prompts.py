@@ -15,7 +15,7 @@ QUANTISER = Quantiser()
 
 @pytest.fixture
 def path(tmp_path):
-    """1,000 samples at 16 kHz; the loudest comes late."""
+    """Writes 1,000 samples at 16 kHz, the loudest near the end, and returns the path."""
     samples = 0.25 * tone(1000, 0)
     samples[900] = 0.9
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")

@@ -15,10 +15,10 @@ from tests.harmonicrnn.models.test_harmonic_rnn import make_model
 
 
 def naive_greedy(net, prompt, samples):
-    """The most likely class, over and over, with the whole past computed anew each time."""
+    """Draws the most likely class repeatedly, computing the whole past anew for each sample."""
     classes = prompt
     for _ in range(samples):
-        # The class at the end is unknown, and its logits do not depend on it.
+        # The last class is unknown, but its logits do not depend on it.
         logits, _ = net(torch.cat([classes, torch.zeros(len(classes), 1, dtype=torch.long)], dim=1))
         classes = torch.cat([classes, logits[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
     return classes[:, prompt.shape[1] :]
@@ -85,7 +85,7 @@ def test_arguments_that_make_no_sense(changes, message):
 
 
 def test_each_seed_clip_and_redraw_has_random_numbers_of_its_own():
-    """Also seeds that differ only beyond 32 bits, which torch's own generator would not tell apart."""
+    """Seeds that differ only above 32 bits, which torch's own generator treats alike, must differ too."""
     triples = [(seed, clip, redraw) for seed in (0, 1, 5, 5 + 2**32, 5 + 2**64) for clip in range(3) for redraw in range(3)]
     assert len({tuple(generator(*triple).random(3).tolist()) for triple in triples}) == len(triples)
     assert np.array_equal(generator(5, 1, 2).random(3), generator(5, 1, 2).random(3))

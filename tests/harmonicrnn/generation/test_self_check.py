@@ -1,4 +1,4 @@
-"""Engines are tried before they are used: what they do not know, or have wrong, is refused, and the plain engine takes over."""
+"""Tests of the check of engines before their first use: wrong or unsuitable ones are refused, and the plain engine is used instead."""
 
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -48,7 +48,7 @@ def make(edit=lambda net: None):
 
 
 def of_class(kind, other):
-    """Makes the last layer of a kind another, with the same weights."""
+    """Returns an edit that changes the class of a net's last layer of a kind, and keeps its weights."""
 
     def edit(net):
         [*_, layer] = [layer for layer in net.modules() if type(layer) is kind]
@@ -179,7 +179,7 @@ def test_is_tried_once_for_the_same_weights(monkeypatch):
 
 
 def test_the_forward_pass_is_not_compiled_for_it(monkeypatch):
-    """Nor for a beginning without a prompt: a first sound would wait for it."""
+    """It is not compiled for a start without a prompt either, as the first sound would wait for it."""
     for kernels in ("harmonicrnn.ops.cpu", "harmonicrnn.ops.prediction.mixture_compiled"):
         monkeypatch.setattr(f"{kernels}.forward", lambda *_: pytest.fail("compiled"))
     net = make_model(levels=LEVELS, dtype=torch.float32, prediction=Prediction(), **PAPER | {"heads": 8})

@@ -1,4 +1,4 @@
-"""Audio as it is drawn: the samples of `generate`, and an end that leaves nothing behind."""
+"""Tests of streamed audio: the same samples as `generate`, and an end that leaves nothing behind."""
 
 import gc
 import threading
@@ -18,7 +18,7 @@ from tests.harmonicrnn.test_voice_folder import make_voice
 
 @pytest.fixture
 def voice():
-    """At 8 kHz, with weights so large that what it heard counts."""
+    """Returns a voice at 8 kHz with weights large enough that its past matters."""
     voice = make_voice()
     for parameter in voice.net.parameters():
         parameter.data *= 5
@@ -66,7 +66,7 @@ def test_it_ends_where_it_is_closed(voice):
 def test_no_thread_is_left(monkeypatch):
     monkeypatch.setattr("harmonicrnn.voice.make_engine", lambda net: CPUEngine(net, threads=2))
     voice, before = make_voice(), threading.active_count()
-    gc.disable()  # nothing waits for the collector
+    gc.disable()  # freed without the garbage collector
     try:
         stream = voice.stream(chunk=0.01)
         next(stream)
@@ -107,7 +107,7 @@ def test_another_thread_closes_it_while_a_block_is_drawn(monkeypatch):
 
 
 def test_streams_of_one_voice_together(voice):
-    """Made and drawn by threads at the same time."""
+    """Threads make and draw from them at the same time."""
     alone = [np.concatenate(list(voice.stream(seconds=0.02, chunk=0.005, seed=seed))) for seed in range(3)]
     together = {}
 

@@ -1,4 +1,4 @@
-"""A page in headless Chromium, over its DevTools protocol."""
+"""Controls a page in headless Chromium by its DevTools protocol."""
 
 import asyncio
 import json
@@ -18,13 +18,13 @@ PATIENCE = 60.0  # seconds
 
 
 class Page:
-    """A tab. Answers come in the order of the calls; what Chromium tells otherwise is kept in `events`."""
+    """A tab. Answers come in the order of the calls; other messages of Chromium are kept in `events`."""
 
     def __init__(self, socket: WebSocketClientConnection) -> None:
         self._socket, self._calls, self.events = socket, 0, list[dict[str, Any]]()
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """What a command of the protocol answers."""
+        """Calls a method of the protocol and returns its result."""
         self._calls += 1
         await self._socket.write_message(json.dumps({"id": self._calls, "method": method, "params": parameters}))
         while True:
@@ -35,14 +35,14 @@ class Page:
             self.events.append(told)
 
     async def value(self, script: str) -> Any:
-        """Of an expression, awaited, as if the user had caused it."""
+        """Evaluates an expression as if by a user gesture, awaits it, and returns its value."""
         asked = {"returnByValue": True, "awaitPromise": True, "userGesture": True}
         told = await self.call("Runtime.evaluate", expression=script, **asked)
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
     async def until(self, script: str) -> Any:
-        """Its value, once that is true."""
+        """Waits until an expression is true and returns its value."""
         async with asyncio.timeout(PATIENCE):
             while not (found := await self.value(script)):
                 await asyncio.sleep(0.05)
@@ -51,7 +51,7 @@ class Page:
 
 @asynccontextmanager
 async def opened(address: str, folder: Path) -> AsyncIterator[Page]:
-    """A page, with a microphone that beeps; what it saves goes to `folder`. The test is skipped where there is no Chromium."""
+    """Yields a page with a microphone that beeps; what the page saves goes to `folder`. Skips the test if there is no Chromium."""
     found = shutil.which("chromium")
     if found is None:
         pytest.skip("chromium is not installed (make browser)")

@@ -1,4 +1,4 @@
-"""A server for the tests, and voices that say what was done to them."""
+"""A server for the tests, and voices that record the calls they get."""
 
 import asyncio
 import threading
@@ -15,16 +15,16 @@ from harmonicrnn.errors import UserError
 from harmonicrnn.live.application import bind, serving
 
 ASKED = {"voice": "hum", "seconds": 1, "seed": 0, "temperature": 1, "top_p": 1}
-PATIENCE = 60.0  # seconds until a test fails that waits
+PATIENCE = 60.0  # seconds after which a waiting test fails
 
 
 class Hum:
-    """A voice whose blocks are their numbers; keeps what was asked of it, and how many streams are open.
+    """A voice with blocks of constant samples; records the calls it gets, and counts the open streams.
 
     Args:
-        pause: seconds that a block takes.
-        breaks: at which block it fails; None for none.
-        block: samples in each.
+        pause: seconds per block.
+        breaks: number of the block at which it fails; None for none.
+        block: samples per block.
     """
 
     sample_rate, temperature = 8000, 0.9
@@ -69,7 +69,7 @@ class Hum:
 
 @contextmanager
 def on_air(voices) -> Iterator[int]:
-    """The port of a server; when it is left, it has ended cleanly, or the test fails."""
+    """Serves voices and yields the port; fails if the server does not end cleanly."""
     sockets, box = bind(0), Queue()
 
     async def main():
@@ -90,7 +90,7 @@ def on_air(voices) -> Iterator[int]:
 
 
 def ask(port: int, method: str = "POST", path: str | None = None, body: bytes | None = None, headers=None, **asked) -> HTTPResponse:
-    """The answer, whose body is still to be read."""
+    """Sends a request and returns the response, whose body is not read yet."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     path = f"/stream?{urlencode(ASKED | asked)}" if path is None else path
     connection.request(method, path, body, {"Connection": "close", **(headers or {})})
@@ -98,13 +98,13 @@ def ask(port: int, method: str = "POST", path: str | None = None, body: bytes | 
 
 
 def samples_of(answer: HTTPResponse) -> np.ndarray:
-    """All of an answer."""
+    """Returns all samples of a response (T,)."""
     assert answer.status == 200, answer.read()
     return np.frombuffer(answer.read(), "<f4")
 
 
 def wait_until(true) -> None:
-    """Until it is, or the test fails."""
+    """Waits until `true()` is true; fails after `PATIENCE` seconds."""
     end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end

@@ -1,4 +1,4 @@
-"""What the server answers, and what it refuses."""
+"""Tests of the server's responses and refusals."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def port(hum):
 
 
 def refusal(answer):
-    """Its status and message, a plain line."""
+    """Returns the status and message of a refusal, which must be one plain line."""
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     text = answer.read().decode()
     assert text.endswith("\n")
@@ -62,7 +62,7 @@ def test_what_the_page_has_to_know(port):
 
 
 def test_samples_are_those_of_the_voice(monkeypatch):
-    """After nothing, and after a file at another rate, in stereo."""
+    """Holds without a prompt, and after a stereo file at another rate."""
     torch.set_num_threads(1)
     monkeypatch.setattr("harmonicrnn.voice.make_engine", PlainEngine)
     voice, file = load(RUN), io.BytesIO()
@@ -143,7 +143,7 @@ def test_a_listener_that_vanishes_frees_the_machine(hum, port):
 def test_a_listener_that_takes_nothing_is_left(hum, port, monkeypatch):
     monkeypatch.setattr(application, "STALLED", 0.2)
     hum.block = 80_000
-    answer = ask(port, seconds=600)  # 19 MB, which no buffers hold
+    answer = ask(port, seconds=600)  # 19 MB, more than the buffers hold
     wait_until(lambda: hum.drawn and not hum.open)
     assert hum.drawn < 60
     answer.close()
@@ -171,7 +171,7 @@ def test_uploads_are_refused_before_they_are_read(hum, port, header, status, tol
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(f"POST /stream HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}\r\n\r\n".encode())
         answer = b""
-        while part := connection.recv(4096):  # to the end: the connection is closed
+        while part := connection.recv(4096):  # to the end, when the connection is closed
             answer += part
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert told.encode() in answer
@@ -202,7 +202,7 @@ def test_other_pages_and_host_names_are_refused(hum, port, path, headers):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "localhost:9000"])
 def test_its_own_page_is_answered(port, host):
-    """Also at another port, which is forwarded to this one."""
+    """Tries its own port, and another one that is forwarded to it."""
     host = host if ":" in host else f"{host}:{port}"
     assert len(samples_of(ask(port, headers={"Host": host, "Origin": f"http://{host}"}))) == 8000
 

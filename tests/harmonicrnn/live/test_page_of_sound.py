@@ -1,4 +1,4 @@
-"""The page in a real browser: heard, seen, saved, stopped, refused."""
+"""Tests of the page in a real browser: sound, pictures, saving, stopping and refusals."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ BRIGHTEST = """(() => {  // of the bands of a column
 
 
 class Whistle(Hum):
-    """Blocks of a sine of 1 kHz, at half of full scale."""
+    """Makes blocks of a sine of 1 kHz, at half of full scale."""
 
     def stream(self, *prompt, **asked):
         blocks = super().stream(*prompt, **asked)
@@ -51,7 +51,7 @@ def voice():
 
 @pytest.fixture
 def browse(voice, tmp_path):
-    """Runs a visit of the page: an async function of it, and of the server's port."""
+    """Returns a function that runs a visit, an async function of the page and the server's port."""
 
     def run(visit):
         async def visited():
@@ -98,7 +98,7 @@ def test_the_voice_in_the_box_is_heard_faster_than_real_time(tmp_path):
 
 def test_it_is_heard_seen_and_saved(browse, voice, tmp_path):
     async def visit(page, port):
-        await page.until("document.getElementById('temperature').value === '0.9'")  # the voice's own
+        await page.until("document.getElementById('temperature').value === '0.9'")  # the voice's own value
         for name, value in (("seconds", "2"), ("seed", "7"), ("temperature", "0.8"), ("top_p", "0.9")):
             await page.value(put(name, value))
         await page.value(click("play"))
@@ -108,10 +108,10 @@ def test_it_is_heard_seen_and_saved(browse, voice, tmp_path):
         assert float(pace) > 1
         wave, wave_colours = await page.value(COLUMNS % '"wave"')
         mel, mel_colours = await page.value(COLUMNS % '"mel"')
-        assert (wave, mel) == (120, 120)  # 60 a second; 133 samples each, a rest is left
+        assert (wave, mel) == (120, 120)  # 60 per second, of 133 samples each; a remainder is left
         assert wave_colours >= 1
         assert mel_colours > 10
-        # The brightest of 80 bands is that around 1 kHz.
+        # The brightest of 80 bands is the one around 1 kHz.
         brightest = await page.value(BRIGHTEST)
         mels = [2595 * np.log10(1 + hertz / 700) for hertz in (1000, 4000)]
         assert abs(brightest - (mels[0] / mels[1] * 81 - 1)) < 1

@@ -16,14 +16,14 @@ SURE = 0.9
 
 
 def clips_of(labels, sure=SURE):
-    """Log-probabilities of clips that are each this sure of one digit, and as much of all others."""
+    """Returns log-probabilities (n, 10) of clips that give one digit `sure` and share the rest equally among the others."""
     p = torch.full((len(labels), DIGITS), (1 - sure) / (DIGITS - 1), dtype=torch.float64)
     p[torch.arange(len(labels)), torch.as_tensor(labels)] = sure
     return p.log()
 
 
 def balanced(n=1000):
-    """Each digit as often as the others in all clips, and in the half that the source takes."""
+    """Returns labels (n,) in which all digits are equally frequent, both overall and in the half that the source takes."""
     labels = torch.empty(n, dtype=torch.int64)
     labels[torch.from_numpy(np.random.RandomState(0).permutation(n))] = torch.arange(n) % DIGITS
     return labels
@@ -40,7 +40,7 @@ def entropy(*p):
 
 
 SHARP = math.log(DIGITS) - entropy(SURE, *[(1 - SURE) / 9] * 9)
-"""KL from the uniform distribution of a clip that is sure of one digit."""
+"""KL divergence from the uniform distribution, in nats, of a clip that is sure of one digit."""
 
 
 def test_balanced_clips_have_both_inception_scores_equal():
@@ -51,7 +51,7 @@ def test_balanced_clips_have_both_inception_scores_equal():
 
 
 def test_skewed_clips_have_a_lower_score_by_the_definition_and_one_above_10_by_the_source():
-    """All sure, with one digit in nine tenths of the clips: exp(H) of the digits' shares by the one, exp(mean ln n/n_c) by the other."""
+    """All clips are sure, nine tenths of them of one digit: exp(H) of the shares by the definition, exp(mean ln n/n_c) by the source."""
     n = 2000
     labels = torch.empty(n, dtype=torch.int64)
     labels[torch.from_numpy(np.random.RandomState(0).permutation(n))] = torch.arange(n) % 90 * (torch.arange(n) % 90 < 10)
@@ -65,7 +65,7 @@ def test_skewed_clips_have_a_lower_score_by_the_definition_and_one_above_10_by_t
 
 
 def test_scores_are_those_of_the_source():
-    """Its formulas, with scipy's entropy, for the same draws: over axis 0 where the classes are along axis 1."""
+    """Compares with the source's formulas and scipy's entropy for the same draws: over axis 0 here, as classes are along axis 1."""
     p = random_clips().exp().numpy()
     shuffled = p[np.random.RandomState(0).permutation(len(p))]
     first, second = shuffled[: len(p) // 2], shuffled[len(p) // 2 :]
@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_source():
 
 
 def test_modified_inception_score_of_hand_made_clips():
-    """1 where all clips are alike. Of two kinds, exp of the share of unlike pairs times their divergence, whichever comes first."""
+    """It is 1 if all clips are alike. For two kinds it is exp of the share of unlike pairs times their divergence, in either order."""
     assert modified_inception_score(clips_of([3] * 20)) == pytest.approx(1, rel=1e-12)
     unlike = (SURE - (1 - SURE) / 9) * math.log(SURE / ((1 - SURE) / 9))
     share = math.log(modified_inception_score(clips_of([3, 3, 3, 7]))) / unlike
@@ -93,13 +93,13 @@ def test_am_score_of_hand_made_clips():
     uniform = torch.full((DIGITS,), 0.1, dtype=torch.float64)
     assert am_score(clips_of(balanced(), 1.0), uniform) == pytest.approx(0, abs=1e-9)
     assert am_score(clips_of(balanced()), uniform) == pytest.approx(entropy(SURE, *[(1 - SURE) / 9] * 9), rel=1e-6)
-    # Half of all clips one digit, the rest the nine others: KL(uniform || p) alone, as all are sure.
+    # Half of the clips are one digit, the rest the nine others: KL(uniform || p) alone, as all are sure.
     skewed = clips_of([0] * 9 + list(range(1, 10)), 1.0)
     assert am_score(skewed, uniform) == pytest.approx(0.1 * math.log(0.1 / 0.5) + 0.9 * math.log(0.1 / (1 / 18)), rel=1e-6)
-    # A digit of probability e^-800, which is 0 in float64, is far, but not infinitely.
+    # A digit of probability e^-800, which is 0 in float64, is far away, but not infinitely.
     faint = torch.tensor([[0.0, -800]]).repeat(2, 1)
     assert am_score(faint, torch.tensor([0.5, 0.5])) == pytest.approx(400 - math.log(2), rel=1e-9)
-    # A digit that no clip has any probability of is infinitely far; one that is missing in the reference costs nothing.
+    # A digit to which no clip gives any probability is infinitely far; one that is missing in the reference costs nothing.
     assert am_score(clips_of([0, 1], 1.0), uniform) == math.inf
     assert am_score(clips_of([0, 1], 1.0), torch.tensor([1.0] + [0.0] * 9)) == pytest.approx(math.log(2))
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_scored_is_refused():
 
 
 def test_the_selection_by_likelihood():
-    """Of a random half, from rank 0.40 to 0.95: as many as in the published tables, and neither the least nor the most likely."""
+    """Selects ranks 0.40 to 0.95 of a random half: as many clips as in the published tables, and neither the least nor the most likely."""
     likelihoods = torch.randn(10_240, generator=torch.Generator().manual_seed(0))
     chosen = select_by_likelihood(likelihoods)
     assert len(chosen) == len(chosen.unique()) == 2816
@@ -144,7 +144,7 @@ def test_the_selection_by_likelihood():
     other = select_by_likelihood(likelihoods, seed=1)
     shared = torch.isin(chosen, other).float().mean()
     assert 0.4 < shared < 0.6
-    # Of 7 clips, 4 are held out, and of them the second and third kept.
+    # Of 7 clips, 4 are held out, of which the second and third are kept.
     assert len(select_by_likelihood(torch.arange(7.0))) == 2
     with pytest.raises(UserError, match="leaves 1 of 6"):
         select_by_likelihood(torch.arange(6.0))

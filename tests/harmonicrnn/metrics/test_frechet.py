@@ -38,7 +38,7 @@ def random_rows(n, d=D, seed=0):
 
 @pytest.mark.parametrize(("n", "d"), [(500, 6), (40, 64), (3, 64), (2, 1)])
 def test_equal_sets_are_at_distance_0(n, d):
-    """Whatever the order of the sums, and where there are fewer rows than dimensions."""
+    """The order of the sums does not matter, and there may be fewer rows than dimensions."""
     rows = random_rows(n, d)
     shuffled = rows[torch.randperm(n, generator=torch.Generator().manual_seed(1))]
     scale = rows.var(dim=0).sum().item()
@@ -54,14 +54,14 @@ def test_shifted_mean():
 
 
 def test_scaled_covariance():
-    """tr(C) (1 - s)^2 for C and s^2 C."""
+    """The distance is tr(C) (1 - s)^2 for C and s^2 C."""
     covariance = random_covariance()
     expected = covariance.trace().item() * (1 - 3.0) ** 2
     assert frechet_distance(gaussian(torch.zeros(D), covariance), gaussian(torch.zeros(D), 9 * covariance)) == pytest.approx(expected)
 
 
 def test_commuting_covariances():
-    """The sum of the squares of the differences of the standard deviations, some of which are 0."""
+    """The distance is the sum of the squared differences of the standard deviations, some of which are 0."""
     basis = torch.linalg.qr(random_covariance())[0]
     first, second = torch.tensor([4.0, 9, 1, 0, 0, 2]).double(), torch.tensor([1.0, 0, 25, 16, 0, 2]).double()
     a, b = (basis @ torch.diag(values) @ basis.T for values in (first, second))
@@ -70,7 +70,7 @@ def test_commuting_covariances():
 
 
 def test_rank_one():
-    """Of u u^T and v v^T: |u|^2 + |v|^2 - 2 |u v|."""
+    """The distance of u u^T and v v^T is |u|^2 + |v|^2 - 2 |u v|."""
     u, v = torch.randn(2, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     expected = (u @ u + v @ v - 2 * (u @ v).abs()).item()
     measured = frechet_distance(gaussian(torch.zeros(D), torch.outer(u, u)), gaussian(torch.zeros(D), torch.outer(v, v)))
@@ -138,7 +138,7 @@ def test_too_few_embeddings_are_said():
 
 
 def test_extrapolation_takes_the_bias_of_few_clips_away():
-    """Sets of one distribution, whose distance is 0: what is measured with 200 clips is far above, the extrapolated one is not."""
+    """Both sets have one distribution: the distance is far above 0 with 200 clips, the extrapolated one is not."""
     reference = gaussian(torch.zeros(D), torch.eye(D))
     measured, extrapolated = [], []
     for seed in range(10):
@@ -158,7 +158,7 @@ def test_extrapolation_with_too_few_clips_is_refused():
 
 
 def part_of(rank):
-    """Rows, two of three of which are the second rank's."""
+    """Returns a rank's share of 60 rows: one third on the first rank, two thirds on the second."""
     rows = random_rows(60)
     return rows[(torch.arange(60) % 3 == 0) == (rank == 0)]
 

@@ -16,7 +16,7 @@ def noise(samples, seed=0, level=0.1):
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
 def test_silence_and_level(rate):
-    """Silence is the floor without spread; twice the amplitude raises the mean of each band by ln 4, and nothing else."""
+    """Silence gives the floor and no spread; twice the amplitude raises the mean of each band by ln 4, and changes nothing else."""
     embedder = LogMel(rate)
     silence, soft, loud = embedder([torch.zeros(rate), noise(rate), 2 * noise(rate)])
     assert soft.shape == (1, embedder.dimensions)
@@ -33,7 +33,7 @@ def test_a_tone_is_in_the_band_of_its_pitch():
     t = torch.arange(16_000) / 16_000
     bands = [embedder([0.5 * torch.sin(2 * math.pi * pitch * t)])[0][0, : logmel.BANDS].argmax().item() for pitch in (200, 1000, 6000)]
     assert bands == sorted(set(bands))
-    # Mel bands are spaced evenly up to half the rate.
+    # Mel bands are evenly spaced up to half the rate.
     mel = [2595 * math.log10(1 + pitch / 700) for pitch in (200, 1000, 6000, 8000)]
     for band, value in zip(bands, mel, strict=False):
         assert abs(band + 1 - value / mel[3] * (logmel.BANDS + 1)) <= 1

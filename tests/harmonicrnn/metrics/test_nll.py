@@ -38,7 +38,7 @@ def test_padding_never_counts_even_where_it_is_not_a_number():
 
 
 def test_a_model_of_known_output():
-    """With the head's weights at zero and its bias set, the likelihood is that of the bias's distribution."""
+    """The head's weights are zero, so the likelihood is that of the distribution of its bias."""
     net = HarmonicRNN((LevelSpec(8, 1),), preset="griffin", bits=4, heads=2)
     torch.nn.init.zeros_(net.head.weight)
     probabilities = torch.softmax(torch.randn(16), dim=0)
@@ -73,7 +73,7 @@ def test_bins_of_the_context_position():
 
 
 def measure_part():
-    """Unequal numbers of batches on the ranks, of other sizes and values."""
+    """Measures on a rank whose batches differ from the other's in number, size and values."""
     metric, number = NegativeLogLikelihood(), torch.distributed.get_rank() + 1
     for _ in range(number):
         metric.update(torch.full((number, 5), float(number)), torch.ones(number, 5, dtype=torch.bool))
@@ -87,7 +87,7 @@ def test_is_exact_over_two_ranks(ranks):
 
 
 class LargestFloats(TorchDispatchMode):
-    """Notes how many elements the largest float32 tensor has that any operation makes."""
+    """Records the number of elements of the largest float32 tensor that any operation makes."""
 
     def __init__(self):
         super().__init__()
@@ -102,7 +102,7 @@ class LargestFloats(TorchDispatchMode):
 
 @pytest.mark.parametrize("time", [0, 1, 7, 12])
 def test_nats_by_parts_are_cross_entropy(monkeypatch, time):
-    """In parts of 5 rows, gradients included, and -inf logits of other classes."""
+    """Computes parts of 5 rows, with gradients, and with logits of -inf for other classes."""
     monkeypatch.setattr("harmonicrnn.models.sample_likelihood.ROWS", 5)
     logits = torch.randn(2, time, 6, dtype=torch.float64)
     logits[..., 5] = -math.inf

@@ -1,4 +1,4 @@
-"""The code path of frechet-audio-distance with weights made here, of the real architectures, and no network."""
+"""Tests of the use of frechet-audio-distance, with random weights of the real architectures and without a network."""
 
 import hashlib
 import socket
@@ -22,7 +22,7 @@ def no_network(monkeypatch):
     for name in ("getaddrinfo", "create_connection"):
         monkeypatch.setattr(socket, name, refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    # Whoever asks for a repository's trust waits for an answer.
+    # torch.hub would ask whether a repository is trusted, and wait for an answer.
     monkeypatch.setattr("builtins.input", refuse)
 
 
@@ -37,7 +37,7 @@ def save(weights, path):
 
 
 def make_encodec(folder):
-    """A model of 24 kHz with random weights, in the folder."""
+    """Makes a 24 kHz model with random weights in the folder."""
     from encodec import EncodecModel
 
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def test_the_rate_is_the_next_that_the_embedding_takes(name, audio, embedding, t
 
 
 def test_encodec(tmp_path):
-    """At its own rate and at another, short clips padded to a second; torch.hub and random numbers are as they were."""
+    """Tries its own rate and another, and pads short clips to a second; torch.hub and random states are unchanged."""
     model, checksum = make_encodec(tmp_path)
     hub, random_state = torch.hub.get_dir(), torch.get_rng_state()
     embedder = make_embedder("encodec", 24_000, tmp_path)
@@ -114,7 +114,7 @@ def test_encodec(tmp_path):
 
 
 def test_clips_of_one_length_are_encoded_together_and_on_the_device_named(tmp_path, monkeypatch):
-    """On the CPU where a GPU is there too."""
+    """It runs on the CPU even if there is a GPU."""
     make_encodec(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     embedder = make_embedder("encodec", 24_000, tmp_path, torch.device("cpu"))
@@ -159,7 +159,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "pieces"), [(0.5, [1]), (10, [10]), (14, [10]), (16, [10, 6])])
 def test_clap_takes_ten_seconds_at_a_time(seconds, pieces, tmp_path, monkeypatch):
-    """Of longer clips it would take ten seconds at random. The model is a stand-in: the real one needs tokenizers from a hub."""
+    """CLAP would take a random ten seconds of longer clips. The model is a stand-in, as the real one needs tokenizers from a hub."""
     heard = []
 
     class StandIn(torch.nn.Module):
@@ -185,7 +185,7 @@ def test_clap_takes_ten_seconds_at_a_time(seconds, pieces, tmp_path, monkeypatch
 
 
 def test_encodec_at_48_khz(tmp_path):
-    """Of stereo: both channels are the clip."""
+    """The model takes stereo: both channels are the clip."""
     from encodec import EncodecModel
 
     torch.manual_seed(0)
@@ -211,7 +211,7 @@ def test_encodec_at_48_khz(tmp_path):
     ],
 )
 def test_pann(kind, rate, file, tmp_path):
-    """14 layers: makes and reads a checkpoint of 324 MB."""
+    """Makes and reads a checkpoint of 324 MB, of 14 layers."""
     packaged_embedders.import_package(clap=False)
     from frechet_audio_distance.models import pann
 
@@ -228,7 +228,7 @@ def test_pann(kind, rate, file, tmp_path):
     assert [each.shape for each in rows] == [(1, 2048)] * 3
     assert relative_error(torch.cat(rows), expected) < F32
     alone = torch.stack([torch.from_numpy(embedder._package.get_embeddings([clip.numpy()], rate)) for clip in padded])
-    assert relative_error(torch.cat(rows), alone) < 10 * F32  # one clip at a time: other sums
+    assert relative_error(torch.cat(rows), alone) < 10 * F32  # single clips add up in another order
 
 
 HUB = """
@@ -271,7 +271,7 @@ HUB = """
 
 
 def vggish(weights, audio):
-    """(n, 128): its layers but the last activation, on the stand-in's pieces of audio (T,)."""
+    """Returns the embeddings (n, 128) of audio (T,): all layers but the last activation, on the stand-in's pieces."""
     x = audio[: len(audio) // 15_360 * 15_360].view(-1, 1, 96, 160)[..., ::2][..., :64]
     for index in (0, 3, 6, 8, 11, 13):
         x = torch.conv2d(x, weights[f"features.{index}.weight"], weights[f"features.{index}.bias"], padding=1).relu()
@@ -284,7 +284,7 @@ def vggish(weights, audio):
 
 @pytest.mark.slow
 def test_vggish(tmp_path):
-    """From a local hub folder: its layers are the real ones, 288 MB, its front end is a stand-in (samples instead of mel bands)."""
+    """Uses a local hub folder: the layers are real, 288 MB; the front end is a stand-in (samples instead of mel bands)."""
     code = tmp_path / "harritaylor_torchvggish_master"
     code.mkdir()
     (code / "hubconf.py").write_text(textwrap.dedent(HUB))

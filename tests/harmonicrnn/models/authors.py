@@ -1,4 +1,4 @@
-"""A small model with weights of the authors' code (github.com/daniel-gallo/ssm at eabf865, JAX and Flax), and what that computed."""
+"""A small model with weights from the authors' code (github.com/daniel-gallo/ssm at eabf865, JAX and Flax), and its results there."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ LEVELS = (LevelSpec(16, 2, 2), LevelSpec(16, 2, 3), LevelSpec(16, 2))
 
 
 class Weights:
-    """The Flax tree of a file, by paths within it."""
+    """The Flax tree of a file, indexed by paths."""
 
     def __init__(self, path: Path) -> None:
         self.arrays = dict(np.load(path))
@@ -33,7 +33,7 @@ class Weights:
     def block(self, name: str, place: tuple[str, ...], kind: str, i: int) -> dict[str, torch.Tensor]:
         mixer, mlp = ((*place, f"{kind}_{2 * i + k}") for k in range(2))
         unit = (*mixer, "layer", "RGLRU_0")
-        # Ours holds both gates' columns of a head side by side, the recurrence gate's first; theirs has the input gate as number 0.
+        # Ours has both gates' columns of a head side by side, the recurrence gate's first; in theirs number 0 is the input gate.
         weight, bias = (torch.cat([self.at(*unit, f"BlockDiagonalLinear_{k}", w) for k in (1, 0)], dim=-1) for w in "Wb")
         return {
             **self.branch(f"{name}.mixer", *mixer),
@@ -62,7 +62,7 @@ class Weights:
 
 
 def authors_model() -> HarmonicRNN:
-    """In evaluation mode, float32."""
+    """Returns the model in evaluation mode, float32."""
     weights = Weights(FILE)
     net = HarmonicRNN(LEVELS, heads=4).eval()
     found = weights.level("levels", ("temporal_pyramid",), LEVELS)
@@ -72,6 +72,6 @@ def authors_model() -> HarmonicRNN:
 
 
 def authors_results() -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Classes (2, 36), logits (2, 36, 256) and the loss in bits."""
+    """Returns classes (2, 36), logits (2, 36, 256) and the loss in bits."""
     arrays = Weights(FILE).arrays
     return torch.from_numpy(arrays["classes"]).long(), torch.from_numpy(arrays["logits"]), float(arrays["loss"])

@@ -1,4 +1,4 @@
-"""HarmonicRNN gives the authors' numbers, in every way in which it is run."""
+"""Checks that HarmonicRNN gives the authors' numbers in every way it can be run."""
 
 import math
 
@@ -30,7 +30,7 @@ def bits(logits, classes):
 
 
 def test_initial_weights_are_spread_as_theirs(net):
-    """Of each kind of weight the deviation, and whether it is cut: their fixture holds untrained weights."""
+    """Compares the deviation of each kind of weight, and whether it is truncated, with the authors' file, which has untrained weights."""
     torch.manual_seed(0)
     ours = HarmonicRNN(LEVELS, heads=4)
     kinds = (
@@ -86,7 +86,7 @@ def test_steps_of_the_compiled_engine(net, threads, begin):
 @pytest.mark.parametrize("begin", [0, 7])
 @pytest.mark.parametrize("kind", [PlainEngine, GraphEngine])
 def test_steps_of_the_other_engines(net, kind, begin):
-    """Led to the authors' classes: each is drawn with a number in the middle of its part of the authors' distribution."""
+    """Each of the authors' classes is drawn by a number in the middle of its part of the authors' distribution."""
     classes, expected, loss = authors_results()
     _, state = net(classes[:, :begin])
     log_p = expected.double().log_softmax(dim=-1)

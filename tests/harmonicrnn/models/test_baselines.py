@@ -1,4 +1,4 @@
-"""What HarmonicRNN is compared with keeps the same contract: any split of a sequence, no look ahead, lanes that begin anew."""
+"""Checks that the baselines keep the same contract: any split of a sequence, no look-ahead, lanes that begin anew."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_pieces_give_what_the_whole_does(kind):
     for sizes in SPLITS.values():
         logits, state = forward_in_pieces(net, classes, sizes)
         assert relative_error(logits, whole) < F64
-        # And on from there.
+        # And continued from there.
         assert relative_error(net(classes, state)[0], net(classes, end)[0]) < F64
 
 
@@ -46,7 +46,7 @@ def test_lanes_that_are_reset_begin_anew(kind):
 
 @pytest.mark.parametrize("kind", ["wavenet", "gru", "lti"])
 def test_no_look_ahead_by_gradient(kind):
-    """Of the embedded samples, which are delayed by one: the logits at t see those of t and before, and no later one."""
+    """The embedded samples are delayed by one: the logits at t depend on those up to t and on no later one."""
     net, classes, seen = make(kind), make_classes(batch=1, time=30), []
     net.embedding.register_forward_hook(lambda *args: seen.append(args[2].requires_grad_()) or None)
     logits, _ = net(classes)
@@ -72,7 +72,7 @@ def test_the_time_invariant_recurrence_is_its_convolution():
     torch.manual_seed(0)
     layer, x = DiagonalRecurrence(3).double(), torch.randn(2, 50, 3, dtype=torch.float64)
     y, _ = layer(x)
-    # The equations, in numpy from the parameters alone.
+    # The equations in numpy, from the parameters alone.
     step, rate = layer.log_step.exp().detach().numpy(), -layer.log_rate.exp().detach().numpy() + 1j * layer.frequency.detach().numpy()
     rate, readout = rate.reshape(3, -1), (layer.readout[0] + 1j * layer.readout[1]).detach().numpy()
     a = np.exp(step[:, None] * rate)
@@ -109,7 +109,7 @@ def test_counts_by_hand():
     assert p[1, 8].item() == pytest.approx((1 + 2 * order_0[8]) / 4, rel=1e-12)  # after 5
     assert p[2, 3].item() == pytest.approx(2 * order_0[3] / 4, rel=1e-12)  # after 8, never seen
     assert torch.allclose(p.sum(dim=-1), torch.ones(3, dtype=torch.float64), rtol=1e-12)
-    # What is not valid is not counted.
+    # Invalid samples are not counted.
     net.learn(net.delay(classes, None, None)[0], None, classes, ~valid)
     assert net.counts[1].sum() == 4
 

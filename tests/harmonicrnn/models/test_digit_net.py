@@ -40,7 +40,7 @@ def test_the_spectrogram_hears_a_second_and_no_loudness():
 
 
 def test_features_are_what_the_classifier_takes():
-    """64 of them after a hidden layer, and as many as the last stage is wide without one."""
+    """It takes 64 after a hidden layer, or as many as the width of the last stage without one."""
     for hidden, dimensions in ((64, 64), (None, 24)):
         net = DigitNet(**SMALL, hidden=hidden).eval()
         features, logits = net(0.1 * noise(3, 16_000))

@@ -24,9 +24,9 @@ def make_model(seed=0, dtype=torch.float64, **changes):
     settings = {"levels": NESTED, "bits": 5, "preset": "griffin", "heads": 2, "groups": 2} | changes
     model = HarmonicRNN(**settings)
     for name, parameter in model.named_parameters():
-        if name.endswith("conv.kernel"):  # they start small: without this the recurrence would hardly see its input
+        if name.endswith("conv.kernel"):  # they start small, so that the recurrence would hardly see its input
             torch.nn.init.normal_(parameter)
-        elif name.endswith(("norm.weight", "bias")):  # these start at 1 and at 0, where what forgets them would not be noticed
+        elif name.endswith(("norm.weight", "bias")):  # these start at 1 and 0, where a missing one would go unnoticed
             torch.nn.init.normal_(parameter, mean=float(name.endswith("norm.weight")), std=0.3)
         elif model.prediction is not None and name in ("head.weight", "steering.weight", "gate.out.weight"):  # these start at 0
             torch.nn.init.normal_(parameter, std=0.3)
@@ -55,7 +55,7 @@ PAPER = {"preset": "paper", "groups": 0, "dropout": 0.0}
 
 @pytest.mark.parametrize(("changes", "size"), [({}, 7_272_704), ({"groups": 4}, 7_391_744), ({"preset": "griffin"}, 7_412_736)], ids=str)
 def test_size(changes, size):
-    """The first is that of the authors' commit, the second that of the paper's four groups."""
+    """The first size is that of the authors' commit, the second that of the paper's four groups."""
     model = HarmonicRNN(**changes)
     assert sum(p.numel() for p in model.parameters()) == size
     assert model.pooling_product == 160
@@ -85,7 +85,7 @@ def test_any_split_equals_one_pass(sizes, changes):
     assert relative_error(pieces, whole) < F64
     for value, expected in zip(gradients(model, pieces, classes), gradients(model, whole, classes), strict=True):
         assert relative_error(value, expected) < F64
-    # The two states lead to the same future.
+    # Both states lead to the same future.
     future = make_classes(time=17, seed=6)
     assert relative_error(model(future, piecewise_end)[0], model(future, end)[0]) < F64
 
@@ -154,7 +154,7 @@ def test_a_detached_state_carries_no_gradient():
 
 
 def test_the_input_is_delayed_by_one():
-    """Logits at t are of the sample at t: they depend on the sample before, not on the sample itself."""
+    """The logits at t predict the sample at t: they depend on the sample before it, not on it."""
     model, classes = make_model(), make_classes(batch=1, time=9)
     changed = classes.clone()
     changed[0, 4] = (changed[0, 4] + 1) % 32
@@ -177,7 +177,7 @@ def test_bits(bits):
 
 
 def input_dependence(model, time):
-    """(time, time): the size of the gradient of output t (after the levels) with respect to input s."""
+    """Returns (time, time): the norm of the gradient of output t (after the levels) with respect to input s."""
     x = torch.randn(1, time, model.levels.pre.blocks[0].mixer.gate.in_features, dtype=torch.float64, requires_grad=True)
     y, _ = model.levels(x)
     weights = torch.randn(y.shape[-1], dtype=y.dtype)
@@ -201,7 +201,7 @@ def test_causal_when_nested():
 @pytest.mark.parametrize("factors", [(2,), (3,), (4,), (5,), (2, 3), (4, 4)], ids=str)
 def test_the_tight_shift_is_tight(factors, monkeypatch):
     """With the skips cut, so that only the inner level connects input and output, the output at the last step of the first full window
-    (of all levels) depends on that very step, and on none after it."""
+    (of all levels) depends on that step, and on none after it."""
     model = make_model(levels=(*(LevelSpec(8, 1, p) for p in factors), LevelSpec(8, 1)), conv_width=1)
     level = model.levels
     for _ in factors:
@@ -268,7 +268,7 @@ def test_bf16_autocast_keeps_the_state_in_float32():
 
 @pytest.mark.parametrize(("which", "share"), [((0,), 0.65), ((2,), 0.95), ((0, 1, 2), 0.1)], ids=str)
 def test_recomputed_levels_change_memory_alone(which, share):
-    """Same outputs and gradients, through a carried state and of the last one too, with less kept (the blocks' inputs not counted)."""
+    """Outputs and gradients are the same, also those through carried and last states; less is saved (the blocks' inputs not counted)."""
     plain, classes = make_model(), make_classes()
     levels = tuple(replace(level, recompute=i in which) for i, level in enumerate(NESTED))
     recomputed = make_model(levels=levels)

@@ -36,17 +36,17 @@ def test_causal_conv_equals_torch():
 def test_pooling_equals_torch(factor, groups, inputs, outputs):
     x = torch.randn(3, 4 * factor, inputs, dtype=torch.float64)
     down = randomised(DownPool(inputs, outputs, factor, groups))
-    # Ours (G, p D_in/G, D_out/G); torch's (D_out, D_in/G, p).
+    # Ours is (G, p D_in/G, D_out/G), torch's (D_out, D_in/G, p).
     kernel = down.weight.unflatten(1, (factor, -1)).permute(0, 3, 2, 1).flatten(0, 1)
     assert relative_error(down(x), F.conv1d(x.mT, kernel, down.bias, stride=factor, groups=groups).mT) < F64
     up = randomised(UpPool(inputs, outputs, factor, groups))
-    # Ours (G, D_in/G, p D_out/G); torch's (D_in, D_out/G, p).
+    # Ours is (G, D_in/G, p D_out/G), torch's (D_in, D_out/G, p).
     kernel = up.weight.unflatten(2, (factor, -1)).permute(0, 1, 3, 2).flatten(0, 1)
     assert relative_error(up(x), F.conv_transpose1d(x.mT, kernel, up.bias, stride=factor, groups=groups).mT) < F64
 
 
 def test_gates_are_block_diagonal():
-    """A head's gates see the channels of that head alone, and each gate has its own weights."""
+    """The gates of a head see only its own channels, and each gate has its own weights."""
     layer, x = randomised(GatedRecurrence(12, replace(GRIFFIN, heads=3), "complex")), torch.randn(1, 2, 12, dtype=torch.float64)
     recurrence_gate, input_gate = layer._gates(x).chunk(2, dim=-1)
     for head in range(3):
@@ -94,7 +94,7 @@ def test_the_projected_embedding_is_the_projected_table():
 
 
 def spreads(block):
-    """Of the weights of a block, times their fan-in: linear maps, then those onto the residual path, then the gates' weights and biases."""
+    """Returns variances of a block's weights: of linear maps, and of those onto the residual path, each times its fan-in; of the gates."""
     mixer, mlp, layer = block.mixer, block.mlp, block.mixer.layer
     inner = [mixer.gate, layer.input, mlp.gate, mlp.layer, *([layer.projection] if layer.projection else [])]
     gates = layer.recurrence.gate_weight, layer.recurrence.gate_bias
@@ -106,7 +106,7 @@ def spreads(block):
 
 
 def test_initial_spread_of_the_weights():
-    """Griffin's: fan-in everywhere, 2 / blocks in front of the residual path, small kernels."""
+    """Griffin's variances: 1/fan-in everywhere, times 2/blocks before the residual path; small kernels."""
     torch.manual_seed(0)
     block = ResidualBlock(BlockPlace(256, 2 / 10), GRIFFIN)
     inner, onto_residual, (weight, bias) = spreads(block)
@@ -122,7 +122,7 @@ def test_initial_spread_of_the_weights():
 
 
 def test_initial_spread_of_the_papers_weights():
-    """lecun_normal of Flax, cut at two deviations, over all inputs of all blocks for the gates; output maps and up-pooling by level."""
+    """lecun_normal of Flax, cut at two deviations, for the gates over all inputs of all blocks; output maps and up-pooling by level."""
     torch.manual_seed(0)
     block = ResidualBlock(BlockPlace(256, 1 / 17), PRESETS["paper"])
     inner, onto_residual, (weight, bias) = spreads(block)
@@ -148,7 +148,7 @@ def test_the_phase_grows_with_the_pooling():
 
 
 def test_without_a_unit_first_step_no_step_is_another():
-    """A fresh lane is then one that was at zero."""
+    """A fresh lane then equals one whose state was zero."""
     layer = GatedRecurrence(8, replace(PRESETS["paper"], heads=2), "complex").double()
     x = torch.randn(2, 5, 8, dtype=torch.float64)
     rested = RecurrenceState(torch.zeros(2, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.bool))

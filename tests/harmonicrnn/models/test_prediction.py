@@ -1,4 +1,4 @@
-"""Linear prediction as a layer, and in HarmonicRNN."""
+"""Tests of linear prediction as a layer and in HarmonicRNN."""
 
 import math
 from bisect import bisect_left as bisect
@@ -28,7 +28,7 @@ CELLS = pytest.mark.parametrize(("bits", "law"), [(4, "linear"), (4, "mu-law"), 
 
 
 def make_layer(settings=SETTINGS, bits=4, law="mu-law"):
-    """With widths and first weights as training leaves them, which are not all alike."""
+    """Returns a layer in float64 whose widths and first weights differ from one another, as after training."""
     layer = LinearPrediction(settings, 2**bits).double()
     layer.set_cells(*Quantiser(bits, law).cells())
     g = torch.Generator().manual_seed(0)
@@ -47,18 +47,18 @@ def make_net(settings=SETTINGS, bits=4, law="mu-law", **changes):
 
 
 def with_a_head(net):
-    """As training leaves it: not zero, as it begins."""
+    """Gives the head, steering and gate random weights, as after training; they start at zero."""
     torch.nn.init.normal_(net.head.weight, std=0.3)
     if net.steering is not None:
         torch.nn.init.normal_(net.steering.weight, std=0.3)
     if net.gate is not None:
         torch.nn.init.normal_(net.gate.out.weight, std=0.3)
-        net.requires_grad_()  # the network too, which is kept as it is by default
+        net.requires_grad_()  # also the network, which is frozen by default
     return net
 
 
 def make_classes(batch=2, time=41, classes=16, seed=5):
-    """A tone and noise, so that there is something to predict."""
+    """Returns classes (batch, time) of a tone with noise, which can be predicted."""
     g, t = torch.Generator().manual_seed(seed), torch.arange(time)
     tone = torch.sin(0.3 * t + torch.arange(batch)[:, None]) + 0.2 * torch.randn(batch, time, generator=g)
     return ((0.35 * tone + 0.5) * classes).long().clamp(0, classes - 1)
@@ -69,7 +69,7 @@ def delayed(classes, q):
 
 
 def log_probabilities(layer, classes, state=None):
-    """log P of each sample, and the state after `classes`, of which the layer is given each one later."""
+    """Returns log P (B, T, q) of the sample after each input, and the final state; `classes` are the samples delayed by one."""
     predicted, state = layer(classes, state)
     return layer.log_probabilities(predicted), state
 
@@ -79,7 +79,7 @@ def sigmoid(x):
 
 
 def directly(layer, classes):
-    """log P (T, q) of one clip, by the formulas, in loops."""
+    """Returns log P (T, q) of one clip, by the formulas, in loops."""
     settings, q = layer.settings, layer.classes
     centres, limits = layer.centres.tolist(), layer.limits.tolist()
     widths, log_weights = layer.log_width.exp().flatten().tolist(), layer.first_log_weights.tolist()
@@ -114,7 +114,7 @@ def test_the_layer_computes_what_it_says(bits, law):
 
 @CELLS
 def test_an_untrained_model_is_the_mixture(bits, law):
-    """Also of predictors that are not set, which are the three of the default."""
+    """Tries set predictors, and unset ones, which are the default's three."""
     for settings in (SETTINGS, replace(SETTINGS, predictors=None), replace(SETTINGS, input=False)):
         net, classes = make_net(settings, bits, law), make_classes(classes=2**bits)
         logits, _ = net(classes)
@@ -125,7 +125,7 @@ def test_an_untrained_model_is_the_mixture(bits, law):
 
 
 def test_a_tone_is_soon_predicted():
-    """Without any training: the bits of a sample of 8 bits, of which noise of a few classes is left."""
+    """Checks the bits of an 8-bit sample without any training; noise of a few classes remains."""
     t = torch.arange(600)
     samples = 0.4 * torch.sin(0.3 * t) + 0.3 * torch.sin(0.71 * t + 1)
     classes = Quantiser(8, "linear").encode((samples + 1) / 2).long()[None]
@@ -141,7 +141,7 @@ def test_a_tone_is_soon_predicted():
     ids=["both", "logits", "input", "product", "gate"],
 )
 def test_causal(settings):
-    """What is said of a sample depends on those before it, not on it or on later ones."""
+    """The prediction of a sample depends on earlier samples, not on it or on later ones."""
     net, classes = with_a_head(make_net(settings)), make_classes(batch=1)
     for place in (0, 1, 17, 39):
         changed = classes.clone()
@@ -177,7 +177,7 @@ def test_no_samples_leave_the_state_unchanged():
 
 
 def test_fresh_lanes_beside_others():
-    """Lanes that begin in the middle, one after the other, equal runs of their own."""
+    """Lanes that begin in the middle, at different times, equal separate runs."""
     net, clips = with_a_head(make_net()), [make_classes(batch=3, time=12, seed=seed) for seed in range(4)]
     state, found = None, []
     for i, clip in enumerate(clips):
@@ -206,7 +206,7 @@ def test_what_enters_where():
         loss = F.cross_entropy(with_a_head(net)(classes)[0].flatten(0, 1), classes.flatten())
         trained = [p for p in net.parameters() if p.requires_grad]
         assert all(grad is not None and grad.any() for grad in torch.autograd.grad(loss, trained))
-    # The input makes a difference beyond what the distribution makes.
+    # The input has an effect beyond that of the distribution.
     base, _ = inputs(classes)
     with torch.no_grad():
         inputs.features.numbers.weight += 1
@@ -215,7 +215,7 @@ def test_what_enters_where():
 
 @pytest.mark.parametrize(("bits", "law"), [(4, "linear"), (4, "mu-law")])
 def test_gradients_by_differences(bits, law):
-    """Of the learned widths and first weights through the whole layer, also of those that come back through a state."""
+    """Checks the gradients of learned widths and first weights through the whole layer, also through a state."""
     layer, classes = make_layer(bits=bits, law=law), make_classes(batch=1, time=7)
     names = ["log_width", "first_log_weights"]
     values = tuple(getattr(layer, name).detach().clone().requires_grad_() for name in names)
@@ -239,7 +239,7 @@ def test_gradients_by_differences(bits, law):
 
 
 def test_cells_survive():
-    """A checkpoint, and what changes the dtype of weights."""
+    """They are kept by a checkpoint, and by changes of the weights' dtype."""
     layer = make_layer(bits=8)
     centres, limits = layer.centres.clone(), layer.limits.clone()
     assert centres[128] == 0  # silence
@@ -256,7 +256,7 @@ def test_cells_survive():
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-4), (torch.bfloat16, 0.05)], ids=str)
 def test_narrow_weights(dtype, bound):
-    """The mixture is computed in float32 at least; widths and first weights are what they were rounded to."""
+    """The mixture is computed in float32 or wider; widths and first weights stay as they were rounded."""
     layer, classes = make_layer(), make_classes(time=200)
     expected, _ = log_probabilities(layer, delayed(classes, 16))
     found, state = log_probabilities(layer.to(dtype), delayed(classes, 16))
@@ -286,7 +286,7 @@ OTHERS = [case for case in product((2, 3), VARIANTS, (False, True)) if case not 
 
 @pytest.mark.parametrize(("size", "variant", "carried"), [*SLICED, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)])
 def test_slices_equal_the_whole(size, variant, carried):
-    """Slices of 12, which are shorter than the order and no multiples of `every`; a state comes before, in which one lane begins."""
+    """Slices of 12 are shorter than the order and no multiples of `every`; they start from a state, in which one lane begins."""
     net = with_a_head(make_net(VARIANTS[variant]))
     state = None
     if carried:
@@ -306,7 +306,7 @@ def test_slices_equal_the_whole(size, variant, carried):
 
 
 def test_slices_of_one_window():
-    """Shorter than most halos: of six samples each."""
+    """Slices of six samples each, shorter than most halos."""
     net, classes = with_a_head(make_net()), make_classes(batch=2, time=30)
     logits, _ = net(classes)
     (weight,) = weights_like(logits)
@@ -338,7 +338,7 @@ def test_a_network_steers_weights_scales_and_centres():
 
 
 def test_a_model_mixes_its_own_distribution_with_that_of_the_predictors():
-    """As the formula says; and a share of 1 of either is that one alone."""
+    """Compares with the formula; with a share of 1 for either, the result is that one alone."""
     layer, classes = make_layer(), make_classes(time=9)
     predicted, _ = layer(delayed(classes, 16))
     g = torch.Generator().manual_seed(0)
@@ -360,7 +360,7 @@ def test_a_model_mixes_its_own_distribution_with_that_of_the_predictors():
 
 @pytest.mark.parametrize("carried", [False, True])
 def test_nats_are_those_of_the_logits(carried):
-    """And so are their gradients."""
+    """Compares the gradients too."""
     net, classes = with_a_head(make_net()), make_classes()
     with torch.no_grad():
         state = net(make_classes(time=18, seed=6))[1] if carried else None
@@ -375,7 +375,7 @@ def test_nats_are_those_of_the_logits(carried):
 
 
 def test_a_model_multiplies_its_own_distribution_with_that_of_the_predictors():
-    """Above the floor, as the formula says; weights are those of a model without predictors, which in training it is."""
+    """Compares with the formula above the floor; the weights, and the output in training, are those of a model without predictors."""
     net, plain, classes = with_a_head(make_net(FLOOR)), make_net(None), make_classes()
     plain.load_state_dict(net.state_dict())
     assert net.unseen_in_weights == plain.unseen_in_weights
@@ -392,12 +392,12 @@ def test_a_model_multiplies_its_own_distribution_with_that_of_the_predictors():
     second, _ = net.nats(classes[:, 18:], state)
     nats, _ = plain.nats(classes)
     assert relative_error(torch.cat([first, second], dim=1), nats) < 1e-12
-    torch.autograd.backward(first.sum())  # reaches all that is trained
+    torch.autograd.backward(first.sum())  # reaches all trained parameters
     assert all(p.grad is not None for p in net.parameters())
 
 
 def test_a_gate_corrects_the_odds_of_what_the_predictors_hold_impossible():
-    """As the formula says. One that is not trained changes nothing, and it alone is trained."""
+    """Compares with the formula. An untrained gate changes nothing, and only the gate is trained."""
     net, product, classes = make_net(GATE), with_a_head(make_net(FLOOR)).eval(), make_classes()
     net.load_state_dict(product.state_dict(), strict=False)
     assert {name.split(".")[0] for name, p in net.named_parameters() if p.requires_grad} == {"gate"}
@@ -427,7 +427,7 @@ def test_a_gate_corrects_the_odds_of_what_the_predictors_hold_impossible():
 
 @pytest.mark.parametrize("settings", [None, SETTINGS, FLOOR], ids=["plain", "mixture", "product"])
 def test_nats_of_classes_after_another_past(settings):
-    """Each sample after those of `heard`, and the state too."""
+    """Each sample follows those of `heard`; the state too must be equal."""
     net, classes, heard = with_a_head(make_net(settings)).eval(), make_classes(), make_classes(seed=6)
     with torch.no_grad():
         logits, expected_state = net(heard)
@@ -438,7 +438,7 @@ def test_nats_of_classes_after_another_past(settings):
 
 
 def test_a_model_at_rest_does_not_stay_there():
-    """However long it hears one class, other classes keep a share of what follows."""
+    """Other classes keep a share of the probability, however long it hears one class."""
     loud, left = torch.full((1, 4000), 230), []
     for floor in (0.0, 0.3):
         logits, _ = make_net(Prediction(cell_floor=floor), bits=8)(loud)

@@ -1,4 +1,4 @@
-"""Predictors as models of their own: what they say is what their equations say, in any chunks, and of the past alone."""
+"""Tests of predictors as models of their own: equal to their equations, in any chunks, and causal."""
 
 import math
 from bisect import bisect_left
@@ -28,7 +28,7 @@ def make_classes(time=300, lanes=2):
 
 
 def nats_by_definition(weights, classes):
-    """Sample by sample in plain arithmetic: the equations of `harmonicrnn.models.prediction`."""
+    """Computes the nats sample by sample in plain arithmetic, by the equations of `harmonicrnn.models.prediction`."""
     net = PredictorsAlone(5, weights)
     centres, edges = (each.tolist() for each in QUANTISER.cells())
     zero, settings, widths = centres[16], net.prediction.settings, net.prediction.log_width.double().exp().tolist()
@@ -76,7 +76,7 @@ def test_pieces_give_what_the_whole_does(weights):
         nats, state = net.nats(piece, state)
         found.append(nats)
     assert relative_error(torch.cat(found, dim=1), whole) < F64
-    # A lane that is made fresh begins anew, the other goes on.
+    # A fresh lane begins anew, the other one continues.
     again, _ = net.nats(classes, state.reset(torch.tensor([True, False])))
     assert relative_error(again[0], whole[0]) < F64
     assert relative_error(again[1], net.nats(classes, state)[0][1]) < F64

@@ -1,4 +1,4 @@
-"""What the GPU kernels cost by their machine code for an H100 or H200, compiled and counted without a GPU."""
+"""Estimates the cost of the GPU kernels from their machine code for an H100 or H200, compiled and counted without a GPU."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ GIVEN = [*RECURRENCE, backward_kernels.scan_backward_kernel]
 
 @dataclass(frozen=True)
 class Case:
-    """A kernel as it is launched, by one warp: its compile-time constants and the dtype of its tensors."""
+    """A kernel launch with one warp: compile-time constants and the dtype of the tensors."""
 
     kernel: Any
     dtype: str
@@ -39,12 +39,12 @@ class Case:
 
     @property
     def numbers(self) -> float:
-        """Numbers that a thread computes in one turn of the loop that is counted."""
+        """Numbers that a thread computes per iteration of the counted loop."""
         return self.constants["ROWS"] * self.constants["F"].BLOCK / THREADS
 
 
 def scan_case(kernel: Any, dtype: str, fused: bool, complex_: bool = True, units: int = 64) -> Case:
-    """One of the recurrence's, in which one warp takes up to 64 units."""
+    """Returns a case of the recurrence, in which one warp takes up to 64 units."""
     block = min(triton.next_power_of_2(units), chunks.MAX_BLOCK)
     form = Form(units, complex_, fused, complex_ and not fused, tl.float64 if dtype == "fp64" else tl.float32, block)
     constants = {"EXCLUSIVE": False, "ROWS": chunks.rows_of(kernel, fused), "MAX_SQRT_DERIVATIVE": 1000.0, "F": form}
@@ -52,7 +52,7 @@ def scan_case(kernel: Any, dtype: str, fused: bool, complex_: bool = True, units
 
 
 def compiled(case: Case, sizes_are_ones: bool = False) -> Any:
-    """The kernel compiled; tensors begin at multiples of 16 bytes, as torch's do. Triton compiles sizes that are 1 in."""
+    """Compiles the kernel for tensors aligned to 16 bytes, as torch's are. Triton makes sizes of 1 compile-time constants."""
     accumulator = "fp64" if case.dtype == "fp64" else "fp32"
     constants = dict(case.constants)
     if sizes_are_ones:
@@ -69,8 +69,8 @@ def compiled(case: Case, sizes_are_ones: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class Counts:
-    """Instructions of a kernel's longest loop, or of all of it where it has none; of a thread's stack, where it keeps what its registers do
-    not suffice for, the bytes."""
+    """Number of instructions in a kernel's longest loop, or in all of it if it has none; bytes of a thread's stack, which holds what does
+    not fit into registers."""
 
     instructions: int
     stack: int

@@ -9,7 +9,7 @@ from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
 
 def restated(x, gates, decay, phase, h0, fresh):
-    """The equations of the CG-LRU, step by step, in complex numbers and without any care for rounding."""
+    """Computes the CG-LRU by its equations, step by step, in complex numbers and without care for rounding."""
     units = decay.shape[0]
     recurrence_gate, input_gate = gates.chunk(2, dim=-1)
     h = h0 if phase is None else torch.complex(h0[:, :units], h0[:, units:])

@@ -32,7 +32,7 @@ def test_keeps_the_share_and_the_mean(rate):
 
 
 def test_is_the_same_for_every_piece():
-    """Chunks, single lanes, and clips far into a recording."""
+    """Checks chunks, single lanes, and clips far into a recording."""
     x = torch.randn(3, 90, 7, dtype=torch.float64)
     for start in (0, 2**33 + 5):
         lanes, begin = places(3, start)
@@ -72,7 +72,7 @@ def test_gradient_has_the_same_mask():
 
 
 def test_masks_are_independent_of_one_another():
-    """In whatever they differ: agreement of two masks, beside what chance gives, within five standard deviations."""
+    """Two masks agree no more than by chance, within five standard deviations, whatever they differ in."""
     base, n = mask().double(), mask().numel()
     others = {
         "seed": mask(key=key_of(4, 1_000_000, 17)),

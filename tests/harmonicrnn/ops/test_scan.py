@@ -15,7 +15,7 @@ DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 
 
 def make_inputs(batch, time, units, dtype, modulus=(0.0, 0.9999), seed=0):
-    """a (|a| drawn from the range, its first third exactly 0 where the range begins at 0), x, h0; doubles for the reference."""
+    """Returns a, x and h0 in double precision; |a| lies in the range `modulus`, and a third of it is 0 if the range begins at 0."""
     g = torch.Generator().manual_seed(seed)
     wide = torch.promote_types(dtype, torch.float64)
     low, high = modulus
@@ -27,12 +27,12 @@ def make_inputs(batch, time, units, dtype, modulus=(0.0, 0.9999), seed=0):
     else:
         a = size * torch.sign(torch.randn(batch, time, units, generator=g, dtype=torch.float64))
     x, h0 = (torch.randn(*shape, generator=g, dtype=wide) for shape in ((batch, time, units), (batch, units)))
-    # Rounded first, so that the reference sees the very numbers that the tested implementation sees.
+    # Rounded to `dtype` first, so that the reference gets the same numbers as the tested implementation.
     return [t.to(dtype).to(wide) for t in (a, x, h0)]
 
 
 def run(function, inputs, dtype, seed=1):
-    """Outputs and gradients of a random linear functional of all outputs."""
+    """Returns the outputs, and the gradients of a random linear functional of all outputs."""
     inputs = [t.to(dtype).requires_grad_() for t in inputs]
     h, last = function(*inputs)
     g = torch.Generator().manual_seed(seed)
@@ -44,11 +44,11 @@ def run(function, inputs, dtype, seed=1):
 
 
 NARROW_LIMITS = {torch.bfloat16: (8e-3, 1.6e-2), torch.float16: (1e-3, 2e-3)}
-"""One rounding, cut off by Triton's interpreter, of outputs; in gradients of a one more, of the states."""
+"""Bounds for outputs, one rounding that Triton's interpreter truncates, and for the gradients of a, with one more for the states."""
 
 
 def equal_in_16_bits(function, dtype, batch, time, units, complex_, reference=linear_scan_reference):
-    """Asserts that numbers of 16 bits are read and written as they are, with states in float32 or complex64."""
+    """Asserts that 16-bit numbers are read and written unchanged, with states in float32 or complex64."""
     wide = torch.complex128 if complex_ else torch.float64
     inputs = make_inputs(batch, time, units, wide, (0.5, 1.0))
 
@@ -133,7 +133,7 @@ def test_no_steps_leave_the_state(implementation):
 @pytest.mark.parametrize("time", [16_000, 127_323])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)
 def test_long_sequences_on_the_cpu(dtype, time):
-    """Against the tensor operations in float64, which the tests above hold equal to the equation."""
+    """Compares with the tensor operations in float64, which the tests above compare with the equation."""
     inputs = make_inputs(1, time, 2, dtype, (0.99, 1.0))
     wide = inputs[0].dtype
     outputs, gradients = run(linear_scan, inputs, dtype)
@@ -163,7 +163,7 @@ def test_strided_and_conjugated_inputs(dtype):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("name", ["cpu", "reference"])
 def test_summaries(name, dtype, time):
-    """The product and the last state; the adjoint's is the gradient of the state before the first step."""
+    """Checks the product and the last state; the adjoint's summary is the gradient of the state before the first step."""
     a, x, h0 = make_inputs(2, time, 4, dtype, (0.5, 1.0))
     grad_h, _, grad_last = make_inputs(2, time, 4, dtype, (0.5, 1.0), seed=5)
     h0.requires_grad_()
@@ -176,7 +176,7 @@ def test_summaries(name, dtype, time):
 
 
 def check_operators(name, dtype, time, units=3):
-    """What torch takes the operators for, on one implementation: shapes, strides and dtypes of their results, gradients, no aliases."""
+    """Checks the operators with torch.library.opcheck: shapes, strides and dtypes of results, gradients, and no aliases."""
     a, x, h0 = (t.to(dtype) for t in make_inputs(2, time, units, torch.promote_types(dtype, torch.float64)))
     torch.library.opcheck(scan, [*(t.clone().requires_grad_() for t in (a, x, h0)), name])
     torch.library.opcheck(scan, [a.transpose(1, 2).contiguous().transpose(1, 2), x, h0, name])

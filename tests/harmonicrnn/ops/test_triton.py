@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU: run by the interpreter, which is chosen at import, so in a process of its own."""
+"""Tests of the Triton kernels without a GPU, in Triton's interpreter, which is chosen at import and so needs its own process."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 def test_in_the_interpreter(which):
-    """The interpreter takes milliseconds a step: one case of each kind, and the others apart from them."""
+    """The interpreter takes milliseconds per step: one case of each kind, the others separately."""
     files = sorted((HERE / "interpreted").glob("check_*.py"))
     assert len(files) == 4
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}

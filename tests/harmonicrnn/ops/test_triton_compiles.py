@@ -1,4 +1,4 @@
-"""Every kernel compiled to machine code of a GPU (sm_90), which needs none: what the interpreter accepts may not compile, or be slow."""
+"""Compiles every kernel to GPU machine code (sm_90), which needs no GPU: what the interpreter accepts may not compile, or be slow."""
 
 import pytest
 
@@ -25,12 +25,12 @@ MOST = {
     ("adjoint_kernel", False): 22,
     ("scan_backward_kernel", False): 36,
 }
-"""Instructions a step and unit in bfloat16 that are not to be exceeded."""
+"""Most instructions allowed per step and unit in bfloat16."""
 
 
 @pytest.mark.parametrize(("case", "ones"), CASES, ids=str)
 def test_compiles(case, ones):
-    """ones: all sizes are 1, which Triton compiles in."""
+    """ones: all sizes are 1, which Triton makes compile-time constants."""
     assert compiled(case, ones).asm["cubin"]
 
 

@@ -1,4 +1,4 @@
-"""The kernels on a GPU: sizes, dtypes and repetitions that the interpreter is too slow for. Skipped where there is no CUDA device."""
+"""Tests of the kernels on a GPU: sizes, dtypes and repetitions that are too slow for the interpreter. Skipped without a CUDA device."""
 
 from functools import partial
 
@@ -87,7 +87,7 @@ def test_extreme_gates_are_finite_in_bfloat16(gate):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_gates_by_the_functions_of_the_device(dtype):
-    """Which are approximations, of two units in the last place or so each; the interpreter has numpy's."""
+    """The device's functions are accurate to about two units in the last place each; the interpreter uses numpy's."""
     from tests.harmonicrnn.ops.interpreted.check_arithmetic import gates_are_right_to_rounding, moduli_near_one_have_no_bias
 
     gates_are_right_to_rounding(dtype, "cuda", factor=2)
@@ -96,7 +96,7 @@ def test_gates_by_the_functions_of_the_device(dtype):
 
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 def test_moduli_of_exactly_zero_and_next_to_one(dtype):
-    """Half of the units forget all, the others hardly anything."""
+    """Half of the units forget everything, the others hardly anything."""
     inputs, fresh = gated_inputs(2, 1000, 64, dtype)
     inputs[2] = torch.tensor([3000.0, -12.0], device="cuda", dtype=inputs[2].dtype).repeat(32).requires_grad_()
     wide = [t if t is None else t.detach().double().requires_grad_() for t in inputs]
@@ -107,7 +107,7 @@ def test_moduli_of_exactly_zero_and_next_to_one(dtype):
 
 
 LONG, LATE = 2**24 + 1000, 500
-"""Steps of 128 numbers that are more than 2^31, and the last of them."""
+"""Number of steps, each of 128 numbers, so that there are more than 2^31; and of the last steps, which are compared."""
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_offsets_of_more_than_32_bits():
 
 @pytest.mark.slow
 def test_offsets_of_more_than_32_bits_in_the_plain_scan():
-    """Likewise, complex numbers as pairs: the state before the last steps is forgotten. About 20 GB."""
+    """Does the same with complex numbers as pairs: the state before the last steps is forgotten. About 20 GB."""
     a, x = (torch.rand(1, LONG, 64, 2, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(2))
     h, last = linear_scan(a * 0.5, x, implementation="triton")
     weights = torch.randn(1, LATE, 64, 2, device="cuda").bfloat16()
@@ -141,7 +141,7 @@ def test_offsets_of_more_than_32_bits_in_the_plain_scan():
     late = [t[:, -LATE:].detach().requires_grad_() for t in (a, x)]
     end, end_last = linear_scan(late[0] * 0.5, late[1], implementation="reference")
     expected = torch.autograd.grad((end * weights).sum() + end_last.real.sum(), late)
-    kept = slice(LATE // 2, None)  # 0.71^250 of the state before is left
+    kept = slice(LATE // 2, None)  # 0.71^250 of the earlier state is left
     assert relative_error(h[:, -LATE:][:, kept].double(), end[:, kept].double()) < NARROW_LIMITS[torch.bfloat16][0]
     assert relative_error(last, end_last) < F32
     for value, reference in zip(found, expected, strict=True):
@@ -162,8 +162,8 @@ def test_slices_by_summary_equal_one_pass():
 
 
 def repeats_bit_by_bit(outcome):
-    """Asserts that 50 times the same comes out, beside work on another stream that delays programs at random: none waits for another, so
-    that none may see what is not yet written."""
+    """Asserts that 50 runs give the same result, beside work on another stream that delays programs at random: no program waits for another
+    and none may read what is not yet written."""
     first = outcome()
     other, noise = torch.cuda.Stream(), torch.randn(2048, 2048, device="cuda")
     for _ in range(50):
@@ -217,7 +217,7 @@ def test_compiled_model_equals_the_plain_one():
 
 
 def test_compiled_model_is_as_near_to_float32_as_the_plain_one():
-    """In bfloat16: by the norm of all gradients' errors."""
+    """Compares the norms of the errors of all gradients, in bfloat16."""
     torch.manual_seed(0)
     net, classes = HarmonicRNN(LEVELS, preset="griffin", heads=4, scan="triton").cuda(), torch.randint(256, (2, 1001), device="cuda")
     _, exact = losses_and_gradients(net, net, classes, False)
@@ -228,7 +228,7 @@ def test_compiled_model_is_as_near_to_float32_as_the_plain_one():
 
 
 def test_gradients_through_slices_equal_one_pass():
-    """Three parts one after the other, each from the state of the one before."""
+    """Runs three slices one after the other, each from the state of the one before."""
     inputs, fresh = gated_inputs(2, 3000, 64, torch.float64)
     x, gates, decay, phase, h0 = inputs
     weights = torch.randn_like(x)
@@ -244,7 +244,7 @@ def test_gradients_through_slices_equal_one_pass():
 
 @pytest.mark.slow
 def test_losses_of_200_steps_in_bfloat16_are_within_a_hundredth_of_float32():
-    """On a fixed mixture of tones, decoded anew at each step from random phases."""
+    """Trains on a fixed mixture of tones, with new random phases at each step."""
     curves = []
     for bfloat16 in (False, True):
         torch.manual_seed(0)

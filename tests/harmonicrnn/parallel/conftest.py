@@ -9,7 +9,7 @@ LENGTHS = {"train": [130, 97, 47, 201, 40, 160], "validation": [90], "test": [12
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Recordings whose lengths divide by nothing, in `music/`."""
+    """Makes recordings in `music/` whose lengths divide evenly by nothing."""
     folder = tmp_path_factory.mktemp("split")
     rng = np.random.default_rng(0)
     for split, lengths in LENGTHS.items():

@@ -1,4 +1,4 @@
-"""Small trainings that run on each rank, or on one process, and report what they did."""
+"""Small trainings that run on each rank, or on one process, and return their losses, gradients and weights."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ STEPS = 3
 
 
 class Stop(L.Callback):
-    """Ends training after a step, earlier than the learning-rate schedule does."""
+    """Ends training after a step, before the learning-rate schedule ends."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -34,7 +34,7 @@ class Stop(L.Callback):
 
 
 class Recorded(HarmonicModule):
-    """Reports the loss and the gradients of every step, and hides samples at random from the loss."""
+    """Records the loss and the gradients of every step, and masks random samples in the loss."""
 
     def __init__(self, sgd: bool, masked: bool, **network: Any) -> None:
         super().__init__(OptimizerConfig(lr=1e-2), bits=4, **{"preset": "griffin", "levels": LEVELS, "heads": 2, "groups": 2} | network)
@@ -60,7 +60,7 @@ class Recorded(HarmonicModule):
 
 
 def spread_decays(module: HarmonicModule) -> None:
-    """|a| near 1, near 0 and exactly 0 among the units of every layer."""
+    """Sets |a| near 1, near 0 and exactly 0 among the units of every layer."""
     for name, parameter in module.named_parameters():
         if name.endswith("decay"):
             values = torch.tensor([-30.0, -12.0, -3.0, 1.0, 3000.0]).repeat(len(parameter))[: len(parameter)]
@@ -68,21 +68,21 @@ def spread_decays(module: HarmonicModule) -> None:
 
 
 def compile_dense(module: HarmonicModule) -> None:
-    """The parts that do not mix time, by a compiler that needs no C++ one."""
+    """Compiles the parts that do not mix time, with a backend that needs no C++ compiler."""
     for layer in module.modules():
         if isinstance(layer, ResidualBranch) and not isinstance(layer.layer, TemporalMixer):
             layer.compile(backend="aot_eager", dynamic=True)
 
 
 def recompute(module: HarmonicModule) -> None:
-    """Blocks run again in the backward pass, exchanges included."""
+    """Recomputes blocks in the backward pass, including their exchanges."""
     for block in module.modules():
         if isinstance(block, ResidualBlock):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
 def poison(module: HarmonicModule) -> None:
-    """The second step has a loss that is not finite, on the last rank alone; it is left out."""
+    """Makes the loss of the second step NaN on the last rank alone; the step is left out."""
     module.optimizer = replace(module.optimizer, skip_above=1e6)
     healthy = module._nats
 
@@ -95,7 +95,7 @@ def poison(module: HarmonicModule) -> None:
 
 
 def make_trainer(folder: Path, context_size: int | None, **options: Any) -> L.Trainer:
-    """On the ranks of this process group; alone where context_size is None."""
+    """Returns a trainer on the ranks of this process group, or on one process if context_size is None."""
     place: dict[str, Any] = {"strategy": "auto", "devices": 1}
     if context_size is not None:
         ranks = torch.distributed.get_world_size()
@@ -125,10 +125,10 @@ def fit(
     ema: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Losses (this rank's, as they enter the mean over ranks), gradients by name, and the weights after the last step.
+    """Trains; returns losses (this rank's, as averaged over ranks), gradients by name, the weights after the last step, and logged values.
 
-    `save` is where a checkpoint of the end is written, `go_on` one that training goes on from, `stop` a step to end after,
-    `change` is made to the module before training, `ema` averages its weights.
+    `save` is the path of a checkpoint written at the end, `go_on` that of one to resume from, `stop` a step to end after; `change` is
+    called with the module before training; `ema` averages its weights.
     """
     torch.manual_seed(0)
     module = Recorded(sgd, masked, **network or {})
@@ -146,7 +146,7 @@ def fit(
 
 
 def measure(folder: Path, context_size: int | None, **data: Any) -> dict[str, Any]:
-    """The NLL of the test split, as the report's metrics have it; of Memory where a distance is given."""
+    """Returns the metrics of the test split as in the report; of Memory if a distance is given."""
     torch.manual_seed(0)
     module = Recorded(False, False)
     report = NLLReport()

@@ -1,4 +1,4 @@
-"""Processes that stand for the ranks of a run, started once and used by many tests."""
+"""Processes that act as the ranks of a run, started once and used by many tests."""
 
 import multiprocessing
 import os
@@ -15,17 +15,17 @@ TIMEOUT_S = 120
 
 
 class Ranks:
-    """Runs a function on several ranks of a gloo process group, which meet in a file; or over TCP, as those of a training do."""
+    """Runs a function on the ranks of a gloo process group, which meet through a file, or over TCP as in a training."""
 
     def __init__(self, over_tcp: bool = False) -> None:
         self._over_tcp = over_tcp
         self._workers: list[tuple[Any, Any]] = []
 
     def run(self, size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """`function(*args)` on each of `size` ranks; what each returned. Tensors come back as they are.
+        """Runs `function(*args)` on each of `size` ranks and returns their results. Tensors come back unchanged.
 
         Raises:
-            RuntimeError: a rank raised, with its traceback.
+            RuntimeError: a rank raised; the message has its traceback.
         """
         answers = self.run_to_the_end(size, function, *args)
         failed = [f"rank {rank}: {kind} {answer}" for rank, (kind, answer) in enumerate(answers) if kind != "returned"]
@@ -34,9 +34,9 @@ class Ranks:
         return [answer for _, answer in answers]
 
     def run_to_the_end(self, size: int, function: Callable[..., Any], *args: Any, after: float = TIMEOUT_S) -> list[tuple[str, Any]]:
-        """As `run`, but of each rank what became of it: ("returned", value), ("raised", traceback), ("died", "") or ("hangs", "").
+        """Like `run`, but returns the outcome of each rank: ("returned", value), ("raised", traceback), ("died", "") or ("hangs", "").
 
-        The others have `after` seconds from the end of the first. All processes end where one did not return.
+        The others have `after` seconds from the first rank's end. If any did not return, all processes are ended.
         """
         while len(self._workers) < size:
             self._start()
@@ -60,7 +60,7 @@ class Ranks:
         self._workers.clear()
 
     def _start(self) -> None:
-        # Forked from a server that has imported everything and runs no threads, as the tests' own process may.
+        # Forked from a server that has imported everything and runs no threads, which the tests' own process may.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.harmonicrnn.parallel.warm"])
         here, there = context.Pipe()
@@ -71,7 +71,7 @@ class Ranks:
 
 
 def free_port() -> int:
-    """Of this machine, free when it was asked for."""
+    """Returns a port of this machine that is free at the time of the call."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return int(free.getsockname()[1])
@@ -91,7 +91,7 @@ def _serve(pipe: Any) -> None:
     answer = ("returned", None)
     while answer[0] == "returned":
         rank, size, meeting, function, args = pipe.recv()
-        # As torchrun would set them, for what asks.
+        # As torchrun would set them, for code that reads them.
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size), GROUP_RANK="0")
         os.environ.update(MASTER_ADDR="localhost", MASTER_PORT="0", TORCHELASTIC_RUN_ID="test")
         try:
@@ -102,4 +102,4 @@ def _serve(pipe: Any) -> None:
             answer = ("raised", traceback.format_exc())
         if dist.is_initialized():
             dist.destroy_process_group()
-        pipe.send(answer)  # at last, so that what ends a rank falls into its own test
+        pipe.send(answer)  # sent last, so that whatever ends a rank ends it in its own test

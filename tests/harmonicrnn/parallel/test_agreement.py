@@ -1,4 +1,4 @@
-"""Ranks that have other code, versions, settings, weights or data than the first end all, before any step, with them and that named."""
+"""Ranks with other code, versions, settings, weights or data than the first end all, before any step, with the rank and the cause named."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ CASES = {
 
 
 def told(folder, other, case, odd, strategy, stage):
-    """What a rank is told before it trains or tests; those of `odd` have something else than the first."""
+    """Trains or tests, and returns the error message and the number of steps; ranks in `odd` differ from the first one."""
     rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     case = case if rank in odd else ""
     config, agreement, before = (
@@ -63,7 +63,7 @@ def told(folder, other, case, odd, strategy, stage):
 
 @pytest.fixture(scope="module")
 def other(folder, tmp_path_factory):
-    """As `folder`, but for a sample of two recordings; with code that differs in two files."""
+    """Returns a copy of `folder` with another last sample in two recordings, and a copy of the code with two changed files."""
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(folder / "music", other / "music", ignore=shutil.ignore_patterns("shards_*"))
     for changed in (other / "music/train/2.wav", other / "music/test/0.wav"):
@@ -98,7 +98,7 @@ def test_code_of_ones_own_is_compared_too():
 
 
 def test_ranks_that_agree(ranks, folder, other):
-    """Their roots differ, which is no fault."""
+    """Their roots differ, which is allowed."""
     for strategy, stage in PAIRS:
         assert ranks.run(2, told, folder, other, "", [], strategy, stage) == [("", 3 if stage == "fit" else 0)] * 2
 

@@ -1,4 +1,4 @@
-"""What is exchanged does not grow with the length, and halos are under way while other work goes on."""
+"""Checks that the size of exchanges does not depend on the length, and that halos are exchanged during other work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ BLOCKS, LEVEL_BORDERS = 2 + 4 + 2, 2
 
 @dataclass
 class Count:
-    """Exchanges of one rank in one step, and the bytes that it receives."""
+    """Number of exchanges of one rank in a step, and of the bytes it receives."""
 
     calls: int = 0
     bytes: int = 0
@@ -26,7 +26,7 @@ class Count:
 
 
 class Counted:
-    """A transport that counts."""
+    """A transport that counts its exchanges."""
 
     def __init__(self, transport: Transport, count: Count) -> None:
         self.transport, self.rank, self.size, self.count = transport, transport.rank, transport.size, count
@@ -43,14 +43,14 @@ class Counted:
 
 
 class CountedGroup(ContextGroup):
-    """Also counts the exchanges that are begun before other work, and hidden by it."""
+    """Counts also the exchanges that begin before other work and are hidden by it."""
 
     def __init__(self, group: ContextGroup, count: Count) -> None:
         super().__init__(Counted(group.transport, count))
         self.count, self._at_once = count, False
 
     def begin_halo(self, tail: Tensor) -> Callable[[Tensor], Tensor]:
-        self.count.hidden += 0 if self._at_once else 2  # its way back is hidden by the same work's gradients
+        self.count.hidden += 0 if self._at_once else 2  # the exchange of its gradient is hidden too, by the gradients of the same work
         return super().begin_halo(tail)
 
     def halo(self, x: Tensor, first: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class CountedGroup(ContextGroup):
 
 
 def count_step(net: HarmonicRNN, samples: int, ranks: int) -> list[Count]:
-    """The exchanges of each rank in a forward and backward pass over one clip, whose logits are the whole's."""
+    """Returns each rank's exchanges in a forward and backward pass over one clip; the logits must equal those of the whole clip."""
     classes = torch.randint(net.classes, (1, samples), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, _ = net(classes)
@@ -91,12 +91,12 @@ def test_calls_and_bytes_simulated():
         # Forward and backward: the scan and the convolution of each block, and the delayed outputs of each level.
         assert {count.calls for count in short} == {2 * (2 * BLOCKS + LEVEL_BORDERS)}
         scans = BLOCKS * 2 * 8 * 4 * (ranks - 1)  # product and last state, 4 complex units
-        halos = BLOCKS * 3 * 8 * 4 + (1 + 2) * 8 * 4  # of three steps, and p - 1 of each level
+        halos = BLOCKS * 3 * 8 * 4 + (1 + 2) * 8 * 4  # three steps per block, and p - 1 steps per level
         assert short[0].bytes == 2 * (scans + halos)
 
 
 def counted_by_the_library(*lengths):
-    """Every collective of torch.distributed in a step of this rank, by name, with its bytes; of slices of each of these lengths."""
+    """Returns this rank's count, and every collective of torch.distributed by name and shape, in a step on slices of each length."""
     return [counted_step(length) for length in lengths]
 
 
@@ -105,7 +105,7 @@ def counted_step(length):
     net, count = make_net(), Count()
     set_slices(net, CountedGroup(ContextGroup(ProcessGroup(dist.group.WORLD)), count))
     classes = torch.zeros(1, length, dtype=torch.long)
-    with torch.autograd.profiler.profile(record_shapes=True) as profile:  # torch.profiler imports the compiler first
+    with torch.autograd.profiler.profile(record_shapes=True) as profile:  # torch.profiler would import the compiler
         sample_nats(net(classes, None, classes[:, 0])[0], classes).sum().backward()
     return count, sorted((e.name, str(e.input_shapes)) for e in profile.function_events if e.name.startswith("gloo:"))
 
@@ -118,7 +118,7 @@ def test_calls_over_processes(ranks):
 
 
 class Recorded:
-    """A transport that notes when shifts begin and when they are waited for."""
+    """A transport that records when shifts begin and when they are waited for."""
 
     def __init__(self, transport, events):
         self.transport, self.rank, self.size, self.events = transport, transport.rank, transport.size, events
@@ -138,7 +138,7 @@ class Recorded:
 
 
 def test_work_lies_between_begin_and_wait():
-    """Both projections of the whole slice; the first of `input` alone is of the steps that are sent."""
+    """Both projections run on the whole slice; the first call of `input` is for the steps to be sent only."""
     torch.manual_seed(0)
     block, passes = ResidualBlock(BlockPlace(8, 2.0), replace(PRESETS["griffin"], heads=2)), []
     for name, layer in (("gate", block.mixer.gate), ("input", block.mixer.layer.input)):

@@ -1,4 +1,4 @@
-"""Each exchange by itself, forward and backward, over processes and simulated within one."""
+"""Tests of each exchange alone, forward and backward, over processes and simulated within one."""
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ B, D = 3, 4
 
 
 def whole(time, dtype, seed=0):
-    """A sequence (B, time, D), numbers that all dtypes hold exactly."""
+    """Returns a sequence (B, time, D) of integers that all dtypes represent exactly."""
     g = torch.Generator().manual_seed(seed)
     values = torch.randint(-8, 8, (2, B, time, D), generator=g).double()
     return (torch.complex(*values) if dtype.is_complex else values[0]).to(dtype)
 
 
 def halo_of(group, steps, time, dtype):
-    """This rank's halo, and the gradients of its slice and of what precedes the sequence."""
+    """Returns this rank's halo, its slice, and the steps that precede the sequence."""
     x = whole(time * group.size, dtype)[:, group.rank * time : (group.rank + 1) * time].clone().requires_grad_()
     first = whole(steps, dtype, seed=1).requires_grad_()
     halo = group.halo(x, first)
@@ -40,7 +40,7 @@ def check(size, steps, time, dtype, results):
     halos, (grad_x, grad_first) = expected_halos(size, steps, time, dtype)
     for rank, (halo, grad, grad_f) in enumerate(results):
         assert torch.equal(halo, halos[rank])
-        # Sums of small integers: exact, except in bfloat16 where they may need more bits.
+        # Sums of small integers are exact, except in bfloat16, which may have too few bits.
         assert relative_error(grad.to(torch.complex128), grad_x[:, rank * time : (rank + 1) * time].to(torch.complex128)) < 1e-2
         assert dtype == torch.bfloat16 or torch.equal(grad, grad_x[:, rank * time : (rank + 1) * time])
         assert torch.equal(grad_f, grad_first if rank == 0 else torch.zeros_like(grad_first))
@@ -50,7 +50,7 @@ SHAPES = [(3, 5), (3, 3), (1, 1), (3, 1), (5, 2)]
 
 
 def on_a_rank(dtype):
-    """Of each shape."""
+    """Returns the halo and gradients of this rank for each shape."""
     group, results = ContextGroup(ProcessGroup(dist.group.WORLD)), []
     for steps, time in SHAPES:
         halo, x, first = halo_of(group, steps, time, dtype)

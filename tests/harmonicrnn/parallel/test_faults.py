@@ -1,4 +1,4 @@
-"""A rank that is killed, hangs or raises ends the run on all, with the rank and the reason named, and the last checkpoint whole."""
+"""A rank that is killed, hangs or raises ends the run on all ranks, with the rank and the reason named and the last checkpoint intact."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ WHAT = {
 
 
 class Faulty(Recorded):
-    """One rank comes to grief in its third step."""
+    """Makes one rank fail in its third step."""
 
     def __init__(self, fault, culprit):
         super().__init__(False, False)
@@ -59,14 +59,14 @@ def fit_to_its_end(folder, size, fault, culprit):
 
 @pytest.fixture
 def place(folder, tmp_path):
-    """A folder with the same recordings, and no checkpoint."""
+    """Returns a folder with the same recordings and no checkpoint."""
     (tmp_path / "music").symlink_to(folder / "music")
     return tmp_path
 
 
 @pytest.fixture
 def over_tcp():
-    """Ranks that meet as those of a training do."""
+    """Yields ranks that meet over TCP, as in a training."""
     started = Ranks(over_tcp=True)
     yield started
     started.stop()
@@ -79,8 +79,8 @@ SLOW += [(4, fault, culprit) for fault in WHAT for culprit in (0, 1, 3)]
 
 @pytest.mark.parametrize(("size", "fault", "culprit"), FAST + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW])
 def test_the_run_ends_on_all_ranks(over_tcp, place, size, fault, culprit):
-    """With the one at fault named by each, itself if it wakes again, and the time-out kept."""
-    after = 0.5 if fault == "hangs" and size == 2 else 2 * TIMEOUT_S  # one of two hangs: with the other, all have ended that will
+    """Each names the rank at fault, which names itself if it wakes again, within the timeout."""
+    after = 0.5 if fault == "hangs" and size == 2 else 2 * TIMEOUT_S  # one of two hangs: after the other's end there is no more to wait for
     ends = over_tcp.run_to_the_end(size, fit_to_its_end, place, size, fault, culprit, after=after)
     for rank, (kind, trace) in enumerate(ends):
         if rank == culprit:
@@ -95,7 +95,7 @@ def test_the_run_ends_on_all_ranks(over_tcp, place, size, fault, culprit):
 
 
 def test_a_rank_that_is_stopped_for_less_than_the_timeout(over_tcp, place):
-    """All go on, and to the same weights."""
+    """All go on, and reach the same weights."""
     stopped, unharmed = (over_tcp.run(2, fit_to_its_end, place, 2, fault, 1) for fault in ("stopped for a while", ""))
     for weights in stopped:
         assert all(torch.equal(weights[name], weight) for name, weight in unharmed[0].items())
@@ -127,7 +127,7 @@ def test_a_context_of_no_ranks():
 
 
 class Poisoned(Recorded):
-    """The second rank's share of a batch is not a number, in the third step."""
+    """Makes the second rank's share of the third batch NaN."""
 
     def __init__(self):
         super().__init__(False, False)
@@ -152,7 +152,7 @@ def test_all_ranks_stop_at_what_is_not_a_number(ranks, folder):
 
 
 def work_alone(folder, fails):
-    """What a rank is told of work that the first one does, and whether it did it itself."""
+    """Runs work on the first rank; returns this rank's error type and message, and [True] if it did the work itself."""
     trainer, done = make_trainer(folder, 2), []
 
     def work():
@@ -169,7 +169,7 @@ def work_alone(folder, fails):
 
 
 def test_an_error_of_the_first_rank_alone_ends_all(ranks, folder):
-    """Bad data, say, which it looks at before training; without one, all go on to train."""
+    """The error stands for bad data, which the first rank reads before training; without an error, all ranks train."""
     assert ranks.run(2, work_alone, folder, True) == [
         (OSError, "noise.wav: is no audio", [True]),
         (UserError, "noise.wav: is no audio", []),

@@ -1,4 +1,4 @@
-"""Models with a layer that mixes time on its own are refused, by its name, before training."""
+"""Models with a layer that mixes time on its own are refused before training, and the layer is named."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ class TimeNorm(nn.Module):
 
 
 class CumulativeSum(nn.Sequential):
-    """Has a layer that is known, and a sum over time that is no layer."""
+    """Has a layer that is known, and a sum over time outside of any layer."""
 
     def forward(self, x):
         return super().forward(x).cumsum(dim=1)
@@ -53,7 +53,7 @@ class BatchNorm(nn.Module):
 
 
 def with_layer(layer):
-    """The model with another layer before the MLP of its second level's block."""
+    """Puts another layer before the MLP of the second level's block and returns the model."""
     net = make_net()
     block = net.levels.inner.pre.blocks[0]
     block.mlp.norm = nn.Sequential(block.mlp.norm, layer)
@@ -103,7 +103,7 @@ def test_the_models_here_pass(variant):
 
 
 def test_a_stack_of_convolutions_passes():
-    """Its dilations reach over several slices."""
+    """Its dilations span several slices."""
     check_knows_slices(WaveNet(width=4, skip=4, cycle=5, cycles=2, bits=5))
 
 
@@ -137,7 +137,7 @@ def test_a_forced_scan_that_the_probe_cannot_use():
 
 
 class WithLayer(Recorded):
-    """Has a layer that mixes time."""
+    """Contains a layer that mixes time."""
 
     def __init__(self):
         super().__init__(False, False)

@@ -1,4 +1,4 @@
-"""What mixes time, on slices: equal to one pass over the whole sequence, forward and backward, simulated within one process."""
+"""Tests of layers that mix time, on slices: equal to one pass over the whole sequence, forward and backward, within one process."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def weights_like(*tensors, seed=9):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_scan(size, dtype, implementation, modulus):
-    """Also through the last state of each slice."""
+    """Checks the scan, and the gradients through the last state of each slice."""
     time = 7
     a, x, h0 = (t.requires_grad_() for t in make_inputs(2, size * time, 3, dtype, modulus))
     h, _ = linear_scan_reference(a, x, h0)
@@ -40,7 +40,7 @@ def test_scan(size, dtype, implementation, modulus):
 
     passes = []
     for rank, group in enumerate(simulated_groups(size)):
-        # What other ranks take for the state that precedes the sequence is not looked at.
+        # The state before the sequence is ignored on other ranks.
         start = h0.detach().clone() if rank == 0 else torch.full_like(h0.detach(), 1e6)
         inputs = [t.requires_grad_() for t in (part(a, rank), part(x, rank), start)]
         passes.append((inputs, linear_scan(*inputs, group, implementation)))
@@ -85,7 +85,7 @@ def make_net(**options):
 
 
 def simulate(net, classes, size, weight, state=None):
-    """Logits, and the gradients of all parameters, as the ranks of one group would make them together; the last rank's state."""
+    """Returns logits and all parameters' gradients as computed jointly by the ranks of one group, and the last rank's state."""
     time = classes.shape[1] // size
     passes = []
     for rank, group in enumerate(simulated_groups(size)):
@@ -113,7 +113,7 @@ def test_model(size, variant, device):
     assert relative_error(split, logits) < F64
     for (name, _), grad, whole in zip(net.named_parameters(), grads, expected, strict=True):
         assert relative_error(grad, whole) < F64, name
-    # The sequence goes on after its last slice as after one pass.
+    # After its last slice the sequence continues as after one pass.
     following = torch.randint(16, (3, 11), device=device)
     assert relative_error(net(following, split_state)[0], net(following, state)[0]) < F64
 
@@ -121,7 +121,7 @@ def test_model(size, variant, device):
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("size", [2, 4])
 def test_dropout_is_that_of_one_pass(size, recompute):
-    """Also in chunks of the sequence one after the other, and where blocks are computed again in the backward pass."""
+    """Checks consecutive chunks of the sequence too, and blocks recomputed in the backward pass."""
     levels = (LevelSpec(8, 1, 2), LevelSpec(8, 2, 3), LevelSpec(8, 2))
     net, again = (
         make_net(preset="paper", groups=0, dropout=0.3, levels=[replace(s, recompute=r) for s in levels]) for r in (False, recompute)
@@ -145,7 +145,7 @@ def test_dropout_is_that_of_one_pass(size, recompute):
         set_slices(again, group)
         passes.append(again(piece, None, classes[:, begin - 1] if rank else None)[0])
         set_slices(again, None)
-    set_dropout_place(again, None)  # what the backward pass computes again does not look at it
+    set_dropout_place(again, None)  # the recomputation in the backward pass does not use it
     assert relative_error(torch.cat(passes, dim=1), logits) < F64
     assert relative_error(torch.cat(chunks, dim=1), logits) < F64
     found = torch.autograd.grad(chunks, list(again.parameters()), weight.split(time, dim=1))
@@ -155,7 +155,7 @@ def test_dropout_is_that_of_one_pass(size, recompute):
 
 
 def test_model_that_carries_a_state_in():
-    """Into the first rank, of lanes that have begun and of one that has not."""
+    """The first rank gets a state in which some lanes have begun and one has not."""
     net = make_net()
     with torch.no_grad():
         _, state = net(torch.randint(16, (3, 5 * PRODUCT)))

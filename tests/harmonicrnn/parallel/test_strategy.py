@@ -1,4 +1,4 @@
-"""Training and evaluation on a mesh of data x context ranks equal those of one process."""
+"""Checks that training and evaluation on a mesh of data x context ranks equal those of one process."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from tests.harmonicrnn.parallel.conftest import LENGTHS
 from tests.harmonicrnn.parallel.fits import STEPS, compile_dense, fit, measure, poison, recompute
 from tests.helpers import F32_GRADIENT, F64, relative_error
 
-MESHES = [(2, 2), (4, 4), (4, 2)]  # ranks, context size: data x context of 1 x 2, 1 x 4, 2 x 2
+MESHES = [(2, 2), (4, 4), (4, 2)]  # number of ranks and context size: data x context is 1 x 2, 1 x 4 and 2 x 2
 FLOAT64 = {
     "complex": {},
     "real": {"network": {"recurrence": "real"}},
@@ -44,12 +44,12 @@ def compare(results, alone, gradients, weights):
             assert relative_error(result["weights"][name], weight) < weights, (rank, name)
 
 
-SAME = (compile_dense, recompute)  # changes that leave the results of one process as they are
+SAME = (compile_dense, recompute)  # changes that do not affect the results of one process
 
 
 @pytest.fixture(scope="module")
 def alone(ranks, folder):
-    """What one process makes of each case, made once."""
+    """Returns a function that gives one process's results for a case, each computed once."""
     made = {}
 
     def make(case):
@@ -61,7 +61,7 @@ def alone(ranks, folder):
     return make
 
 
-# Each case on a mesh, those that differ between data ranks too on the one of several ranks both ways; on the others in the long suite.
+# The suite tries each case on one mesh, and cases that depend on the data rank on the mesh split both ways; the long suite tries the rest.
 # "paper" and "paper, sequential" are in test_a_run_goes_on_on_any_mesh.
 SPLIT_ONE_WAY = ("recomputed", "prediction", "sequential")
 # Of "real" and "frame", test_slices.py tests the split and its gradients; tests/lightning_modules/test_compiled_forward.py tests "compiled"
@@ -73,7 +73,7 @@ ON_MESHES = [
 
 @pytest.mark.parametrize(("case", "mesh"), ON_MESHES, ids=str)
 def test_three_steps_in_float64(ranks, folder, alone, case, mesh):
-    """Loss, gradients on every rank and weights after AdamW; clips of 40 do not divide, and shorter ones are masked."""
+    """Compares loss, gradients on every rank and weights after AdamW; clips of 40 do not divide, and shorter ones are masked."""
     world, context = mesh
     compare(ranks.run(world, fit_on_a_rank, folder, context, FLOAT64[case]), alone(case), F64, F64)
 
@@ -95,7 +95,7 @@ def test_odd_batches(ranks, folder, batch_size):
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_three_steps_in_float32(ranks, folder, world):
-    """Against one process in float32; the weights after plain gradient descent."""
+    """Compares with one process in float32; the weights are those after plain gradient descent."""
     options = {"dtype": torch.float32, "sgd": True}
     (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options)
     compare(ranks.run(world, fit_on_a_rank, folder, 2, options), alone, F32_GRADIENT, 1e-5)
@@ -105,14 +105,14 @@ MIXED = {"precision": "bf16-mixed"}
 
 
 def distance(result, exact):
-    """Of the first step's gradients as one vector, relative."""
+    """Returns the relative distance of the first step's gradients, as one vector."""
     mine, expected = (torch.cat([g.double().flatten() for g in r["gradients"][0].values()]) for r in (result, exact))
     return ((mine - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_bfloat16(ranks, folder, alone, world):
-    """Split, mixed precision is as far from float64 as it is whole."""
+    """Mixed precision on slices is as far from float64 as on one process."""
     (whole,) = ranks.run(1, fit_on_a_rank, folder, None, MIXED)
     exact = alone("complex")
     own = distance(whole, exact)
@@ -135,7 +135,7 @@ def test_the_likelihood_is_that_of_one_process(ranks, folder, data, world, conte
 
 
 def test_the_likelihood_of_repeats_is_that_of_one_process(ranks, folder):
-    """In float64, on motifs that come back after the split, with the chunks' bounds inside of recordings."""
+    """Uses float64 and motifs that are repeated after the split, with chunk bounds inside recordings."""
     data = {"distance": 64, "pairs": 2, "recordings": 16, "batch_size": 2}
     (alone,) = ranks.run(1, measure_on_a_rank, folder, None, data)
     assert alone["samples"] == 2 * 2 * 4
@@ -158,12 +158,12 @@ GOES_ON_FROM = [
 
 @pytest.mark.parametrize(("case", "sgd", "began", "mesh"), GOES_ON_FROM, ids=str)
 def test_a_run_goes_on_on_any_mesh(ranks, folder, tmp_path, case, sgd, began, mesh):
-    """From a checkpoint of one mesh on another, as one process, and as one that never stopped; with the states that lanes carry and, of the
-    paper's block, with dropout."""
+    """Resumes from a checkpoint of one mesh on another, as one process and an uninterrupted run do; with carried lane states and, for the
+    paper's block, dropout."""
     options, checkpoint = FLOAT64[case] | {"max_steps": 2 * STEPS, "sgd": sgd}, tmp_path / "began.ckpt"
     ranks.run(began[0], fit_on_a_rank, folder, began[1], options | {"save": checkpoint, "stop": STEPS})
     (alone,) = ranks.run(1, fit_on_a_rank, folder, None, options | {"go_on": checkpoint})
-    # AdamW blows up the rounding of the steps on another mesh where a gradient is next to nothing: one checkpoint then starts both.
+    # AdamW amplifies rounding errors of another mesh where a gradient is next to nothing, so both start from one checkpoint.
     if sgd:
         (whole,) = ranks.run(1, fit_on_a_rank, folder, None, options)
         rest = {name: whole[name][STEPS:] for name in ("losses", "gradients")}

@@ -1,4 +1,4 @@
-"""Imported once by the server that ranks are forked from: what all of them need, and the kernels compiled."""
+"""Imports and compiles what all ranks need; loaded once by the server that they are forked from."""
 
 import torch
 

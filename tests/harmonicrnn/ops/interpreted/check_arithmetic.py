@@ -22,14 +22,14 @@ def gates_kernel(pre, rates, phases, out, COUNT: tl.constexpr, ACC: tl.constexpr
 
 
 def gates(pre, rates, phases):
-    """r, both parts of a, and 1 - |a|^2, in float64."""
+    """Returns r, the real and imaginary part of a, and 1 - |a|^2, in float64: (4, N)."""
     out = torch.full((4, len(pre)), float("nan"), dtype=pre.dtype, device=pre.device)
     gates_kernel[(1,)](pre, rates, phases, out, COUNT=len(pre), ACC=tl.float32 if pre.dtype == torch.float32 else tl.float64)
     return out.double()
 
 
 def gates_are_right_to_rounding(dtype, device, factor=1):
-    """r over all that it can be, |a| from 2^-40 to exactly 1, angles of up to a dozen turns: errors in units of rounding."""
+    """Covers all values of r, |a| from 2^-40 to exactly 1, and angles of up to a dozen turns; errors are in units of rounding."""
     count, g = 4096, torch.Generator().manual_seed(0)
     pre = torch.linspace(-80, 80, count, dtype=dtype)
     rates = (-40 * torch.rand(count, generator=g).double() ** 8).to(dtype)
@@ -38,7 +38,7 @@ def gates_are_right_to_rounding(dtype, device, factor=1):
     r, ar, ai, power = gates(*(t.to(device) for t in (pre, rates, phases))).cpu()
     unit = factor * EPSILON[dtype]
     expected = torch.sigmoid(pre.double())
-    # An error of the exponent or the angle is one of the value: their own rounding is counted with theirs.
+    # Errors of the exponent and the angle carry over to the value; their own rounding is included.
     assert ((r - expected).abs() / expected < 4 * unit * (1 + pre.double().abs())).all()
     w, angle = r * rates, r * phases
     a = torch.polar(2**w, angle)
@@ -49,7 +49,7 @@ def gates_are_right_to_rounding(dtype, device, factor=1):
 
 
 def moduli_near_one_have_no_bias(dtype, device):
-    """What is off to the same side at every step adds up over thousands of them: less than half a rounding in the mean."""
+    """A bias would add up over thousands of steps: the mean error must be less than half a rounding."""
     count = 4096
     rates = torch.linspace(-2e-4, 0, count, dtype=dtype).to(device)
     r, ar, ai, _ = gates(torch.zeros_like(rates), rates, torch.zeros_like(rates))

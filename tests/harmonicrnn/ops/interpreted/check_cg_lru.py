@@ -18,7 +18,7 @@ from tests.helpers import F32, F32_GRADIENT, F64, relative_error
 
 CHUNK = 4
 LENGTHS = [1, 2, 3 * CHUNK + 1, 47]
-BF16 = 8e-3  # the interpreter cuts bits off, up to 7.8e-3 of the value, where a GPU rounds
+BF16 = 8e-3  # the interpreter truncates, with errors of up to 7.8e-3 of the value, where a GPU rounds
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def chunk(monkeypatch):
 
 fused = partial(cg_lru, implementation="triton")
 
-# The interpreter takes milliseconds a step: one length, no whole number of chunks, in the quick suite.
+# The interpreter takes milliseconds per step: the quick suite tries one length, which is no whole number of chunks.
 CASES = [(torch.float64, "complex", LENGTHS[2]), (torch.bfloat16, "real", LENGTHS[2])]
 OTHERS = [(torch.float64, "complex", time) for time in LENGTHS if time != LENGTHS[2]]
 OTHERS += [(torch.float64, "real", time) for time in LENGTHS]
@@ -61,7 +61,7 @@ def test_equals_the_equations(dtype, kind, time, monkeypatch):
 
 @pytest.mark.parametrize("gate", [-200.0, -30.0, 200.0], ids=["modulus_exactly_one", "modulus_near_one", "gate_open"])
 def test_extreme_gates_equal_the_plain_path(gate):
-    """Where sqrt(1 - |a|^2) is 0 or nearly so, its derivative is bounded alike."""
+    """Both bound the derivative of sqrt(1 - |a|^2) in the same way where the root is 0 or nearly so."""
     inputs, fresh = make_inputs("complex", 2, 3, 2, torch.float32)
     fresh = fresh[:2]
     inputs[1] = torch.cat([torch.full_like(inputs[1][..., :2], gate), inputs[1][..., 2:]], dim=-1).detach().requires_grad_()
@@ -114,7 +114,7 @@ def test_slices_equal_one_pass_with_one_exchange_each_way(kind, bounds):
 
 
 def test_chosen_chunks_and_the_rows_that_are_read_together(monkeypatch):
-    """As on a GPU, but for chunks that begin after a few steps, on three levels."""
+    """Chunks are chosen as on a GPU, but begin after a few steps, on three levels."""
     for name, value in {
         "CHUNK": None,
         "UNDIVIDED": 3,
@@ -137,7 +137,7 @@ def test_chosen_chunks_and_the_rows_that_are_read_together(monkeypatch):
     [("complex", 0), ("real", 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("real", 0), ("complex", 2)))],
 )
 def test_operators(kind, time):
-    """On fewest steps, which opcheck takes some thirty times."""
+    """Tries very few steps, as opcheck runs each about thirty times."""
     (x, gates, decay, phase, h0), fresh = make_inputs(kind, 1, time, 1, torch.float32)
     fresh = fresh[:1]
     given = [t if t is None else t.detach() for t in (x, gates, -C * F.softplus(decay), phase, h0)]
@@ -162,7 +162,7 @@ def test_is_traced_as_one_graph():
 
 @pytest.mark.parametrize("slices", [None, Slice(Ranks(1), 0)], ids=["whole", "sliced"])
 def test_gradients_where_it_is_computed_again(slices):
-    """Where what is kept for the backward pass can be had once."""
+    """The tensors kept for the backward pass can be read only once."""
     (*inputs, h0), fresh = make_inputs("complex", 2, 3, 1)
     state = h0, fresh[:2], slices
 

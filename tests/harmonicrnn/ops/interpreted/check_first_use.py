@@ -1,4 +1,4 @@
-"""Run by tests/harmonicrnn/ops/test_triton.py in Triton's interpreter: kernels that are wrong, or fail, are not used."""
+"""Run by tests/harmonicrnn/ops/test_triton.py in Triton's interpreter: kernels that are wrong or fail are not used."""
 
 import warnings
 from functools import partial
@@ -19,7 +19,7 @@ by_triton = partial(cg_lru, implementation="triton")
 
 @pytest.fixture(autouse=True)
 def first(monkeypatch, trusted_kernels):
-    """Few steps, and nothing known yet."""
+    """Clears all verdicts, and checks kernels on few steps."""
     monkeypatch.setattr(first_use, "_verdicts", {})
     monkeypatch.setattr(first_use, "STEPS", 3)
     monkeypatch.setattr(chunks, "CHUNK", 2)
@@ -33,7 +33,7 @@ def right_results(function=by_triton):
 
 
 def spoil(monkeypatch, module, name, which):
-    """One result of a kernel's function is a hundredth off."""
+    """Makes one result of a kernel's function wrong by one percent."""
     true = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *given: tuple(t * 1.01 if i == which else t for i, t in enumerate(true(*given))))
 

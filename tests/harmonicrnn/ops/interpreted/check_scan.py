@@ -30,7 +30,7 @@ CASES += [pytest.param(*case, marks=pytest.mark.slow) for case in ((d, t) for d 
 
 @pytest.mark.parametrize(("dtype", "time"), CASES, ids=str)
 def test_equals_the_float64_reference(dtype, time, monkeypatch):
-    """Of many steps with moduli near one, where single precision loses most."""
+    """Includes many steps with moduli near one, where single precision loses most."""
     if time == 47:
         monkeypatch.setattr(chunks, "CHUNK", 16)
     inputs = make_inputs(1 if time == 47 else 2, time, 2, dtype, (0.99, 1.0) if time == 47 else (0.0, 0.9999))
@@ -53,7 +53,7 @@ def test_numbers_of_16_bits(dtype, complex_):
 
 @pytest.mark.parametrize("steps", [3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, None))])
 def test_any_chunk_and_width(steps, monkeypatch):
-    """Units that fill no block, and the chunk that would be chosen."""
+    """Tries units that do not fill a block, and the default chunk."""
     monkeypatch.setattr(chunks, "CHUNK", steps)
     inputs = make_inputs(1, 5, 5, torch.complex128)
     outputs, gradients = run(triton_scan, inputs, torch.complex128)
@@ -64,14 +64,14 @@ def test_any_chunk_and_width(steps, monkeypatch):
 
 @pytest.fixture
 def short_chunks(monkeypatch):
-    """What chooses the length of chunks and of their summaries has chunks to choose after a few steps, on three levels of them."""
+    """Makes chunks of a few steps, on three levels, so that their lengths are chosen for short sequences too."""
     for name, value in {"CHUNK": None, "UNDIVIDED": 3, "MIN_CHUNK": 2, "MAX_CHUNK": 4, "LANES_OF_WORK": 4}.items():
         monkeypatch.setattr(chunks, name, value)
 
 
 @pytest.mark.parametrize("time", [27, *(pytest.param(time, marks=pytest.mark.slow) for time in (3, 4))])
 def test_chosen_chunks(short_chunks, time):
-    """Of 27 steps seven chunks, which are joined to four, and these to two."""
+    """27 steps are seven chunks, which are joined to four, and these to two."""
     inputs = make_inputs(1, time, 2, torch.complex128, (0.5, 1.0))
     outputs, gradients = run(triton_scan, inputs, torch.complex128)
     expected, expected_gradients = run(linear_scan_reference, inputs, torch.complex128)
@@ -83,7 +83,7 @@ def test_chosen_chunks(short_chunks, time):
 
 
 def test_the_lengths_that_are_chosen(monkeypatch):
-    """Enough chunks to fill a device, and summaries of them on as few levels as they are short."""
+    """There must be enough chunks to fill a device, and summaries on as few levels as their length allows."""
     assert chunks.joined(59) == CHUNK
     monkeypatch.setattr(chunks, "CHUNK", 1)
     assert chunks.joined(59) == 2

@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
-    """What a kernel does not write is NaN, not by chance something harmless."""
+    """Fills new tensors with NaN, so that missing writes of a kernel are noticed."""
     empty_like, new_empty = torch.empty_like, torch.Tensor.new_empty
 
     def poisoned(make):
@@ -26,7 +26,7 @@ def poisoned_memory(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def trusted_kernels(monkeypatch):
-    """Without their first use, which takes the interpreter ten seconds."""
+    """Skips the check of kernels at first use, which takes the interpreter ten seconds."""
     from harmonicrnn.ops import first_use
 
     monkeypatch.setattr(first_use, "_verdicts", {torch.device("cpu"): None})
@@ -34,7 +34,7 @@ def trusted_kernels(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def known_builtins(monkeypatch):
-    """The interpreter would look through all of Triton's language at each call inside a kernel, which takes a third of its time."""
+    """Caches the builtins of Triton's language, which the interpreter looks up at each call in a kernel, a third of its time."""
     from triton.runtime import interpreter
 
     is_builtin = interpreter.tl.core.is_builtin
@@ -53,7 +53,7 @@ def known_builtins(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def products_of_bfloat16(monkeypatch):
-    """Triton 3.6's interpreter would multiply the bits of bfloat16 as if they were whole numbers."""
+    """Multiplies bfloat16 as float32: Triton 3.6's interpreter would multiply its bits as integers."""
     from triton.language import bfloat16, float32
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
@@ -72,7 +72,7 @@ def products_of_bfloat16(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
-    """Chunks of 4 steps are a block of 3 and one that is left."""
+    """Splits chunks of 4 steps into a block of 3 and a rest of one."""
     from harmonicrnn.ops.triton import chunks
 
     for module, name in ((chunks, "FUSED_ROWS"), (chunks, "GIVEN_ROWS"), (chunks, "BACKWARD_ROWS")):

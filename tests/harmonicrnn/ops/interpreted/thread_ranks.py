@@ -1,4 +1,4 @@
-"""Ranks of a split sequence as threads of one process, of which one computes at a time: the interpreter has global state."""
+"""Ranks of a split sequence as threads of one process, of which one computes at a time, as the interpreter has global state."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ class Ranks:
         self.exchanges = [0] * size
 
     def run(self, function):
-        """function(slices) of each rank."""
+        """Returns function(slices) of each rank."""
 
         def rank(i):
             with self.turn:

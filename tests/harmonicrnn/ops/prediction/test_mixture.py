@@ -1,4 +1,4 @@
-"""The mixture's distribution, compiled and in tensor operations, against plain tensor operations in float64 with autograd."""
+"""Compares the mixture's distribution, compiled and in tensor operations, with plain tensor operations in float64 with autograd."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def limits_of(bits, law):
 
 
 def make_inputs(limits, lanes=2, time=TIME):
-    """Predictions at limits, in the middle, at the ends of the range and beyond; scales from below the least one to the whole range."""
+    """Returns predictions at limits, in the middle, at the ends of the range and beyond; scales from below the least to the whole range."""
     g = torch.Generator().manual_seed(0)
     p = 2 * torch.rand(lanes, time, 3, generator=g, dtype=torch.float64) - 1
     ends = [1, -1, 1.2, -1.2, 0, limits[1], limits[-2], limits[3], limits[len(limits) // 2], limits[5] * (1 + 1e-15)]
@@ -42,7 +42,7 @@ def make_inputs(limits, lanes=2, time=TIME):
 
 
 def plainly(p, s, log_width, log_weights, limits):
-    """As the formulas are written, but for C = sigmoid(b) sigmoid(-a) (1 - exp(a - b)), which loses no digits."""
+    """Computes log P by the formulas, but for C = sigmoid(b) sigmoid(-a) (1 - exp(a - b)), which loses no digits."""
     scale = (s[..., None] * log_width.exp()).clamp(min=1e-5).flatten(2)[..., None]
     away = limits - p.repeat_interleave(log_width.shape[1], dim=2)[..., None]
     a, b = away[..., :-1] / scale, away[..., 1:] / scale
@@ -55,8 +55,8 @@ def gradients_plainly(inputs, limits, grad):
     return torch.autograd.grad(plainly(*leaves, limits), leaves, grad)
 
 
-# Largest errors of gradients in float32 as a share of the largest, two to three times what was seen: sums by parts lose digits where cells
-# are narrow.
+# Bounds on the errors of gradients in float32, relative to the largest gradient, two to three times the measured ones: partial sums lose
+# digits where cells are narrow.
 FLOAT32 = {(4, "linear"): 3e-6, (4, "mu-law"): 4e-6, (8, "linear"): 1e-5, (8, "mu-law"): 4e-4, (12, "linear"): 1.5e-3, (12, "mu-law"): 0.03}
 
 
@@ -86,7 +86,7 @@ def test_equals_the_formulas(form, bits, law):
 @FORMS
 @pytest.mark.parametrize("scale", [1e-9, 1e-5, 1e-3, 1.0, 1e2, 1e4])
 def test_probabilities_sum_to_one(form, scale):
-    """From a logistic narrower than a cell to one of which next to nothing lies in the range."""
+    """Tries logistics from narrower than a cell to so wide that almost nothing lies in the range."""
     limits = limits_of(8, "mu-law")
     p, s = torch.tensor([[[-1.0], [1e-3], [0.3], [1.0]]]).double(), torch.full((1, 4, 1), scale, dtype=torch.float64)
     found = form.forward(p, s, torch.zeros(1, 1).double(), torch.zeros(1, 4, 1).double(), limits, SHARE)
@@ -114,7 +114,7 @@ def test_at_the_least_scale_the_width_has_no_gradient(form):
 @FORMS
 @CELLS
 def test_components_are_those_of_the_mixture(form, bits, law):
-    """With all weight on one of them."""
+    """All weight is on one component."""
     limits = limits_of(bits, law)
     p, s, log_width, _ = make_inputs(limits)
     classes = torch.randint(2**bits, p.shape[:2], generator=torch.Generator().manual_seed(3))
@@ -141,7 +141,7 @@ def test_one_component_of_one_sample_in_compiled_code():
 
 @FORMS
 def test_gradients_by_differences(form, monkeypatch):
-    """Through a softmax, as weights that do not sum to 1 are none."""
+    """Takes the gradients through a softmax, as weights must sum to 1."""
     monkeypatch.setattr(mixture, "mixture_kernels", lambda device: form)
     limits = limits_of(4, "mu-law")
     p, s, log_width, log_weights = (t[:1, 8:12] if t.shape[1] == TIME else t for t in make_inputs(limits))
@@ -153,7 +153,7 @@ def test_gradients_by_differences(form, monkeypatch):
 
 
 def test_threads_change_nothing():
-    """But for the order in which the gradients of widths are summed."""
+    """Only the order in which the gradients of widths are summed may differ."""
     limits = limits_of(4, "mu-law")
     inputs = make_inputs(limits, lanes=3, time=300)
     grad, threads, found = torch.randn(3, 300, 16, dtype=torch.float64), torch.get_num_threads(), []

@@ -1,4 +1,4 @@
-"""Linear prediction, compiled and in batched tensor operations, against its definition."""
+"""Compares linear prediction, compiled and in batched tensor operations, with its definition."""
 
 import math
 import subprocess
@@ -25,7 +25,7 @@ def noise(time, seed=0):
 
 
 def sinusoids(partials, time):
-    """In [-1, 1], of frequencies spread over the band and not quite evenly."""
+    """Returns sinusoids in [-1, 1], with frequencies spread not quite evenly over the band."""
     g = torch.Generator().manual_seed(partials)
     jitter, phase = torch.rand(2, partials, 1, generator=g, dtype=torch.float64)
     frequency = 0.03 + 0.44 * (torch.arange(partials)[:, None] + 0.35 + 0.3 * jitter) / partials
@@ -51,7 +51,7 @@ def clips(time=TIME):
 
 
 def run(form, predictor, x, state=None, history=None, heard=None):
-    """p of lanes x (B, T) that begin with their first sample, unless said otherwise; and the state after them."""
+    """Returns the predictions p of lanes x (B, T), and the state after them; lanes begin with their first sample by default."""
     lanes = len(x)
     history = x.new_zeros(lanes, predictor.order) if history is None else history
     heard = torch.zeros(lanes, dtype=torch.int64) if heard is None else heard
@@ -59,7 +59,7 @@ def run(form, predictor, x, state=None, history=None, heard=None):
 
 
 def run_in_chunks(form, predictor, x, sizes, heard=0):
-    """As `run`, one chunk after the other: what predicts each sample and the one after the last."""
+    """Calls `run` chunk by chunk; returns the predictions (B, T + 1) of each sample and of the one after the last, and the final state."""
     state, history = PredictorState.start(predictor, len(x)), x.new_zeros(len(x), predictor.order)
     pieces, count = [], torch.full((len(x),), heard)
     for piece in x.split(sizes, dim=1):
@@ -76,13 +76,13 @@ def by_definition(predictor, x):
 
 @cache
 def clips_by_definition(predictor):
-    """The predictions (B, T + 1) and at the end r (B, n + 1) of all clips."""
+    """Returns the predictions (B, T + 1) and the final r (B, n + 1) of all clips."""
     x = torch.stack(list(clips().values()))
     return by_definition(predictor, x), torch.stack([definition.autocorrelation(predictor, lane) for lane in x])
 
 
 def test_the_definition_is_a_least_squares_fit_of_the_windowed_past():
-    """Written out: the normal equations of the windowed samples as loops, and the schedule."""
+    """Writes out the normal equations of the windowed samples as loops, and the schedule."""
     predictor, x = Predictor(3, 0.8, 4, white=1e-3, floor=1e-5), noise(11).numpy()
     p = definition.predict(predictor, torch.from_numpy(x))
     for heard, due in ((0, 0), (1, 1), (2, 2), (3, 3), (7, 4), (8, 8), (11, 8)):
@@ -98,7 +98,7 @@ def test_the_definition_is_a_least_squares_fit_of_the_windowed_past():
 @pytest.mark.parametrize("white", [1e-4, 1e-2])
 @pytest.mark.parametrize("predictor", DEFAULTS, **BY_ORDER)
 def test_equals_the_definition(form, predictor, white):
-    """The largest differences seen: 4e-14 in r and 5e-13 in p, which the bounds of all clips leave ten times."""
+    """The largest measured differences are 4e-14 in r and 5e-13 in p; the bounds for all clips are ten times as large."""
     predictor, x = replace(predictor, white=white), torch.stack(list(clips().values()))
     p, state = run(form, predictor, x)
     expected, r = clips_by_definition(predictor)
@@ -110,7 +110,7 @@ def test_equals_the_definition(form, predictor, white):
 @FORMS
 @pytest.mark.parametrize("time", [0, 1, 2, 3, 5, 7, 8])
 def test_any_length(form, time):
-    """Also below the order."""
+    """Also tries lengths below the order."""
     x = noise(2 * time).view(2, time)
     p, state = run(form, SMALL, x)
     assert p.shape == (2, time + 1)
@@ -147,7 +147,7 @@ def test_what_a_lane_begins_with_may_be_no_sample(form, every):
 
 @FORMS
 def test_lanes_that_have_heard_differently_much(form):
-    """Each equals its own run, whatever its neighbours have heard, one of which begins."""
+    """Each lane equals its own run, whatever its neighbours have heard; one lane is new."""
     heard, x = [0, 3, 20, 20, 41], noise(5 * 80).view(5, 80)
     alone = [run(form, SMALL, lane[None, : 30 + count])[0][0, count:] for lane, count in zip(x, heard, strict=True)]
     begun = [run(form, SMALL, lane[None, :count])[1] for lane, count in zip(x, heard, strict=True)]
@@ -180,7 +180,7 @@ PARTIALS = {
 @FORMS
 @pytest.mark.parametrize("predictor", DEFAULTS, **BY_ORDER)
 def test_sinusoids_are_predicted(form, predictor):
-    """The largest error after 2,000 samples, as a share of the root mean square: twice what was measured, and more with each partial."""
+    """Bounds the error after 2,000 samples relative to the root mean square: twice the measured one, which grows with each partial."""
     x = torch.stack([sinusoids(partials, 3000) for partials in PARTIALS[predictor.order]])
     p, _ = run(form, predictor, x)
     errors = (x - p[:, :-1])[:, 2000:].abs().amax(dim=1) / x.pow(2).mean(dim=1).sqrt()
@@ -190,14 +190,17 @@ def test_sinusoids_are_predicted(form, predictor):
 
 @pytest.mark.parametrize("predictor", DEFAULTS, **BY_ORDER)
 def test_noise_is_not_predicted(predictor):
-    """The error of white noise has its power, and at most as much again, as so many weights are fitted to so few samples."""
+    """The error on white noise has at least its power, and at most twice that, as many weights are fitted to few samples."""
     x = noise(4000)[None]
     p, _ = run(compiled, predictor, x)
     assert 1 < (x - p[:, :-1])[:, 1000:].pow(2).mean() / x.pow(2).mean() < 2
 
 
 def largest_reflection(filters):
-    """Of filters (B, n), by the step-down recursion: all poles lie inside the unit circle if and only if it is below 1 (Schur and Cohn)."""
+    """Returns the largest |reflection coefficient| of filters (B, n), by the step-down recursion.
+
+    It is below 1 if and only if all poles lie inside the unit circle (Schur and Cohn).
+    """
     a, largest = filters.clone(), torch.zeros(len(filters), dtype=torch.float64)
     while a.shape[1]:
         k = a[:, -1:]
@@ -207,7 +210,7 @@ def largest_reflection(filters):
 
 
 def filters_along(form, predictor, x, ends):
-    """The filter of each lane x (B, T) at some samples, (B, ends, n)."""
+    """Returns the filters (B, len(ends), n) of lanes x (B, T) after the samples in `ends`."""
     state, history, begin, found = PredictorState.start(predictor, len(x)), x.new_zeros(len(x), predictor.order), 0, []
     for end in ends:
         _, state = run(form, predictor, x[:, begin:end], state, history, torch.full((len(x),), begin))
@@ -233,7 +236,7 @@ def test_every_filter_is_stable(form, predictor):
 
 @FORMS
 def test_a_filter_that_cannot_be_solved_for_is_the_one_before(form):
-    """Without anything added to r_0, silence has none; and sound after it has one again."""
+    """Silence has no filter if nothing is added to r_0; sound after it has one again."""
     predictor = Predictor(4, 0.5, 8, white=0.0, floor=0.0)
     silence, sound = torch.zeros(2, 40, dtype=torch.float64), torch.stack([noise(40), noise(40, 1)])
     p, state = run(form, predictor, silence)
@@ -243,7 +246,7 @@ def test_a_filter_that_cannot_be_solved_for_is_the_one_before(form):
     assert state.failed.tolist() == [10, 10]
     before = state.filter.clone()
     assert before.any(dim=1).all()
-    # 0.5^(2 t) is 0 in float64 after 540 samples, and what was heard is forgotten.
+    # 0.5^(2 t) is 0 in float64 after 540 samples, which forgets the past.
     history = sound.flip(1)[:, :4]
     _, after = run(form, predictor, torch.zeros(2, 800, dtype=torch.float64), state, history, torch.tensor([80, 80]))
     assert (after.failed > state.failed).all()
@@ -259,7 +262,7 @@ def test_a_filter_that_cannot_be_solved_for_is_the_one_before(form):
 @FORMS
 @pytest.mark.parametrize("value", [1.0, -0.3])
 def test_a_constant_without_anything_added(form, value):
-    """Its equations are all but singular: whatever can be solved for is stable, and predicts the constant."""
+    """The equations are all but singular: any solution found must be stable and predict the constant."""
     predictor = Predictor(16, 0.98, 16, white=0.0, floor=0.0)
     p, state = run(form, predictor, torch.full((1, 800), value, dtype=torch.float64))
     assert largest_reflection(state.filter) < 1
@@ -269,7 +272,7 @@ def test_a_constant_without_anything_added(form, value):
 def test_solve_all_keeps_single_filters():
     sums = torch.zeros(3, 3, SMALL.order + 1, dtype=torch.float64)
     sums[0] = run(batched, SMALL, noise(50)[None])[1].sums[0]
-    sums[2] = -sums[0]  # no autocorrelation of anything
+    sums[2] = -sums[0]  # no autocorrelation at all
     before = noise(3 * SMALL.order).view(3, SMALL.order)
     filters, solved = batched.solve_all(SMALL, sums, before)
     assert solved.tolist() == [True, True, False]  # silence has its floor
@@ -284,7 +287,7 @@ def relative(a, b):
 
 @FORMS
 def test_what_steps_add_to_the_sums(form):
-    """`accumulate` of some of the steps of each lane, and what is left of sums after silence."""
+    """Checks `accumulate` for some of the steps of each lane, and what is left of the sums after silence."""
     x, history, steps = noise(3 * 30).view(3, 30), noise(3 * 9, 1).view(3, 9), torch.tensor([0, 30, 11])
     added = batched.accumulate(SMALL, x, history, steps)
     for lane, count in enumerate(steps.tolist()):
@@ -299,7 +302,7 @@ def test_what_steps_add_to_the_sums(form):
 
 
 def test_accumulated_in_pieces(monkeypatch):
-    """As where there is no room for all windows at a time."""
+    """The windows are summed in pieces, as if they did not fit in memory at once."""
     x, history, steps = noise(2 * 200).view(2, 200), noise(2 * 5, 1).view(2, 5), torch.tensor([200, 173])
     expected, (p, state) = batched.accumulate(SMALL, x, history, steps), run(batched, SMALL, x)
     monkeypatch.setattr(batched, "ROOM", 500)
@@ -368,6 +371,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_memory_of_a_million_samples(order, every, form):
-    """At most 200 MB beside the samples."""
+    """The memory must not exceed 200 MB besides the samples."""
     done = subprocess.run([sys.executable, "-c", PEAK, str(order), str(every), form], check=True, capture_output=True, text=True)
     assert 8_000 < int(done.stdout) < 200_000  # KB; the predictions alone are 8 MB
