@@ -2,9 +2,11 @@
 
 from datamodules.audio_datamodule import AudioDataModule
 from datamodules.audio_folder import AudioFolder
-from datamodules.datasets import SC09, Beethoven, Maestro, SC09Digits, YouTubeMix
 from datamodules.generated_audio import Synthetic
+from datamodules.hub_wavs import Beethoven, YouTubeMix
+from datamodules.maestro import Maestro
 from datamodules.memory_task import Memory
+from datamodules.sc09 import SC09, SC09Digits
 from harmonicrnn.audio.dataset import Batch
 
 __all__ = [

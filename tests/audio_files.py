@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from datamodules.datasets import DIGITS
+from datamodules.sc09 import DIGITS
 
 
 def tone(samples: int, seed: int, rate: int = 16_000) -> np.ndarray:

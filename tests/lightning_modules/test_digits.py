@@ -9,7 +9,7 @@ import torch
 
 from cli import main
 from datamodules import SC09Digits
-from datamodules.datasets import DIGITS
+from datamodules.sc09 import DIGITS
 from harmonicrnn.checkpoints import DIGIT_ACCURACY as ACCURACY
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.digit_classifier import load_digit_classifier
