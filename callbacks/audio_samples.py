@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from callbacks.loggers import show_audio, show_figure
 from callbacks.run_record import run_directory
+from callbacks.show import show_audio, show_figure
 from harmonicrnn.audio.writing import pcm16
 from harmonicrnn.evaluation.figures import mel_figure, waveform_figure
 from harmonicrnn.files import replacing, side_product

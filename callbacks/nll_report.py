@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
-from callbacks.loggers import show_figure
 from callbacks.run_record import run_directory
+from callbacks.show import show_figure
 from datamodules import AudioDataModule
 from harmonicrnn.audio.dataset import Batch, Split
 from harmonicrnn.checkpoints import read_checkpoint

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from typing_extensions import override
 
-from callbacks.loggers import HISTOGRAMS, show_histogram, takes
+from callbacks.show import HISTOGRAMS, show_histogram, takes
 from harmonicrnn.audio.dataset import Batch
 from harmonicrnn.models import GatedRecurrence
 

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from typing_extensions import override
 
-from callbacks.loggers import left_out, name_of
 from callbacks.run_record import run_directory
+from callbacks.show import left_out, name_of
 from datamodules.audio_datamodule import MEMORY
 from harmonicrnn.errors import UserError
 from harmonicrnn.models import undivided

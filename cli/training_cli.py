@@ -22,15 +22,20 @@ from rich.console import Console
 
 from callbacks.agreement_check import Agreement
 from callbacks.audio_samples import AudioSamples
-from callbacks.checkpointing import BestCheckpoint, FinalValidation, LastCheckpoint, Stopped, WholeCheckpointIO
+from callbacks.checkpoint_files import BestCheckpoint, WholeCheckpointIO
 from callbacks.ema import EMA
+from callbacks.final_validation import FinalValidation
+from callbacks.forgiving_loggers import in_folder
 from callbacks.frechet_audio_distance import FrechetAudioDistance
-from callbacks.loggers import in_folder
+from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.nll_report import NLLReport
+from callbacks.random_states import RandomStates
 from callbacks.recurrence_histograms import RecurrenceHistograms
-from callbacks.run_record import RandomStates, RunRecord, run_directory
+from callbacks.run_record import RunRecord, run_directory
 from callbacks.run_summary import RunSummary
-from callbacks.throughput import Throughput, TrainingBar
+from callbacks.stop_signals import Stopped
+from callbacks.throughput import Throughput
+from callbacks.training_bar import TrainingBar
 from cli.data_options import innermost
 from cli.first_pass import BASE, IN_FOLDER, LOGS, NAME, default_configs, keys_of, log_folder, names_a_module, runs_folder
 from cli.first_rank import on_first_rank

@@ -12,9 +12,6 @@ MOVED = {
     "lightning_modules.harmonic": "lightning_modules.harmonic_module",
     "datamodules.base": "datamodules.audio_datamodule",
     "datamodules.memory": "datamodules.memory_task",
-    "callbacks.final_validation": "callbacks.checkpointing",
-    "callbacks.random_states": "callbacks.run_record",
-    "callbacks.training_bar": "callbacks.throughput",
     "datamodules.beethoven": "datamodules.hub_wavs",
     "datamodules.youtube_mix": "datamodules.hub_wavs",
     "datamodules.sc09_digits": "datamodules.sc09",
@@ -23,6 +20,11 @@ MOVED = {
     "datamodules.published": "datamodules.datasets",
     "datamodules.datasets.HubWavs": "datamodules.hub_wavs.HubWavs",
     "datamodules.datasets": "datamodules",
+    "callbacks.checkpointing.OneFile": "callbacks.checkpoint_files.OneFile",
+    "callbacks.checkpointing": "callbacks",
+    "callbacks.run_record.RandomStates": "callbacks.random_states.RandomStates",
+    "callbacks.throughput.TrainingBar": "callbacks.training_bar.TrainingBar",
+    "callbacks.loggers": "callbacks.forgiving_loggers",
 }
 """Old to new module, submodules moved along; or class, where it left its module. A module that was split is now its package, which has the
 public classes of all parts. Renamed in this order, so that what moved twice is there twice."""

@@ -18,7 +18,7 @@ import torch
 from benchmarks.experiments.declare import ROOT, Experiment, Run, Settings
 from benchmarks.experiments.measured import curves, evaluate, in_child, sample, train
 from benchmarks.experiments.results import Row, cell, code_hash, config_hash, machine, read, write
-from callbacks.checkpointing import TRY_AGAIN
+from callbacks.stop_signals import TRY_AGAIN
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import replacing
 from harmonicrnn.models.predictors_alone import PREDICTORS

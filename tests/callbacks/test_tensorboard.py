@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
 from callbacks.audio_samples import BUDGET, AudioSamples
-from callbacks.loggers import Curves
+from callbacks.forgiving_loggers import Curves
 from callbacks.nll_report import CURVE
 from cli import main
 from datamodules import SC09

@@ -1,6 +1,5 @@
-"""What a training shows: its speed, and in the terminal its steps, as the command line shows them."""
+"""The speed that a training shows."""
 
-import re
 from types import SimpleNamespace
 
 import pytest
@@ -8,10 +7,6 @@ import torch
 
 from callbacks.throughput import Throughput
 from datamodules import Batch
-from tests.cli.conftest import folder, run  # noqa: F401 - fixtures
-
-FIT = "fit --config tiny.yaml --trainer.max_steps 7 --trainer.enable_progress_bar true"
-FIT += " --samples.sample_seconds 0 --trainer.limit_val_batches 1"
 
 
 def test_counts_training_time_alone(monkeypatch):
@@ -36,20 +31,3 @@ def test_counts_training_time_alone(monkeypatch):
     callback.on_validation_start(trainer, module)  # at 10: 7.5 s since the last logging
     step()  # from 110 to 112
     assert logged[1] == ("train/samples_per_second", pytest.approx(2 * 1000 / (7.5 + 2)))
-
-
-@pytest.fixture
-def wide(monkeypatch):
-    """A terminal in which nothing is cut off."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-
-def test_one_bar_counts_the_steps_of_all_epochs_and_of_before(run, wide, capsys):  # noqa: F811
-    """20 clips, 4 at a time: seven steps are more than an epoch."""
-    assert run(f"{FIT} --trainer.callbacks+=tests.cli.run_callbacks.StopAt") == 0
-    assert re.search(r"Training +━.* 2/7 ", capsys.readouterr().out)
-    assert run(f"{FIT} --ckpt_path last") == 0
-    shown = capsys.readouterr().out
-    assert re.search(r"Training +━.* 7/7 ", shown)
-    assert "val/bits: " in shown
-    assert not re.search(r"Epoch|v_num|-2", shown)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from callbacks.loggers import Curves, Table
+from callbacks.forgiving_loggers import Curves, Table
 from harmonicrnn.errors import UserError
 from harmonicrnn.evaluation.clip_sets import FolderClips
 from harmonicrnn.files import side_product, write_json

@@ -160,7 +160,7 @@ def test_a_checkpoint_every_few_minutes(folder, monkeypatch):
     assert fit(plan) == 0
     whole = records(folder)
     (folder / "record_0.jsonl").unlink()
-    monkeypatch.setattr("callbacks.checkpointing.time.monotonic", lambda: 60.0 * sum(1 for _ in (folder / "record_0.jsonl").open()))
+    monkeypatch.setattr("callbacks.last_checkpoint.time.monotonic", lambda: 60.0 * sum(1 for _ in (folder / "record_0.jsonl").open()))
     (folder / "record_0.jsonl").touch()
     with pytest.raises(RuntimeError, match="killed"):
         fit(f"{plan} --trainer.callbacks+=tests.cli.run_callbacks.Kill --trainer.callbacks.step=5")

@@ -1,4 +1,4 @@
-"""Tests of checkpoint writing: full disks, kills in the middle of a write, and the interval of the last checkpoint."""
+"""Tests of checkpoint writing: full disks, and kills in the middle of a write."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from callbacks.checkpointing import LastCheckpoint, WholeCheckpointIO
+from callbacks.checkpoint_files import WholeCheckpointIO
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import remove_parts
 from harmonicrnn.runs import find_run
@@ -73,9 +73,3 @@ def test_killed_while_writing_there_is_always_a_whole_checkpoint(tmp_path):
         attempt += 1
     assert len(seen) > 1
     assert torn, "no kill fell into a write"
-
-
-def test_minutes():
-    for minutes in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match=r"checkpoint\.minutes must be above 0"):
-            LastCheckpoint(minutes)
