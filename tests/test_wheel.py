@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -29,6 +30,22 @@ voice = harmonicrnn.load(sys.argv[2])
 engine = PlainEngine(voice.net)  # the compiled one takes half a minute to be compiled in a folder that is new to it
 print(*generate(voice.net, 24, seed=3, engine=engine)[0].tolist())
 assert not {{*{UPSTAIRS}, "lightning", "torchmetrics"}} & set(sys.modules)
+"""
+
+
+OFFLINE = """
+import socket
+import sys
+
+from harmonicrnn.cli import main
+
+
+def refuse(*args, **kwargs):
+    raise OSError("there is no network")
+
+
+socket.socket.connect = socket.getaddrinfo = refuse
+sys.exit(main("generate --voice bach --seconds 0.5 --seed 1 --out clips".split()))
 """
 
 
@@ -93,3 +110,13 @@ def test_the_installed_command_measures(installed, tmp_path):
     soundfile.write(tmp_path / "a.wav", audio, 8000, subtype="FLOAT")
     bits, name = run_away(installed, tmp_path, *COMMANDS[1], "nll", RUN, "a.wav").split()
     assert (float(bits), name) == (pytest.approx(harmonicrnn.load(RUN).nll(audio), abs=1e-5), "a.wav")
+
+
+@pytest.mark.slow
+def test_the_voice_in_the_box_is_heard_after_an_installation_without_the_network(installed, tmp_path):
+    (tmp_path / "use.py").write_text(OFFLINE)
+    run_away(installed, tmp_path, sys.executable, "-P", "use.py")
+    samples, rate = soundfile.read(tmp_path / "clips/clip_0000.wav")
+    voice = harmonicrnn.load("bach")
+    assert rate == voice.sample_rate
+    assert np.allclose(samples, voice.generate(0.5, seed=1)[0], atol=2**-15)
