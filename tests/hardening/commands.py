@@ -38,6 +38,9 @@ BEGUN = r"configs/(audio_folder|audio_folder_cpu|melody_cpu)\.yaml"
 TWO_STEPS = "--trainer.max_steps 2 --trainer.val_check_interval 1 --trainer.limit_val_batches 1 --samples.sample_seconds 0"
 SERVERS = r"^python -m harmonicrnn serve|^tensorboard"
 SERVED = 30  # seconds until a server is ended by Ctrl-C
+DEMO = "make demo"
+TOLD, UNTOLD = ("Done: ", "Result: ", " below the ", "Next: "), ("warn", "Tip:", "Epoch", "v_num", "about 0.00 h", "Traceback")
+"""What the demo's output must and must not hold, in any case of letters."""
 STAND_INS = {"aplay": "exec cat > /dev/null"}
 
 
@@ -86,7 +89,7 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-    """Runs a command in a shell; returns its status and the end of its output. A server is ended, and its status is then 0."""
+    """Runs a command in a shell; returns its status and its output. A server is ended, and its status is then 0."""
     with (folder / ".output").open("w+") as output:
         process = subprocess.Popen(
             ["bash", "-o", "pipefail", "-c", command],
@@ -102,25 +105,37 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, s
         else:
             status = status or int(served)  # a server that ends by itself
         output.seek(0)
-        return status, output.read()[-1500:]
+        return status, output.read()
 
 
-def run_all(listed: list[Command], folder: Path, environment: dict[str, str]) -> Iterator[tuple[Command, int, str, float]]:
-    """Runs the commands that are not left out, each text once; yields their status, output and seconds."""
+def fault(command: Command, status: int, output: str) -> str:
+    """What is wrong with a command's end; an empty text if nothing is."""
+    if status:
+        return f"status {status}: {output[-1500:]}"
+    if command.text != DEMO:
+        return ""
+    missing = [part for part in TOLD if part.lower() not in output.lower()]
+    missing += [f"no {part}" for part in UNTOLD if part.lower() in output.lower()]
+    failed = [line for line in output.splitlines() if line.endswith(": fails")]
+    return "; ".join([*(f"wanted: {part}" for part in missing), *failed])
+
+
+def run_all(listed: list[Command], folder: Path, environment: dict[str, str]) -> Iterator[tuple[Command, str, float]]:
+    """Runs the commands that are not left out, each text once; yields what is wrong with their end, and their seconds."""
     seen = set[str]()
     for command in listed:
         if command.left_out is None and command.text not in seen:
             seen.add(command.text)
             started = time.perf_counter()
             status, output = run(command.runs_as, folder, environment)
-            yield command, status, output, time.perf_counter() - started
+            yield command, fault(command, status, output), time.perf_counter() - started
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--only", default="", help="run commands with this text alone, after make demo")
     options = parser.parse_args()
-    listed, failed = [Command("Makefile", "make demo"), *commands(PAGES)], 0
+    listed, failed = [Command("Makefile", DEMO), *commands(PAGES)], 0
     for command in listed:
         if command.left_out:
             print(f"{command.page}: {command.text}\n    not run: {command.left_out}")
@@ -129,9 +144,9 @@ def main() -> int:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         subprocess.run(["make", "--silent", "environment"], cwd=folder, check=True)
         wanted = [command for command in listed if command.page == "Makefile" or options.only in command.text]
-        for command, status, output, seconds in run_all(wanted, folder, prepare(folder)):
-            print(f"{command.page}: {command.runs_as}\n    {'failed: ' + output if status else 'ran'}, {seconds:.0f} s", flush=True)
-            failed += status != 0
+        for command, wrong, seconds in run_all(wanted, folder, prepare(folder)):
+            print(f"{command.page}: {command.runs_as}\n    {seconds:.0f} s, {'failed: ' + wrong if wrong else 'ran'}", flush=True)
+            failed += bool(wrong)
         shutil.rmtree(folder / ".venv", ignore_errors=True)
     print(f"{failed} failed")
     return 1 if failed else 0

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.hardening.commands import LEFT_OUT, PAGES, Command, commands, run, run_all
+from tests.hardening.commands import DEMO, LEFT_OUT, PAGES, Command, commands, fault, run, run_all
 
 
 def test_reasons_and_commands_are_those_of_the_pages():
@@ -30,11 +30,19 @@ def test_a_long_training_is_begun_on_the_demo_s_recordings():
     assert command.runs_as.startswith("python train.py fit --config configs/audio_folder_cpu.yaml --data.root demo --trainer.max_steps 2 ")
 
 
-@pytest.mark.parametrize(("text", "status"), [("true", 0), ("false | cat", 1), ("echo why; exit 3", 3)])
-def test_what_fails_is_told_with_its_output(text, status, tmp_path):
-    ((command, found, output, _),) = run_all([Command("page.md", text)] * 2, tmp_path, dict(os.environ))
-    assert (command.text, found) == (text, status)
-    assert output == ("why\n" if status == 3 else "")
+@pytest.mark.parametrize(("text", "wrong"), [("true", ""), ("false | cat", "status 1: "), ("echo why; exit 3", "status 3: why\n")])
+def test_what_fails_is_told_with_its_output(text, wrong, tmp_path):
+    ((command, found, _),) = run_all([Command("page.md", text)] * 2, tmp_path, dict(os.environ))
+    assert (command.text, found) == (text, wrong)
+
+
+def test_the_demo_s_output_is_read():
+    good = "clip_0000.wav: passes\nDone:   x\nResult: 2.25 bits/sample, 0.07 below the 2.32\nNext:   y\n"
+    demo = Command("Makefile", DEMO)
+    assert not fault(demo, 0, good)
+    assert fault(demo, 0, good.replace("below", "not")) == "wanted:  below the "
+    assert fault(demo, 0, f"UserWarning: z\n{good}") == "wanted: no warn"
+    assert fault(demo, 0, f"clip_0001.wav: fails\n{good}") == "clip_0001.wav: fails"
 
 
 def test_a_server_that_ends_by_itself_has_failed(tmp_path):
