@@ -13,6 +13,9 @@ from harmonicrnn.ops.scan import linear_scan
 ROOM = 1 << 23
 """Elements of the windows held at a time: 64 MB."""
 
+PIECE = 1 << 20
+"""Samples, over all lanes, that are predicted at a time."""
+
 
 def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
     """As `predictor.predict` for a whole sequence; lanes with equal `heard` are batched."""
@@ -20,9 +23,12 @@ def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, sta
     after = PredictorState(*(t.clone() for t in state))
     for count in heard.unique().tolist():
         lanes = (heard == count).nonzero()[:, 0]
-        part = PredictorState(*(t[lanes] for t in state))
-        p[lanes], found = _predict(predictor, x[lanes], history[lanes], count, part)
-        for target, value in zip(after, found, strict=True):
+        past, part, start = history[lanes], PredictorState(*(t[lanes] for t in state)), 0
+        for piece in x.split(max(1, PIECE // len(lanes)), dim=1):
+            own, end = piece[lanes], start + piece.shape[1]
+            p[lanes, start : end + 1], part = _predict(predictor, own, past, count + start, part)
+            past, start = torch.cat([own.flip(1), past], dim=1)[:, : predictor.order], end
+        for target, value in zip(after, part, strict=True):
             target[lanes] = value
     return p, after
 

@@ -11,6 +11,8 @@ from harmonicrnn.ops.elementary import dot
 from harmonicrnn.ops.prediction.predictor import EARLY, Predictor, PredictorState
 
 _EARLY = np.array(EARLY)
+PIECE = 1 << 16
+"""Samples of a lane that are copied at a time, which bounds memory."""
 
 
 @jit
@@ -86,26 +88,40 @@ def prediction(weights: Any, past: Any) -> Any:
 
 @kept
 def _run(
-    x: Any, history: Any, heard: Any, sums: Any, filters: Any, failed: Any, p: Any, decay: Any, every: Any, white: Any, floor: Any
+    x: Any,
+    history: Any,
+    heard: Any,
+    sums: Any,
+    filters: Any,
+    failed: Any,
+    p: Any,
+    decay: Any,
+    every: Any,
+    white: Any,
+    floor: Any,
+    piece: Any,
 ) -> None:
     time, n = x.shape[1], filters.shape[1]
-    past, room = np.empty(time + n + 1), np.empty(5 * n)
+    past, room = np.empty(min(time, piece) + n), np.empty(5 * n)
     for lane in range(x.shape[0]):
-        for t in range(time):
-            past[time - 1 - t] = x[lane, t]
-        for k in range(n):
-            past[time + k] = history[lane, k]
-        past[time + n] = 0.0
+        past[:n] = history[lane, :n]
         s1, s2, s3, weights, count = sums[lane, 0], sums[lane, 1], sums[lane, 2], filters[lane], heard[lane]
-        p[lane, 0] = prediction(weights, past[time : time + n])
-        for t in range(time):
-            newest = time - 1 - t
-            if count >= 0:
-                hear(s1, s2, s3, past[newest : newest + n + 1], decay * decay)
-            count += 1
-            if is_due(count, every) and not solve(s2, s3, decay, white, floor, room, weights):
-                failed[lane] += 1
-            p[lane, t + 1] = prediction(weights, past[newest : newest + n])
+        p[lane, 0] = prediction(weights, past[:n])
+        start = 0
+        while start < time:
+            steps = min(piece, time - start)
+            for k in range(n - 1, -1, -1):
+                past[steps + k] = past[k]
+            for t in range(steps):
+                past[steps - 1 - t] = x[lane, start + t]
+            start += steps
+            for newest in range(steps - 1, -1, -1):
+                if count >= 0:
+                    hear(s1, s2, s3, past[newest : newest + n + 1], decay * decay)
+                count += 1
+                if is_due(count, every) and not solve(s2, s3, decay, white, floor, room, weights):
+                    failed[lane] += 1
+                p[lane, start - newest] = prediction(weights, past[newest : newest + n])
 
 
 def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
@@ -114,7 +130,7 @@ def predict(predictor: Predictor, x: Tensor, history: Tensor, heard: Tensor, sta
     state = PredictorState(*(t.clone(memory_format=torch.contiguous_format) for t in state))
     p = x.new_empty(lanes, time + 1)
     arrays: list[Any] = [t.contiguous().numpy() for t in (x, history, heard)] + [t.numpy() for t in (*state, p)]
-    settings = predictor.decay, predictor.every, predictor.white, predictor.floor
+    settings = predictor.decay, predictor.every, predictor.white, predictor.floor, PIECE
     threads = torch.get_num_threads() if time >= 1000 else 1
     over_threads(lambda part, _: _run(*(array[part] for array in arrays), *settings), lanes, threads)
     return p, state
