@@ -14,8 +14,12 @@ from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from typing_extensions import override
 
 from harmonicrnn.files import side_product
+from harmonicrnn.models.predictors_alone import FILTERS
 
-LINES = {"train/bits": "training", "val/bits": "validation", "val/bits_of_predictors": "untrained"}
+UNTRAINED = {name: f"val/bits_of_{name.replace(' ', '_')}" for name in FILTERS}
+"""Metrics of the likelihoods without training, by the names of these."""
+
+LINES = {"train/bits": "training", "val/bits": "validation"} | {tag: tag.removeprefix("val/bits_of_") for tag in UNTRAINED.values()}
 """Metrics of the first chart, and the names of their lines."""
 
 SPEED = "train/samples_per_second"
@@ -71,7 +75,7 @@ class ForgivingLogger:
 class Curves(ForgivingLogger, TensorBoardLogger):
     """TensorBoard logger with the most important charts first; TensorBoard sorts charts by tag.
 
-    The first chart shows the likelihoods of training, validation and the linear predictors, each logged as a run of its own in a
+    The first chart shows the likelihoods of training, of validation and of what needs no training, each logged as a run of its own in a
     subfolder. The second shows samples per second. Epoch and learning rate come last.
     """
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
+from callbacks.forgiving_loggers import UNTRAINED
 from callbacks.run_record import run_directory
 from callbacks.show import show_figure
 from datamodules import AudioDataModule
@@ -26,11 +27,9 @@ from harmonicrnn.evaluation.untrained import ProgressBar, Untrained, measure_unt
 from harmonicrnn.files import pasteable, side_product, write_json
 from harmonicrnn.metrics import Likelihood, NegativeLogLikelihood
 from harmonicrnn.metrics.statistics_cache import default_cache
-from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 from harmonicrnn.provenance import sha256
 
 COMPARED = "an exact mean over all samples; the published tables average batches and drop the last, which differs in the third decimal"
-CURVE = "val/bits_of_predictors"
 
 
 class NLLReport(Callback):
@@ -40,7 +39,7 @@ class NLLReport(Callback):
     protocol is first renamed to `nll_SPLIT_NAME_STEP.json`.
 
     `measure`, called on the first rank only, before the other ranks start, adds likelihoods that need no training, on the same samples. In
-    training, that of the linear predictors is printed, and logged as the constant curve `val/bits_of_predictors`.
+    training, they are printed and logged as the constant curves `UNTRAINED`, without the unigram, which needs the whole training split.
 
     Raises UserError if the likelihood is not finite in `validate` or `test`.
     """
@@ -69,7 +68,6 @@ class NLLReport(Callback):
                 data,
                 split,
                 default_cache(),
-                names=(PREDICTORS,) if stage == "fit" else tuple(FILTERS),
                 training=None if stage == "fit" else data.with_training(),
                 batches=used if used < there else None,
                 bar=bar,
@@ -141,7 +139,7 @@ class NLLReport(Callback):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for each in self.found:
-            rank_zero_info(f"Without training: {each.name} reach {each.bits_per_sample:.3f} bits/sample on the validation split")
+            rank_zero_info(f"Without training: {each.name}, {each.bits_per_sample:.3f} bits/sample on the validation split")
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -154,8 +152,7 @@ class NLLReport(Callback):
 
     def _draw(self, trainer: L.Trainer) -> None:
         for logger in trainer.loggers if trainer.is_global_zero else ():
-            for each in self.found:
-                logger.log_metrics({CURVE: each.bits_per_sample}, trainer.global_step)
+            logger.log_metrics({UNTRAINED[each.name]: each.bits_per_sample for each in self.found}, trainer.global_step)
 
 
 def _is_whole(trainer: L.Trainer, split: str) -> bool:

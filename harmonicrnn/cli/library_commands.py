@@ -77,7 +77,7 @@ def predictors(options: Namespace) -> None:
     """
     check_bits("--bits", options.bits)
     check_whole("--sample_rate", options.sample_rate, 1)
-    quantiser, nets = Quantiser(options.bits, options.law), [PredictorsAlone(options.bits, weights) for weights in FILTERS.values()]
+    quantiser, nets = Quantiser(options.bits, options.law), [PredictorsAlone(options.bits, each) for each in FILTERS.values()]
     for net in nets:
         net.set_cells(*quantiser.cells())
     _print_protocol(quantiser, options.sample_rate, options.scaling, FILTERS)

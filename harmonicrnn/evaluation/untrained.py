@@ -3,7 +3,7 @@
 Computed once per data and protocol, on one process and whole clips, and cached.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +20,7 @@ from harmonicrnn.evaluation.likelihood import ClipSums
 from harmonicrnn.metrics.statistics_cache import keep_statistics, read_statistics, statistics_path
 from harmonicrnn.models import ModelState, PredictorsAlone
 from harmonicrnn.models.carried_states import CarriedStates
-from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS, Filters
 
 FORMAT = 1
 UNIGRAM = "unigram of the training split"
@@ -53,7 +53,7 @@ def measure_untrained(
     split: Split,
     cache: Path,
     *,
-    names: Sequence[str] = tuple(FILTERS),
+    filters: Mapping[str, Filters] = FILTERS,
     training: Dataset | None = None,
     batches: int | None = None,
     seed: int = 0,
@@ -65,7 +65,7 @@ def measure_untrained(
         data: set up for the split.
         split: to predict.
         cache: folder.
-        names: of `FILTERS`.
+        filters: of `PredictorsAlone`, by the names of the likelihoods.
         training: the data, set up for its training split, for the unigram; None to leave that out.
         batches: use only so many batches of the split, from the first on; None for all.
         seed: of the intervals.
@@ -93,8 +93,8 @@ def measure_untrained(
         return Untrained(name, (bits.sum() / samples.sum()).item(), int(samples.sum()), len(bits), interval)
 
     found = []
-    for name in names:
-        net = PredictorsAlone(data.bits, FILTERS[name])
+    for name, own in filters.items():
+        net = PredictorsAlone(data.bits, own)
         net.set_cells(*data.quantiser.cells())
         found.append(likelihood(name, dict(net.unseen_in_weights), lambda net=net: _by_predictors(net)))  # type: ignore[misc]
     if training is not None:

@@ -11,7 +11,8 @@ from harmonicrnn.models.state import State, after
 from harmonicrnn.ops.prediction import Predictor, PredictorState, component_log_probabilities
 
 PREDICTORS = "linear predictors"
-FILTERS: dict[str, Sequence[float] | None] = {PREDICTORS: None, "last sample": (1.0,), "linear extrapolation": (2.0, -1.0)}
+Filters = Prediction | Sequence[float]
+FILTERS: dict[str, Filters] = {PREDICTORS: Prediction(), "last sample": (1.0,), "linear extrapolation": (2.0, -1.0)}
 """Filters by name, as arguments of `PredictorsAlone`."""
 
 
@@ -39,16 +40,19 @@ class PredictorsAlone(AutoregressiveNet):
 
     Args:
         bits: Bits per sample, 4 to 12; q = 2^bits classes.
-        weights: The filter of one fixed predictor: (1,) is the last sample, (2, -1) the line through the last two. Null for
-            the adaptive predictors of `Prediction`.
+        filters: The adaptive predictors of a `Prediction`, with its mixture; or the filter of one fixed predictor: (1,) is the last
+            sample, (2, -1) the line through the last two.
 
     Raises:
         ValueError: bits out of range.
     """
 
-    def __init__(self, bits: int = 8, weights: Sequence[float] | None = None) -> None:
+    def __init__(self, bits: int = 8, filters: Filters = FILTERS[PREDICTORS]) -> None:
         super().__init__(bits)
-        self.prediction = LinearPrediction(Prediction(), self.classes) if weights is None else FixedPrediction(weights, self.classes)
+        if isinstance(filters, Prediction):
+            self.prediction = LinearPrediction(filters, self.classes)
+        else:
+            self.prediction = FixedPrediction(filters, self.classes)
 
     @property
     def unseen_in_weights(self) -> dict[str, str | int]:

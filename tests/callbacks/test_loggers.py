@@ -55,7 +55,7 @@ def test_a_logger_that_takes_audio_and_pictures_gets_them(run, folder, caplog, m
         assert pixels.shape[2] == 3
         assert pixels.std() > 5
     curves = {given[1] for given in logger.given if given[0] == "curve"}
-    assert {"train/bits", "val/bits", "val/bits_of_predictors", "train/samples_per_second", "epoch", "lr-AdamW/pg1"} <= curves
+    assert {"train/bits", "val/bits", "val/bits_of_last_sample", "train/samples_per_second", "epoch", "lr-AdamW/pg1"} <= curves
     assert told(caplog) == [f"StandIn takes no histograms; generated clips are in {VERSION}/samples"]
     assert (folder / VERSION / "checkpoints/best.ckpt").is_file()
     assert not list((folder / VERSION).rglob("*tfevents*"))
@@ -98,7 +98,7 @@ def test_a_run_goes_on_with_another_logger(run, folder):  # noqa: F811
     assert run(f"{FIT} --trainer.logger false --trainer.max_steps 2") == 0
     assert {path.name for path in (folder / VERSION).iterdir()} == {"checkpoints", "config.yaml", "lock", "run.json", "samples"}
     assert run(f"{FIT} --ckpt_path last --samples.sample_seconds 0") == 0
-    assert {"training", "validation", "untrained"} <= {path.name for path in (folder / VERSION).iterdir()}
+    assert {"training", "validation", "linear_predictors"} <= {path.name for path in (folder / VERSION).iterdir()}
     saved = yaml.safe_load((folder / VERSION / "config.yaml").read_text())
     assert saved["trainer"]["default_root_dir"] == "logs/tiny"
     (folder / "again.yaml").write_text((folder / VERSION / "config.yaml").read_text())

@@ -12,14 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
 from callbacks.audio_samples import BUDGET, AudioSamples
-from callbacks.forgiving_loggers import Curves
-from callbacks.nll_report import CURVE
+from callbacks.forgiving_loggers import UNTRAINED, Curves
 from cli import main
 from datamodules import SC09
 from harmonicrnn.audio import read_mono
 from harmonicrnn.evaluation.untrained import measure_untrained
 from harmonicrnn.generation import PlainEngine
-from harmonicrnn.models.predictors_alone import PREDICTORS
 from tests.audio_files import make_sc09
 from tests.cli.conftest import CONFIG
 
@@ -53,14 +51,18 @@ def test_curves(run):
         assert all(np.isfinite(e.value) and e.value > 0 for e in events.Scalars(tag))
 
 
-def test_linear_predictors_are_a_constant_curve(run):
+def test_what_needs_no_training_is_constant_curves(run):
+    """But the unigram, which needs the whole training split."""
     version, events = run
     data = SC09(version.parents[2] / "data", clip_samples=320, num_workers=0)
     data.setup("validate")
-    (known,) = measure_untrained(data, "validation", version / "none", names=(PREDICTORS,))
-    points = events.Scalars(CURVE)
-    assert [point.step for point in points] == [0, 2, 4]
-    assert [point.value for point in points] == pytest.approx([known.bits_per_sample] * 3)
+    known = {UNTRAINED[each.name]: each.bits_per_sample for each in measure_untrained(data, "validation", version / "none")}
+    assert list(known) == ["val/bits_of_linear_predictors", "val/bits_of_last_sample", "val/bits_of_linear_extrapolation"]
+    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("val/bits_of")} == set(known)
+    for tag, bits in known.items():
+        points = events.Scalars(tag)
+        assert [point.step for point in points] == [0, 2, 4]
+        assert [point.value for point in points] == pytest.approx([bits] * 3)
 
 
 def test_what_is_seen_first_and_last(run):
@@ -72,7 +74,8 @@ def test_what_is_seen_first_and_last(run):
     assert [tag for tag in tags["scalars"] if tag.startswith("at_a_glance")] == ["at_a_glance/samples_per_second"]
     assert {"z_schedule/epoch", "z_schedule/lr-AdamW/pg1"} <= set(tags["scalars"])
     assert not {"epoch", "lr-AdamW/pg1"} & set(tags["scalars"])
-    for name, tag in (("training", "train/bits"), ("validation", "val/bits"), ("untrained", CURVE)):
+    untrained = {name: f"val/bits_of_{name}" for name in ("linear_predictors", "last_sample", "linear_extrapolation")}
+    for name, tag in ({"training": "train/bits", "validation": "val/bits"} | untrained).items():
         line = EventAccumulator(str(version / name)).Reload().Scalars("at_a_glance/bits_per_sample")
         assert [(point.step, point.value) for point in line] == [(point.step, point.value) for point in events.Scalars(tag)]
 

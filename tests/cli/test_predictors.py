@@ -2,9 +2,12 @@
 
 import pytest
 
+from cli import main
 from datamodules import SC09
 from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
-from harmonicrnn.models.predictors_alone import FILTERS
+from harmonicrnn.models import Prediction
+from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
+from harmonicrnn.ops.prediction import Predictor
 from lightning_modules import HarmonicModule
 
 
@@ -34,6 +37,23 @@ def test_a_table_of_a_split_without_run_or_training(run, folder, capsys, monkeyp
     assert rows_of(capsys.readouterr().out) == rows_of(told)
 
 
+def test_other_predictors_are_measured_instead(run, folder, capsys):
+    record = "{predictors: [{order: 4, decay: 0.9, every: 2}, {order: 9, decay: 0.99, every: 4}]}"
+    assert main(["predictors", "--config", "tiny.yaml", "--cache", "kept", "--prediction", record]) == 0
+    data = SC09(folder / "data", clip_samples=320, batch_size=2, num_workers=0)
+    data.setup("test")
+    data.read("train")
+    filters = FILTERS | {PREDICTORS: Prediction([Predictor(4, 0.9, 2), Predictor(9, 0.99, 4)])}
+    found = measure_untrained(data, "test", folder / "other", filters=filters, training=data)
+    rows = rows_of(capsys.readouterr().out)
+    assert [row[:2] for row in rows] == [[each.name, f"{each.bits_per_sample:.4f}"] for each in found]
+    assert run("predictors --config tiny.yaml --cache kept") == 0
+    others = rows_of(capsys.readouterr().out)
+    assert others[0] != rows[0]
+    assert others[1:] == rows[1:]
+    assert len(list((folder / "kept").glob("untrained_*.pt"))) == 5
+
+
 def test_of_data_that_is_named_alone(run, folder, capsys):
     assert run("predictors --data Synthetic --data.clips 16 --data.clip_samples 200 --data.num_workers 0 --split validation") == 0
     told = capsys.readouterr().out
@@ -43,8 +63,14 @@ def test_of_data_that_is_named_alone(run, folder, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
-    [("", "data"), ("--config tiny.yaml --split train", "split"), ("--config tiny.yaml --data.root gone", "gone")],
-    ids=["no data", "split", "root"],
+    [
+        ("", "data"),
+        ("--config tiny.yaml --split train", "split"),
+        ("--config tiny.yaml --data.root gone", "gone"),
+        ("--config tiny.yaml --prediction nothing", "prediction"),
+        ('--config tiny.yaml --prediction {"predictors":[]}', "--prediction: prediction needs at least one predictor"),
+    ],
+    ids=["no data", "split", "root", "no record", "no predictors"],
 )
 def test_what_is_wrong_is_named(run, folder, capsys, arguments, part):
     assert run(f"predictors {arguments}") == 2

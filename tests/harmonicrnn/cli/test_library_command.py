@@ -18,7 +18,7 @@ from harmonicrnn.cli import main
 from harmonicrnn.errors import UserError
 from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.generation.prompts import classes_of
-from harmonicrnn.models import PredictorsAlone, sample_nats
+from harmonicrnn.models import Prediction, PredictorsAlone, sample_nats
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -61,8 +61,8 @@ def test_likelihoods_without_any_model(tmp_path, monkeypatch, capsys):
     assert [row[3] for row in rows] == ["a.wav", "b.wav"]
     quantiser = Quantiser(6, "linear")
     classes = classes_of("a.wav", None, quantiser, 8000, "none")[None]
-    for value, weights in zip(rows[0][:3], (None, (1.0,), (2.0, -1.0)), strict=True):
-        net = PredictorsAlone(6, weights)
+    for value, filters in zip(rows[0][:3], (Prediction(), (1.0,), (2.0, -1.0)), strict=True):
+        net = PredictorsAlone(6, filters)
         net.set_cells(*quantiser.cells())
         wanted = sample_nats(net(classes)[0], classes).double().mean().item() / np.log(2)
         assert float(value) == pytest.approx(wanted, abs=1e-5)

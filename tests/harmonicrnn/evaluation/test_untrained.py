@@ -10,9 +10,12 @@ from datamodules import SC09, AudioFolder, Memory, Synthetic
 from harmonicrnn.evaluation import untrained
 from harmonicrnn.evaluation.likelihood import measure_likelihood
 from harmonicrnn.evaluation.untrained import UNIGRAM, Untrained, measure_untrained, worse_than_untrained
-from harmonicrnn.models import PredictorsAlone
+from harmonicrnn.models import Prediction, PredictorsAlone
 from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
+from harmonicrnn.ops.prediction import Predictor
 from tests.audio_files import make_folder, make_sc09, tone
+
+ADAPTIVE = {PREDICTORS: FILTERS[PREDICTORS]}
 
 
 @pytest.fixture
@@ -33,9 +36,9 @@ def make_data(root, **settings):
     return data
 
 
-def as_a_model(data, split, weights):
+def as_a_model(data, split, filters):
     """Measures the predictors as trained models are measured, by logits."""
-    net = PredictorsAlone(data.bits, weights)
+    net = PredictorsAlone(data.bits, filters)
     net.set_cells(*data.quantiser.cells())
     return measure_likelihood(net, data, split)
 
@@ -86,7 +89,7 @@ def test_unigram_is_that_of_the_training_split_and_its_padding_is_not_counted(tm
         bits -= share[clip.classes[clip.valid].long()].log2().sum().item()
         samples += int(clip.valid.sum())
     assert samples == 320 + 220
-    (found,) = measure_untrained(data, "test", tmp_path / "cache", names=(), training=data)
+    (found,) = measure_untrained(data, "test", tmp_path / "cache", filters={}, training=data)
     assert (found.name, found.samples) == (UNIGRAM, samples)
     assert found.bits_per_sample == pytest.approx(bits / samples, abs=1e-12)
 
@@ -96,7 +99,7 @@ def test_computed_once_for_data_and_protocol(tmp_path, computed):
 
     def measured(data, **settings):
         computed.clear()
-        return measure_untrained(data, "test", cache, names=(PREDICTORS,), **settings)
+        return measure_untrained(data, "test", cache, filters=ADAPTIVE, **settings)
 
     first = measured(data, training=data)
     assert computed == ["predictors", "unigram"]
@@ -122,10 +125,23 @@ def test_computed_once_for_data_and_protocol(tmp_path, computed):
     assert computed == ["predictors"]
 
 
+def test_other_predictors_have_a_result_of_their_own(tmp_path, computed):
+    data = make_data(make_sc09(tmp_path / "data"))
+    others = {"other": Prediction([Predictor(4, 0.9, 2), Predictor(8, 0.99, 4)]), "wide": Prediction(widths=(9.0,))}
+    found = measure_untrained(data, "test", tmp_path / "cache", filters=ADAPTIVE | others)
+    assert computed == ["predictors"] * 3
+    assert [each.name for each in found] == [PREDICTORS, *others]
+    for each, filters in zip(found, (ADAPTIVE | others).values(), strict=True):
+        assert each.bits_per_sample == pytest.approx(as_a_model(data, "test", filters).bits_per_sample, abs=2e-6)
+    assert len({each.bits_per_sample for each in found}) == 3
+    assert measure_untrained(data, "test", tmp_path / "cache", filters=ADAPTIVE | others) == found
+    assert len(computed) == 3
+
+
 def test_a_part_of_the_batches(tmp_path, computed):
     data = make_data(make_sc09(tmp_path / "data"))
-    whole = measure_untrained(data, "validation", tmp_path / "cache", names=(PREDICTORS,))
-    part = measure_untrained(data, "validation", tmp_path / "cache", names=(PREDICTORS,), batches=1)
+    whole = measure_untrained(data, "validation", tmp_path / "cache", filters=ADAPTIVE)
+    part = measure_untrained(data, "validation", tmp_path / "cache", filters=ADAPTIVE, batches=1)
     assert (whole[0].clips, part[0].clips) == (3, 2)
     assert computed == ["predictors"] * 2
 
@@ -148,8 +164,8 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path):
     data = make_data(make_sc09(tmp_path / "data"))
     (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="cannot be kept there"):
-        found = measure_untrained(data, "test", tmp_path / "file", names=(PREDICTORS,))
-    assert found == measure_untrained(data, "test", tmp_path / "cache", names=(PREDICTORS,))
+        found = measure_untrained(data, "test", tmp_path / "file", filters=ADAPTIVE)
+    assert found == measure_untrained(data, "test", tmp_path / "cache", filters=ADAPTIVE)
 
 
 def test_worse_is_said():

@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from harmonicrnn.audio import Quantiser
-from harmonicrnn.models import PredictorsAlone, sample_nats
-from harmonicrnn.ops.prediction import definition
+from harmonicrnn.models import Prediction, PredictorsAlone, sample_nats
+from harmonicrnn.ops.prediction import Predictor, definition
 from tests.helpers import F64, relative_error
 
 QUANTISER = Quantiser(5, "mu-law")
-FILTERS = [None, (1.0,), (2.0, -1.0)]
+ADAPTIVE = Prediction([Predictor(7, 0.95, 4), Predictor(30, 0.99, 16)], widths=(0.5, 2.0))
+FILTERS = [Prediction(), ADAPTIVE, (1.0,), (2.0, -1.0)]
 
 
-def make(weights):
-    net = PredictorsAlone(5, weights)
+def make(filters):
+    net = PredictorsAlone(5, filters)
     net.set_cells(*QUANTISER.cells())
     return net.double().eval()
 
@@ -27,20 +28,20 @@ def make_classes(time=300, lanes=2):
     return QUANTISER.encode((tones + 1) / 2)
 
 
-def nats_by_definition(weights, classes):
+def nats_by_definition(filters, classes):
     """Computes the nats sample by sample in plain arithmetic, by the equations of `harmonicrnn.models.prediction`."""
-    net = PredictorsAlone(5, weights)
+    net = PredictorsAlone(5, filters)
     centres, edges = (each.tolist() for each in QUANTISER.cells())
     zero, settings, widths = centres[16], net.prediction.settings, net.prediction.log_width.double().exp().tolist()
     x = [centres[j] - zero for j in classes.tolist()]
-    if weights is None:
+    if isinstance(filters, Prediction):
         p = [definition.predict(predictor, torch.tensor(x, dtype=torch.float64)).tolist() for predictor in net.prediction.predictors]
     else:
-        padded = [0.0] * len(weights) + x
-        ahead = [sum(w * padded[t + len(weights) - k] for k, w in enumerate(weights, start=1)) for t in range(len(x))]
+        padded = [0.0] * len(filters) + x
+        ahead = [sum(w * padded[t + len(filters) - k] for k, w in enumerate(filters, start=1)) for t in range(len(x))]
         p = [[min(max(value, -1.0), 1.0) for value in ahead]]
     limits = [-math.inf, *(edge - zero for edge in edges), math.inf]
-    s, log_weights, found = [settings.first_scale] * len(p), [0.0] * (len(p) * 4), []
+    s, log_weights, found = [settings.first_scale] * len(p), [0.0] * (len(p) * len(widths[0])), []
     for t, j in enumerate(classes.tolist()):
         each = []
         for i in range(len(p)):
@@ -57,19 +58,19 @@ def nats_by_definition(weights, classes):
     return torch.tensor(found, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("weights", FILTERS)
-def test_logits_and_nats_are_those_of_the_equations(weights):
-    net, classes = make(weights), make_classes(120)
-    wanted = torch.stack([nats_by_definition(weights, lane) for lane in classes])
+@pytest.mark.parametrize("filters", FILTERS)
+def test_logits_and_nats_are_those_of_the_equations(filters):
+    net, classes = make(filters), make_classes(120)
+    wanted = torch.stack([nats_by_definition(filters, lane) for lane in classes])
     logits, _ = net(classes)
     assert relative_error(sample_nats(logits, classes), wanted) < F64
     assert relative_error(net.nats(classes)[0], wanted) < F64
     assert relative_error(logits.exp().sum(dim=-1), torch.ones(2, 120, dtype=torch.float64)) < F64
 
 
-@pytest.mark.parametrize("weights", FILTERS)
-def test_pieces_give_what_the_whole_does(weights):
-    net, classes = make(weights), make_classes()
+@pytest.mark.parametrize("filters", FILTERS)
+def test_pieces_give_what_the_whole_does(filters):
+    net, classes = make(filters), make_classes()
     whole, state = net.nats(classes)[0], None
     found = []
     for piece in classes.split([1, 0, 2, 97, 200], dim=1):
@@ -83,9 +84,9 @@ def test_pieces_give_what_the_whole_does(weights):
     assert relative_error(again[1], whole[1]) > 1e-6
 
 
-@pytest.mark.parametrize("weights", FILTERS)
-def test_no_look_ahead(weights):
-    net, classes = make(weights), make_classes(60)
+@pytest.mark.parametrize("filters", FILTERS)
+def test_no_look_ahead(filters):
+    net, classes = make(filters), make_classes(60)
     other = classes.clone()
     other[:, 30:] = 31 - other[:, 30:]
     assert torch.equal(net(classes)[0][:, :31], net(other)[0][:, :31])
@@ -93,6 +94,6 @@ def test_no_look_ahead(weights):
 
 
 def test_filters_that_adapt_know_a_tone_better():
-    adaptive, last, line = (make(weights).nats(make_classes())[0].mean().item() for weights in FILTERS)
+    adaptive, _, last, line = (make(filters).nats(make_classes())[0].mean().item() for filters in FILTERS)
     assert adaptive < 0.8 * min(last, line)
-    assert all(make(weights).unseen_in_weights != make(None).unseen_in_weights for weights in FILTERS[1:])
+    assert len({str(make(filters).unseen_in_weights) for filters in FILTERS}) == 4
