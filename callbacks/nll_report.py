@@ -151,7 +151,7 @@ class NLLReport(Callback):
             self._draw(trainer)
 
     def _draw(self, trainer: L.Trainer) -> None:
-        for logger in trainer.loggers if trainer.is_global_zero else ():
+        for logger in trainer.loggers if trainer.is_global_zero and self.found else ():
             logger.log_metrics({UNTRAINED[each.name]: each.bits_per_sample for each in self.found}, trainer.global_step)
 
 

@@ -132,4 +132,4 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise UserError(f"{folder}: runs cannot be written there: {error.strerror or os.strerror(error.errno or 0)}") from error
+        raise UserError(f"{folder}: cannot be written: {error.strerror or os.strerror(error.errno or 0)}") from error

@@ -39,8 +39,10 @@ def ended_by_signals() -> Iterator[list[int]]:
         signum = received.pop()
         signal.signal(signum, end)
         returned = Event()
-        Thread(target=send_again, args=(signum, returned), daemon=True).start()
-        returned.set()
+        try:
+            Thread(target=send_again, args=(signum, returned), daemon=True).start()
+        finally:  # another signal may arrive meanwhile
+            returned.set()
 
     def send_again(signum: int, returned: Event) -> None:
         returned.wait()  # a start can take longer than AGAIN, and what arrives meanwhile would be ignored too

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -18,7 +19,7 @@ from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.audio.writing import write_wav
 from harmonicrnn.checkpoints import KEY, NET, check_fits, net_weights
 from harmonicrnn.errors import UserError, check_choice
-from harmonicrnn.files import side_product
+from harmonicrnn.files import check_writable, side_product
 from harmonicrnn.generation import Engine, generate, make_engine
 from harmonicrnn.generation.engine import check_device
 from harmonicrnn.generation.prompts import Audio, classes_of
@@ -225,23 +226,29 @@ class Voice:
         Raises:
             UserError: the folder is in use or cannot be written, an argument cannot be used, or the scaling is not known.
         """
-        scaling = self._known_scaling()
+        scaling, folder = self._known_scaling(), Path(folder)
+        if seconds:
+            self._samples("seconds", seconds)
+        check_free(folder)
+        check_writable(folder)
         given: dict[str, Any] = {
             key: value for key, value in (("license", license and check_license(license)), ("sources", sources)) if value
         }
         if temperature is not None:
             check_arguments(1, 0, temperature, 1.0)
             given["temperature"] = temperature
-        before, text, about = self.checkpoint.parent, None, {"license": UNKNOWN} | self.about
-        if self.checkpoint.name != WEIGHTS:
-            about |= run_facts(run_of(self.checkpoint)) if self.checkpoint.is_file() else {}
-        elif not (given or clips):
-            text = card_in(before)
+        from_voice, before, about = self.checkpoint.name == WEIGHTS, self.checkpoint.parent, {"license": UNKNOWN} | self.about
+        if not from_voice and self.checkpoint.is_file():
+            about |= run_facts(run_of(self.checkpoint))
+        shown = [Path(clip) for clip in clips] or (clips_in(before) if from_voice else [])
+        check_clips(shown)
+        drawn = bool(seconds and not shown)
+        text = card_in(before) if from_voice and not (given or clips or drawn) else None
         check_about(about | given, self.checkpoint, "correct it in the voice's about")
         weights, arguments = self.net.state_dict(), self.net.arguments if isinstance(self.net, HarmonicRNN) else None
         if arguments is not None:
             with torch.random.fork_rng(devices=[]):
-                check_tensors(Path(folder) / WEIGHTS, weights, build_model(arguments, self.checkpoint, weights).state_dict())
+                check_tensors(folder / WEIGHTS, weights, build_model(arguments, self.checkpoint, weights).state_dict())
         config = {
             "format": FORMAT,
             "model": {"class": type(self.net).__name__, "arguments": arguments},
@@ -253,13 +260,12 @@ class Voice:
             "about": about | given,
             "saved_with": provenance(),
         }
-        shown = [Path(clip) for clip in clips] or (clips_in(before) if self.checkpoint.name == WEIGHTS else [])
-        check_clips(shown)
-        with TemporaryDirectory() as drawn:
-            if seconds and not shown:
+        with ExitStack() as stack:
+            if drawn:
                 with side_product("the voice's clips"):
-                    shown = replace(self, about=about | given)._draw_clips(seconds, Path(drawn))
-            write_folder(Path(folder), weights, config, shown, text)
+                    place = Path(stack.enter_context(TemporaryDirectory()))
+                    shown = replace(self, about=about | given)._draw_clips(seconds, place)
+            write_folder(folder, weights, config, shown, text)
 
     def _draw_clips(self, seconds: float, folder: Path) -> list[Path]:
         paths = [folder / f"{number}.wav" for number in range(MOST_CLIPS)]

@@ -85,4 +85,4 @@ class Experiment:
             raise UserError(f"--data {data}: {self.name} needs the data that it makes; leave it out")
         if not data.is_dir():
             raise UserError(f"--data {data}: there is no such folder; name one with recordings")
-        return {"data.class_path": "datamodules.AudioFolder", "data.root": str(data)} | settings
+        return {"data.class_path": "datamodules.AudioFolder", "data.root": str(data.resolve())} | settings

@@ -2,10 +2,10 @@
 
     python -m benchmarks.experiments.listening FOLDER [--recordings data/music] [--only [a,b]] [--seconds 5] [--clips 8]
 
-FOLDER holds an experiment's `results.csv` and `runs/`. The best checkpoint of each run whose speed of generation was measured draws clips,
-all at once, at temperature 1 and from all classes, each after a second of a test recording. The clips together are compared with evenly
+FOLDER holds an experiment's `results.csv` and `runs/`. The best checkpoint of each finished run draws clips, all at once, at temperature 1
+and from all classes, each after a second of a test recording. The clips together are compared with evenly
 spaced excerpts of the test split of the same length, by the measures of `benchmarks.free_runs` and the Fréchet distance of the log-mel
-embedding. As many other excerpts are compared in the same way, for scale, in the row "other excerpts". All rows are kept in
+embedding. As many other excerpts are compared in the same way, for scale, in the rows "other excerpts". All rows are kept in
 `FOLDER/listening.csv`, which is written after each run; a run that is measured again replaces its row.
 """
 
@@ -64,9 +64,11 @@ def listening(
     """
     if not (rows := rows_of(experiment / "results.csv")):
         raise UserError(f"{experiment / 'results.csv'}: there are no results")
-    finished = [(row["run"], row["seed"]) for row in rows if number(row, "sampled_per_second")]
+    if clips < 2:
+        raise UserError(f"--clips must be at least 2, got {clips}")
+    finished = [(row["run"], row["seed"]) for row in rows]
     if unknown := set(only or ()) - {name for name, _ in finished}:
-        raise UserError(f"--only: no finished run {', '.join(sorted(unknown))} with a measured speed of generation in {experiment}")
+        raise UserError(f"--only: no finished run {', '.join(sorted(unknown))} in {experiment}")
     paths = find_recordings(recordings / "test")
     if not paths:
         raise UserError(f"{recordings / 'test'}: there are no recordings to compare with")
@@ -76,19 +78,19 @@ def listening(
             continue
         try:
             voice = load_voice(run_at(experiment / "runs" / f"{name}_seed{seed}/version_0").checkpoint)
+            scale, found = of_run(voice, paths, seconds, clips)
         except UserError as error:
             print(f"{name}_seed{seed}: left out: {error}", flush=True)
             continue
         print(f"{name}_seed{seed}", flush=True)
-        scale, found = of_run(voice, paths, seconds, clips)
         kept = {(row["run"], row["seed"]): row for row in rows_of(path)}
-        for labels, measures in ((("other excerpts", ""), scale), ((name, seed), found)):
+        for labels, measures in (((f"other excerpts of {seconds:g} s", ""), scale), ((name, seed), found)):
             values = {"clips": clips, "seconds": seconds, **measures}
             kept[labels] = {"run": labels[0], "seed": labels[1]} | {column: cell(value) for column, value in values.items()}
         with writing(path):
             write(path, kept.values())
     if not path.is_file():
-        raise UserError(f"{experiment}: no run has its checkpoint and a measured speed of generation: run it again")
+        raise UserError(f"{experiment}: no run was measured")
     print("\n" + table(rows_of(path)), end="")
 
 
@@ -104,12 +106,12 @@ def of_run(voice: Voice, paths: Sequence[Path], seconds: float, clips: int) -> t
     """Returns the measures of other excerpts of the recordings and of a model's clips, both against excerpts.
 
     Raises:
-        UserError: If there are fewer than two clips, or the recordings are too short.
+        UserError: If the recordings are too short.
     """
     rate, heard = voice.sample_rate, [voice.classes(path) for path in paths]
     parts = excerpts(heard, round(seconds * rate), 2 * clips)
-    if clips < 2 or len(parts) < 4:
-        raise UserError(f"{clips} clips of {seconds:g} s: take two or more, and at most a quarter of the test split for each")
+    if len(parts) < 2 * clips:
+        raise UserError(f"the test split holds {len(parts)} excerpts of {seconds:g} s, {2 * clips} are needed: fewer --clips, or shorter")
     real, other = parts[::2], parts[1::2]
     prompts = torch.stack([beginning(voice, heard, rate, seed) for seed in range(clips)])
     made, bits = continued(voice, prompts, clips, real.shape[1], 1.0, 1.0)

@@ -134,12 +134,17 @@ def made_by(experiment: Experiment, rows: Sequence[Row], extra: Settings) -> str
     commits, dates = sorted({row["commit"] for row in rows}), sorted(row["date"][:10] for row in rows)
     counts = sorted({len(group) for _, group in by_run(experiment, rows)})
     seeds = f"{' or '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''} per run"
-    data = f" --data {extra['data.root']}" if "data.root" in extra else ""
+    data = f" --data {_shown(Path(str(extra['data.root'])))}" if "data.root" in extra else ""
     took = sum(float(row["seconds"]) for row in rows) / 60
     return (
         f"Made by `python -m benchmarks.experiments --run {experiment.name}{data}`, {seeds}, in {took:.0f} minutes of training on "
         f"{'; '.join(machines)}, {dates[0]} to {dates[-1]}, commits {', '.join(commits)}."
     )
+
+
+def _shown(folder: Path) -> Path:
+    """Returns a folder relative to the working directory, or its last name where it is elsewhere: reports hold no path of one machine."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else Path(folder.name)
 
 
 def figures(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Figure]:

@@ -137,12 +137,12 @@ def export_voice(options: Namespace, load_model: Callable[[], Voice]) -> None:
 
 
 def _is_fast(voice: Voice) -> bool:
-    """Returns whether a model has compiled code; without, drawing its clips could take hours, and it says that they are left out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the plain engine
+    """Returns whether a model is drawn by compiled code; else drawing clips could take hours, and a line says that they are left out."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         fast = not isinstance(voice.engine(), PlainEngine)
     if not fast:
-        print("No clips are drawn: the model has no compiled code, and is slow; --clips takes some.", file=sys.stderr)
+        print(f"No clips are drawn (--clips takes some): {'; '.join(str(each.message) for each in told)}", file=sys.stderr)
     return fast
 
 
@@ -157,7 +157,13 @@ def add_export_options(parser: ArgumentParser, run: bool = True) -> None:
     add("--license", type=str | None, help="The Hub's identifier of the weights' licence, such as cc-by-sa-3.0; null for unknown.")
     add("--sources", type=Path | None, help="A text file on the training recordings and their licences, for the card.")
     add("--temperature", type=float | None, help="Default sampling temperature; null for 1.")
-    add("--clips", type=Path, nargs="*", default=[], help="Up to four clips drawn from it, WAV or FLAC; without, four are drawn.")
+    add(
+        "--clips",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="Up to four clips drawn from it, WAV or FLAC; without, four are drawn from a run's model.",
+    )
     add("--seconds", type=float, default=10.0, help="Length of the clips that are drawn; 0 for none.")
 
 

@@ -39,7 +39,7 @@ def test_clips_and_excerpts_have_their_rows(run, tmp_path, capsys):
     assert all(good != (": fails by " in row) for row, good in zip(rows, passed, strict=True))
     overall = "fail" if any(line.startswith("FAIL") for line in lines) else "pass"
     counts = f"{sum(passed[2:])} of 2 clips, {sum(passed[:2])} of 2 excerpts"
-    assert lines[-1] == f"overall  {overall} together; all marks of a clip: {counts}"
+    assert lines[-1] == f"overall  {overall}; clips that pass alone: {counts}"
     assert [soundfile.info(out / f"clip_{i}.wav").frames for i in range(2)] == [4000, 4000]
     assert all((out / name).stat().st_size > 1000 for name in ("spectrograms.png", "clip_0.png", "clip_1.png"))
 
@@ -181,7 +181,7 @@ def test_fades_and_swells_that_cancel_are_shown(capsys):
     usual = measured(note(440, 0.1) + 1e-3 * NOISE)
     free_runs.together([replace(usual, steadiness=change) for change in (-12, 14, -2)], [usual], 0.5)
     assert "+0.0 dB, excerpts" in (told := capsys.readouterr().out)
-    assert "clips 12.0 dB either way, 1 of 3 within; excerpts" in told
+    assert "median |change| 12.0 dB, 1 of 3 clips within 6 dB; median" in told
 
 
 def test_steadiness_is_what_a_clip_gains_from_its_first_second_to_its_last():

@@ -1,4 +1,4 @@
-"""What a listener gets of the runs of an experiment, on one untrained model."""
+"""Tests of the measures of what a listener gets, on one untrained model."""
 
 import csv
 
@@ -17,11 +17,11 @@ NOISE = 0.1 * torch.randn(4, 2 * RATE, generator=GENERATOR)
 
 @pytest.fixture
 def experiment(run, tmp_path):
-    """An experiment whose run `a` has its checkpoint, `b` none, and `c` no measured speed; and recordings of two seconds."""
+    """Returns an experiment whose run `a` has its checkpoint and whose run `b` has none, beside recordings of two seconds."""
     folder = tmp_path / "experiment"
     (folder / "runs/a_seed0").mkdir(parents=True)
     run.rename(folder / "runs/a_seed0/version_0")
-    (folder / "results.csv").write_text("run,seed,sampled_per_second\na,0,9.5\nb,0,9.5\nc,0,\n")
+    (folder / "results.csv").write_text("run,seed\na,0\nb,0\n")
     make_folder(tmp_path / "music/test", files=2, samples=2 * RATE, rate=RATE)
     return folder
 
@@ -35,7 +35,7 @@ def test_a_row_for_each_run_with_a_checkpoint(experiment, capsys):
     printed = capsys.readouterr().out
     scale, row = rows_of(experiment / "listening.csv")
     assert [(each["run"], each["seed"], each["clips"], each["seconds"]) for each in (scale, row)] == [
-        ("other excerpts", "", "2", "0.5"),
+        ("other excerpts of 0.5 s", "", "2", "0.5"),
         ("a", "0", "2", "0.5"),
     ]
     assert all(number(row, column) is not None for column in MEASURES)
@@ -43,7 +43,6 @@ def test_a_row_for_each_run_with_a_checkpoint(experiment, capsys):
     assert scale["bits"] == ""
     assert f"| a | 0 | 2 of 0.5 s | {number(row, 'level'):+.1f} | {number(row, 'flatness'):+.1f} |" in printed
     assert "b_seed0: left out: " in printed
-    assert "c_seed0" not in printed
 
 
 def test_a_run_that_is_measured_again_replaces_its_row_alone(experiment):
@@ -55,12 +54,19 @@ def test_a_run_that_is_measured_again_replaces_its_row_alone(experiment):
     assert (rows["a"]["seconds"], rows["a"]["fad"] != "1.5") == ("0.5", True)
 
 
+def test_a_run_that_cannot_be_drawn_is_left_out_and_others_are_measured(experiment, capsys):
+    assert listened(experiment, "--clips=200") == 2
+    told = capsys.readouterr()
+    assert "a_seed0: left out: the test split holds 8 excerpts of 0.5 s, 400 are needed" in told.out
+    assert "no run was measured" in told.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only=[c]"], "--only: no finished run c with a measured speed"),
-        (["--only=[b]"], "no run has its checkpoint"),
-        (["--clips=1"], "1 clips of 0.5 s: take two or more"),
+        (["--only=[c]"], "--only: no finished run c in "),
+        (["--only=[b]"], "no run was measured"),
+        (["--clips=1"], "--clips must be at least 2, got 1"),
         (["--recordings=nowhere"], "nowhere/test: there are no recordings"),
     ],
 )
@@ -75,13 +81,14 @@ def test_an_experiment_without_results(tmp_path, capsys):
 
 
 def test_the_measures_are_differences_from_the_excerpts():
-    """Of noise from itself none; of noise with half the amplitude the level, and what its level is in the embedding."""
+    """Noise does not differ from itself; at half the amplitude it differs in level, and in the embedding."""
     same = compared(NOISE, [3.0] * 4, NOISE, [3.0] * 4, RATE)
     assert [same[name] for name in ("level", "flatness", "spectrum", "bits", "pitches")] == [0] * 5
     assert same["fad"] == pytest.approx(0, abs=1e-4)
-    assert same["onsets"] == same["excerpts_onsets"]
+    assert same["onsets"] == 5
     softer = compared(NOISE / 2, [2.5] * 4, NOISE, [3.0] * 4, RATE)
     assert softer["level"] == pytest.approx(-6.02, abs=0.01)
     assert softer["bits"] == pytest.approx(-0.5)
     assert softer["flatness"] == pytest.approx(0, abs=0.01)
     assert softer["fad"] > 1
+    assert softer["onsets"] < softer["excerpts_onsets"] == 5

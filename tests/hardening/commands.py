@@ -1,20 +1,21 @@
-"""Runs the commands of README.md and docs in a fresh clone, word for word.
+"""Runs the commands of README.md and docs in a fresh clone.
 
     python -m tests.hardening.commands [--only TEXT]
 
-They run one after the other, after `make demo`, whose run and recordings they use. The program that plays sound has a stand-in. Commands
-that need other machines, data or hours are named with the reason.
+They run word for word, one after the other, after `make demo`, whose run and recordings they use; but DIR is the recordings in `demo/`, of
+trainings that take hours the first two steps are run, and the program that plays sound has a stand-in. Commands that need other machines,
+data or hours are listed with the reason.
 """
 
 import argparse
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ BEGUN = r"configs/(audio_folder|audio_folder_cpu|melody_cpu)\.yaml"
 """Trainings of hours: their first two steps are run."""
 TWO_STEPS = "--trainer.max_steps 2 --trainer.val_check_interval 1 --trainer.limit_val_batches 1 --samples.sample_seconds 0"
 SERVERS = r"^python -m harmonicrnn serve|^tensorboard"
-SERVED = 30  # seconds until a server is ended by Ctrl-C
+SERVED, LONGEST = 30, 1200  # seconds until a server is ended by Ctrl-C, and any other command
 DEMO = "make demo"
 TOLD, UNTOLD = ("Done: ", "Result: ", " below the ", "Next: "), ("warn", "Tip:", "Epoch", "v_num", "about 0.00 h", "Traceback")
 """What the demo's output must and must not hold, in any case of letters."""
@@ -53,18 +54,18 @@ class Command:
 
     @property
     def left_out(self) -> str | None:
-        """Why it is not run; None if it is."""
+        """The reason why it is not run; None if it is."""
         return next((why for pattern, why in LEFT_OUT.items() if re.search(pattern, self.text)), None)
 
     @property
     def runs_as(self) -> str:
-        """Itself, with a folder for DIR; of a long training the first two steps."""
+        """What is run for it: its text with a folder for DIR, and two steps of a long training."""
         text = re.sub(r"\bDIR\b", "demo", self.text)
         return f"{text} {TWO_STEPS}" if re.search(BEGUN, text) and " fit " in text else text
 
 
 def commands(pages: list[Path]) -> list[Command]:
-    """The commands in the pages' blocks of bash, in order; without lines of scripts."""
+    """Returns the commands in the pages' blocks of bash, in order, without those of scripts."""
     found = []
     for page in pages:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
@@ -97,19 +98,21 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, s
         )  # fmt: skip
         served = re.search(SERVERS, command) is not None
         try:
-            status = process.wait(SERVED if served else None)
+            status = process.wait(SERVED if served else LONGEST) or int(served)  # a server that ends by itself has failed
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGINT)
-            status = process.wait(SERVED)
-            status = 0 if status in (0, 130, -signal.SIGINT) else status
-        else:
-            status = status or int(served)  # a server that ends by itself
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SERVED)
+            status = 0 if served and process.returncode in (0, 130, -signal.SIGINT) else 1
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         output.seek(0)
         return status, output.read()
 
 
 def fault(command: Command, status: int, output: str) -> str:
-    """What is wrong with a command's end; an empty text if nothing is."""
+    """Returns what is wrong with a command's status and output; an empty text if nothing is."""
     if status:
         return f"status {status}: {output[-1500:]}"
     if command.text != DEMO:
@@ -132,6 +135,7 @@ def run_all(listed: list[Command], folder: Path, environment: dict[str, str]) ->
 
 
 def main() -> int:
+    """Runs the commands and prints how each ended; returns 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--only", default="", help="run commands with this text alone, after make demo")
     options = parser.parse_args()
@@ -147,7 +151,6 @@ def main() -> int:
         for command, wrong, seconds in run_all(wanted, folder, prepare(folder)):
             print(f"{command.page}: {command.runs_as}\n    {seconds:.0f} s, {'failed: ' + wrong if wrong else 'ran'}", flush=True)
             failed += bool(wrong)
-        shutil.rmtree(folder / ".venv", ignore_errors=True)
     print(f"{failed} failed")
     return 1 if failed else 0
 

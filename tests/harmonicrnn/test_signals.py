@@ -75,11 +75,11 @@ def test_without_the_sender_of_signals_a_worker_ends_by_any_sigterm(name, monkey
 
 @pytest.mark.parametrize(("signum", "start"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGINT, 0.2)])
 def test_a_signal_that_arrives_where_exceptions_are_ignored_is_not_lost(signum, start, capfd, monkeypatch):
-    def slowly(thread, started=threading.Thread.start):
+    def start_slowly(thread, started=threading.Thread.start):
         started(thread)
         time.sleep(start)
 
-    monkeypatch.setattr(threading.Thread, "start", slowly)
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
 
     class Object:
         pass
@@ -97,6 +97,29 @@ def test_a_signal_that_arrives_where_exceptions_are_ignored_is_not_lost(signum, 
 
     assert status_of(in_child(work)) == 0
     assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
+def test_a_second_signal_while_the_first_is_kept_ends_the_program(monkeypatch):
+    class Object:
+        pass
+
+    def start_and_ask_again(thread, started=threading.Thread.start):
+        started(thread)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def work():
+        thing = Object()
+        kept = weakref.ref(thing, lambda reference: os.kill(os.getpid(), signal.SIGTERM))
+        with ended_by_signals():
+            try:
+                del thing
+                time.sleep(5)
+            except KeyboardInterrupt:
+                return 0
+        return kept() is not None or 2
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_ask_again)
+    assert status_of(in_child(work)) == 0
 
 
 def test_other_errors_that_python_ignores_are_shown(capfd):

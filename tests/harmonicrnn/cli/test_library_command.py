@@ -136,6 +136,29 @@ def test_export_draws_clips_by_the_voice_s_own_temperature(run, capsys):
     assert not list(Path("quiet").glob("clip_*"))
 
 
+def test_clips_drawn_for_a_voice_that_had_none_are_on_its_card(run):
+    assert main(["export", "trained", "--out", "quiet", "--seconds", "0"]) == 0
+    load("quiet").save("loud", seconds=0.003)
+    assert "- [clip_4.wav](clip_4.wav)" in Path("loud/README.md").read_text()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), 1e-9])
+def test_clips_of_no_length_are_refused(run, seconds):
+    with pytest.raises(UserError, match="seconds"):
+        load("trained").save("voice", seconds=seconds)
+    assert not Path("voice").exists()
+
+
+def test_nothing_is_drawn_for_a_folder_that_cannot_be_written(run, monkeypatch):
+    monkeypatch.setattr("harmonicrnn.voice.generate", lambda *args, **kwargs: pytest.fail("drawn in vain"))
+    Path("used").mkdir()
+    Path("used/file").touch()
+    with pytest.raises(UserError, match="used: exists and is not an empty folder"):
+        load("trained").save("used", seconds=0.003)
+    with pytest.raises(UserError, match="file/voice: cannot be written: "):
+        load("trained").save("used/file/voice", seconds=0.003)
+
+
 def test_a_voice_whose_clips_cannot_be_drawn_is_exported_without(run, monkeypatch):
     def fails(*args, **kwargs):
         raise UserError("sample 3 of clip 0: the model's logits are not finite")
