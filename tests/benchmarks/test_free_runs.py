@@ -1,6 +1,7 @@
 """Long free runs are judged by what was measured of them."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -188,21 +189,24 @@ def test_steadiness_is_what_a_clip_gains_from_its_first_second_to_its_last():
     assert measured(NOISE * 10 ** (-TIME / 10)).steadiness == pytest.approx(-4, abs=0.5)
 
 
+MISSES = {"level": 1, "spectrum": 5}
+"""Marks that some of eight clips of the voice may miss, and how many."""
+
+
 @pytest.mark.slow
-def test_a_minute_of_the_voice_neither_fades_nor_bursts():
-    """Each window of 10 s; the flatness of noise would be 20 dB above the recordings'."""
+@pytest.mark.timeout(1200)
+def test_minutes_of_the_voice_pass_the_marks():
+    """As `python -m benchmarks.free_runs bach --recordings demo --top_p 1`, beside excerpts of 10 s."""
     voice = load("bach")
     heard = [voice.classes(path) for path in find_recordings(REPOSITORY / "demo/test")]
     real = free_runs.excerpts(heard, 10 * RATE, 3)
-    prompts = torch.stack([free_runs.beginning(voice, heard, RATE, seed) for seed in range(4)])
-    made, made_bits = free_runs.continued(voice, prompts, 4, 60 * RATE, 1.0, 1.0)
+    prompts = torch.stack([free_runs.beginning(voice, heard, RATE, seed) for seed in range(8)])
+    made, made_bits = free_runs.continued(voice, prompts, 8, 60 * RATE, 1.0, 1.0)
     sounds = [voice.quantiser.decode_centre(classes).numpy() for classes in (real, made)]
     rows, clips = (
         [free_runs.measured(x, RATE, b) for x, b in zip(*both, strict=True)]
         for both in zip(sounds, (free_runs.bits_of(voice, real), made_bits), strict=True)
     )
     usual = free_runs.usual_of(rows)
-    for clip in clips:
-        assert np.abs(clip.levels - usual.levels).max() <= free_runs.LEVEL
-        assert abs(clip.flatness - usual.flatness) <= 2 * free_runs.FLATNESS
-        assert abs(clip.bits - usual.bits) <= free_runs.BITS
+    found = Counter(mark for clip in clips for mark in missed(clip, usual))
+    assert all(count <= MISSES.get(mark, 0) for mark, count in found.items()), found
