@@ -10,9 +10,11 @@ ROWS = 1 << 12
 
 def forward(p: Tensor, s: Tensor, log_width: Tensor, log_weights: Tensor, limits: Tensor, share: float) -> Tensor:
     """Returns log P(j), (B, T, q); arguments as for `mixture.mixture_log_probabilities`."""
-    pieces = zip(*(t.flatten(0, -2).split(ROWS) for t in (p, s, log_weights)), strict=True)
-    found = [_forward(p_rows, s_rows, weights, log_width, limits, share) for p_rows, s_rows, weights in pieces]
-    return torch.cat(found).view(*p.shape[:-1], len(limits) - 1)
+    found = log_width.new_empty(*p.shape[:-1], len(limits) - 1)
+    pieces = zip(*(t.flatten(0, -2).split(ROWS) for t in (found, p, s, log_weights)), strict=True)
+    for found_rows, p_rows, s_rows, weights in pieces:
+        found_rows.copy_(_forward(p_rows, s_rows, weights, log_width, limits, share))
+    return found
 
 
 def _forward(p: Tensor, s: Tensor, log_weights: Tensor, log_width: Tensor, limits: Tensor, share: float) -> Tensor:

@@ -1,5 +1,9 @@
 """Compares the mixture's distribution, compiled and in tensor operations, with plain tensor operations in float64 with autograd."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -198,3 +202,39 @@ def test_the_form_of_a_device(monkeypatch):
 
 def test_one_least_scale():
     assert mixture.LEAST_SCALE == mixture_compiled.LEAST_SCALE == mixture_batched.LEAST_SCALE
+
+
+PEAK = """
+import sys, torch
+from benchmarks.timing import peak_above
+from harmonicrnn.ops.prediction import mixture, mixture_batched, mixture_compiled, mixture_log_probabilities
+torch.set_num_threads(1)
+form = {"batched": mixture_batched, "compiled": mixture_compiled}[sys.argv[1]]
+mixture.mixture_kernels, mixture_batched.ROWS = lambda device: form, 512
+
+def leaves(time):
+    log_weights = torch.zeros(1, time, 12, dtype=torch.float64).log_softmax(dim=-1)
+    p, s = torch.zeros(1, time, 3, dtype=torch.float64), torch.full((1, time, 3), 0.1, dtype=torch.float64)
+    return [t.requires_grad_() for t in (p, s, torch.zeros(3, 4), log_weights)]
+
+limits = torch.linspace(-1, 1, 257, dtype=torch.float64)
+for time in (1000, 40_000):  # the first loads what is needed
+    given = leaves(time)
+    found, forward = peak_above(lambda: mixture_log_probabilities(*given, limits, 0.002))
+    grad = torch.ones_like(found)
+    _, backward = peak_above(lambda: torch.autograd.grad(found, given, grad))
+print(forward / found.nbytes, backward / found.nbytes)
+"""
+
+
+@pytest.mark.parametrize("form", ["compiled", "batched"])
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
+def test_memory_is_that_of_the_log_probabilities(form):
+    """Of a forward pass, result included, and of a backward pass, gradients included, in units of the result (1, 40,000, 256) in float32:
+    its twelve components would be twelve."""
+    freed_at_once = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", PEAK, form], env=freed_at_once, check=True, capture_output=True, text=True)
+    forward, backward = map(float, done.stdout.split())
+    assert 0.9 < forward < 1.2
+    assert backward < 0.5
