@@ -12,18 +12,19 @@ lock:
 demo: environment
 	@.venv/bin/python -m benchmarks.demo
 
-# Processes of one thread each: on two cores more threads wait for one another. A third fills the time in which tests wait.
+# Processes of one thread each: on two cores more threads wait for one another. A third process is faster by a percent.
 test: environment
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 3 --dist loadfile
 
 test-all: environment
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m ""
 
-# About two hours: work that is killed at random moments, broken inputs, a disk that fills up.
+# About two hours: work that is killed at random moments, broken inputs, a disk that fills up; and all commands of README.md and docs.
 harden: environment
 	.venv/bin/python -m tests.hardening.kills --kills 100
 	.venv/bin/python -m tests.hardening.mutations
 	.venv/bin/python -m tests.hardening.full_disk
+	.venv/bin/python -m tests.hardening.commands
 
 # Debian's Chromium, in which a test opens the page of a report.
 browser:
