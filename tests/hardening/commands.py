@@ -10,6 +10,7 @@ data or hours are listed with the reason.
 import argparse
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -129,6 +130,8 @@ def run_all(listed: list[Command], folder: Path, environment: dict[str, str]) ->
     for command in listed:
         if command.left_out is None and command.text not in seen:
             seen.add(command.text)
+            if made := re.search(r" export .*--out (\w+)", command.text):
+                shutil.rmtree(folder / made[1], ignore_errors=True)  # an earlier page's
             started = time.perf_counter()
             status, output = run(command.runs_as, folder, environment)
             yield command, fault(command, status, output), time.perf_counter() - started
