@@ -13,9 +13,10 @@ from harmonicrnn import load
 def test_the_voice_is_timed(capsys):
     assert benchmark(first_sound.first_sound, args=["--seconds", "0.5", "--repeats", "1"]) == 0
     told = capsys.readouterr().out
-    times = [float(found) for found in re.findall(r"first sound .* s +([\d.]+) s \(", told)]
+    times = [float(found) for found in re.findall(r"first sound with(?:out)? compiled code +([\d.]+) s \(", told)]
     assert len(times) == 2
     assert times[0] > times[1] > 0
+    assert told.count("goal     ") == 2
 
 
 def test_a_process_that_fails_is_told_of(tmp_path, capsys):
