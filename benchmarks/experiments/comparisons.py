@@ -1,7 +1,8 @@
 """Ablations, peak learning rates, baselines and context lengths: small models compared on the same clips.
 
 All are trained on recordings (`configs/small_music.yaml`). Each ablation changes one choice of the paper, on 2 million samples. The
-baselines are other next-sample models with the same number of parameters within 5 %, trained on 2 and on 20 million samples.
+baselines are other next-sample models with the same number of parameters within 5 %, trained on 2 and on 20 million samples, and some on
+200 million.
 The context experiment trains one model on clips of three lengths, with equally many samples per step, and measures its likelihood with the
 state carried through whole recordings.
 """
@@ -14,6 +15,8 @@ CONFIG = "configs/small_music.yaml"
 QUICK: Settings = {"data.eval_clips": 2, "trainer.max_steps": 4, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 2}
 LONG: Settings = {"trainer.max_steps": 2441, "trainer.val_check_interval": 610}
 """Settings for 20 million training samples."""
+LONGEST: Settings = {"trainer.max_steps": 24414, "trainer.val_check_interval": 6103}
+"""Settings for 200 million training samples."""
 EQUAL_TIME = 165
 """Steps of the unpooled model in the time of the base's 244; each takes 1.48 times as long (`benchmarks.training_speed`, AMD EPYC)."""
 
@@ -39,11 +42,14 @@ MODELS: dict[str, Settings] = {
     "wide": {"model.recurrence_expansion": 2, **levels((28, 1, 4), (28, 1, 4), (28, 1, 1))},
     "none": {"model.recurrence": "none"},
     "lti": {"model.recurrence": "lti"},
+    "gru": {"model.recurrence": "gru", **levels((24, 1, 4), (28, 1, 4), (28, 1, 1))},
     "wavenet": {"model": "lightning_modules.WaveNetModule", "model.width": 28, "model.skip": 48, "model.cycle": 9, "model.cycles": 1},
     "harmonic_prediction": {**PREDICTION, **levels((24, 1, 4), (32, 1, 4), (40, 1, 1))},
     "paper_prediction": {**PAPER, **PREDICTION},
     "none_prediction": {**PREDICTION, "model.recurrence": "none"},
 }
+LONG_RUNS = ("harmonic", "none", "harmonic_prediction", "none_prediction")
+"""Models that are also trained on 200 million samples: with and without the recurrence, with and without prediction."""
 BEST_RATE = 1e-2
 RATED = ("harmonic", "paper", "none", "wavenet")
 """Models whose peak rate is searched; the others use the rate of the most similar one."""
@@ -93,11 +99,11 @@ def rates() -> Experiment:
 
 
 def baselines() -> Experiment:
-    """All models on 2 million samples and on 20 million."""
+    """All models on 2 million samples and on 20 million, some on 200 million."""
     runs = []
-    for size, steps in (("2M", {}), ("20M", LONG)):
-        for name, model in MODELS.items():
-            settings = {**model, "model.optimizer.lr": BEST_RATE, **steps}
+    for size, names, steps in (("2M", MODELS, {}), ("20M", MODELS, LONG), ("200M", LONG_RUNS, LONGEST)):
+        for name in names:
+            settings = {**MODELS[name], "model.optimizer.lr": BEST_RATE, **steps}
             runs.append(Run(f"{name}_{size}", CONFIG, settings, {"model": name}, sampled=0 if name == "band" else SAMPLED))
     return compared("baselines", "How well do other models of the next sample do, on equal terms?", runs)
 

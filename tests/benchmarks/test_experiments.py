@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.experiments import __main__ as program
 from benchmarks.experiments.__main__ import EXPERIMENTS
-from benchmarks.experiments.comparisons import BEST_RATE, CONFIG, EQUAL_TIME, MODELS, ablations, baselines, context, rates
+from benchmarks.experiments.comparisons import BEST_RATE, CONFIG, EQUAL_TIME, LONG_RUNS, MODELS, ablations, baselines, context, rates
 from benchmarks.experiments.declare import ROOT, Experiment, Run
 from benchmarks.experiments.measured import sample
 from benchmarks.experiments.report import made_by, report, spread, table
@@ -326,7 +326,12 @@ def test_the_trial_of_every_experiment(name, recordings):
 
 
 @pytest.mark.parametrize(
-    ("build", "longer"), [(ablations, ["unpooled_time"]), (rates, []), (baselines, [f"{name}_20M" for name in MODELS])]
+    ("build", "longer"),
+    [
+        (ablations, ["unpooled_time"]),
+        (rates, []),
+        (baselines, [*(f"{name}_20M" for name in MODELS), *(f"{name}_200M" for name in LONG_RUNS)]),
+    ],
 )
 def test_every_run_sees_the_same_clips_and_as_many(build, longer):
     """Recordings, of the user's choice too; but for those that say so."""
