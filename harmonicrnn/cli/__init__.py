@@ -1,4 +1,4 @@
-"""The command line of the library: `harmonicrnn generate`, `nll`, `export`, `serve` and `predictors`."""
+"""The command line of the library: `harmonicrnn generate`, `stream`, `nll`, `export`, `serve` and `predictors`."""
 
 import os
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "generate": "Draw audio from a trained model.",
+    "stream": "Play a trained model as it draws, without end.",
     "nll": "Print the bits per sample of recordings under a model.",
     "export": "Export a trained model as a voice, a folder to publish.",
     "serve": "Serve a local web page that plays models as they draw.",

@@ -1,7 +1,6 @@
 """Implements `harmonicrnn generate`: options, prompt, progress, output folder and report."""
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,12 +17,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
-from harmonicrnn.audio.writing import pcm16, writing
-from harmonicrnn.cli.playing import playing, sound_device
+from harmonicrnn.audio import Quantiser
+from harmonicrnn.cli.playing import check_not_a_terminal, playing, sound_device, standard_output
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import pasteable
 from harmonicrnn.generation.clip_folder import Generated, check_free, hold_clips_folder
-from harmonicrnn.generation.clip_writer import Clip, ClipWriter, Settings
+from harmonicrnn.generation.clip_writer import ClipWriter, Settings
 from harmonicrnn.generation.detectors import Finding, Reference
 from harmonicrnn.generation.prompts import conversion
 from harmonicrnn.generation.sampler import starting_states
@@ -83,12 +82,13 @@ def begin(options: Namespace) -> Settings:
             (settings.reject, "cannot take back what was played: leave --reject out"),
             (to == "play" and options.stdout, "and --stdout are two ways to hear a clip: leave one out"),
             (to == "stdout" and (options.out is not None or options.overwrite), "writes no files: leave --out and --overwrite out"),
-            (to == "stdout" and sys.stdout.isatty(), "writes raw samples, which a terminal cannot show: pipe them into a player or a file"),
         ):
             if options[to] and wrong:
                 raise UserError(f"--{to} {why}")
     if options.play:
         sound_device()
+    if options.stdout:
+        check_not_a_terminal()
     if options.out is not None:
         check_free(options.out, options.overwrite)
     return settings
@@ -149,16 +149,18 @@ def draw(
     print(f"Voice {pasteable(run.folder)}" if run.is_voice else of_run, file=sys.stderr)
     engine = voice.engine(options.weights)
     with ExitStack() as stack:
-        folder, hear = None, None
+        folder, heard, clip = None, None, None
         if not options.stdout:
             folder = stack.enter_context(hold_clips_folder(options.out, Path() if run.is_voice else run.folder, options.overwrite))
         if options.play and folder is not None:
-            hear = stack.enter_context(playing(voice.quantiser, voice.sample_rate, folder / f"clip_0000.{settings.format}"))
+            heard = stack.enter_context(playing(voice.sample_rate, folder / f"clip_0000.{settings.format}"))
         progress = stack.enter_context(progress_bar(console, settings.clips * samples, voice.sample_rate))
         usual = WhenNeeded(reference)
-        writer = ClipWriter(engine, start, voice.quantiser, voice.sample_rate, usual, progress, hear)
+        played = None if heard is None else decoded(voice.quantiser, heard)
+        writer = ClipWriter(engine, start, voice.quantiser, voice.sample_rate, usual, progress, played)
         if folder is None:
-            clip = play(writer, settings, voice)
+            with standard_output() as written:
+                clip = writer.play(settings, decoded(voice.quantiser, written))
         else:
             prompt = None
             if prompts is not None:
@@ -181,23 +183,9 @@ def draw(
         print("; ".join([f"{clip.bits_per_sample:.4f} bits/sample", *map(str, clip.findings)]), file=sys.stderr)
 
 
-def play(writer: ClipWriter, settings: Settings, voice: Voice) -> Clip | None:
-    """Draws a clip into standard output; returns None if its reader closed early."""
-
-    def hear(classes: Tensor) -> None:
-        sys.stdout.buffer.write(pcm16(voice.quantiser.decode_centre(classes).numpy()).tobytes())
-        sys.stdout.buffer.flush()
-
-    try:
-        with writing(Path("standard output")):
-            return writer.play(settings, hear)
-    except UserError as error:
-        if isinstance(error.__cause__, OSError):
-            # Discards what is left in the buffer.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error.__cause__, BrokenPipeError):
-            return None
-        raise
+def decoded(quantiser: Quantiser, hear: Callable[[np.ndarray], None]) -> Callable[[Tensor], None]:
+    """Returns a function of classes (n,) that calls `hear` with their samples."""
+    return lambda classes: hear(quantiser.decode_centre(classes).numpy())
 
 
 @contextmanager

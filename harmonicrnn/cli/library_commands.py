@@ -11,13 +11,14 @@ from jsonargparse import ArgumentParser, Namespace
 from harmonicrnn.audio import Quantiser, Scaling
 from harmonicrnn.audio.quantise import Law
 from harmonicrnn.cli.generating import add_device, add_options, begin, device_of, draw, file_prompt
+from harmonicrnn.cli.playing import check_not_a_terminal, playing, sound_device, standard_output
 from harmonicrnn.errors import UserError, check_bits, check_whole
 from harmonicrnn.files import pasteable
 from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.generation.engine import PlainEngine
 from harmonicrnn.generation.prompts import classes_of
 from harmonicrnn.models.predictors_alone import FILTERS, PredictorsAlone
-from harmonicrnn.runs import WEIGHTS, run_at
+from harmonicrnn.runs import WEIGHTS, Run, run_at
 from harmonicrnn.voice import Voice, bits_per_sample, load
 from harmonicrnn.voice_folder import MOST_CLIPS, check_free
 
@@ -30,9 +31,7 @@ def generate(options: Namespace) -> None:
     Raises:
         UserError: the options, the run, the prompt or the disk cannot be used.
     """
-    if (options.run is None) == (options.voice is None):
-        raise UserError("give one model: a run's folder or checkpoint, or --voice NAME_OR_FOLDER")
-    run = run_at(options.run or options.voice)
+    run = _one_model(options)
     settings = begin(options)
     voice = load(run.checkpoint, options.scaling, device_of(options.device))
 
@@ -44,10 +43,40 @@ def generate(options: Namespace) -> None:
 
 def add_generate_options(parser: ArgumentParser) -> None:
     """Adds the options of `generate`."""
-    _add_run(parser, needed=False)
-    named = "A voice instead of a run: its folder, or the name of one that comes with the library."
-    parser.add_argument("--voice", type=Path | None, help=named)
+    _add_model(parser)
     add_options(parser)
+
+
+def stream(options: Namespace) -> None:
+    """Plays what a run's model or a voice draws, or writes it to standard output, until Ctrl-C.
+
+    Raises:
+        UserError: the options, the run, the prompt or the device cannot be used.
+    """
+    run = _one_model(options)
+    if options.stdout:
+        check_not_a_terminal()
+    else:
+        sound_device()
+    voice = load(run.checkpoint, options.scaling, device_of(options.device))
+    blocks = voice.stream(options.prompt, seconds=options.seconds, seed=options.seed, temperature=options.temperature, top_p=options.top_p)
+    with blocks, standard_output() if options.stdout else playing(voice.sample_rate) as hear:
+        print(f"{voice.sample_rate} Hz, mono; Ctrl-C ends it", file=sys.stderr, flush=True)
+        for block in blocks:
+            hear(block)
+
+
+def add_stream_options(parser: ArgumentParser) -> None:
+    """Adds the options of `stream`."""
+    _add_model(parser)
+    add = parser.add_argument
+    add("--prompt", type=Path | None, help="An audio file to continue.")
+    add("--seconds", type=float | None, help="Length; null for no end.")
+    add("--seed", type=int, default=0, help="Gives the same audio as `generate` with the same seed.")
+    add("--temperature", type=float | None, help="Divides the logits; null for the voice's own, 1 by default.")
+    add("--top_p", type=float, default=1.0, help="Draws only from the most likely classes, up to this cumulative probability.")
+    add("--stdout", action="store_true", help="Write raw 16-bit little-endian samples to standard output instead of playing.")
+    add_device(parser)
 
 
 def nll(options: Namespace) -> None:
@@ -204,6 +233,19 @@ def _print_protocol(quantiser: Quantiser, sample_rate: int, scaling: Scaling | N
         f"{sample_rate} Hz, mono, scaling {scaling}, by {', '.join(map(str, models))}",
         file=sys.stderr,
     )
+
+
+def _one_model(options: Namespace) -> Run:
+    """Returns the run or voice that the options name; raises UserError unless they name one."""
+    if (options.run is None) == (options.voice is None):
+        raise UserError("give one model: a run's folder or checkpoint, or --voice NAME_OR_FOLDER")
+    return run_at(options.run or options.voice)
+
+
+def _add_model(parser: ArgumentParser) -> None:
+    _add_run(parser, needed=False)
+    named = "A voice instead of a run: its folder, or the name of one that comes with the library."
+    parser.add_argument("--voice", type=Path | None, help=named)
 
 
 def _add_run(parser: ArgumentParser, needed: bool = True) -> None:

@@ -1,14 +1,15 @@
-"""Plays a clip while it is drawn, through sounddevice (PortAudio)."""
+"""Where samples go while they are drawn: the sound device, through sounddevice (PortAudio), or standard output."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
-from harmonicrnn.audio import Quantiser
+from harmonicrnn.audio.writing import pcm16, writing
 from harmonicrnn.errors import UserError
 from harmonicrnn.files import pasteable
 
@@ -20,15 +21,15 @@ def sound_device() -> Any:
     try:
         import sounddevice
     except ImportError as error:
-        raise UserError("--play needs sounddevice: pip install .[play] (or pip install sounddevice); or leave --play out") from error
+        raise UserError("to play, install sounddevice: pip install .[play] (or pip install sounddevice)") from error
     except OSError as error:
-        raise UserError(f"--play: {error}: install PortAudio (Debian: apt install libportaudio2); or leave --play out") from error
+        raise UserError(f"to play, install PortAudio (Debian: apt install libportaudio2): {error}") from error
     return sounddevice
 
 
 @contextmanager
-def playing(quantiser: Quantiser, sample_rate: int, kept: Path) -> Iterator[Callable[[Tensor], None]]:
-    """Yields a function that plays classes (n,) on the default device, and blocks until it has room for them.
+def playing(sample_rate: int, kept: Path | None = None) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yields a function that plays float32 samples (n,) on the default device, and blocks until it has room for them.
 
     At the end prints the number of underruns and, if ended by Ctrl-C, the path `kept`.
 
@@ -37,9 +38,9 @@ def playing(quantiser: Quantiser, sample_rate: int, kept: Path) -> Iterator[Call
     """
     sounddevice, begun, under_runs = sound_device(), False, 0
 
-    def hear(classes: Tensor) -> None:
+    def hear(samples: np.ndarray) -> None:
         nonlocal begun, under_runs
-        late = stream.write(quantiser.decode_centre(classes).numpy()[:, None])
+        late = stream.write(samples[:, None])
         under_runs += bool(late) and begun  # before the first block the device is empty
         begun = True
 
@@ -48,13 +49,42 @@ def playing(quantiser: Quantiser, sample_rate: int, kept: Path) -> Iterator[Call
             try:
                 yield hear
             except KeyboardInterrupt:
-                if kept.exists():
+                if kept is not None and kept.exists():
                     print(f"What was heard is kept: {pasteable(kept)}", file=sys.stderr)
                 raise
             finally:
                 print(f"{under_runs} under-runs", file=sys.stderr)
     except sounddevice.PortAudioError as error:
         raise UserError(
-            f"--play: no device plays {sample_rate} Hz, or it stopped: {error}: look at python -m sounddevice; or leave "
-            "--play out, and play the file"
+            f"no device plays {sample_rate} Hz, or it stopped: {error}: look at python -m sounddevice; or write samples "
+            "to a file, and play that"
         ) from error
+
+
+def check_not_a_terminal() -> None:
+    """Raises UserError if standard output is a terminal."""
+    if sys.stdout.isatty():
+        raise UserError("--stdout writes raw samples, which a terminal cannot show: pipe them into a player or a file")
+
+
+@contextmanager
+def standard_output() -> Iterator[Callable[[np.ndarray], None]]:
+    """Yields a function that writes samples (n,) to standard output, as raw 16-bit PCM; a reader that closes early ends the block quietly.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+
+    def hear(samples: np.ndarray) -> None:
+        sys.stdout.buffer.write(pcm16(samples).tobytes())
+        sys.stdout.buffer.flush()
+
+    try:
+        with writing(Path("standard output")):
+            yield hear
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            # Discards what is left in the buffer.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error.__cause__, BrokenPipeError):
+            raise

@@ -126,6 +126,16 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """What is measured of a model's clips and a folder's alike: their number, cells by measure, distances by embedding, notes."""
+
+    clips: int
+    values: dict[str, Cell]
+    fad: dict[str, Distance]
+    notes: list[str]
+
+
 class Evaluator:
     """Runs an evaluation.
 
@@ -176,7 +186,17 @@ class Evaluator:
             if isinstance(source, FolderClips):
                 origin = asdict(source.info) | {"treated": source.notes}
                 compared = self._compared(subject, source, source)
-                measured[place] = SubjectReport(kind="folder of audio", config=None, provenance=origin, **compared)
+                measured[place] = SubjectReport(
+                    name=subject.name,
+                    kind="folder of audio",
+                    clips=compared.clips,
+                    values=compared.values,
+                    path=str(subject.path),
+                    fad=compared.fad,
+                    notes=compared.notes,
+                    config=None,
+                    provenance=origin,
+                )
             else:
                 measured[place] = self._model(clips_folder(self.out, place, subject), subject, source)
         subjects = [report for _, report in sorted(measured.items())]
@@ -275,18 +295,21 @@ class Evaluator:
             chosen = select_by_likelihood(-torch.tensor(generated.bits_per_sample), work.seed)
             scored = [generated.audio(number) for number in chosen.tolist()]
         compared = self._compared(subject, generated, scored)
-        compared["values"] = {"NLL": Cell(nll.bits_per_sample, nll.interval)} | compared["values"]
-        compared["notes"] = notes + compared["notes"]
         origin = subject.provenance()
         return ModelReport(
+            name=name,
             kind="model",
+            clips=compared.clips,
+            values={"NLL": Cell(nll.bits_per_sample, nll.interval), **compared.values},
+            path=str(subject.path),
+            fad=compared.fad,
+            notes=notes + compared.notes,
             step=origin["step"],
             parameters=sum(p.numel() for p in model.net.parameters()),
             config=config,
             provenance=origin,
             nll=nll,
             generated=GeneratedReport(generated.bits_per_sample, wrong),
-            **compared,
         )
 
     def _draw(self, folder: Path, subject: Subject, model: Voice) -> ModelClips:
@@ -304,10 +327,12 @@ class Evaluator:
             continued = draw_clips(folder / "continued", subject.checksum, model, settings, prompts, detectors, advance)
         return ModelClips(generated, continued)
 
-    def _compared(self, subject: Subject, clips: Iterable[Tensor], scored: Iterable[Tensor]) -> dict[str, Any]:
+    def _compared(self, subject: Subject, clips: Iterable[Tensor], scored: Iterable[Tensor]) -> _Compared:
         """Measures what models and folders share: distances of clips, and SC09 scores of the `scored` ones."""
-        work, values, notes = self.work, {}, []
+        work = self.work
+        values: dict[str, Cell] = {}
         fad: dict[str, Distance] = {}
+        notes: list[str] = []
         for embedder, reference in self.references:
             title = f"FAD {embedder.name}"
             total = len(clips) if isinstance(clips, Sized) else None
@@ -324,8 +349,7 @@ class Evaluator:
                 classified = work.digits.classifier(scored, advance)
                 values |= score(classified, self.digits, work.seed)
             notes += self._fid_notes(subject.name, classified)
-        clips_measured = next(iter(fad.values())).clips
-        return {"name": subject.name, "path": str(subject.path), "clips": clips_measured, "values": values, "fad": fad, "notes": notes}
+        return _Compared(next(iter(fad.values())).clips, values, fad, notes)
 
     def _measures(self, models: bool) -> list[Measure]:
         """Returns the columns of the table."""

@@ -24,11 +24,11 @@ class Faults:
         store: of the process group; held by rank 0.
         rank: this rank.
         ranks: number of ranks of the run.
-        neighbours: ranks that share a waveform with this one, for which it waits in nearly all exchanges.
+        group: ranks that share a waveform with this one, for which it waits in nearly all exchanges.
     """
 
-    def __init__(self, store: dist.Store, rank: int, ranks: int, neighbours: Sequence[int]) -> None:
-        self._store, self._rank, self._neighbours = store, rank, neighbours
+    def __init__(self, store: dist.Store, rank: int, ranks: int, group: Sequence[int]) -> None:
+        self._store, self._rank, self._group = store, rank, group
         self._others = [other for other in range(ranks) if other != rank]
         self._called, self._fault, self._broken = False, "", False
         self._round = store.add(f"harmonicrnn/faults/{rank}", 1)  # number of instances that have used the store
@@ -79,7 +79,7 @@ class Faults:
             self._fault = self._this_one()
             return
         # Others may still be working, or waiting themselves.
-        if suspects := silent or [other for other in self._neighbours if other in busy] or busy:
+        if suspects := silent or [other for other in self._group if other in busy] or busy:
             what = "was killed or is stopped" if silent else "hangs"
             self._tell(f"rank {' or '.join(map(str, suspects))} {what}: rank {self._rank} waited for it in vain", silent)
         else:

@@ -91,8 +91,8 @@ class ContextParallelStrategy(DDPStrategy):
         super().setup_environment()
         if self._faults is None:
             first = self.global_rank // size * size
-            neighbours = range(first, first + size)
-            self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks, neighbours)
+            group = range(first, first + size)
+            self._faults = Faults(dist.distributed_c10d._get_default_store(), self.global_rank, self._ranks, group)
         # Checked first, since groups depend on it.
         check_agreement({"config": {"trainer.strategy.context_size": str(size), "trainer.strategy.timeout": str(self._timeout)}})
         if size > 1:

@@ -100,7 +100,7 @@ def test_a_voice_is_heard_where_there_is_one(place, capsys, monkeypatch):
 def test_clips_are_held_against_the_marks(place, monkeypatch):
     """Compares three clips with the marks: an excerpt, silence and a loud whistle."""
 
-    class Heard:
+    class UniformVoice:
         """A voice that gives all audio the same likelihood."""
 
         sample_rate, quantiser = RATE, Quantiser(8, "mu-law")
@@ -108,7 +108,7 @@ def test_clips_are_held_against_the_marks(place, monkeypatch):
         def classes(self, path):
             return self.quantiser.encode(torch.from_numpy((soundfile.read(path, dtype="float32")[0] + 1) / 2))
 
-    monkeypatch.setattr("harmonicrnn.load", lambda run: Heard(), raising=False)
+    monkeypatch.setattr("harmonicrnn.load", lambda run: UniformVoice(), raising=False)
     monkeypatch.setattr("benchmarks.free_runs.bits_of", lambda voice, classes: [2.0] * len(classes))
     rng, time = np.random.default_rng(0), np.arange(3 * RATE) / RATE
     music = sum(0.1 * np.sin(2 * np.pi * hz * time) for hz in (90, 200, 440, 700, 1300)) + rng.normal(0, 0.01, len(time))

@@ -1,4 +1,4 @@
-"""Tests of `harmonicrnn generate`, `harmonicrnn nll` and `harmonicrnn predictors`."""
+"""Tests of `harmonicrnn generate`, `harmonicrnn stream`, `harmonicrnn nll` and `harmonicrnn predictors`."""
 
 import json
 import os
@@ -190,6 +190,11 @@ def test_a_voice_whose_clips_cannot_be_drawn_is_exported_without(run, monkeypatc
         ("export trained --out voice --sources gone.md", ["--sources gone.md", "cannot be read"]),
         ("export trained --out voice --clips a.mp3", ["a.mp3"]),
         ("export trained --out voice --seconds -1", ["--seconds must be 0 or more, got -1"]),
+        ("stream", ["give one model", "--voice"]),
+        ("stream trained --stdout --seed -1", ["seed must be 0 or more, got -1"]),
+        ("stream trained --stdout --top_p 0", ["top_p must be above 0 and at most 1, got 0"]),
+        ("stream trained --stdout --seconds 0", ["seconds must be above 0, got 0"]),
+        ("stream trained --stdout --prompt gone.wav", ["gone.wav"]),
         ("nll trained", ["files"]),
         ("nll trained gone.wav", ["gone.wav"]),
         ("predictors", ["files"]),

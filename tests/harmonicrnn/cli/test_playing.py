@@ -1,7 +1,9 @@
-"""Tests of `generate --play`, with a stand-in for sounddevice."""
+"""Tests of `generate --play` and `stream`, with a stand-in for sounddevice."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,8 @@ import torch
 from harmonicrnn import load
 from harmonicrnn.cli import main
 from tests.harmonicrnn.test_checkpoints import RUN
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 class PortAudioError(Exception):
@@ -105,17 +109,16 @@ def test_without_a_device(run, device, capsys, monkeypatch):
         sys.modules["sounddevice"], "OutputStream", lambda **asked: (_ for _ in ()).throw(PortAudioError("no default device"))
     )
     assert main(["generate", "trained", "--seconds", "0.01", "--play"]) == 2
-    assert (
-        "error: --play: no device plays 8000 Hz, or it stopped: no default device: look at python -m sounddevice" in capsys.readouterr().err
-    )
+    assert "error: no device plays 8000 Hz, or it stopped: no default device: look at python -m sounddevice" in capsys.readouterr().err
     assert not (run / "generated_0").exists()
 
 
 @pytest.mark.parametrize(
     ("error", "part"),
-    [(ImportError("No module"), "pip install .[play]"), (OSError("PortAudio library not found"), "PortAudio library not found: install")],
+    [(ImportError("No module"), "pip install .[play]"), (OSError("library not found"), "libportaudio2): library not found")],
 )
-def test_without_the_library(run, capsys, monkeypatch, error, part):
+@pytest.mark.parametrize("command", ["generate trained --seconds 0.01 --play", "stream trained"])
+def test_without_the_library(run, capsys, monkeypatch, error, part, command):
     class Finder:
         @staticmethod
         def find_spec(name, *args):
@@ -124,5 +127,40 @@ def test_without_the_library(run, capsys, monkeypatch, error, part):
 
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
-    assert main(["generate", "trained", "--seconds", "0.01", "--play"]) == 2
+    assert main(command.split()) == 2
     assert part in capsys.readouterr().err
+
+
+def test_a_stream_is_played_until_ctrl_c(run, device, capsys):
+    device.stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        main(["stream", "trained", "--seed", "5"])
+    heard = np.concatenate(device.blocks)[:, 0]
+    assert len(heard) == 3 * 400
+    assert np.array_equal(heard, load(run).generate(len(heard) / 8000, seed=5)[0].numpy())
+    assert "8000 Hz, mono; Ctrl-C ends it" in capsys.readouterr().err
+    assert device.closed == 1
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml"]
+
+
+def test_a_stream_on_standard_output_continues_a_prompt(run, device, capfdbinary):
+    soundfile.write("prompt.wav", 0.5 * np.sin(np.arange(800)), 8000)
+    options = ["--prompt", "prompt.wav", "--temperature", "0.9", "--top_p", "0.95", "--seed", "2"]
+    assert main(["stream", "--voice", "trained", *options, "--seconds", "0.1", "--stdout"]) == 0
+    made = load(run).generate(0.1, prompt="prompt.wav", temperature=0.9, top_p=0.95, seed=2)[0].numpy()
+    heard = np.frombuffer(capfdbinary.readouterr().out, dtype="<i2")
+    assert len(heard) == 800
+    assert np.allclose(heard / 2**15, made, atol=2**-15)
+    assert device.asked is None
+
+
+def test_a_reader_that_has_heard_enough_ends_the_stream(run):
+    command = [sys.executable, "-m", "harmonicrnn", "stream", run, "--stdout", "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as program:
+        assert len(program.stdout.read(1000)) == 1000
+        program.stdout.close()
+        told = program.stderr.read().decode()
+        assert program.wait() == 0
+    assert "error" not in told
+    assert "Traceback" not in told
