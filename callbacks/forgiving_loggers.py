@@ -13,10 +13,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from typing_extensions import override
 
+from harmonicrnn.evaluation.untrained import ESTIMATED_UNIGRAM, UNIGRAM
 from harmonicrnn.files import side_product
 from harmonicrnn.models.predictors_alone import FILTERS
 
-UNTRAINED = {name: f"val/bits_of_{name.replace(' ', '_')}" for name in FILTERS}
+UNTRAINED = {name: f"val/bits_of_{name.replace(' ', '_')}" for name in FILTERS} | dict.fromkeys(
+    (UNIGRAM, ESTIMATED_UNIGRAM), "val/bits_of_unigram"
+)
 """Metrics of the likelihoods without training, by the names of these."""
 
 LINES = {"train/bits": "training", "val/bits": "validation"} | {tag: tag.removeprefix("val/bits_of_") for tag in UNTRAINED.values()}

@@ -39,7 +39,7 @@ class NLLReport(Callback):
     protocol is first renamed to `nll_SPLIT_NAME_STEP.json`.
 
     `measure`, called on the first rank only, before the other ranks start, adds likelihoods that need no training, on the same samples. In
-    training, they are printed and logged as the constant curves `UNTRAINED`, without the unigram, which needs the whole training split.
+    training, they are printed and logged as the constant curves `UNTRAINED`, with a unigram that is estimated from some clips.
 
     Raises UserError if the likelihood is not finite in `validate` or `test`.
     """
@@ -68,7 +68,8 @@ class NLLReport(Callback):
                 data,
                 split,
                 default_cache(),
-                training=None if stage == "fit" else data.with_training(),
+                training=data.with_training(),
+                estimated=stage == "fit",
                 batches=used if used < there else None,
                 bar=bar,
             )

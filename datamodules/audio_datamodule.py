@@ -262,12 +262,16 @@ class AudioDataModule(L.LightningDataModule):
         )
         return dataset
 
-    def _table(self, split: Split) -> list[Piece]:
-        """The clips at fixed positions, numbered from 0; of an evaluated split those that `eval_clips` keeps."""
-        table = clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails)
-        if split == "train" or self.eval_clips is None or self.eval_clips >= len(table):
+    def _table(self, split: Split, most: int | None = None) -> list[Piece]:
+        """The clips at fixed positions, numbered from 0; at most so many, at even distances; of an evaluated split those that `eval_clips`
+        keeps."""
+        table, most = (
+            clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails),
+            most if split == "train" else self.eval_clips,
+        )
+        if most is None or most >= len(table):
             return table
-        kept = (table[i * len(table) // self.eval_clips] for i in range(self.eval_clips))
+        kept = (table[i * len(table) // most] for i in range(most))
         return [piece._replace(clip=number) for number, piece in enumerate(kept)]
 
     def clip_count(self, split: Split) -> int:
@@ -319,10 +323,11 @@ class AudioDataModule(L.LightningDataModule):
     val_dataloader = partialmethod(batches, "validation")
     test_dataloader = partialmethod(batches, "test")
 
-    def in_order(self, split: Split) -> DataLoader[Batch]:
-        """All clips of a split in order, whole and on this rank alone, however ranks share `batches`."""
+    def in_order(self, split: Split, most: int | None = None) -> DataLoader[Batch]:
+        """All clips of a split in order, whole and on this rank alone, however ranks share `batches`; of the training split at most `most`,
+        at even distances."""
         # The training split's own order leaves some out.
-        order = Clips(self._table(split), self.batch_size, self.seed, shuffle=False) if split == "train" else self.order_of(split)
+        order = Clips(self._table(split, most), self.batch_size, self.seed, shuffle=False) if split == "train" else self.order_of(split)
         # Not pinned, which would take a GPU for what the CPU computes before other ranks are started.
         return EvaluationLoader(self.datasets[split], RankBatches(order, 0, 1), self.num_workers, pinned=False)
 

@@ -77,5 +77,6 @@ class Dataset(Protocol):
     def batches(self, split: Split) -> Iterable[Batch]:
         """Yields all clips of a split; the training split is shuffled."""
 
-    def in_order(self, split: Split) -> Iterable[Batch]:
-        """Yields all clips of a split in order, whole, on this rank, regardless of how ranks share `batches`."""
+    def in_order(self, split: Split, most: int | None = None) -> Iterable[Batch]:
+        """Yields all clips of a split in order, whole, on this rank, regardless of how ranks share `batches`; of the training split at
+        most `most`, at even distances."""

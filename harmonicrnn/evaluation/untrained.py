@@ -23,7 +23,8 @@ from harmonicrnn.models.carried_states import CarriedStates
 from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS, Filters
 
 FORMAT = 1
-UNIGRAM = "unigram of the training split"
+MOST_CLIPS = 512  # for a unigram that is estimated
+UNIGRAM, ESTIMATED_UNIGRAM = "unigram of the training split", f"unigram of {MOST_CLIPS} clips of the training split"
 PIECE = 2**17  # samples predicted at a time, over all lanes
 ProgressBar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Opens a bar with a title and a number of steps (None if unknown); the context yields a function to call with numbers of steps done."""
@@ -55,6 +56,7 @@ def measure_untrained(
     *,
     filters: Mapping[str, Filters] = FILTERS,
     training: Dataset | None = None,
+    estimated: bool = False,
     batches: int | None = None,
     seed: int = 0,
     bar: ProgressBar = no_bar,
@@ -67,6 +69,7 @@ def measure_untrained(
         cache: folder.
         filters: of `PredictorsAlone`, by the names of the likelihoods.
         training: the data, set up for its training split, for the unigram; None to leave that out.
+        estimated: count classes in at most `MOST_CLIPS` clips of the training split, at even distances, which takes seconds for any data.
         batches: use only so many batches of the split, from the first on; None for all.
         seed: of the intervals.
         bar: shows progress.
@@ -98,8 +101,11 @@ def measure_untrained(
         net.set_cells(*data.quantiser.cells())
         found.append(likelihood(name, dict(net.unseen_in_weights), lambda net=net: _by_predictors(net)))  # type: ignore[misc]
     if training is not None:
-        shares = {"unigram": _depends_on(training, "train")}
-        found.append(likelihood(UNIGRAM, shares, lambda: _by_shares(_counts(training, cache, bar))))
+        some = MOST_CLIPS if estimated and training.clip_count("train") > MOST_CLIPS else None
+        shares = {"unigram": _depends_on(training, "train") | ({} if some is None else {"of": some})}
+        found.append(
+            likelihood(UNIGRAM if some is None else ESTIMATED_UNIGRAM, shares, lambda: _by_shares(_counts(training, cache, bar, some)))
+        )
     return found
 
 
@@ -138,14 +144,14 @@ def _by_shares(counts: Tensor) -> Callable[[Batch], Tensor]:
     return lambda batch: nats[batch.classes.long()]
 
 
-def _counts(training: Dataset, cache: Path, bar: ProgressBar) -> Tensor:
-    """Returns the class counts of the training split, (q,) float64."""
-    key = _depends_on(training, "train") | {"counts": "classes"}
+def _counts(training: Dataset, cache: Path, bar: ProgressBar, some: int | None) -> Tensor:
+    """Returns the class counts of the training split, or of `some` clips of it at even distances, (q,) float64."""
+    key = _depends_on(training, "train") | {"counts": "classes"} | ({} if some is None else {"of": some})
     path = statistics_path(cache, key, "classes")
     if (kept := read_statistics(path, key, ("counts",))) is None:
         counts = torch.zeros(training.quantiser.classes, dtype=torch.int64)
-        with bar("Classes of the training split", training.clip_count("train")) as advance:
-            for batch in training.in_order("train"):
+        with bar("Classes of the training split", some or training.clip_count("train")) as advance:
+            for batch in training.in_order("train", some):
                 counts += torch.bincount(batch.classes[batch.valid].long(), minlength=len(counts))
                 advance(len(batch.classes))
         kept = {"counts": counts.double()}

@@ -7,7 +7,7 @@ import pytest
 from callbacks.nll_report import NLLReport
 from datamodules import Synthetic
 from harmonicrnn.errors import UserError
-from harmonicrnn.evaluation.untrained import UNIGRAM, measure_untrained
+from harmonicrnn.evaluation.untrained import ESTIMATED_UNIGRAM, UNIGRAM, measure_untrained
 from harmonicrnn.models.predictors_alone import FILTERS
 
 
@@ -32,10 +32,18 @@ def trainer(validation=1.0, test=1.0):
 def test_training_waits_for_no_more_than_the_batches_that_it_validates_on(tmp_path, limit, batches, clips):
     callback, data = NLLReport(), make_data()
     callback.measure(trainer(validation=limit), data, "fit")
-    assert callback.found == measure_untrained(data, "validation", tmp_path / "other", batches=batches)
-    assert [(each.name, each.clips) for each in callback.found] == [(name, clips) for name in FILTERS]
-    assert len(list(tmp_path.glob("*.pt"))) == 3
     assert "train" not in data.datasets
+    expected = measure_untrained(data, "validation", tmp_path / "other", training=data.with_training(), batches=batches)
+    assert callback.found == expected
+    assert [(each.name, each.clips) for each in callback.found] == [(name, clips) for name in (*FILTERS, UNIGRAM)]
+    assert len(list(tmp_path.glob("*.pt"))) == len([*FILTERS, UNIGRAM, "the classes of the training split"])
+
+
+def test_training_counts_classes_in_some_clips_alone(monkeypatch):
+    monkeypatch.setattr("harmonicrnn.evaluation.untrained.MOST_CLIPS", 4)  # of 30
+    callback = NLLReport()
+    callback.measure(trainer(), make_data(), "fit")
+    assert [each.name for each in callback.found] == [*FILTERS, ESTIMATED_UNIGRAM]
 
 
 def test_test_has_them_all():

@@ -52,12 +52,13 @@ def test_curves(run):
 
 
 def test_what_needs_no_training_is_constant_curves(run):
-    """But the unigram, which needs the whole training split."""
+    """With the unigram of the training split, which has few clips."""
     version, events = run
     data = SC09(version.parents[2] / "data", clip_samples=320, num_workers=0)
-    data.setup("validate")
-    known = {UNTRAINED[each.name]: each.bits_per_sample for each in measure_untrained(data, "validation", version / "none")}
-    assert list(known) == ["val/bits_of_linear_predictors", "val/bits_of_last_sample", "val/bits_of_linear_extrapolation"]
+    data.setup("fit")
+    untrained = measure_untrained(data, "validation", version / "none", training=data)
+    known = {UNTRAINED[each.name]: each.bits_per_sample for each in untrained}
+    assert list(known) == [f"val/bits_of_{name}" for name in ("linear_predictors", "last_sample", "linear_extrapolation", "unigram")]
     assert {tag for tag in events.Tags()["scalars"] if tag.startswith("val/bits_of")} == set(known)
     for tag, bits in known.items():
         points = events.Scalars(tag)
@@ -74,7 +75,7 @@ def test_what_is_seen_first_and_last(run):
     assert [tag for tag in tags["scalars"] if tag.startswith("at_a_glance")] == ["at_a_glance/samples_per_second"]
     assert {"z_schedule/epoch", "z_schedule/lr-AdamW/pg1"} <= set(tags["scalars"])
     assert not {"epoch", "lr-AdamW/pg1"} & set(tags["scalars"])
-    untrained = {name: f"val/bits_of_{name}" for name in ("linear_predictors", "last_sample", "linear_extrapolation")}
+    untrained = {name: f"val/bits_of_{name}" for name in ("linear_predictors", "last_sample", "linear_extrapolation", "unigram")}
     for name, tag in ({"training": "train/bits", "validation": "val/bits"} | untrained).items():
         line = EventAccumulator(str(version / name)).Reload().Scalars("at_a_glance/bits_per_sample")
         assert [(point.step, point.value) for point in line] == [(point.step, point.value) for point in events.Scalars(tag)]

@@ -1,4 +1,5 @@
-"""Products of int8 weights with int16 inputs, exact in int32, with the processor's widest dot-product instructions."""
+"""Products of int8 weights with inputs of 24 bits, sums of whose parts are exact in int32, with the processor's widest dot-product
+instructions."""
 
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from harmonicrnn.generation.cpu.llvm import (
     call_once_made,
     greater,
     group_size,
+    multiply_add,
     splat,
     store_output,
     summed,
@@ -34,7 +36,7 @@ class Instructions(NamedTuple):
     Attributes:
         feature: required processor feature, by LLVM's name.
         function: LLVM's name of the intrinsic; empty if it is written out.
-        inputs: inputs per step: two int16, or four as their upper and lower bytes.
+        inputs: inputs per step: two as int16, or four as bytes.
         sums: outputs per register.
     """
 
@@ -88,9 +90,9 @@ def inputs_of_a_step(typing: Any) -> Any:
 def whole_panels(
     typing: Any, count: Any, w: Any, wi: Any, x: Any, xi: Any, x_scales: Any, si: Any, y: Any, yi: Any, out: Any, oi: Any, steps: Any,
 ) -> Any:  # fmt: skip
-    """As `panels` for one lane in integers: weights from `lay_out` for `count` panels (a literal), x int16 with a float32 scale, float32 y.
+    """As `panels` for one lane in integers: weights from `lay_out` for `count` panels (a literal), x with a float32 scale, float32 y.
 
-    The sums must fit into int32.
+    x is 2^8 a + b: int16 a for the inputs of all steps, then int16 b from 0 to 255. The sums of a must fit into int32.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -108,54 +110,69 @@ def _generate(
 ) -> None:  # fmt: skip
     whole = ir.VectorType(INT32, chosen.sums)
     parts, size = count * PANEL // chosen.sums, chosen.sums * chosen.inputs
-    inputs = at(builder, x, HALF, xi)
-    halves = 2 if chosen.inputs == 4 else 1  # upper and lower bytes of the inputs have separate sums
+    upper = at(builder, x, HALF, xi)
+    lower = builder.gep(upper, [builder.mul(steps, INT64(chosen.inputs))], source_etype=HALF)
+    pieces = 3 if chosen.inputs == 4 else 2  # each byte of the inputs has sums of its own, or the upper two and the last
     starts = [_load(builder, w, builder.add(wi, INT64(part * chosen.sums * 4)), whole) for part in range(parts)]
-    starts += [ir.Constant(whole, [0] * chosen.sums)] * (parts * (halves - 1))
+    starts += [ir.Constant(whole, [0] * chosen.sums)] * (parts * (pieces - 1))
     first = builder.add(wi, INT64(count * PANEL * 4))
 
     def add(index: Any, sums: list[Any]) -> list[Any]:
         row = builder.add(first, builder.mul(index, INT64(parts * size)))
         ask_for(builder, w, BYTE, row, parts * size)
         weights = [_load(builder, w, builder.add(row, INT64(part * size)), ir.VectorType(BYTE, size)) for part in range(parts)]
-        values = (_bytes_of_four if halves == 2 else _pair)(builder, inputs, index, chosen)
+        if pieces == 3:
+            values = [
+                *_bytes_of_four(builder, upper, index, chosen, 0x8000, (1, 0)),
+                *_bytes_of_four(builder, lower, index, chosen, 0, (0,)),
+            ]
+        else:
+            values = [_pair(builder, inputs, index, chosen) for inputs in (upper, lower)]
         pairs = [(value, weight) for value in values for weight in weights]
         return [_add_products(builder, chosen, total, *pair) for total, pair in zip(sums, pairs, strict=True)]
 
     totals = summed(builder, steps, starts, add)
-    if halves == 2:
+    if pieces == 3:
         eight = ir.Constant(whole, [8] * chosen.sums)
-        both = zip(totals[:parts], totals[parts:], strict=True)
-        totals = [builder.add(builder.shl(upper, eight), lower) for upper, lower in both]
-    x_scale = splat(builder, builder.load(at(builder, x_scales, FLOAT, si), typ=FLOAT))
+        both = zip(totals[:parts], totals[parts : 2 * parts], strict=True)
+        totals = [*(builder.add(builder.shl(one, eight), other) for one, other in both), *totals[2 * parts :]]
+    numbers = ir.VectorType(FLOAT, PANEL)
+    x_scale, unit = splat(builder, builder.load(at(builder, x_scales, FLOAT, si), typ=FLOAT)), ir.Constant(numbers, [256.0] * PANEL)
     for column in range(count):
-        joined = totals[parts // count * column]
-        if parts == 2 * count:
-            joined = builder.shuffle_vector(joined, totals[2 * column + 1], ir.Constant(ir.VectorType(INT32, PANEL), list(range(PANEL))))
-        total = builder.fmul(builder.sitofp(joined, ir.VectorType(FLOAT, PANEL)), x_scale)
+        large, small = (
+            builder.sitofp(_panel_of(builder, totals[place : place + parts], parts // count, column), numbers) for place in (0, parts)
+        )
+        total = builder.fmul(multiply_add(builder, large, unit, small), x_scale)
         store_output(builder, total, y, yi, out, oi, column)
+
+
+def _panel_of(builder: Any, totals: list[Any], each: int, column: int) -> Any:
+    """Returns the sums of a panel, which are in one register or two (`each`)."""
+    if each == 1:
+        return totals[column]
+    return builder.shuffle_vector(totals[2 * column], totals[2 * column + 1], ir.Constant(ir.VectorType(INT32, PANEL), list(range(PANEL))))
 
 
 def _load(builder: Any, address: Any, offset: Any, kind: ir.VectorType) -> Any:
     return builder.load(builder.bitcast(at(builder, address, BYTE, offset), kind.as_pointer()), align=1, typ=kind)
 
 
-def _pair(builder: Any, inputs: Any, index: Any, chosen: Instructions) -> list[Any]:
+def _pair(builder: Any, inputs: Any, index: Any, chosen: Instructions) -> Any:
     """Loads two inputs, repeated for each sum."""
     place = builder.gep(inputs, [builder.mul(index, INT64(2))], source_etype=HALF)
     pair = builder.load(builder.bitcast(place, INT32.as_pointer()), align=2, typ=INT32)
-    return [builder.bitcast(splat(builder, pair, chosen.sums), ir.VectorType(HALF, 2 * chosen.sums))]
+    return builder.bitcast(splat(builder, pair, chosen.sums), ir.VectorType(HALF, 2 * chosen.sums))
 
 
-def _bytes_of_four(builder: Any, inputs: Any, index: Any, chosen: Instructions) -> list[Any]:
-    """Loads the upper and the lower bytes of four inputs + 2^15, repeated for each sum."""
+def _bytes_of_four(builder: Any, inputs: Any, index: Any, chosen: Instructions, offset: int, which: tuple[int, ...]) -> list[Any]:
+    """Loads bytes (1: upper, 0: lower) of four int16 inputs + offset, repeated for each sum."""
     place = builder.gep(inputs, [builder.mul(index, INT64(4))], source_etype=HALF)
     four = builder.load(builder.bitcast(place, INT64.as_pointer()), align=2, typ=INT64)
-    four = builder.xor(four, INT64(0x8000_8000_8000_8000))
+    four = builder.xor(four, INT64(offset * 0x0001_0001_0001_0001))
     size = 4 * chosen.sums
     spread = builder.bitcast(splat(builder, four, size // 8), ir.VectorType(BYTE, size))
-    # In each group of 8 bytes: the four upper bytes twice, or the four lower ones.
-    orders = ([start + 2 * (i % 4) + upper for start in range(0, size, 8) for i in range(8)] for upper in (1, 0))
+    # In each group of 8 bytes: the four chosen bytes twice.
+    orders = ([start + 2 * (i % 4) + upper for start in range(0, size, 8) for i in range(8)] for upper in which)
     return [builder.shuffle_vector(spread, spread, ir.Constant(ir.VectorType(INT32, size), order)) for order in orders]
 
 
@@ -180,12 +197,12 @@ def _add_products(builder: Any, chosen: Instructions, total: Any, values: Any, w
 def int8_product(o: Any, w: Any, out: Any, start: Any, to: Any, me: Any) -> None:
     """Computes a group of a product (see `products.PRODUCT`) with int8 weights; x is rounded so that sums fit into int32."""
     n, k, tag = inputs_of_a_step(), o.inputs, np.float32(0)
-    steps, most = (k + n - 1) // n, np.float32(min(32767, 2**31 // (128 * (k + 1))))
+    steps, most = (k + n - 1) // n, np.float32(256 * min(32767, 2**31 // (128 * (k + 1))))
     for lane in range(me.lanes):
         values = view(o.source, start + lane * o.source_stride, k, tag)
         greatest = greater(_greatest(values), np.float32(1e-30))
         view(me.whole_scales, lane, 1, tag)[0] = greatest / most
-        _round(values, most / greatest, view(me.whole, lane * me.whole_stride, n * steps, np.int16(0)))
+        _round(values, most / greatest, n * steps, view(me.whole, lane * me.whole_stride, 2 * n * steps, np.int16(0)))
     i = 0
     while i < o.panels:
         size, first = group_size(o.panels - i), i * PANEL
@@ -210,6 +227,8 @@ def _greatest(x: Any) -> Any:
 
 
 @jit
-def _round(x: Any, factor: Any, whole: Any) -> None:
+def _round(x: Any, factor: Any, size: Any, whole: Any) -> None:
+    """Rounds x to 2^8 whole[:size] + whole[size:]. Numbers behind the end of x stay as they are: their weights are 0."""
     for i in range(len(x)):
-        whole[i] = np.int16(np.int32(np.rint(x[i] * factor)))
+        number = np.int32(np.rint(x[i] * factor))
+        whole[i], whole[size + i] = np.int16(number >> 8), np.int16(number & 255)

@@ -63,14 +63,15 @@ class Worker:
             room.begin(lanes)
         for operation in self.program.operations:
             operation.begin(lanes)
-        widest = max(int(o.record["inputs"][0]) for o in self.program.operations if isinstance(o, ProductStep))
-        self._whole, self._scales = aligned((lanes, widest + 4), np.dtype(np.int16)), aligned(lanes, np.dtype(np.float32))
+        # Two parts of each input, to the end of a step.
+        widest = 2 * (max(int(o.record["inputs"][0]) for o in self.program.operations if isinstance(o, ProductStep)) + 4)
+        self._whole, self._scales = aligned((lanes, widest), np.dtype(np.int16)), aligned(lanes, np.dtype(np.float32))
         self._weights, self._order = np.zeros(classes), np.zeros(classes, dtype=np.int64)
         logits = share.team.logits
         self._last = next(o.last for o in self.program.operations if isinstance(o, EmbeddingStep))
         self._me = np.zeros(1, WORKER)
         self._me[0] = (
-            lanes, share.rank, share.team.ranks, 0, address(share.team.flags), address(self._whole), widest + 4, address(self._scales),
+            lanes, share.rank, share.team.ranks, 0, address(share.team.flags), address(self._whole), widest, address(self._scales),
             logits[0].address, logits.width, classes,
         )  # fmt: skip
         records = [address(operation.record) for operation in self.program.operations]

@@ -9,7 +9,7 @@ import torch
 from datamodules import SC09, AudioFolder, Memory, Synthetic
 from harmonicrnn.evaluation import untrained
 from harmonicrnn.evaluation.likelihood import measure_likelihood
-from harmonicrnn.evaluation.untrained import UNIGRAM, Untrained, measure_untrained, worse_than_untrained
+from harmonicrnn.evaluation.untrained import ESTIMATED_UNIGRAM, UNIGRAM, Untrained, measure_untrained, worse_than_untrained
 from harmonicrnn.models import Prediction, PredictorsAlone
 from harmonicrnn.models.predictors_alone import FILTERS, PREDICTORS
 from harmonicrnn.ops.prediction import Predictor
@@ -92,6 +92,27 @@ def test_unigram_is_that_of_the_training_split_and_its_padding_is_not_counted(tm
     (found,) = measure_untrained(data, "test", tmp_path / "cache", filters={}, training=data)
     assert (found.name, found.samples) == (UNIGRAM, samples)
     assert found.bits_per_sample == pytest.approx(bits / samples, abs=1e-12)
+
+
+def test_a_unigram_can_be_estimated_from_clips_at_even_distances(tmp_path, monkeypatch):
+    data, cache = make_data(make_sc09(tmp_path / "data"), batch_size=3), tmp_path / "cache"
+
+    def measured(estimated):
+        (found,) = measure_untrained(data, "test", cache, filters={}, training=data, estimated=estimated)
+        return found
+
+    whole = measured(False)
+    assert measured(True) == whole  # of 20 clips, all
+    monkeypatch.setattr(untrained, "MOST_CLIPS", 7)
+    counts = sum(torch.bincount(data.clip("train", i * 20 // 7).classes.long(), minlength=256) for i in range(7)).double()
+    tested = [data.clip("test", i) for i in range(data.clip_count("test"))]
+    classes = torch.cat([clip.classes[clip.valid] for clip in tested]).long()
+    expected = -((counts + 1) / (counts + 1).sum())[classes].log2().mean().item()
+    found = measured(True)
+    assert found.name == ESTIMATED_UNIGRAM
+    assert found.bits_per_sample == pytest.approx(expected, abs=1e-12)
+    assert found.bits_per_sample != whole.bits_per_sample
+    assert measured(False) == whole
 
 
 def test_computed_once_for_data_and_protocol(tmp_path, computed):

@@ -135,10 +135,9 @@ def test_a_predictor_of_order_256_over_several_solutions():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stored", "mean"), [("full", 1e-4), ("bfloat16", 1e-4), ("int8", 2e-4)])
-def test_likelihoods_of_a_recording_are_those_of_the_forward_pass(stored, mean):
-    """The voice has a gate and a predictor of order 256; the forward pass has weights that are rounded likewise. int8 rounds inputs to 16
-    bits too: over six recordings its errors are 1.3e-4 to 1.7e-4 nats on average, and 4.1e-3 at worst."""
+@pytest.mark.parametrize("stored", ["full", "bfloat16", "int8"])
+def test_likelihoods_of_a_recording_are_those_of_the_forward_pass(stored):
+    """The voice has a gate and a predictor of order 256; the forward pass has weights that are rounded likewise."""
     voice = load("bach")
     classes = voice.classes(find_recordings(Path(__file__).parents[3] / "demo/test")[0])[None, :16_000].long()
     engine, rounded_net = CPUEngine(voice.net, stored, threads=1), as_stored(voice.net, stored)
@@ -147,8 +146,8 @@ def test_likelihoods_of_a_recording_are_those_of_the_forward_pass(stored, mean):
         expected, _ = rounded_net.nats(classes)
     errors = (engine.follow(classes)[1] - expected).abs()
     assert classes.shape == (1, 16_000)
-    assert errors.mean() <= mean
-    assert errors.max() <= 5e-3
+    assert errors.mean() <= 1e-5
+    assert errors.max() <= 5e-4
 
 
 def test_a_gate_after_silence_and_bursts():
@@ -212,7 +211,7 @@ def test_lanes_that_are_reset_begin_anew():
         assert relative_error(engine.follow(classes[:, 12:])[0], net(classes[:, 12:], state)[0]) < F64
 
 
-@pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 2e-3)])
+@pytest.mark.parametrize(("stored", "width", "limit"), [("bfloat16", 32, 1e-4), ("int8", 64, 1e-4)])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -227,7 +226,7 @@ def test_weights_in_fewer_bits_are_the_rounded_ones(changes, stored, width, limi
     net = make_model(levels=(LevelSpec(width, 2, 5), LevelSpec(width, 1)), dtype=torch.float32, **changes)
     rounded_net, classes = as_stored(net, stored), make_classes(5, 260)
     for threads in (1, 2):
-        # int8 also rounds the inputs of products, to 16 bits.
+        # int8 also rounds the inputs of products, to 24 bits.
         assert max(follow(CPUEngine(net, stored, threads), rounded_net, classes, 161)) < limit
     assert relative_error(rounded_net(classes)[0], net(classes)[0]) > 2 * limit
 
