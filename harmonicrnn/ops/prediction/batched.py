@@ -38,10 +38,11 @@ def accumulate(predictor: Predictor, x: Tensor, history: Tensor, steps: Tensor) 
     sums = x.new_zeros(len(x), 3, predictor.order + 1)
     for count in steps.unique().tolist():
         lanes = (steps == count).nonzero()[:, 0]
-        padded, at_once = _padded(predictor, x[lanes, :count], history[lanes]), max(1, ROOM // (len(lanes) * (predictor.order + 1)))
-        for start in range(0, count, at_once):
-            window = padded[:, None, start : start + at_once + predictor.order]
-            sums[lanes] = _ends(predictor, window, sums[lanes])[:, 0]
+        past, at_once = history[lanes], max(1, ROOM // (len(lanes) * (predictor.order + 1)))
+        for piece in x[:, :count].split(at_once, dim=1):
+            own = piece[lanes]
+            sums[lanes] = _ends(predictor, _padded(predictor, own, past)[:, None], sums[lanes])[:, 0]
+            past = torch.cat([own.flip(1), past], dim=1)[:, : predictor.order]
     return sums
 
 
