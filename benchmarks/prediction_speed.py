@@ -5,7 +5,8 @@
 Before any timing the compiled predictors are checked against their definition, and the compiled mixture against tensor operations, forward
 and backward, in float64. Times are processor times, so that other processes matter less. The goals are 300,000 samples/s for the default
 predictor of order 256; a training step that takes at most 1.15 times as long with prediction, or 1.5 times for the small model of the demo;
-and for one stream of a model with about a million parameters 16,000 samples/s, or 20,800 with int8 weights, and no sample later than 5 ms.
+and for one stream of a model with about a million parameters 16,000 samples/s, or 20,800 with int8 weights, no sample later than 5 ms, and
+likelihoods within 1e-4 nats on average and 5e-3 at worst of those of the forward pass, with weights rounded likewise.
 """
 
 import time
@@ -18,6 +19,7 @@ from jsonargparse.typing import PositiveInt
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from benchmarks.generate import as_stored
 from benchmarks.timing import benchmark, by_turns, check, header, ratio, show
 from benchmarks.training_speed import gradients_of
 from harmonicrnn import load
@@ -32,6 +34,7 @@ ORDER, GOAL = 256, 300_000  # samples/s
 STEP = {"demo": 1.5, "default": 1.15}  # a training step with prediction, in steps without
 REAL_TIME = {"full": 16_000, "int8": 20_800}  # samples/s
 LATEST = 5  # ms
+OFF, FURTHEST = 1e-4, 5e-3  # nats
 MILLION = (LevelSpec(48, 1, 4), LevelSpec(80, 1, 4), LevelSpec(112, 1, 4), LevelSpec(128, 2))
 CHECKED = 600  # samples of the clip that are checked
 
@@ -97,12 +100,18 @@ def training_steps(classes: Tensor, repeats: int) -> None:
 
 @torch.inference_mode()
 def one_stream(name: str, net: HarmonicRNN, samples: int, repeats: int, singles: int) -> None:
-    """Times drawing one stream with the compiled engine, which first checks itself: as a whole, and `singles` samples one by one."""
+    """Compares the likelihoods of the compiled engine with the forward pass's, and times drawing one stream: as a whole, and `singles`
+    samples one by one."""
     _, fresh = net(torch.empty(1, 0, dtype=torch.long))
     engines = {weights: CPUEngine(net, weights, threads=1) for weights in REAL_TIME}
-    for engine in engines.values():
-        engine.start(fresh)
     uniforms = torch.rand(1, samples, dtype=torch.float64)
+    for weights, engine in engines.items():
+        engine.start(fresh)
+        classes, _ = engine.draw(uniforms, 1.0, 1.0)
+        engine.start(fresh)
+        errors = (engine.follow(classes)[1] - as_stored(net, weights).nats(classes)[0]).abs()
+        print(f"{name}, {weights}: likelihoods off by {errors.mean():.1e} nats on average, {errors.max():.1e} at worst")
+        tell(f"{OFF:g} nats on average, {FURTHEST:g} at worst", errors.mean().item() <= OFF and errors.max().item() <= FURTHEST)
     draws = {weights: partial(engine.draw, uniforms, 1.0, 1.0) for weights, engine in engines.items()}
     for weights, seconds in by_turns(draws, repeats, clock=time.process_time).items():
         median = show(f"{name}, {weights}", [samples / s for s in seconds], "samples/s")

@@ -36,7 +36,8 @@ def test_every_row_has_a_spread_and_prediction_its_ratio(capsys):
     assert len(ratios) == 2
     assert min(ratios) > 0
     goals = [match[1] for line in lines if (match := re.match(r"goal     (.*): (met|missed)$", line))]
-    stream = ["16,000 samples/s", "20,800 samples/s", "at most 5 ms", "at most 5 ms"]
+    equal = "0.0001 nats on average, 0.005 at worst"
+    stream = [equal, equal, "16,000 samples/s", "20,800 samples/s", "at most 5 ms", "at most 5 ms"]
     assert goals == ["300,000 samples/s", "at most 1.5 of it", "at most 1.15 of it", *stream, *stream]
 
 
@@ -58,6 +59,19 @@ def test_a_single_late_sample_misses_the_goal(monkeypatch, capsys):
 
     assert last(CPUEngine) == "goal     at most 5 ms: met"
     assert last(Slow) == "goal     at most 5 ms: missed"
+
+
+def test_likelihoods_that_are_off_miss_their_goal(monkeypatch, capsys):
+    class Off(CPUEngine):
+        def follow(self, classes):
+            logits, nats = super().follow(classes)
+            nats[:, -1] += 0.01
+            return logits, nats
+
+    monkeypatch.setattr(prediction_speed, "CPUEngine", Off)
+    prediction_speed.one_stream("a model", prediction_speed.HarmonicRNN(prediction=Prediction()).eval(), 4, 1, 30)
+    goals = [line for line in capsys.readouterr().out.splitlines() if line.startswith("goal     0.0001 nats")]
+    assert [line.rsplit(": ", 1)[1] for line in goals] == ["missed", "missed"]
 
 
 @pytest.mark.parametrize(("times", "told"), [(0.1, "met"), (3.0, "missed")])
