@@ -330,7 +330,7 @@ def test_the_trial_of_every_experiment(name, recordings):
     [
         (ablations, ["unpooled_time"]),
         (rates, []),
-        (baselines, [*(f"{name}_20M" for name in MODELS), *(f"{name}_200M" for name in LONG_RUNS)]),
+        (baselines, [*(f"{name}_20M" for name in MODELS if name != "gru"), *(f"{name}_200M" for name in LONG_RUNS)]),
     ],
 )
 def test_every_run_sees_the_same_clips_and_as_many(build, longer):

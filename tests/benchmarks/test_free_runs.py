@@ -193,20 +193,32 @@ MISSES = {"level": 1, "spectrum": 5}
 """Marks that some of eight clips of the voice may miss, and how many."""
 
 
+def measures_of_the_voice(heard, excerpts, prompted, clips, seconds):
+    """Returns the measures of excerpts of 10 s of recordings, and of clips that the voice draws, after a second of these if `prompted`."""
+    voice = load("bach")
+    heard = [voice.classes(path) for path in heard]
+    real = free_runs.excerpts(heard, 10 * RATE, excerpts)
+    prompts = torch.stack([free_runs.beginning(voice, heard, RATE, seed) for seed in range(clips)]) if prompted else None
+    made, made_bits = free_runs.continued(voice, prompts, clips, seconds * RATE, 1.0, 1.0)
+    return [
+        [free_runs.measured(x, RATE, b) for x, b in zip(voice.quantiser.decode_centre(classes).numpy(), bits, strict=True)]
+        for classes, bits in ((real, free_runs.bits_of(voice, real)), (made, made_bits))
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_clips_of_the_voice_pass_all_marks_together(capsys):
+    """From silence, beside excerpts of all recordings of the demo, which the voice was trained on but for one."""
+    real, clips = measures_of_the_voice(find_recordings(REPOSITORY / "demo"), 32, False, 32, 10)
+    assert free_runs.together(clips, real, 0.3), capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_minutes_of_the_voice_pass_the_marks():
     """As `python -m benchmarks.free_runs bach --recordings demo --top_p 1`, beside excerpts of 10 s."""
-    voice = load("bach")
-    heard = [voice.classes(path) for path in find_recordings(REPOSITORY / "demo/test")]
-    real = free_runs.excerpts(heard, 10 * RATE, 3)
-    prompts = torch.stack([free_runs.beginning(voice, heard, RATE, seed) for seed in range(8)])
-    made, made_bits = free_runs.continued(voice, prompts, 8, 60 * RATE, 1.0, 1.0)
-    sounds = [voice.quantiser.decode_centre(classes).numpy() for classes in (real, made)]
-    rows, clips = (
-        [free_runs.measured(x, RATE, b) for x, b in zip(*both, strict=True)]
-        for both in zip(sounds, (free_runs.bits_of(voice, real), made_bits), strict=True)
-    )
-    usual = free_runs.usual_of(rows)
+    real, clips = measures_of_the_voice(find_recordings(REPOSITORY / "demo/test"), 3, True, 8, 60)
+    usual = free_runs.usual_of(real)
     found = Counter(mark for clip in clips for mark in missed(clip, usual))
     assert all(count <= MISSES.get(mark, 0) for mark, count in found.items()), found

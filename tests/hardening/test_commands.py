@@ -37,10 +37,12 @@ def test_what_fails_is_told_with_its_output(text, wrong, tmp_path):
 
 
 def test_the_demo_s_output_is_read():
-    good = "clip_0000.wav: passes\nDone:   x\nResult: 2.25 bits/sample, 0.07 below the 2.32\nNext:   y\n"
+    good = "clip_0000.wav: passes\nDone:   x and sampled in 1.8 min; listen\nResult: 2.25 bits/sample, 0.07 below the 2.32\nNext:   y\n"
     demo = Command("Makefile", DEMO)
     assert not fault(demo, 0, good)
-    assert fault(demo, 0, good.replace("below", "not")) == "wanted:  below the "
+    assert fault(demo, 0, good.replace("below", "above")) == "wanted:  below the "
+    assert fault(demo, 0, good.replace("below", "not below")) == "wanted: no  not below the "
+    assert fault(demo, 0, good.replace("1.8", "5.1")) == "wanted: at most 5 minutes"
     assert fault(demo, 0, f"UserWarning: z\n{good}") == "wanted: no warn"
     assert fault(demo, 0, f"clip_0001.wav: fails\n{good}") == "clip_0001.wav: fails"
 
