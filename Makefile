@@ -12,14 +12,14 @@ lock:
 demo: environment
 	@.venv/bin/python -m benchmarks.demo
 
-# Processes of one thread each: on two cores more threads wait for one another. A third process is faster by a percent.
+# Processes of one thread each: on two cores more threads wait for one another. Three are about 1 % faster than two.
 test: environment
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 3 --dist loadfile
 
 test-all: environment
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m ""
 
-# About two hours: work that is killed at random moments, broken inputs, a disk that fills up; and all commands of README.md and docs.
+# Over two hours: work that is killed at random moments, broken inputs, a disk that fills up; and all commands of README.md and docs.
 harden: environment
 	.venv/bin/python -m tests.hardening.kills --kills 100
 	.venv/bin/python -m tests.hardening.mutations

@@ -16,8 +16,7 @@ The offset, printed without a mark, is the largest mean over a second. Finally a
 median flatness, the mean spectrum and bits, the longest whistle, and
 
     steadiness  level of the last second minus that of the first, mean over the clips: within 6 dB; since fades and swells cancel in the
-                mean, the median of its absolute value and the clips within 6 dB are
-                printed too
+                mean, the median of its absolute value and the clips within 6 dB are printed too
     onsets      per second: within a factor of 2
     pitches     shares of the pitch classes in the power between 200 and 1,100 Hz: nearer to the excerpts than to uniform
 """

@@ -26,9 +26,10 @@ from harmonicrnn.models.presets import Preset
 
 STEPS = 8000  # samples per timing, over all streams; about a second for one stream
 PIECE = 1600  # samples compared at a time
-LIMITS = {"full": 1e-4, "bfloat16": 1e-4, "int8": 1e-4}  # relative
+LIMIT = 1e-4  # relative
+STORED = ("full", "bfloat16", "int8")
 MIN_INT8 = 64  # layers with fewer inputs keep their weights in bfloat16
-CASES = tuple((stored, streams) for streams in (1, 32) for stored in LIMITS)
+CASES = tuple((stored, streams) for streams in (1, 32) for stored in STORED)
 
 
 def generate(
@@ -113,7 +114,7 @@ def check_engine(net: HarmonicRNN, engine: CPUEngine, drawn: Tensor, stored: str
     for part in drawn.split(PIECE, dim=1):
         logits, _ = engine.follow(part)
         (expected, exact), (rounded, state) = net(part, exact), rounded_net(part, state)
-        error = max(error, check(f"the engine with weights in {stored}", [logits], [rounded], LIMITS[stored]))
+        error = max(error, check(f"the engine with weights in {stored}", [logits], [rounded], LIMIT))
         ours, theirs = (torch.log_softmax(each.double(), dim=-1) for each in (logits, expected))
         divergence += (theirs.exp() * (theirs - ours)).sum().item()
     cost = divergence / drawn.numel() / math.log(2)
@@ -128,7 +129,7 @@ def check_plain(net: HarmonicRNN, engine: PlainEngine, samples: int) -> None:
     """Raises UnequalError if the plain engine's likelihoods of its samples differ from those of the forward pass."""
     engine.start(fresh(net, 1))
     classes, nats = engine.draw(torch.rand(1, samples, dtype=torch.float64), 1.0, 1.0)
-    check("the plain engine", [nats], [net.nats(classes)[0]], LIMITS["full"])
+    check("the plain engine", [nats], [net.nats(classes)[0]], LIMIT)
 
 
 @torch.inference_mode()
@@ -138,7 +139,7 @@ def check_prompt(net: HarmonicRNN, classes: Tensor) -> None:
     classes = classes[:, : PROMPT_CHUNK + 2 * after]
     given = classes[:, :-after]
     logits, _ = net(classes[:, -after:], read_prompt(net, given.split(max(1, given.shape[1] * 2 // 3), dim=1)))
-    check("what follows the prompt", [logits], [net(classes)[0][:, -after:]], LIMITS["full"])
+    check("what follows the prompt", [logits], [net(classes)[0][:, -after:]], LIMIT)
 
 
 @torch.no_grad()

@@ -263,15 +263,13 @@ class AudioDataModule(L.LightningDataModule):
         return dataset
 
     def _table(self, split: Split, most: int | None = None) -> list[Piece]:
-        """The clips at fixed positions, numbered from 0; at most so many, at even distances; of an evaluated split those that `eval_clips`
-        keeps."""
-        table, most = (
-            clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails),
-            most if split == "train" else self.eval_clips,
-        )
-        if most is None or most >= len(table):
+        """The clips at fixed positions, numbered from 0: of the training split at most `most`, of others at most `eval_clips`, at even
+        distances."""
+        table = clip_table(self.datasets[split].source.lengths, self.clip_samples, self.keep_tails)
+        limit = most if split == "train" else self.eval_clips
+        if limit is None or limit >= len(table):
             return table
-        kept = (table[i * len(table) // most] for i in range(most))
+        kept = (table[i * len(table) // limit] for i in range(limit))
         return [piece._replace(clip=number) for number, piece in enumerate(kept)]
 
     def clip_count(self, split: Split) -> int:

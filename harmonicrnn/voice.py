@@ -213,7 +213,7 @@ class Voice:
     ) -> None:
         """Writes a voice folder, atomically: `model.safetensors`, `config.json`, the card `README.md`, and clips.
 
-        A voice that was loaded from such a folder keeps its card and clips, unless others are given.
+        A voice that was loaded from such a folder keeps its card and clips, unless others are given or drawn.
 
         Args:
             folder: must not exist, or be empty.

@@ -1,6 +1,7 @@
 """Checks that files of the project agree with one another, and that imports have no forbidden side effects."""
 
 import ast
+import inspect
 import itertools
 import re
 import subprocess
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import harmonicrnn
 from harmonicrnn import old_names
+from harmonicrnn.models import HarmonicRNN
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements-lock.txt").read_text()
@@ -235,6 +238,14 @@ def test_what_a_config_does_not_set_is_as_the_base_says(path, monkeypatch, capsy
         main(["fit", "--config", str(path), "--print_config"])
     resolved, (own, base) = leaves(yaml.safe_load(capsys.readouterr().out)), own_and_base(path)
     assert {key: resolved[key] for key in base} == base | {key: own[key] for key in base if key in own}
+
+
+def test_prediction_is_off_where_audio_is_sampled_but_for_melodies():
+    """As docs/prediction.md says: what it draws holds on melodies alone."""
+    on = {path.stem for path in CONFIGS if OmegaConf.select(OmegaConf.load(path), "model.prediction") is not None}
+    assert on == {"melody_cpu", "melody_demo"}
+    assert OmegaConf.select(OmegaConf.load(BASE), "model.prediction") is None
+    assert inspect.signature(HarmonicRNN).parameters["prediction"].default is None
 
 
 @pytest.mark.parametrize("path", [BASE, *CONFIGS], ids=lambda path: path.stem)

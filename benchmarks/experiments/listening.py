@@ -5,7 +5,7 @@
 FOLDER holds an experiment's `results.csv` and `runs/`. The best checkpoint of each finished run draws clips, all at once, at temperature 1
 and from all classes, each after a second of a test recording. The clips together are compared with evenly
 spaced excerpts of the test split of the same length, by the measures of `benchmarks.free_runs` and the Fréchet distance of the log-mel
-embedding. As many other excerpts are compared in the same way, for scale, in the rows "other excerpts". All rows are kept in
+embedding. As many other excerpts are compared in the same way, for scale, in rows that say how many. All rows are kept in
 `FOLDER/listening.csv`, which is written after each run; a run that is measured again replaces its row.
 """
 
@@ -72,7 +72,7 @@ def listening(
     paths = find_recordings(recordings / "test")
     if not paths:
         raise UserError(f"{recordings / 'test'}: there are no recordings to compare with")
-    path = experiment / "listening.csv"
+    path, measured = experiment / "listening.csv", 0
     for name, seed in finished:
         if only is not None and name not in only:
             continue
@@ -83,13 +83,14 @@ def listening(
             print(f"{name}_seed{seed}: left out: {error}", flush=True)
             continue
         print(f"{name}_seed{seed}", flush=True)
+        measured += 1
         kept = {(row["run"], row["seed"]): row for row in rows_of(path)}
-        for labels, measures in (((f"other excerpts of {seconds:g} s", ""), scale), ((name, seed), found)):
+        for labels, measures in (((f"other excerpts, {clips} of {seconds:g} s", ""), scale), ((name, seed), found)):
             values = {"clips": clips, "seconds": seconds, **measures}
             kept[labels] = {"run": labels[0], "seed": labels[1]} | {column: cell(value) for column, value in values.items()}
         with writing(path):
             write(path, kept.values())
-    if not path.is_file():
+    if not measured:
         raise UserError(f"{experiment}: no run was measured")
     print("\n" + table(rows_of(path)), end="")
 

@@ -42,14 +42,15 @@ def config_hash(experiment: Experiment, run: Run, seed: int, extra: Settings, de
     """Returns the hash of all settings of a run and of the runs whose weights it starts from.
 
     Hashed are the settings, the values of the config and of configs/base.yaml that they do not override, the tests, `sampled`, the seed,
-    `extra` and, on a GPU, the device.
+    `extra` (of the folder of recordings its name alone) and, on a GPU, the device.
     """
     runs, chain = {each.name: each for each in experiment.runs}, []
     current: Run | None = run
     while current is not None:
         chain.append([_told(current), {k: dict(v) for k, v in current.tests.items()}])
         current = runs[current.after] if current.after else None
-    return _digest(json.dumps([chain, seed, dict(extra), run.sampled, *([] if device == "cpu" else [device])], sort_keys=True))
+    others = {**extra, **({"data.root": Path(extra["data.root"]).name} if "data.root" in extra else {})}
+    return _digest(json.dumps([chain, seed, others, run.sampled, *([] if device == "cpu" else [device])], sort_keys=True))
 
 
 def _told(run: Run) -> dict[str, Any]:

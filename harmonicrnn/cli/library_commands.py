@@ -16,7 +16,7 @@ from harmonicrnn.errors import UserError, check_bits, check_whole
 from harmonicrnn.files import pasteable
 from harmonicrnn.generation.detectors import Reference
 from harmonicrnn.generation.engine import PlainEngine
-from harmonicrnn.generation.prompts import classes_of
+from harmonicrnn.generation.prompts import classes_of, conversion
 from harmonicrnn.models.predictors_alone import FILTERS, PredictorsAlone
 from harmonicrnn.runs import WEIGHTS, Run, run_at
 from harmonicrnn.voice import Voice, bits_per_sample, load
@@ -58,7 +58,9 @@ def stream(options: Namespace) -> None:
         check_not_a_terminal()
     else:
         sound_device()
-    voice = load(run.checkpoint, options.scaling, device_of(options.device))
+    voice, prompt = load(run.checkpoint, options.scaling, device_of(options.device)), options.prompt
+    if prompt is not None and prompt.is_file() and (notice := conversion(prompt, voice.sample_rate)):
+        print(notice, file=sys.stderr)
     blocks = voice.stream(options.prompt, seconds=options.seconds, seed=options.seed, temperature=options.temperature, top_p=options.top_p)
     with blocks, standard_output() if options.stdout else playing(voice.sample_rate) as hear:
         print(f"{voice.sample_rate} Hz, mono; Ctrl-C ends it", file=sys.stderr, flush=True)

@@ -31,7 +31,7 @@ def sound_device() -> Any:
 def playing(sample_rate: int, kept: Path | None = None) -> Iterator[Callable[[np.ndarray], None]]:
     """Yields a function that plays float32 samples (n,) on the default device, and blocks until it has room for them.
 
-    At the end prints the number of underruns and, if ended by Ctrl-C, the path `kept`.
+    At the end prints the number of under-runs and, if ended by Ctrl-C, the path `kept`.
 
     Raises:
         UserError: there is no device, or it cannot play this rate.
@@ -56,8 +56,8 @@ def playing(sample_rate: int, kept: Path | None = None) -> Iterator[Callable[[np
                 print(f"{under_runs} under-runs", file=sys.stderr)
     except sounddevice.PortAudioError as error:
         raise UserError(
-            f"no device plays {sample_rate} Hz, or it stopped: {error}: look at python -m sounddevice; or write samples "
-            "to a file, and play that"
+            f"no device plays {sample_rate} Hz, or it stopped: {error}: look at python -m sounddevice; or leave out "
+            "--play (of stream: add --stdout) and play the file"
         ) from error
 
 

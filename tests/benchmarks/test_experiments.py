@@ -194,6 +194,19 @@ def test_the_code_that_results_follow_from_is_there():
     assert all(any((ROOT / folder).rglob("*.py")) for folder in CODE)
 
 
+def test_where_the_recordings_lie_does_not_count(tmp_path):
+    experiment = baselines()
+    run = experiment.runs[0]
+
+    def hash_of(folder):
+        folder.mkdir(parents=True)
+        return config_hash(experiment, run, 0, experiment.over_all(data=folder), "cpu")
+
+    here = hash_of(tmp_path / "a/piano")
+    assert hash_of(tmp_path / "b/piano") == here
+    assert hash_of(tmp_path / "b/speech") != here
+
+
 def test_only_what_a_run_is_told_counts(tmp_path, monkeypatch):
     """Neither comments in its config nor values there that it sets itself; not whose a value is (its own, its config's or the base's), nor
     whether an argument of a class stands below init_args."""

@@ -35,7 +35,7 @@ def test_a_row_for_each_run_with_a_checkpoint(experiment, capsys):
     printed = capsys.readouterr().out
     scale, row = rows_of(experiment / "listening.csv")
     assert [(each["run"], each["seed"], each["clips"], each["seconds"]) for each in (scale, row)] == [
-        ("other excerpts of 0.5 s", "", "2", "0.5"),
+        ("other excerpts, 2 of 0.5 s", "", "2", "0.5"),
         ("a", "0", "2", "0.5"),
     ]
     assert all(number(row, column) is not None for column in MEASURES)
@@ -59,6 +59,12 @@ def test_a_run_that_cannot_be_drawn_is_left_out_and_others_are_measured(experime
     told = capsys.readouterr()
     assert "a_seed0: left out: the test split holds 8 excerpts of 0.5 s, 400 are needed" in told.out
     assert "no run was measured" in told.err
+
+
+def test_rows_of_before_are_no_measurement(experiment, capsys):
+    (experiment / "listening.csv").write_text("run,seed,clips,seconds,fad\nb,0,2,9,2.5\n")
+    assert listened(experiment, "--only=[b]") == 2
+    assert "no run was measured" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

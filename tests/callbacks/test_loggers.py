@@ -73,6 +73,15 @@ def test_the_stand_in_is_called_as_lightnings_wandb_logger_is(method):
     assert real == ours
 
 
+def test_weights_and_biases_offline(run, folder, monkeypatch):  # noqa: F811
+    pytest.importorskip("wandb", reason="wandb is not among the requirements")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert run(f"{FIT} --trainer.logger WandbLogger --trainer.logger.offline true --trainer.max_steps 2") == 0
+    (files,) = folder.glob("logs/tiny/wandb/offline-run-*/files")
+    assert {path.name.split("_")[0] for path in (files / "media/audio/audio").iterdir()} == set(CLIPS)
+    assert {path.name for path in (files / "media/images").iterdir()} == {"waveform", "mel", "val"}
+
+
 def test_a_logger_that_fails_costs_a_warning(run, folder):  # noqa: F811
     with pytest.warns(UserWarning, match="left out") as warned:
         assert run(f"{FIT} --trainer.logger {STAND_IN.replace('StandIn', 'Failing')} --trainer.max_steps 2") == 0

@@ -1,5 +1,7 @@
-"""Products of int8 weights with inputs of 24 bits, sums of whose parts are exact in int32, with the processor's widest dot-product
-instructions."""
+"""Products of int8 weights with inputs rounded to 24 bits (fewer above 511 inputs), by the processor's widest dot-product instructions.
+
+Each input is split into two parts, whose sums are exact in int32.
+"""
 
 from typing import Any, NamedTuple
 
@@ -228,7 +230,7 @@ def _greatest(x: Any) -> Any:
 
 @jit
 def _round(x: Any, factor: Any, size: Any, whole: Any) -> None:
-    """Rounds x to 2^8 whole[:size] + whole[size:]. Numbers behind the end of x stay as they are: their weights are 0."""
+    """Rounds x to 2^8 whole[:size] + whole[size:]. Entries past the end of x are left as they are: their weights are 0."""
     for i in range(len(x)):
         number = np.int32(np.rint(x[i] * factor))
         whole[i], whole[size + i] = np.int16(number >> 8), np.int16(number & 255)

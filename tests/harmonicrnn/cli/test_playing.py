@@ -144,11 +144,13 @@ def test_a_stream_is_played_until_ctrl_c(run, device, capsys):
 
 
 def test_a_stream_on_standard_output_continues_a_prompt(run, device, capfdbinary):
-    soundfile.write("prompt.wav", 0.5 * np.sin(np.arange(800)), 8000)
+    soundfile.write("prompt.wav", 0.5 * np.sin(np.arange(1600)), 16_000)
     options = ["--prompt", "prompt.wav", "--temperature", "0.9", "--top_p", "0.95", "--seed", "2"]
     assert main(["stream", "--voice", "trained", *options, "--seconds", "0.1", "--stdout"]) == 0
     made = load(run).generate(0.1, prompt="prompt.wav", temperature=0.9, top_p=0.95, seed=2)[0].numpy()
-    heard = np.frombuffer(capfdbinary.readouterr().out, dtype="<i2")
+    told = capfdbinary.readouterr()
+    heard = np.frombuffer(told.out, dtype="<i2")
+    assert b"16000 Hz" in told.err or b"16,000 Hz" in told.err
     assert len(heard) == 800
     assert np.allclose(heard / 2**15, made, atol=2**-15)
     assert device.asked is None
@@ -164,3 +166,10 @@ def test_a_reader_that_has_heard_enough_ends_the_stream(run):
         assert program.wait() == 0
     assert "error" not in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("command", ["generate", "stream"])
+def test_a_terminal_is_no_place_for_samples(run, capsys, monkeypatch, command):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main([command, "trained", "--seconds", "0.01", "--stdout"]) == 2
+    assert "error: --stdout writes raw samples, which a terminal cannot show" in capsys.readouterr().err
