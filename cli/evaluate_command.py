@@ -86,7 +86,9 @@ def training_data(options: Namespace, args: Sequence[str], runs: Sequence[Run]) 
     """
     own = [] if options.config else [str(run.config) for run in runs if run.config.is_file()][:1]
     if runs and not (options.config or own):
-        raise UserError(f"{runs[0].checkpoint}: there is no {runs[0].config} that says what it was trained on; give it with --config")
+        raise UserError(
+            f"{runs[0].checkpoint}: its training settings are unknown, as there is no {runs[0].config}; name a config with --config"
+        )
     if not (options.config or own or "data" in options):
         return None
     return read_data("evaluate", DESCRIPTION, add_options, args, own)

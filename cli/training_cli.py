@@ -344,7 +344,7 @@ def requested_run(command: str, options: Namespace) -> Run | None:
         return None
     run = find_run(options.ckpt_path, log_folder(options, [str(BASE)]))
     if not run.config.is_file() and not options.config:
-        raise UserError(f"{run.checkpoint}: there is no {run.config} that says what it was trained on; give it with --config")
+        raise UserError(f"{run.checkpoint}: its training settings are unknown, as there is no {run.config}; name a config with --config")
     return run
 
 

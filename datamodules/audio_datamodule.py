@@ -216,8 +216,8 @@ class AudioDataModule(L.LightningDataModule):
             self.datasets[split] = self.make_dataset(split)
 
     def with_training(self) -> Self | None:
-        """A copy of this data with the training split read; None where there is none that can be. What this one holds stays as on other
-        ranks."""
+        """Returns a copy of this data that also holds the training split; None if that split cannot be read. This object does not change,
+        so that ranks stay alike."""
         data = copy(self)
         data.datasets = dict(self.datasets)
         try:
@@ -227,7 +227,7 @@ class AudioDataModule(L.LightningDataModule):
         return data
 
     def check_ranks(self, ranks: int) -> None:
-        """Raises UserError where so many data ranks cannot share a batch."""
+        """Raises UserError if this number of data ranks does not divide the batch size."""
         if self.batch_size % ranks:
             raise UserError(f"data.batch_size ({self.batch_size}) must be divisible by the number of data ranks ({ranks})")
 

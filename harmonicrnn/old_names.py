@@ -26,8 +26,8 @@ MOVED = {
     "callbacks.throughput.TrainingBar": "callbacks.training_bar.TrainingBar",
     "callbacks.loggers": "callbacks.forgiving_loggers",
 }
-"""Old to new module, submodules moved along; or class, where it left its module. A module that was split is now its package, which has the
-public classes of all parts. Renamed in this order, so that what moved twice is there twice."""
+"""New module or class by the old name. Submodules of a module move along. A module that was split maps to the package that exports its
+public classes. Entries are applied in this order: a class that moved twice has two entries."""
 
 
 def current(class_path: str) -> str:

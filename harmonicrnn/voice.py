@@ -103,8 +103,8 @@ class Voice:
     def _known_scaling(self) -> Scaling:
         if self.scaling is None:
             raise UserError(
-                f"{self.checkpoint}: nothing beside it says how audio was scaled; give it: scaling to load, --scaling to harmonicrnn, or "
-                "--config to train.py"
+                f"{self.checkpoint}: the scaling of its audio is unknown; give `load` the argument scaling, harmonicrnn the option "
+                "--scaling, or train.py the option --config"
             )
         return self.scaling
 

@@ -140,7 +140,7 @@ class Evaluator:
     """Runs an evaluation.
 
     Args:
-        work: its settings and inputs; the data is set up for the split.
+        work: settings and inputs of the evaluation, with data that is set up for the split.
         out: folder for drawn clips.
         bar: shows progress of each part.
     """

@@ -1,3 +1,5 @@
+// The live page: asks the server for audio, plays it as it comes, and draws waveform and mel-spectrogram.
+
 const $ = (id) => document.getElementById(id);
 const LEAD = 0.15; // seconds that are there before they are played
 const BANDS = 80, COLUMNS = 60; // of the mel-spectrogram: in all, and in a second

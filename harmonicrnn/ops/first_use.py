@@ -16,7 +16,7 @@ _verdicts: dict[torch.device, str | None] = {}
 
 
 def why_not_trusted(device: torch.device) -> str | None:
-    """Returns what is wrong with the Triton kernels on a device, checked and warned of on first use; None if nothing is."""
+    """Checks the Triton kernels on a device at first use; returns the fault, after a warning, or None if there is none."""
     device = torch.device(device.type, torch.cuda.current_device()) if device == torch.device("cuda") else device
     if device not in _verdicts:
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():

@@ -38,9 +38,7 @@ def test_the_newest_run_becomes_a_voice(run, folder, ready, capsys):
 
 def test_a_checkpoint_that_lies_alone_is_told_its_scaling(run, folder, ready, capsys):
     (ready / "checkpoints/best.ckpt").rename(folder / "alone.ckpt")
-    expect_error(
-        run, capsys, "export --out tiny --ckpt_path alone.ckpt", "alone.ckpt: nothing beside it says how audio was scaled", "--scaling"
-    )
+    expect_error(run, capsys, "export --out tiny --ckpt_path alone.ckpt", "alone.ckpt: the scaling of its audio is unknown", "--scaling")
     assert run("export --out tiny --ckpt_path alone.ckpt --scaling peak --seconds 0") == 0
     assert load("tiny").scaling == "peak"
     expect_error(run, capsys, "export --out other --ckpt_path alone.ckpt --scaling loud", '"scaling"', "loud")

@@ -127,7 +127,7 @@ def test_a_likelihood_that_is_not_finite(version):
 def test_what_lies_alone_does_not_know_its_scaling(version, tmp_path):
     alone = tmp_path / "model.ckpt"
     alone.write_bytes((version / "checkpoints/best.ckpt").read_bytes())
-    with pytest.raises(UserError, match=r"model\.ckpt: nothing beside it says how audio was scaled"):
+    with pytest.raises(UserError, match=r"model\.ckpt: the scaling of its audio is unknown"):
         load(alone).nll(tone(100, 0))
     assert load(alone, scaling="clip").nll(tone(100, 0)) == load(version).nll(tone(100, 0))
     assert load(alone).generate(0.001).shape == (1, 16)

@@ -248,7 +248,7 @@ def test_models_of_other_kinds_are_handed_over(tmp_path):
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     voice = make_voice()
-    with pytest.raises(UserError, match=r"none\.ckpt: nothing beside it says how audio was scaled"):
+    with pytest.raises(UserError, match=r"none\.ckpt: the scaling of its audio is unknown"):
         replace(voice, scaling=None).save(tmp_path / "tiny")
     with pytest.raises(UserError, match="license 'My own': give the Hub's identifier"):
         voice.save(tmp_path / "tiny", license="My own")

@@ -2,6 +2,7 @@
 
 A block is the samples between two solutions of the filter. A block's contribution to the sums is one matrix product; the sums at all block
 ends are three linear scans over blocks; all filters are solved for together, in a loop over the order; all predictions are one product.
+Long inputs are processed in pieces that need at most 64 MB for their windows.
 """
 
 import torch

@@ -50,12 +50,12 @@ class Form:
 
     @property
     def parameters(self) -> "Form":
-        """The form of one real number for each unit."""
+        """The form with one real number per unit."""
         return replace(self, COMPLEX=False, INTERLEAVED=False)
 
     @property
     def decays(self) -> "Form":
-        """The form of what a is given by or computed from."""
+        """The form of the tensors that determine a: a itself, or its gates."""
         return self.gates if self.FUSED else self
 
 

@@ -297,7 +297,7 @@ def _number(x: Any) -> Any:
 
 @jit
 def _gate(inner: Any, o: Any, scale: Any, missed: Any, weights: Any, odds: Any) -> Any:
-    """What a `PredictionGate` adds to the log odds."""
+    """Returns the term that a `PredictionGate` adds to the log odds."""
     predictors, count = len(scale), 2 * len(scale) + len(weights) + 1
     numbers, out = view(o.numbers, 0, count, WIDE), view(o.out, 0, len(inner), WIDE)
     for i in range(predictors):
