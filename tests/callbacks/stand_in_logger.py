@@ -1,4 +1,4 @@
-"""A logger with the audio and picture methods of Lightning's WandbLogger, whose package is not required."""
+"""A logger with the audio and picture methods of Lightning's WandbLogger, whose package comes with `[fad]` alone."""
 
 from typing import ClassVar
 

@@ -74,7 +74,7 @@ def test_the_stand_in_is_called_as_lightnings_wandb_logger_is(method):
 
 
 def test_weights_and_biases_offline(run, folder, monkeypatch):  # noqa: F811
-    pytest.importorskip("wandb", reason="wandb is not among the requirements")
+    pytest.importorskip("wandb", reason="comes with frechet-audio-distance")
     monkeypatch.setenv("WANDB_SILENT", "true")
     assert run(f"{FIT} --trainer.logger WandbLogger --trainer.logger.offline true --trainer.max_steps 2") == 0
     (files,) = folder.glob("logs/tiny/wandb/offline-run-*/files")

@@ -32,7 +32,6 @@ LEFT_OUT = {
     r"^sudo |^pip |^ssh |^srun |scontrol": "changes or needs another machine",
     r"--play\b|harmonicrnn stream (?!.*--stdout)": "needs a sound card",
     r"^curl ": "needs the page's server; tests/harmonicrnn/live holds its answers",
-    r"WandbLogger": "needs the package wandb",
 }
 """What is not run, by a pattern of the command, and why."""
 BEGUN = r"configs/(audio_folder_cpu|melody_cpu)\.yaml"

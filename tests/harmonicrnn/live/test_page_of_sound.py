@@ -126,6 +126,30 @@ def test_it_is_heard_seen_and_saved(browse, voice, tmp_path):
     assert voice.asked == [{"prompt": None, "seconds": 2, "seed": 7, "temperature": 0.8, "top_p": 0.9}]
 
 
+def test_a_prompt_from_a_file_is_sent_and_can_be_taken_back(browse, voice, tmp_path):
+    prompt = tmp_path / "prompt.wav"
+    soundfile.write(prompt, 0.5 * np.sin(np.arange(4000)), 8000)
+
+    async def visit(page, port):
+        root = (await page.call("DOM.getDocument"))["root"]["nodeId"]
+        field = await page.call("DOM.querySelector", nodeId=root, selector="#file")
+        await page.call("DOM.setFileInputFiles", nodeId=field["nodeId"], files=[str(prompt)])
+        await page.until("/^Its first/.test(document.getElementById('prompt').textContent)")
+        await page.value(put("seconds", "1"))
+        for times in (1, 2):
+            await page.value(click("play"))
+            while len(voice.asked) < times:
+                await asyncio.sleep(0.05)
+            await page.until(f"/^Finished/.test({STATUS})")
+            await page.value(click("clear"))
+            await page.until("document.getElementById('prompt').textContent === 'None.'")
+
+    browse(visit)
+    heard, nothing = (asked["prompt"] for asked in voice.asked)
+    assert nothing is None
+    assert len(heard) == 4000
+
+
 def test_it_fits_into_narrow_and_wide_windows_dark_and_light(browse):
     async def visit(page, port):
         backs = set()
