@@ -39,6 +39,7 @@ BEGUN = r"configs/(audio_folder_cpu|melody_cpu)\.yaml"
 TWO_STEPS = "--trainer.max_steps 2 --trainer.val_check_interval 1 --trainer.limit_val_batches 1 --samples.sample_seconds 0"
 SERVERS = r"^python -m harmonicrnn serve|^tensorboard"
 SERVED, LONGEST = 30, 1200  # seconds until a server is ended by Ctrl-C, and any other command
+TOO_LONG = 124  # status of a command that is ended then
 DEMO = "make demo"
 TOLD = ("Done: ", "Result: ", " below the ", "Next: ")
 UNTOLD = (" not below the ", "warn", "Tip:", "Epoch", "v_num", "about 0.00 h", "Traceback")
@@ -105,7 +106,7 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, s
             os.killpg(process.pid, signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(SERVED)
-            status = int(not served)
+            status = 0 if served else TOO_LONG
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -115,6 +116,8 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, s
 
 def fault(command: Command, status: int, output: str) -> str:
     """Returns what is wrong with a command's status and output; an empty text if nothing is."""
+    if status == TOO_LONG:
+        return f"did not end within {LONGEST} s: {output[-1500:]}"
     if status:
         return f"status {status}: {output[-1500:]}"
     if command.text != DEMO:

@@ -52,3 +52,10 @@ def test_a_server_that_ends_by_itself_has_failed(tmp_path):
     (tmp_path / "tensorboard").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     assert run("tensorboard --logdir logs", tmp_path, environment)[0] == 1
+
+
+def test_a_command_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.hardening.commands.LONGEST", 0.2)
+    ((_, found, seconds),) = run_all([Command("page.md", "echo begun; sleep 60")], tmp_path, dict(os.environ))
+    assert found == "did not end within 0.2 s: begun\n"
+    assert seconds < 40
