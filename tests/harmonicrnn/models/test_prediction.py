@@ -498,3 +498,17 @@ def test_carried_states_of_training_are_saved_and_restored(settings):
     context = torch.full((2,), 12)
     found, expected = (net.nats(classes, states.take("train", context, net))[0] for states in (after, before))
     assert torch.equal(found, expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: prediction on a GPU is not tested")
+@pytest.mark.parametrize("settings", [SETTINGS, FLOOR, GATE], ids=["mixture", "product", "gate"])
+def test_a_gpu_computes_what_the_cpu_does(settings):
+    nets = [with_a_head(make_net(settings)).to(device) for device in ("cpu", "cuda")]
+    classes, found = make_classes(), []
+    for net in nets:
+        logits, state = net(classes.to(net.head.weight.device))
+        parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(sample_nats(logits, classes.to(logits.device)).sum(), parameters, allow_unused=True)
+        found.append([t.cpu() for t in (logits, *state.tensors(), *gradients) if t is not None])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-7, atol=1e-9)
