@@ -38,7 +38,7 @@ def test_a_run_from_fit_to_test(run, folder, capsys, caplog):
     assert caplog.messages.count("Recurrence: cpu (the tensors are on cpu)") == 1
     assert "Step: 1,280 samples (4 clips of 320)" in caplog.messages
     untrained = [line.split(",")[0] for line in caplog.messages if line.startswith("Without training: ")]
-    assert untrained == [f"Without training: {name}" for name in FILTERS]
+    assert untrained == [f"Without training: {name}" for name in (*FILTERS, UNIGRAM)]
     assert {p.name for p in (version / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
     record = json.loads((version / "run.json").read_text())

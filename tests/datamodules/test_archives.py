@@ -106,7 +106,7 @@ def test_a_size_below_zero(tmp_path):
     info.size = -512
     header = info.tobuf(tarfile.GNU_FORMAT)
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(header + bytes(1024)))
-    refused(tmp_path, tmp_path / "a.tar.gz", "exceeds the limit")
+    refused(tmp_path, tmp_path / "a.tar.gz", "exceeds the limit|cut short or damaged")  # Python 3.14 notices by itself
 
 
 @pytest.mark.parametrize(("form", "told"), [(stat.S_IFLNK, "a link"), (stat.S_IFCHR, "a device")])
