@@ -171,7 +171,7 @@ def test_a_step_that_does_not_fit_into_memory(run, folder, capsys, monkeypatch):
 
 
 def test_a_file_without_a_run_around_it(run, folder, capsys):
-    expect_error(run, capsys, "test --ckpt_path tiny.yaml", "tiny.yaml: there is no", "give it with --config")
+    expect_error(run, capsys, "test --ckpt_path tiny.yaml", "tiny.yaml: its training settings are unknown", "name a config with --config")
 
 
 def test_no_run_to_test(run, capsys):

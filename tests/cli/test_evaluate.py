@@ -388,7 +388,7 @@ def test_a_model_against_a_folder(run, folder, tmp_path):
         ("empty --config tiny.yaml", ["empty: no audio files"]),
         ("takes takes", ["takes: is named twice"]),
         ("broken.ckpt --config tiny.yaml", ["broken.ckpt: is cut short or damaged"]),
-        (BEST.replace("logs/tiny/version_0/checkpoints", "moved"), ["moved/config.yaml", "give it with --config"]),
+        (BEST.replace("logs/tiny/version_0/checkpoints", "moved"), ["moved/config.yaml", "name a config with --config"]),
         ("takes --against validation", ["--against validation: the data is unknown"]),
         ("takes --against takes", ["name a folder for the report with --out"]),
         ("--against nowhere", ["--against nowhere: is neither validation nor test, nor a folder"]),
