@@ -27,7 +27,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LEFT_OUT = {
     r"devices 8|benchmarks\.gpu|test_triton_cuda|fit --config configs/audio_folder\.yaml": "needs GPUs",
     r"configs/(sc09|sc09_classifier|youtubemix|youtubemix_1m)\.yaml": "needs a dataset that is to be downloaded",
-    r"benchmarks\.(experiments --run|recordings)|data/(music|piano|melody)\b": "takes hours, or renders recordings first",
+    r"benchmarks\.(experiments --run|recordings)|data/(split_)?(music|piano|melody)\b": "takes hours, or renders recordings first",
     r"melody_cpu\.yaml(?!.*--data\.root DIR)|^python train\.py test --ckpt_path best$|--clips CLIPS": "is a part of the training of bach",
     r"^sudo |^pip |^ssh |^srun |scontrol": "changes or needs another machine",
     r"--play\b|harmonicrnn stream (?!.*--stdout)": "needs a sound card",
