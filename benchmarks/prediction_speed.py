@@ -74,6 +74,9 @@ def prediction(samples: PositiveInt = 8_000, repeats: PositiveInt = 7, singles: 
     training_steps(classes, repeats)
     mixture = HarmonicRNN(MILLION, preset="griffin", heads=4, prediction=Prediction()).eval()
     mixture.set_cells(*quantiser.cells())
+    with torch.no_grad():  # as after training; they start at zero, and the likelihood would not depend on the network
+        for layer in (mixture.head, mixture.steering):
+            layer.weight.normal_(std=0.1)
     for form, net in (("mixture", mixture), ("product with a gate", load("bach").net)):
         one_stream(f"{form}, {sum(parameter.numel() for parameter in net.parameters()):,} parameters", net, samples, repeats, singles)
 

@@ -1,9 +1,9 @@
 """Ablations, peak learning rates, baselines and context lengths: small models compared on the same clips.
 
 All are trained on recordings (`configs/small_music.yaml`). Each ablation changes one choice of the paper, on 2 million samples. The
-baselines are other next-sample models with the same number of parameters within 5 %, trained on 2 and on 20 million samples, some on
-200 million. The context experiment trains one model on clips of three lengths, with equally many samples per step, and measures its
-likelihood with the state carried through whole recordings.
+baselines are other next-sample models with the same number of parameters within 5 %, trained on 2 and, but for the GRU, on 20 million
+samples, some on 200 million. The context experiment trains one model on clips of three lengths, with equally many samples per step, and
+measures its likelihood with the state carried through whole recordings.
 """
 
 from math import pi

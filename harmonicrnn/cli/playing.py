@@ -57,7 +57,7 @@ def playing(sample_rate: int, kept: Path | None = None) -> Iterator[Callable[[np
     except sounddevice.PortAudioError as error:
         raise UserError(
             f"no device plays {sample_rate} Hz, or it stopped: {error}: look at python -m sounddevice; or leave out "
-            "--play (of stream: add --stdout) and play the file"
+            "--play and play the file; of stream, add --stdout and pipe it into a player"
         ) from error
 
 
@@ -76,12 +76,12 @@ def standard_output() -> Iterator[Callable[[np.ndarray], None]]:
     """
 
     def hear(samples: np.ndarray) -> None:
-        sys.stdout.buffer.write(pcm16(samples).tobytes())
-        sys.stdout.buffer.flush()
+        with writing(Path("standard output")):
+            sys.stdout.buffer.write(pcm16(samples).tobytes())
+            sys.stdout.buffer.flush()
 
     try:
-        with writing(Path("standard output")):
-            yield hear
+        yield hear
     except UserError as error:
         if isinstance(error.__cause__, OSError):
             # Discards what is left in the buffer.

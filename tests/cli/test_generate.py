@@ -277,7 +277,9 @@ def test_a_checkpoint_alone_generates_and_asks_for_a_config_where_it_needs_one(r
         patch.chdir(tmp_path)
         expect_error(run, capsys, "generate --ckpt_path model.ckpt --prompt test --out b", "config.yaml that names the data")
     soundfile.write(tmp_path / "a.wav", tone(100, 0), 16_000)
-    expect_error(run, capsys, f"generate --ckpt_path {alone} --prompt {tmp_path}/a.wav --out {tmp_path}/b", "the scaling of its audio is unknown")
+    expect_error(
+        run, capsys, f"generate --ckpt_path {alone} --prompt {tmp_path}/a.wav --out {tmp_path}/b", "the scaling of its audio is unknown"
+    )
     assert run(f"generate --ckpt_path {alone} --config tiny.yaml --seconds 0.001 --prompt {tmp_path}/a.wav --out {tmp_path}/b") == 0
 
 
