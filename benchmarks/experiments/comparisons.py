@@ -100,7 +100,7 @@ def rates() -> Experiment:
 def baselines() -> Experiment:
     """All models on 2 million samples, all but the GRU on 20 million, some on 200 million."""
     runs = []
-    longer = [name for name in MODELS if name != "gru"]  # which would take ten hours
+    longer = [name for name in MODELS if name != "gru"]  # which would take three hours
     for size, names, steps in (("2M", MODELS, {}), ("20M", longer, LONG), ("200M", LONG_RUNS, LONGEST)):
         for name in names:
             settings = {**MODELS[name], "model.optimizer.lr": BEST_RATE, **steps}
